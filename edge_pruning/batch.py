@@ -1,0 +1,85 @@
+"""Pairs of prompts as token ids, and batches of them as tensors.
+
+A pair is a clean and a corrupted prompt of the same length in tokens, the positions whose logits are compared, and the
+answers there. A batch puts several pairs side by side. Under causal attention tokens to the right change nothing, so a
+shorter pair is filled up on the right and the result is exactly that of the pair alone; sorting by length
+(`forward.tiles`) keeps such filling rare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One clean and one corrupted prompt, as token ids.
+
+    `positions[n]` is where the n-th compared prediction is made; `answers[n]` are the tokens that count as right there,
+    `wrong[n]` those that count as wrong (empty where nothing is wrong in particular). An answer of several tokens is
+    teacher-forced: the prompt ends with all its tokens but the last.
+    """
+
+    clean: tuple[int, ...]
+    corrupted: tuple[int, ...]
+    positions: tuple[int, ...]
+    answers: tuple[tuple[int, ...], ...]
+    wrong: tuple[tuple[int, ...], ...]
+    template: str = ""
+
+    def __post_init__(self) -> None:
+        counts = {len(self.positions), len(self.answers), len(self.wrong)}
+        if len(self.clean) != len(self.corrupted) or len(counts) != 1 or not self.positions:
+            raise ValueError(
+                "a pair needs prompts of equal length and as many answers and wrong answers as positions; got "
+                f"{len(self.clean)} and {len(self.corrupted)} tokens, {len(self.positions)} positions, "
+                f"{len(self.answers)} answers, {len(self.wrong)} wrong answers"
+            )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs side by side. `n` counts compared positions over the whole batch, example after example.
+
+    clean, corrupted: token ids [b, p]; lengths: tokens of each pair [b]; rows: the compared positions as indices into
+    the flattened [b * p], [n]; example: which pair each belongs to, [n]; answers, wrong: accepted and wrong tokens,
+    [n, any], filled with -1.
+    """
+
+    clean: Tensor
+    corrupted: Tensor
+    lengths: Tensor
+    rows: Tensor
+    example: Tensor
+    answers: Tensor
+    wrong: Tensor
+
+    @property
+    def size(self) -> int:
+        return self.clean.shape[0]
+
+    @classmethod
+    def of(cls, pairs: Sequence[Pair], device: torch.device | str = "cpu") -> Batch:
+        """Nothing is computed after the last compared position, so nothing after it is kept."""
+        ends = [max(pair.positions) + 1 for pair in pairs]
+        width = max(ends)
+        rows = [b * width + p for b, pair in enumerate(pairs) for p in pair.positions]
+        fields = (
+            _filled([pair.clean[:end] for pair, end in zip(pairs, ends, strict=True)], 0),
+            _filled([pair.corrupted[:end] for pair, end in zip(pairs, ends, strict=True)], 0),
+            torch.tensor(ends),
+            torch.tensor(rows),
+            torch.tensor([b for b, pair in enumerate(pairs) for _ in pair.positions]),
+            _filled([tokens for pair in pairs for tokens in pair.answers], -1),
+            _filled([tokens for pair in pairs for tokens in pair.wrong], -1),
+        )
+        return cls(*(field.to(device, non_blocking=True) for field in fields))
+
+
+def _filled(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    width = max((len(row) for row in rows), default=0)
+    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows], dtype=torch.long).reshape(len(rows), width)

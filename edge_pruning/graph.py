@@ -1,0 +1,213 @@
+"""The computation graph of a transformer: writers, readers, and the edges between them.
+
+Every head and every MLP *reads* the residual stream (a head three times: for its queries, keys and values) and *writes*
+its output back into it. An edge `a0.h1->a5.h7<q>` says: what head 1 of layer 0 wrote is part of what the queries of head
+7 of layer 5 read. The graph knows names, order and which edges exist; it never sees a model.
+
+Axis letters, the same everywhere in this package:
+
+    w writer    r reader    b example in the batch    p position    d d_model    h head    e head dimension
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+EMBEDDING_WRITERS = {"joint": ("input",), "split": ("tok", "pos")}
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What the graph needs to know about a transformer: how many layers and heads, and how its blocks are wired.
+
+    `kv_heads` is the number of key-value heads (grouped-query attention; defaults to `heads`). In a `parallel` block the
+    MLP reads the same stream as the heads of its layer, so it does not see what they write.
+    """
+
+    layers: int
+    heads: int
+    kv_heads: int = 0
+    parallel: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.kv_heads:
+            object.__setattr__(self, "kv_heads", self.heads)
+        if self.layers < 1 or self.heads < 1 or self.kv_heads < 1 or self.heads % self.kv_heads:
+            raise ValueError(
+                f"a model needs at least one layer and one head, and its heads divide into key-value heads; "
+                f"got layers={self.layers}, heads={self.heads}, kv_heads={self.kv_heads}"
+            )
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All edges of a transformer's computation graph, under a stated counting convention.
+
+    `embeddings="joint"` has one writer `input`; `"split"` has `tok` and `pos` (as Edge Pruning's authors count).
+    `kv="kv"` has one key and one value reader per key-value head, which is what the model computes; `"query"` has one per
+    query head (as EAP-IG and MIB count). Both matter: the same circuit has different sizes under each.
+    """
+
+    shape: ModelShape
+    embeddings: Literal["joint", "split"] = "joint"
+    kv: Literal["kv", "query"] = "kv"
+
+    def __post_init__(self) -> None:
+        if self.embeddings not in EMBEDDING_WRITERS or self.kv not in ("kv", "query"):
+            raise ValueError(
+                f"expected embeddings 'joint' or 'split' and kv 'kv' or 'query', got {self.embeddings!r} and {self.kv!r}"
+            )
+
+    # --- names and order -------------------------------------------------------------------------------------------
+
+    @property
+    def kv_readers(self) -> int:
+        """Key readers (and value readers) per layer."""
+        return self.shape.kv_heads if self.kv == "kv" else self.shape.heads
+
+    @property
+    def n_embeddings(self) -> int:
+        return len(EMBEDDING_WRITERS[self.embeddings])
+
+    @cached_property
+    def writers(self) -> tuple[str, ...]:
+        """Embeddings first, then layer by layer all heads and the MLP."""
+        blocks = ([*(f"a{i}.h{h}" for h in range(self.shape.heads)), f"m{i}"] for i in range(self.shape.layers))
+        return (*EMBEDDING_WRITERS[self.embeddings], *(name for block in blocks for name in block))
+
+    @cached_property
+    def readers(self) -> tuple[str, ...]:
+        """Layer by layer all queries, all keys, all values, the MLP; `logits` last."""
+        names = []
+        for i in range(self.shape.layers):
+            for kind, count in (("q", self.shape.heads), ("k", self.kv_readers), ("v", self.kv_readers)):
+                names += [f"a{i}.h{h}<{kind}>" for h in range(count)]
+            names.append(f"m{i}")
+        return (*names, "logits")
+
+    def attention_readers(self, layer: int) -> slice:
+        """Rows of the queries, keys and values of a layer, in that order."""
+        start = layer * self._readers_per_layer
+        return slice(start, start + self._readers_per_layer - 1)
+
+    def mlp_reader(self, layer: int) -> slice:
+        end = (layer + 1) * self._readers_per_layer
+        return slice(end - 1, end)
+
+    def head_writers(self, layer: int) -> slice:
+        start = self.writers_before_attention(layer)
+        return slice(start, start + self.shape.heads)
+
+    def mlp_writer(self, layer: int) -> int:
+        return self.writers_before_attention(layer + 1) - 1
+
+    def writers_before_attention(self, layer: int) -> int:
+        """How many writers the queries, keys and values of a layer can read."""
+        return self.n_embeddings + layer * (self.shape.heads + 1)
+
+    def writers_before_mlp(self, layer: int) -> int:
+        return self.writers_before_attention(layer) + (0 if self.shape.parallel else self.shape.heads)
+
+    @property
+    def _readers_per_layer(self) -> int:
+        return self.shape.heads + 2 * self.kv_readers + 1
+
+    # --- edges -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def edge_mask(self) -> Tensor:
+        """True where an edge exists; bool [writer, reader]."""
+        mask = torch.zeros(len(self.writers), len(self.readers), dtype=torch.bool)
+        for i in range(self.shape.layers):
+            mask[: self.writers_before_attention(i), self.attention_readers(i)] = True
+            mask[: self.writers_before_mlp(i), self.mlp_reader(i)] = True
+        mask[:, -1] = True
+        return mask
+
+    @cached_property
+    def n_edges(self) -> int:
+        return int(self.edge_mask.sum())
+
+    @property
+    def convention(self) -> str:
+        """How edges are counted, in words; always printed beside a count."""
+        embeddings = "one embedding writer" if self.embeddings == "joint" else "tok and pos as two writers"
+        heads = "key-value head" if self.kv == "kv" else "query head"
+        return f"{embeddings}; q per head, k and v per {heads}"
+
+    def names(self, mask: Tensor) -> list[str]:
+        """Sorted edge names of a bool mask [writer, reader], in graph order."""
+        return [f"{self.writers[w]}->{self.readers[r]}" for w, r in mask.nonzero().tolist()]
+
+    def mask(self, names: Iterable[str]) -> Tensor:
+        """Bool mask [writer, reader] of the named edges; every name that is no edge of this graph is reported at once."""
+        mask, unknown = torch.zeros_like(self.edge_mask), []
+        for name in names:
+            writer, _, reader = name.partition("->")
+            w, r = self._writer_index.get(writer), self._reader_index.get(reader)
+            if w is None or r is None or not self.edge_mask[w, r]:
+                unknown.append(name)
+            else:
+                mask[w, r] = True
+        if unknown:
+            raise ValueError(self._describe_unknown(unknown))
+        return mask
+
+    @cached_property
+    def _writer_index(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.writers)}
+
+    @cached_property
+    def _reader_index(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.readers)}
+
+    def _describe_unknown(self, unknown: list[str]) -> str:
+        lines = []
+        for name in unknown[:10]:
+            writer, _, reader = name.partition("->")
+            near = difflib.get_close_matches(writer, self.writers, 1) + difflib.get_close_matches(reader, self.readers, 1)
+            if writer in self._writer_index and reader in self._reader_index:
+                lines.append(f"{name} (the writer comes after the reader)")
+            else:
+                lines.append(f"{name} (nearest names: {', '.join(near) or 'none'})")
+        more = f", and {len(unknown) - 10} more" if len(unknown) > 10 else ""
+        return f"{len(unknown)} names are no edges of this graph: {'; '.join(lines)}{more}"
+
+    # --- reachability ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def feeds(self) -> Tensor:
+        """True where a reader is an input of the node that writes; bool [reader, writer]."""
+        feeds = torch.zeros(len(self.readers), len(self.writers), dtype=torch.bool)
+        for i in range(self.shape.layers):
+            first_reader, first_writer = self.attention_readers(i).start, self.head_writers(i).start
+            for h in range(self.shape.heads):
+                shared = h * self.kv_readers // self.shape.heads
+                k = first_reader + self.shape.heads + shared
+                feeds[[first_reader + h, k, k + self.kv_readers], first_writer + h] = True
+            feeds[self.mlp_reader(i), self.mlp_writer(i)] = True
+        return feeds
+
+    def without_dangling(self, mask: Tensor) -> Tensor:
+        """The edges of `mask` that lie on some path from an embedding to the logits; bool [writer, reader].
+
+        An edge dangles if nothing reaches its writer from the embeddings, or if its reader cannot reach the logits.
+        Under patch ablation removing dangling edges changes nothing: an unreached writer carries its ablated value.
+        """
+        from_input = torch.zeros(len(self.writers), dtype=torch.bool)
+        from_input[: self.n_embeddings] = True
+        to_logits = torch.zeros(len(self.readers), dtype=torch.bool)
+        to_logits[-1] = True
+        for _ in range(2 * self.shape.layers):  # the longest path has two sublayers per layer
+            reached = (mask & from_input[:, None]).any(0)
+            from_input = from_input | (self.feeds & reached[:, None]).any(0)
+            useful = (mask & to_logits).any(1)
+            to_logits = to_logits | (self.feeds & useful).any(1)
+        return mask & from_input[:, None] & to_logits
