@@ -1,0 +1,242 @@
+"""Edge scores, and circuits: sets of edges that know where they came from.
+
+A circuit is a value: two circuits are equal if they have the same edges of the same graph, wherever they came from.
+It needs no model, so it can be loaded, compared and drawn on any laptop.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edge_pruning import files
+from edge_pruning.graph import Graph, ModelShape
+from edge_pruning.version import __version__
+
+FORMAT = "edge-pruning/circuit"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeScores:
+    """What a method thinks of every edge: a higher score means keep first.
+
+    values: float [w, r]; minus infinity outside the graph and for edges that were no candidates. `natural_size` is how
+    many edges the method itself would keep, where it has an opinion.
+    """
+
+    graph: Graph
+    values: Tensor
+    natural_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.values.shape != self.graph.edge_mask.shape:
+            raise ValueError(
+                f"expected scores [writer, reader] of shape {tuple(self.graph.edge_mask.shape)}, "
+                f"got {tuple(self.values.shape)}"
+            )
+        values = self.values.detach().float().cpu()
+        if values[self.graph.edge_mask].isnan().any():
+            raise ValueError(f"{int(values[self.graph.edge_mask].isnan().sum())} edge scores are NaN; expected numbers")
+        object.__setattr__(self, "values", values.masked_fill(~self.graph.edge_mask, -torch.inf))
+
+    @property
+    def n_candidates(self) -> int:
+        return int(self.values.isfinite().sum())
+
+    def top(self, edges: int) -> Tensor:
+        """The `edges` highest-scoring candidates as a bool mask [w, r]; ties go to the earlier edge in graph order."""
+        if not 0 <= edges <= self.n_candidates:
+            raise ValueError(f"expected between 0 and {self.n_candidates} edges, got {edges}")
+        order = self.values.flatten().argsort(descending=True, stable=True)[:edges]
+        return torch.zeros(self.values.numel(), dtype=torch.bool).index_fill_(0, order, True).view_as(self.values)
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit:
+    """A set of edges of a graph, with provenance.
+
+    mask: bool [w, r]. scores: the float scores [w, r] the circuit was cut from, if any. provenance: JSON values that say
+    which model, task, method, ablation, seed and versions it came from.
+    """
+
+    graph: Graph
+    mask: Tensor
+    scores: Tensor | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.mask.shape != self.graph.edge_mask.shape or self.mask.dtype != torch.bool:
+            raise ValueError(
+                f"expected a bool mask [writer, reader] of shape {tuple(self.graph.edge_mask.shape)}, "
+                f"got {self.mask.dtype} {tuple(self.mask.shape)}"
+            )
+        mask = self.mask.detach().cpu()
+        if (mask & ~self.graph.edge_mask).any():
+            raise ValueError(f"{int((mask & ~self.graph.edge_mask).sum())} entries of the mask are no edges of the graph")
+        object.__setattr__(self, "mask", mask)
+
+    # --- making ----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_names(cls, graph: Graph, names: Iterable[str], **provenance: Any) -> Circuit:
+        return cls(graph, graph.mask(names), provenance=provenance)
+
+    @classmethod
+    def from_scores(cls, scores: EdgeScores, *, edges: int | None = None, threshold: float | None = None,
+                    provenance: Mapping[str, Any] | None = None) -> Circuit:
+        """Cut scores into a circuit: the best `edges`, all at or above `threshold`, or (neither given) the natural size."""
+        if edges is not None and threshold is not None:
+            raise ValueError("give edges or threshold, not both")
+        if threshold is not None:
+            mask = (scores.values >= threshold) & scores.graph.edge_mask
+        else:
+            size = scores.natural_size if edges is None else edges
+            if size is None:
+                raise ValueError("these scores have no natural size; give edges= or threshold=")
+            mask = scores.top(size)
+        return cls(scores.graph, mask, scores.values, provenance or {})
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    @property
+    def edges(self) -> list[str]:
+        return self.graph.names(self.mask)
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """Nodes with at least one edge: `a5.h7<q>` counts as `a5.h7`."""
+        used = zip(self.mask.any(1).tolist(), self.graph.writers, strict=True)
+        read = zip(self.mask.any(0).tolist(), self.graph.readers, strict=True)
+        return frozenset(name.partition("<")[0] for keep, name in [*used, *read] if keep)
+
+    @property
+    def counts(self) -> dict[str, int | str]:
+        """Size is always said with its convention, before and after dangling edges are removed."""
+        return {
+            "edges": len(self),
+            "edges_without_dangling": len(self.without_dangling()),
+            "edges_total": self.graph.n_edges,
+            "convention": self.graph.convention,
+        }
+
+    def __len__(self) -> int:
+        return int(self.mask.sum())
+
+    def __contains__(self, name: str) -> bool:
+        return bool((self.mask & self.graph.mask([name])).any())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Circuit) and self.graph == other.graph and torch.equal(self.mask, other.mask)
+
+    def __hash__(self) -> int:
+        return hash((self.graph, self.mask.numpy().tobytes()))
+
+    def __repr__(self) -> str:
+        return f"Circuit({len(self)} of {self.graph.n_edges} edges; {self.graph.convention})"
+
+    # --- set algebra -----------------------------------------------------------------------------------------------
+
+    def __or__(self, other: Circuit) -> Circuit:
+        return self._derived("union", other, self.mask | self._same_graph(other))
+
+    def __and__(self, other: Circuit) -> Circuit:
+        return self._derived("intersection", other, self.mask & self._same_graph(other))
+
+    def __sub__(self, other: Circuit) -> Circuit:
+        return self._derived("difference", other, self.mask & ~self._same_graph(other))
+
+    def without_dangling(self) -> Circuit:
+        """The edges on some path from an embedding to the logits; see `Graph.without_dangling`."""
+        return replace(self, mask=self.graph.without_dangling(self.mask))
+
+    def edge_iou(self, other: Circuit) -> float:
+        """Shared edges over all edges of both, 0 to 1; two empty circuits agree (1)."""
+        union = int((self.mask | self._same_graph(other)).sum())
+        return int((self.mask & other.mask).sum()) / union if union else 1.0
+
+    def node_iou(self, other: Circuit) -> float:
+        self._same_graph(other)
+        union = self.nodes | other.nodes
+        return len(self.nodes & other.nodes) / len(union) if union else 1.0
+
+    def _same_graph(self, other: Circuit) -> Tensor:
+        if self.graph != other.graph:
+            raise ValueError(
+                f"these circuits belong to different graphs: {self.graph.shape} ({self.graph.convention}) and "
+                f"{other.graph.shape} ({other.graph.convention})"
+            )
+        return other.mask
+
+    def _derived(self, operation: str, other: Circuit, mask: Tensor) -> Circuit:
+        origin = {"operation": operation, "of": [dict(self.provenance), dict(other.provenance)]}
+        return Circuit(self.graph, mask, provenance=origin)
+
+    # --- files -----------------------------------------------------------------------------------------------------
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the scores, as JSON values; edges are sorted so that `git diff` shows how circuits differ."""
+        graph = {"embeddings": self.graph.embeddings, "kv": self.graph.kv, "shape": asdict(self.graph.shape)}
+        return {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "graph": graph,
+            "provenance": dict(self.provenance),
+            "counts": self.counts,
+            "edges": sorted(self.edges),
+        }
+
+    def save(self, path: str | Path, *, scores_file: str = "scores.safetensors") -> None:
+        """Write `path` (JSON) and, if the circuit has scores, `scores_file` beside it (circuits of one run share it)."""
+        path, content = Path(path), self.to_json()
+        if self.scores is not None:
+            content["scores"] = scores_file
+            files.write_tensors(path.with_name(scores_file), {"scores": self.scores})
+        files.write_json(path, content)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Circuit:
+        """Read what `save` wrote. Raises ValueError: truncated, of another or a newer format, or with unknown edges."""
+        path = Path(path)
+        content = files.read_json(path)
+        try:
+            return cls._from_json(content, path)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is no complete circuit file: {type(error).__name__} {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    @classmethod
+    def _from_json(cls, content: Any, path: Path) -> Circuit:
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise ValueError(f"expected a circuit file (format {FORMAT!r})")
+        if content["version"] > FORMAT_VERSION:
+            raise ValueError(
+                f"written in format version {content['version']}, this edge-pruning {__version__} reads up to "
+                f"{FORMAT_VERSION}; upgrade with: pip install --upgrade edge-pruning"
+            )
+        graph = Graph(ModelShape(**content["graph"]["shape"]), content["graph"]["embeddings"], content["graph"]["kv"])
+        scores = None
+        if "scores" in content:
+            scores = files.read_tensors(path.with_name(Path(content["scores"]).name))["scores"]
+            if scores.shape != graph.edge_mask.shape:
+                raise ValueError(f"{content['scores']} holds scores of another graph: shape {tuple(scores.shape)}")
+        return cls(graph, graph.mask(content["edges"]), scores, content["provenance"])
+
+
+def library_versions() -> dict[str, str]:
+    """What a result depends on, for provenance."""
+    import transformers
+
+    return {
+        "edge_pruning": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
