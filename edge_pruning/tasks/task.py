@@ -1,1 +1,164 @@
-"""A task: pairs of prompts that differ in one fact, and how well a model's answers tell the two apart."""
+"""A task: pairs of prompts that differ in one fact, and how well a model's answers tell the two apart.
+
+A task writes text; `encoding.py` turns it into token ids. It adapts to the tokenizer (it keeps the words that fit) and
+is otherwise a pure function of its settings: the same settings and tokenizer give the same pairs on every machine. Words
+that matter (names, nouns, years) belong to one split each, so that a circuit is never tested on what it was found with.
+
+To add a task, add a file to this folder with a frozen dataclass that derives from `GeneratedTask` under `@task`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args
+
+from edge_pruning.batch import Pair
+from edge_pruning.tasks.encoding import Encoder, TextPair
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """The pairs of one split of a task, for one tokenizer: as token ids and as text, in the same order.
+
+    `notices` says what was left out because of the tokenizer, such as "names: 84 of 120 are single tokens".
+    """
+
+    task: str
+    split: str
+    metric: str
+    pairs: tuple[Pair, ...]
+    texts: tuple[TextPair, ...]
+    notices: tuple[str, ...] = ()
+
+    @cached_property
+    def hash(self) -> str:
+        """A fingerprint of the token ids: equal hashes mean that two results were measured on the same data."""
+        ids = [[p.clean, p.corrupted, p.positions, p.answers, p.wrong] for p in self.pairs]
+        return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC):
+    """Where pairs come from. The fields are the settings; `metric` names what is measured on the answers.
+
+    `logit_difference`: logit of the answer minus logit of the wrong answer. `probability_difference`: probability of
+    all answers minus probability of all wrong answers.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    metric: ClassVar[str] = "logit_difference"
+
+    seed: int = 0
+
+    @abstractmethod
+    def pairs(self, tokenizer: PreTrainedTokenizerBase, split: str, *, max_length: int | None = None) -> PairSet:
+        """The pairs of a split (train, validation or test), as tokens of this tokenizer.
+
+        `max_length` is the model's context in tokens; longer pairs are refused.
+        """
+
+    def check_split(self, split: str) -> Split:
+        for known in SPLITS:
+            if split == known:
+                return known
+        raise ValueError(f"task {self.name!r}: expected split {', '.join(map(repr, SPLITS))}, got {split!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedTask(Task):
+    """A task that writes its own text: as many pairs per split as asked for, no pair twice."""
+
+    train: int = 200
+    validation: int = 200
+    test: int = 500
+
+    def __post_init__(self) -> None:
+        sizes = {split: getattr(self, split) for split in SPLITS}
+        bad = [f"{split}={size!r}" for split, size in sizes.items() if not isinstance(size, int) or size < 1]
+        if bad:
+            raise ValueError(f"task {self.name!r}: expected at least one pair per split, got {', '.join(bad)}")
+
+    @abstractmethod
+    def candidates(self, encoder: Encoder, split: Split, rng: random.Random) -> Iterator[TextPair]:
+        """An endless stream of random pairs of a split; words that the tokenizer cannot take are left out."""
+
+    def pairs(self, tokenizer: PreTrainedTokenizerBase, split: str, *, max_length: int | None = None) -> PairSet:
+        split, encoder = self.check_split(split), Encoder(tokenizer, f"task {self.name!r}")
+        # A text seed goes through SHA-512 in the standard library, so it means the same on every machine.
+        rng = random.Random(f"{self.name} {split} {self.seed}")
+        texts = self._distinct(self.candidates(encoder, split, rng), encoder, split)
+        encoder.prepare(texts)
+        pairs = tuple(encoder.pair(text) for text in texts)
+        longest = max(len(pair.clean) for pair in pairs)
+        if max_length is not None and longest > max_length:
+            raise ValueError(
+                f"task {self.name!r}: its longest pair has {longest} tokens in this tokenizer, but the model's context "
+                f"ends at {max_length}; use a model with a longer context"
+            )
+        return PairSet(self.name, split, self.metric, pairs, tuple(texts), tuple(encoder.notices))
+
+    def _distinct(self, candidates: Iterable[TextPair], encoder: Encoder, split: Split) -> list[TextPair]:
+        """The first candidates that differ in their clean prompt and contain no unknown token."""
+        size, found, misses = getattr(self, split), {}, 0
+        for text in candidates:
+            if text.clean in found or not encoder.knows(text.clean) or not encoder.knows(text.corrupted):
+                misses += 1
+            else:
+                found[text.clean], misses = text, 0
+            if len(found) == size:
+                return list(found.values())
+            if misses > 1000:  # in a row: whatever is left, if anything, is very rare
+                break
+        raise ValueError(
+            f"task {self.name!r}: only {len(found)} different pairs of split {split!r} fit this tokenizer, "
+            f"{size} were asked for; ask for fewer ({split}={len(found)}) or use another tokenizer"
+        )
+
+
+# --- registry ------------------------------------------------------------------------------------------------------
+
+TASKS: dict[str, type[Task]] = {}
+AnyTask = TypeVar("AnyTask", bound=type[Task])
+
+
+def task(cls: AnyTask) -> AnyTask:
+    """Register a task under its name: it can then be listed, built by name, and runs through the contract tests."""
+    if cls.name in TASKS:
+        raise ValueError(f"two tasks are called {cls.name!r}: {TASKS[cls.name].__name__} and {cls.__name__}")
+    TASKS[cls.name] = cls
+    return cls
+
+
+def task_names() -> tuple[str, ...]:
+    """The names of the built-in tasks."""
+    return tuple(sorted(TASKS))
+
+
+def build_task(cls: type[Task], settings: dict[str, Any]) -> Task:
+    """A task from its settings; unknown settings are reported with the known ones."""
+    known = [field.name for field in dataclasses.fields(cls)]
+    unknown = [name for name in settings if name not in known]
+    if unknown:
+        raise ValueError(f"task {cls.name!r} has no setting {', '.join(unknown)}; its settings are {', '.join(known)}")
+    return cls(**settings)
+
+
+def unknown_task(name: str) -> ValueError:
+    near = difflib.get_close_matches(name, TASKS, 3, cutoff=0.4)
+    hint = f"nearest names: {', '.join(near)}; " if near else ""
+    return ValueError(f"unknown task {name!r}; {hint}built-in tasks: {', '.join(task_names())}; or a path to a .jsonl file")

@@ -1,0 +1,157 @@
+"""From text to token ids: a pair's prompts, and its answers as the continuation of the prompt.
+
+    ids(prompt + answer) = ids(prompt) + ids of the answer
+
+An answer has no tokens of its own: " Mary" after a prompt can be another token than "Mary" alone, and some tokenizers
+merge the end of a prompt with the beginning of its answer. So prompt and answer are always tokenised together, and an
+answer that changes the tokens of its prompt is refused: the model would be asked for a token it has never seen there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edge_pruning.batch import Pair
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TextPair:
+    """A pair as text. Prompt and answer are concatenated as they are, so an answer brings its own space (" Mary").
+
+    Any of `answer` counts as right, any of `wrong` as wrong (empty where nothing is wrong in particular). `template` says
+    which pattern the pair was written from, so that results can be broken down by it.
+    """
+
+    clean: str
+    corrupted: str
+    answer: tuple[str, ...]
+    wrong: tuple[str, ...] = ()
+    template: str = ""
+
+    @property
+    def strings(self) -> list[str]:
+        """Every text that has to be tokenised for this pair."""
+        return [self.clean, self.corrupted, *(self.clean + answer for answer in self.answer + self.wrong)]
+
+
+class UnequalLengths(ValueError):
+    """The clean and the corrupted prompt of a pair differ in length, so values cannot be exchanged position by position."""
+
+    def __init__(self, clean: int, corrupted: int) -> None:
+        super().__init__(f"the prompts have {clean} and {corrupted} tokens")
+        self.clean, self.corrupted = clean, corrupted
+
+
+class Encoder:
+    """A tokenizer as tasks see it. `notices` collects what had to be left out because of it."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, what: str = "this task") -> None:
+        self.tokenizer, self.what = tokenizer, what
+        self.notices: list[str] = []
+        self._cache: dict[str, Ids] = {}
+        self._start = self._tokens_before_text()
+
+    def _tokens_before_text(self) -> Ids:
+        """What the tokenizer puts in front of every text by default: Llama's <s>, nothing for GPT-2."""
+        with_specials = list(self.tokenizer("a").input_ids)
+        bare = list(self.tokenizer("a", add_special_tokens=False).input_ids)
+        for start in range(len(with_specials) - len(bare) + 1):
+            if with_specials[start : start + len(bare)] == bare:
+                return tuple(with_specials[:start])
+        raise ValueError(f"{self.what}: this tokenizer changes a text's own tokens when it adds special tokens")
+
+    def prepare(self, texts: Iterable[TextPair]) -> None:
+        """Tokenise everything these pairs need in one call, which is several times faster than one by one."""
+        new = list(dict.fromkeys(s for text in texts for s in text.strings if s not in self._cache))
+        if new:
+            ids = self.tokenizer(new, add_special_tokens=False, return_attention_mask=False).input_ids
+            self._cache.update((s, self._start + tuple(i)) for s, i in zip(new, ids, strict=True))
+
+    def encode(self, text: str) -> Ids:
+        """The token ids of a text, with the tokens that the tokenizer puts in front by default."""
+        if text not in self._cache:
+            self._cache[text] = self._start + tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
+        return self._cache[text]
+
+    def knows(self, text: str) -> bool:
+        """Whether a text has no unknown token."""
+        return self._known(self.encode(text))
+
+    def _known(self, ids: Ids) -> bool:
+        return self.tokenizer.unk_token_id is None or self.tokenizer.unk_token_id not in ids[len(self._start) :]
+
+    def continuation(self, prompt: str, answer: str) -> Ids | None:
+        """The tokens of an answer after its prompt; None if it changes the tokens of the prompt, or adds none."""
+        before, both = self.encode(prompt), self.encode(prompt + answer)
+        return both[len(before) :] if len(both) > len(before) and both[: len(before)] == before else None
+
+    def is_single(self, word: str, *, after: str = "Then") -> bool:
+        """Whether a word (with its space) is one known token inside a text."""
+        ids = self.continuation(after, word)
+        return ids is not None and len(ids) == 1 and self._known(ids)
+
+    def keep_single(self, words: Sequence[str], kind: str, *, least: int) -> list[str]:
+        """The words that are single tokens after a space; an error if fewer than `least` are."""
+        kept = [word for word in words if self.is_single(" " + word)]
+        self.report(kind, kept, words, "are single tokens in this tokenizer", least=least)
+        return kept
+
+    def report(self, kind: str, kept: Sequence[str], words: Sequence[str], verdict: str, *, least: int) -> None:
+        """Note how many words are left; too few are an error."""
+        notice = f"{kind}: {len(kept)} of {len(words)} {verdict}"
+        if len(kept) < least:
+            raise ValueError(f"{self.what} needs at least {least} {kind}, but only {len(kept)} of {len(words)} {verdict}")
+        self.notices.append(notice)
+
+    # --- pairs -----------------------------------------------------------------------------------------------------
+
+    def pair(self, text: TextPair) -> Pair:
+        """A pair as token ids. An answer of several tokens is teacher-forced: the prompts end with all but its last."""
+        clean, corrupted = self.encode(text.clean), self.encode(text.corrupted)
+        if len(clean) != len(corrupted):
+            raise UnequalLengths(len(clean), len(corrupted))
+        if clean == corrupted:
+            raise ValueError("the clean and the corrupted prompt are the same tokens")
+        answers = [self._answer(text.clean, answer) for answer in text.answer]
+        right = self._by_position(answers)
+        wrong = self._wrong_by_position(right, [(w, self._answer(text.clean, w)) for w in text.wrong])
+        forced = answers[0][:-1]
+        positions = tuple(range(len(clean) - 1, len(clean) + len(forced)))
+        return Pair(clean + forced, corrupted + forced, positions, right, wrong, text.template)
+
+    def _answer(self, prompt: str, answer: str) -> Ids:
+        ids = self.continuation(prompt, answer)
+        if ids is None:
+            raise ValueError(
+                f"the answer {answer!r} merges with the end of its prompt {prompt[-20:]!r} into other tokens; "
+                "end the prompt with a whole word and begin the answer with the space"
+            )
+        if not self._known(ids):
+            raise ValueError(f"the answer {answer!r} is not in the vocabulary of this tokenizer")
+        return ids
+
+    def _by_position(self, answers: list[Ids]) -> tuple[Ids, ...]:
+        if len(answers) == 1:
+            return tuple((token,) for token in answers[0])
+        if any(len(ids) > 1 for ids in answers):
+            raise ValueError("where several answers count as right, each must be a single token")
+        return (tuple(dict.fromkeys(ids[0] for ids in answers)),)
+
+    def _wrong_by_position(self, right: tuple[Ids, ...], wrong: list[tuple[str, Ids]]) -> tuple[Ids, ...]:
+        """Each wrong answer counts where it first differs from the right one: before that they are the same."""
+        compared: list[dict[int, None]] = [{} for _ in right]
+        for word, ids in wrong:
+            for n, (token, accepted) in enumerate(zip(ids, right, strict=False)):
+                if token not in accepted:
+                    compared[n][token] = None
+                    break
+            else:
+                raise ValueError(f"the wrong answer {word!r} and the answer begin with the same tokens and never differ")
+        return tuple(tuple(tokens) for tokens in compared)
