@@ -1,0 +1,106 @@
+"""Soft top-k with a random size: one short run that ranks every edge, and so gives circuits of every size.
+
+One score per edge. Each step draws a size k, log-uniform over a broad range, solves for the threshold tau at which the
+mask has exactly that size, and runs the mask:
+
+    sum_i sigmoid(s_i - tau) = k,          z_i = sigmoid(s_i - tau)
+
+No noise, no multipliers, no target to tune: the size is exact at every step. (Arora and others, "Matryoshka attribution",
+2026, arXiv 2609.25518.) Cost: a few hundred masked forward and backward passes. It misleads when the sizes that matter
+lie outside the range of k.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from edge_pruning.ablation import Ablation
+from edge_pruning.batch import Pair
+from edge_pruning.circuit import EdgeScores
+from edge_pruning.discovery.method import Method, Observer, method
+from edge_pruning.discovery.training import Draw, MaskParameters, train
+from edge_pruning.forward import MaskedPass
+
+
+@method
+@dataclass(frozen=True)
+class SoftTopK(Method):
+    name: ClassVar[str] = "soft-top-k"
+    summary: ClassVar[str] = "Edge Pruning with soft top-k masks of random size: one short run ranks every edge (default)"
+    one_run_ranks_all: ClassVar[bool] = True
+
+    steps: int = 300
+    batch_size: int = 16
+    learning_rate: float = 1.0
+    smallest: float = 0.009
+    largest: float = 0.35
+    seed: int = 0
+
+    def find(
+        self,
+        engine: MaskedPass,
+        pairs: Sequence[Pair],
+        ablation: Ablation,
+        *,
+        sizes: Sequence[int] = (),
+        within: Tensor | None = None,
+        init_scores: EdgeScores | None = None,
+        observer: Observer | None = None,
+    ) -> EdgeScores:
+        candidates = engine.graph.edge_mask if within is None else within & engine.graph.edge_mask
+        masks = SoftTopKMasks(self, int(candidates.sum()), engine.adapter.device)
+        train(
+            masks, engine, pairs, ablation, candidates=candidates, steps=self.steps, batch_size=self.batch_size,
+            seed=self.seed, observer=observer or Observer(),
+        )
+        values = torch.full(candidates.shape, -torch.inf)
+        values[candidates] = masks.parameters["scores"].detach().cpu()
+        return EdgeScores(engine.graph, values)
+
+
+class SoftTopKMasks(MaskParameters):
+    def __init__(self, settings: SoftTopK, n: int, device: torch.device) -> None:
+        super().__init__()
+        self.settings, self.n = settings, n
+        self.parameters["scores"] = torch.zeros(n, device=device, requires_grad=True)
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters.values(), lr=self.settings.learning_rate)
+
+    def schedule(self, step: int) -> float:
+        return 1.0
+
+    def draw(self, step: int, generator: torch.Generator) -> Draw:
+        low, high = math.log(self.settings.smallest * self.n), math.log(self.settings.largest * self.n)
+        k = (low + (high - low) * torch.rand((), generator=generator, device=generator.device)).exp()
+        mask = soft_top_k(self.parameters["scores"], k)
+        undecided = ((mask > 0.05) & (mask < 0.95)).float().mean()
+        return Draw(mask, None, {"target_edges": k, "edges": mask.detach().sum(), "undecided": undecided.detach()})
+
+
+def soft_top_k(scores: Tensor, k: Tensor) -> Tensor:
+    """sigmoid(scores - tau) with tau such that it sums to k; differentiable in the scores, tau included."""
+    with torch.no_grad():
+        tau = threshold(scores, k)
+        slope = scores.sub(tau).sigmoid()
+        slope = slope * (1 - slope)
+    # One Newton step from the solution does not move tau, but gives it the gradient that the constraint implies.
+    tau = tau + ((scores - tau).sigmoid().sum() - k) / slope.sum().clamp_min(1e-12)
+    return (scores - tau).sigmoid()
+
+
+def threshold(scores: Tensor, k: Tensor, *, iterations: int = 50) -> Tensor:
+    """tau with sum(sigmoid(scores - tau)) = k, by bisection; a fixed number of steps, so that no device waits."""
+    margin = 40.0 + math.log(scores.numel())
+    low, high = scores.min() - margin, scores.max() + margin
+    for _ in range(iterations):
+        middle = (low + high) / 2
+        too_many = (scores - middle).sigmoid().sum() > k
+        low, high = torch.where(too_many, middle, low), torch.where(too_many, high, middle)
+    return (low + high) / 2

@@ -1,0 +1,171 @@
+"""Edge Pruning: learn a mask over the edges by gradient descent, so that the sparse model predicts what the whole one does.
+
+One loop for every way to parameterise the mask. Each step draws a batch and a mask z, and descends on
+
+    KL(model || circuit run with z)  +  what the parameterisation adds (a penalty on its size, or nothing)
+
+averaged over the compared positions. Cost: one masked forward and backward pass per step; the frozen passes are cached.
+Everything random is a function of the seed and the step, so a run resumed from a checkpoint is bit for bit the same run.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from edge_pruning import metrics
+from edge_pruning.ablation import Ablation
+from edge_pruning.batch import Pair
+from edge_pruning.discovery.method import Observer
+from edge_pruning.forward import MaskedPass, tiles
+from edge_pruning.frozen_cache import FrozenCache
+
+REPORT_EVERY = 10  # steps between looks at the losses: each look waits for the device
+DEFAULT_CACHE_BYTES = 1 << 30
+
+
+class Diverged(RuntimeError):
+    """The loss became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One step's mask over the candidate edges [edge], what it adds to the loss, and what to write down about it."""
+
+    mask: Tensor
+    penalty: Tensor | None
+    record: Mapping[str, Tensor | float]
+
+
+class MaskParameters(ABC):
+    """Learnable numbers that become a mask over `n` candidate edges."""
+
+    def __init__(self) -> None:
+        self.parameters: dict[str, Tensor] = {}
+
+    @abstractmethod
+    def draw(self, step: int, generator: torch.Generator) -> Draw: ...
+
+    @abstractmethod
+    def optimizer(self) -> torch.optim.Optimizer: ...
+
+    @abstractmethod
+    def schedule(self, step: int) -> float:
+        """What the learning rates are multiplied by at a step."""
+
+
+def train(
+    masks: MaskParameters,
+    engine: MaskedPass,
+    pairs: Sequence[Pair],
+    ablation: Ablation,
+    *,
+    candidates: Tensor,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    observer: Observer,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
+) -> None:
+    """Run the loop; leaves the result in `masks.parameters`. candidates: bool [w, r]. Raises Diverged."""
+    optimizer = masks.optimizer()
+    rates = [group["lr"] for group in optimizer.param_groups]
+    first = _restore(masks, optimizer, observer.resume())
+    reused = steps * batch_size > len(pairs)
+    cache = FrozenCache(engine, pairs, ablation, cache_bytes if reused else 0)
+    places = candidates.to(engine.adapter.device).flatten().nonzero().squeeze(1)
+    generator = torch.Generator(engine.adapter.device)
+    pending: list[dict[str, Tensor | float]] = []
+    for step in range(first, steps):
+        generator.manual_seed((seed << 32) + step)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * masks.schedule(step)
+        draw = masks.draw(step, generator)
+        gradient, kl = _mask_gradient(engine, cache, drawn(len(pairs), batch_size, step, seed), draw.mask, places)
+        _backward(draw, gradient)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        pending.append({"step": step + 1, "kl": kl, **draw.record})
+        if (step + 1) % REPORT_EVERY == 0 or step + 1 == steps:
+            observer.progress(_checked(pending), steps)
+            pending = []
+            observer.checkpoint(lambda done=step + 1: _state(masks, optimizer, done))  # type: ignore[misc]
+
+
+def drawn(n: int, batch_size: int, step: int, seed: int) -> list[int]:
+    """The pairs of a step: epochs in random order, without replacement; a function of seed and step alone."""
+    batch_size = min(batch_size, n)
+    first, ids = step * batch_size, []
+    for epoch in range(first // n, (first + batch_size - 1) // n + 1):
+        order = torch.randperm(n, generator=torch.Generator().manual_seed((seed << 32) + epoch)).tolist()
+        ids += order[max(0, first - epoch * n) : first + batch_size - epoch * n]
+    return ids
+
+
+def _mask_gradient(
+    engine: MaskedPass, cache: FrozenCache, ids: list[int], z: Tensor, places: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The gradient of the mean KL in the candidates' masks [edge], and the KL, tile by tile."""
+    leaf = _on_graph(engine, z.detach(), places).requires_grad_()
+    total = torch.zeros((), device=z.device)
+    for tile in tiles([cache.pairs[i] for i in ids], engine.tile_tokens):
+        batch, frozen = cache.batch([ids[i] for i in tile])
+        kl = metrics.kl_divergence(frozen.logits, engine.logits(leaf, batch, frozen), batch).sum() / len(ids)
+        kl.backward()
+        total += kl.detach()
+    assert leaf.grad is not None
+    return leaf.grad.flatten()[places], total
+
+
+def _on_graph(engine: MaskedPass, z: Tensor, places: Tensor) -> Tensor:
+    """Masks of the candidates [edge] as a mask [w, r]; all other edges are ablated."""
+    shape = engine.graph.edge_mask.shape
+    return torch.zeros(shape.numel(), device=z.device).index_copy_(0, places, z.float()).view(shape)
+
+
+def _backward(draw: Draw, gradient: Tensor) -> None:
+    roots, gradients = [draw.mask], [gradient]
+    if draw.penalty is not None:
+        roots.append(draw.penalty)
+        gradients.append(torch.ones_like(draw.penalty))
+    torch.autograd.backward(roots, gradients)
+
+
+def _checked(pending: list[dict[str, Tensor | float]]) -> list[dict[str, float]]:
+    """The records as numbers. Raises Diverged at the first step whose loss is not finite."""
+    records = [{name: float(value) for name, value in record.items()} for record in pending]
+    for record in records:
+        if not all(torch.isfinite(torch.tensor(list(record.values())))):
+            raise Diverged(
+                f"the loss is not finite at step {int(record['step'])}: {record}. The last checkpoint was kept. "
+                "Try a lower learning rate, --dtype float32, or check the model's logits for infinities."
+            )
+    return records
+
+
+def _state(masks: MaskParameters, optimizer: torch.optim.Optimizer, done: int) -> dict[str, Tensor]:
+    """Parameters and optimizer state as a flat dictionary of tensors: kilobytes, not the model."""
+    state = {f"parameter.{name}": value.detach() for name, value in masks.parameters.items()}
+    for i, slots in optimizer.state_dict()["state"].items():
+        state |= {f"optimizer.{i}.{name}": value for name, value in slots.items()}
+    return state | {"steps": torch.tensor(done)}
+
+
+def _restore(masks: MaskParameters, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor] | None) -> int:
+    """Put a state back; returns how many steps it had done."""
+    if state is None:
+        return 0
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        kind, _, name = key.partition(".")
+        if kind == "parameter":
+            masks.parameters[name].data.copy_(value)
+        elif kind == "optimizer":
+            i, _, slot = name.partition(".")
+            slots.setdefault(int(i), {})[slot] = value
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    return int(state["steps"])

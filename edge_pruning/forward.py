@@ -1,0 +1,172 @@
+"""The masked forward pass: run a transformer with a number between 0 and 1 on every edge.
+
+All ones is the clean model, all zeros the ablated one, a 0/1 mask runs a circuit, a mask with a gradient is Edge Pruning.
+Everything else in this package is built on `MaskedPass.logits`; `stream.py` holds the equation. What does not depend on
+the mask (`Frozen`: the clean logits, the ablated writes and their sums) is computed once per example, not once per step.
+
+`MaskedPass` says everything in an adapter's verbs and serves any family; `fused.FusedPass` is the fast path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edge_pruning.batch import Batch, Pair
+from edge_pruning.graph import Graph
+from edge_pruning.models.adapter import Adapter
+from edge_pruning.stream import Stream
+
+CPU_TILE_BYTES = 10 << 20
+GPU_TILE_BYTES = 512 << 20
+
+
+@dataclass(frozen=True)
+class Writes:
+    """What every writer writes in one run: embeddings [w, b, p, d], heads [layer, h, b, p, *], MLPs [layer, b, p, d].
+
+    The last axis of `heads` is d; or, in the fused pass, e: the head's output before its output map.
+    """
+
+    embeddings: Tensor
+    heads: Tensor
+    mlps: Tensor
+
+    def zeros(self) -> Writes:
+        return Writes(*(torch.zeros_like(getattr(self, field.name)) for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """All that a batch needs and no mask changes.
+
+    logits: of the clean model [n, vocab]; embedding_difference: clean minus ablated [w, b, p, d]; heads, mlps: ablated
+    writes as in `Writes`; base: sum of the ablated writes before each layer's heads and before each MLP
+    [2 * layer, b, p, d]; final_base: the same before `logits`, at the compared positions [n, d].
+    """
+
+    logits: Tensor
+    embedding_difference: Tensor
+    heads: Tensor
+    mlps: Tensor
+    base: Tensor
+    final_base: Tensor
+
+
+class MaskedPass:
+    """Runs one model on one graph. Masks are float32 [w, r] on the model's device; runs are in the model's dtype."""
+
+    def __init__(self, adapter: Adapter, graph: Graph | None = None, *, keep_reads: bool = True) -> None:
+        self.adapter = adapter
+        self.graph = graph or Graph(adapter.shape)
+        self.keep_reads = keep_reads
+        if self.graph.shape != adapter.shape:
+            raise ValueError(f"the graph is of another model: {self.graph.shape}, this one is {adapter.shape}")
+        self._qkv = [self.graph.shape.heads, self.graph.kv_readers, self.graph.kv_readers]
+
+    @property
+    def tile_tokens(self) -> int:
+        """Tokens per micro-batch: on a CPU a layer's reads should stay in the cache, on a GPU they should fill it."""
+        per_token = (self.graph.shape.heads + 2 * self.graph.kv_readers) * self.adapter.d_model * self.adapter.dtype.itemsize
+        budget = CPU_TILE_BYTES if self.adapter.device.type == "cpu" else GPU_TILE_BYTES
+        return max(1, budget // per_token)
+
+    # --- the masked run --------------------------------------------------------------------------------------------
+
+    def logits(self, mask: Tensor, batch: Batch, frozen: Frozen) -> Tensor:
+        """Logits at the compared positions [n, vocab], with the edges weighted by `mask`."""
+        return self.adapter.unembed(self._final_read(self._run(mask, frozen), batch, frozen))
+
+    def _run(self, mask: Tensor, frozen: Frozen) -> Stream:
+        base = frozen.base
+        stream = Stream(self.graph, mask, base[0, ..., 0].numel(), base.shape[-1], base.dtype, self.keep_reads)
+        stream.slots(0, self.graph.n_embeddings).copy_(frozen.embedding_difference.flatten(1, 2))
+        context = self.adapter.context(base.shape[2])
+        for layer in range(self.graph.shape.layers):
+            self._attention(layer, stream, frozen, context)
+            self._mlp(layer, stream, frozen)
+        return stream
+
+    def _final_read(self, stream: Stream, batch: Batch, frozen: Frozen) -> Tensor:
+        return stream.read_at(batch.rows, frozen.final_base)
+
+    def _attention(self, layer: int, stream: Stream, frozen: Frozen, context: Any) -> None:
+        graph, base = self.graph, frozen.base[2 * layer]
+        x = stream.read(graph.attention_readers(layer), graph.writers_before_attention(layer), base.flatten(0, 1))
+        reads = x.unflatten(1, base.shape[:2]).split(self._qkv)
+        y = self.adapter.attend(layer, *reads, context)
+        stream.write(graph.head_writers(layer).start, y.flatten(1, 2), frozen.heads[layer].flatten(1, 2))
+
+    def _mlp(self, layer: int, stream: Stream, frozen: Frozen) -> None:
+        graph, base = self.graph, frozen.base[2 * layer + 1]
+        x = stream.read(graph.mlp_reader(layer), graph.writers_before_mlp(layer), base.flatten(0, 1))
+        y = self.adapter.feed_forward(layer, x.unflatten(1, base.shape[:2]))
+        stream.write(graph.mlp_writer(layer), y.flatten(1, 2), frozen.mlps[layer].flatten(0, 1))
+
+    # --- what no mask changes --------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def freeze(self, batch: Batch, clean: Writes, ablated: Writes) -> Frozen:
+        """Put together what a masked run on `batch` needs, from the clean run and the ablated writes."""
+        base, final = self._bases(ablated)
+        clean_final = self._bases(clean)[1]
+        return Frozen(
+            self.adapter.unembed(clean_final.flatten(0, 1)[batch.rows]),
+            clean.embeddings - ablated.embeddings,
+            ablated.heads,
+            ablated.mlps,
+            base,
+            final.flatten(0, 1)[batch.rows],
+        )
+
+    @torch.no_grad()
+    def plain_run(self, tokens: Tensor) -> Writes:
+        """What every writer writes when the model runs as it is on token ids [b, p]."""
+        embeddings = self.adapter.embed(tokens, split=self.graph.embeddings == "split")
+        embeddings = self._into_stream(embeddings)
+        context, x = self.adapter.context(tokens.shape[1]), embeddings.sum(0)
+        heads, mlps = [], []
+        for layer in range(self.graph.shape.layers):
+            heads.append(self._plain_heads(layer, x, context))
+            after = x + self._sum_of_heads(layer, heads[-1])
+            mlps.append(self._plain_mlp(layer, x if self.graph.shape.parallel else after))
+            x = after + mlps[-1]
+        return Writes(embeddings, torch.stack(heads), torch.stack(mlps))
+
+    def _bases(self, writes: Writes) -> tuple[Tensor, Tensor]:
+        """Running sums of the writes before every sublayer [2 * layer, b, p, d], and at the end [b, p, d]."""
+        x, sites = writes.embeddings.sum(0), []
+        for layer in range(self.graph.shape.layers):
+            after = x + self._sum_of_heads(layer, writes.heads[layer])
+            sites += [x, x if self.graph.shape.parallel else after]
+            x = after + writes.mlps[layer]
+        return torch.stack(sites), x
+
+    def _plain_heads(self, layer: int, x: Tensor, context: Any) -> Tensor:
+        return self.adapter.attend(layer, *(x.expand(count, *x.shape) for count in self._qkv), context)
+
+    def _plain_mlp(self, layer: int, x: Tensor) -> Tensor:
+        return self.adapter.feed_forward(layer, x[None])[0]
+
+    def _sum_of_heads(self, layer: int, heads: Tensor) -> Tensor:
+        """What a layer's heads add to the stream together, with the output bias that belongs to none of them."""
+        bias = self.adapter.attention(layer).out_bias
+        return heads.sum(0) if bias is None else heads.sum(0) + bias
+
+    def _into_stream(self, x: Tensor) -> Tensor:
+        """How a write is kept in the stream's buffers."""
+        return x
+
+
+def tiles(pairs: Sequence[Pair], max_tokens: int) -> list[list[int]]:
+    """Cut pairs into micro-batches of like length: lists of indices, each of at most `max_tokens` tokens (or one pair)."""
+    cut: list[list[int]] = []
+    for i in sorted(range(len(pairs)), key=lambda i: len(pairs[i].clean)):
+        if not cut or (len(cut[-1]) + 1) * len(pairs[i].clean) > max_tokens:
+            cut.append([])
+        cut[-1].append(i)
+    return cut

@@ -1,0 +1,81 @@
+"""Frozen passes, once per example instead of once per step, in bounded memory.
+
+The first examples that fit into `max_bytes` are kept, side by side in one tensor per field so that a batch is one gather
+per field; the others are computed again whenever they are drawn. Which ones are kept depends on nothing but their number
+and size, and they are always computed in the same chunks: a resumed run sees the same bits as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from edge_pruning.ablation import Ablation
+from edge_pruning.batch import Batch, Pair
+from edge_pruning.forward import Frozen, MaskedPass, tiles
+
+
+class FrozenCache:
+    """Hands out `Frozen` values for batches of `pairs`."""
+
+    def __init__(self, engine: MaskedPass, pairs: Sequence[Pair], ablation: Ablation, max_bytes: int) -> None:
+        self.engine, self.pairs, self.ablation = engine, pairs, ablation
+        self.width = max(max(pair.positions) + 1 for pair in pairs)
+        self.kept = min(len(pairs), max_bytes // self._bytes_per_pair()) if max_bytes else 0
+        starts = [0]
+        for pair in pairs[: self.kept]:
+            starts.append(starts[-1] + len(pair.positions))
+        self._starts = starts
+        self._per_position: dict[str, Tensor] = {}
+        self._per_row: dict[str, Tensor] = {}
+        for ids in tiles(pairs[: self.kept], engine.tile_tokens):
+            self._keep(ids, self._compute(ids))
+
+    def batch(self, ids: Sequence[int]) -> tuple[Batch, Frozen]:
+        """The pairs `ids` as a batch, with everything about it that no mask changes."""
+        if any(i >= self.kept for i in ids):
+            batch = self._as_batch(ids)
+            return batch, self.ablation.freeze(self.engine, batch)
+        batch = self._as_batch(ids)
+        index = torch.tensor(ids, device=batch.clean.device)
+        rows = [row for i in ids for row in range(self._starts[i], self._starts[i + 1])]
+        at_rows = torch.tensor(rows, device=batch.clean.device)
+        wide = {name: kept[:, index, : batch.clean.shape[1]] for name, kept in self._per_position.items()}
+        heads = wide.pop("heads")
+        heads = heads.unflatten(0, (self.engine.graph.shape.layers, -1))
+        return batch, Frozen(heads=heads, **wide, **{name: kept[at_rows] for name, kept in self._per_row.items()})
+
+    def _as_batch(self, ids: Sequence[int]) -> Batch:
+        return Batch.of([self.pairs[i] for i in ids], self.engine.adapter.device)
+
+    def _compute(self, ids: Sequence[int]) -> Frozen:
+        return self.ablation.freeze(self.engine, self._as_batch(ids))
+
+    def _keep(self, ids: list[int], frozen: Frozen) -> None:
+        """Tensors over positions are [any, b, p, *] and filled up to the widest pair; those over rows are [n, *]."""
+        index = torch.tensor(ids, device=frozen.base.device)
+        wide = {
+            "embedding_difference": frozen.embedding_difference,
+            "heads": frozen.heads.flatten(0, 1),
+            "mlps": frozen.mlps,
+            "base": frozen.base,
+        }
+        for name, value in wide.items():
+            if name not in self._per_position:
+                shape = (value.shape[0], self.kept, self.width, *value.shape[3:])
+                self._per_position[name] = value.new_zeros(shape)
+            self._per_position[name][:, index, : value.shape[2]] = value
+        rows = [row for i in ids for row in range(self._starts[i], self._starts[i + 1])]
+        at_rows = torch.tensor(rows, device=frozen.base.device)
+        for name, value in (("logits", frozen.logits), ("final_base", frozen.final_base)):
+            if name not in self._per_row:
+                self._per_row[name] = value.new_zeros(self._starts[-1], value.shape[1])
+            self._per_row[name][at_rows] = value
+
+    def _bytes_per_pair(self) -> int:
+        """Measured on the longest pair."""
+        longest = max(range(len(self.pairs)), key=lambda i: len(self.pairs[i].clean))
+        frozen = self._compute([longest])
+        return sum(value.numel() * value.element_size() for value in vars(frozen).values())

@@ -1,0 +1,70 @@
+"""GPT-2: LayerNorm in front of every sublayer, learned positions, one fused projection for q, k and v.
+
+Unusual: linear maps are stored transposed (`Conv1D`, weight [in, out]), and attention may be scaled by the layer number.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge_pruning.graph import ModelShape
+from edge_pruning.models.adapter import Adapter, Attention, Linear, Mlp, Norm, causal_attention
+from edge_pruning.models.registry import adapter
+
+
+@adapter
+class Gpt2(Adapter):
+    model_type = "gpt2"
+
+    @classmethod
+    def refusal(cls, config: Any) -> str | None:
+        if config.add_cross_attention:
+            return "it has cross-attention, whose reads come from another model's stream"
+        return None
+
+    @property
+    def shape(self) -> ModelShape:
+        return ModelShape(self.config.n_layer, self.config.n_head)
+
+    def embed(self, tokens: Tensor, *, split: bool) -> Tensor:
+        body = self.hf.transformer
+        words = body.wte(tokens)
+        positions = body.wpe(torch.arange(tokens.shape[1], device=tokens.device)).expand_as(words)
+        return torch.stack([words, positions]) if split else (words + positions)[None]
+
+    def attention(self, layer: int) -> Attention:
+        block = self.hf.transformer.h[layer]
+        heads, d = self.config.n_head, self.d_model
+        weight = block.attn.c_attn.weight.view(d, 3 * heads, d // heads).transpose(0, 1)
+        bias = block.attn.c_attn.bias.view(3 * heads, d // heads)
+        q, k, v = (Linear(w, b) for w, b in zip(weight.split(heads), bias.split(heads), strict=True))
+        out = block.attn.c_proj.weight.view(heads, d // heads, d)
+        return Attention(_norm(block.ln_1), q, k, v, out, block.attn.c_proj.bias)
+
+    def mix(self, layer: int, q: Tensor, k: Tensor, v: Tensor, context: Any) -> Tensor:
+        scale = q.shape[-1] ** -0.5 if self.config.scale_attn_weights else 1.0
+        if self.config.scale_attn_by_inverse_layer_idx:
+            scale /= layer + 1
+        return causal_attention(q, k, v, scale)
+
+    def mlp(self, layer: int) -> Mlp:
+        block = self.hf.transformer.h[layer]
+        activate = _activation(self.config.activation_function, block.mlp.act)
+        inward = Linear(block.mlp.c_fc.weight[None], block.mlp.c_fc.bias[None])
+        return Mlp(_norm(block.ln_2), inward, lambda hidden: block.mlp.c_proj(activate(hidden)))
+
+    def unembed(self, x: Tensor) -> Tensor:
+        return self.hf.lm_head(self.hf.transformer.ln_f(x))
+
+
+def _norm(module: nn.LayerNorm) -> Norm:
+    return Norm(module, module.weight, module.bias, module.eps, centred=True)
+
+
+def _activation(name: str, module: nn.Module) -> Any:
+    """`gelu_new` written out as a formula keeps nine tensors for the backward pass; the same function built in keeps one."""
+    return (lambda x: functional.gelu(x, approximate="tanh")) if name in ("gelu_new", "gelu_pytorch_tanh") else module

@@ -1,0 +1,40 @@
+"""Which model families there are, and which adapter fits a Hugging Face model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge_pruning.models.adapter import Adapter
+
+ADAPTERS: dict[str, type[Adapter]] = {}
+
+_NO_LINEAR_STREAM = "its residual stream is renormalised after every sublayer (post-norm), so an edge has no linear meaning"
+_REASONS = {
+    **dict.fromkeys(("bert", "roberta", "distilbert", "albert", "electra", "xlm-roberta", "openai-gpt"), _NO_LINEAR_STREAM),
+    **dict.fromkeys(("t5", "bart", "mbart", "pegasus", "marian", "mt5"), "it is an encoder-decoder with two streams"),
+    **dict.fromkeys(("mamba", "mamba2", "rwkv", "jamba"), "it has recurrent layers, not attention heads that read a stream"),
+}
+
+
+def adapter(cls: type[Adapter]) -> type[Adapter]:
+    """Register an adapter under its `model_type`."""
+    ADAPTERS[cls.model_type] = cls
+    return cls
+
+
+def check_supported(config: Any) -> type[Adapter]:
+    """The adapter class for a Hugging Face configuration. Raises ValueError with the reason where there is none."""
+    kind = getattr(config, "model_type", None)
+    if kind not in ADAPTERS:
+        reason = _REASONS.get(str(kind), "no adapter has been written for it yet")
+        raise ValueError(f"model type {kind!r} is not supported: {reason}. Supported: {', '.join(sorted(ADAPTERS))}.")
+    reason = ADAPTERS[kind].refusal(config)
+    if reason:
+        raise ValueError(f"this {kind} model cannot be run exactly: {reason}")
+    return ADAPTERS[kind]
+
+
+def adapt(hf: Any) -> Adapter:
+    """The adapter of a loaded Hugging Face model, frozen and in evaluation mode."""
+    cls = check_supported(hf.config)
+    return cls(hf.eval().requires_grad_(False))

@@ -1,0 +1,139 @@
+"""The residual stream, edge by edge: one buffer of differences that every writer fills and every reader mixes.
+
+With y_i a writer's output in the current run, c_i its value under the ablation and z_ij the mask, reader j gets
+
+    x_j = base_j + sum_i z_ij (y_i - c_i),          base_j = sum_i c_i + output biases
+
+The differences y_i - c_i lie in one buffer [1 + w, token, d]; row 0 is the base, whose mask is 1, so a read is one matrix
+product. The backward pass has one buffer of the same kind for the gradients, and a read is two products:
+
+    dL/dz_ij = <g_j, y_i - c_i>          dL/dy_i += z_ij g_j
+
+Autograd never sees the buffers. It sees one chain of empty tensors, `order`: each write takes the last link and returns the
+next, each read takes the link of the last write it can see. So every read of a writer has run backward before the write
+has, and the gradient in the writer's row is complete by then.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from edge_pruning.graph import Graph
+
+
+class Stream:
+    """Buffers of one masked pass over `tokens` = b * p positions.
+
+    mask: float32 [w, r], the only thing that gets a gradient. `keep_reads` keeps what readers read for the backward pass;
+    without it they are computed again, which costs one more product per read and saves most of the memory.
+    """
+
+    def __init__(self, graph: Graph, mask: Tensor, tokens: int, d: int, dtype: torch.dtype, keep_reads: bool) -> None:
+        writers, readers = graph.edge_mask.shape
+        self.differences = mask.new_empty(1 + writers, tokens, d, dtype=dtype)
+        self.gradients: Tensor | None = None
+        self.mask = torch.ones(readers, 1 + writers, dtype=dtype, device=mask.device)
+        self.mask[:, 1:] = mask.detach().T
+        self.mask_gradient = torch.zeros(readers, writers, dtype=mask.dtype, device=mask.device)
+        self.keep_reads = keep_reads
+        self.order: Tensor = _Open.apply(mask, self)
+
+    # --- what the pass calls ---------------------------------------------------------------------------------------
+
+    def read(self, readers: slice, writers: int, base: Tensor) -> Tensor:
+        """What `readers` get from the first `writers` writers and the base [token, d]: [r, token, d]."""
+        return _Read.apply(self.order, self, readers, writers, base)
+
+    def read_at(self, tokens: Tensor, base: Tensor) -> Tensor:
+        """What the last reader, `logits`, gets at some tokens [n]; base [n, d] -> [n, d]. Ends the pass."""
+        order = self.order
+        del self.order  # the chain holds the stream; a stream that held the chain would never be freed
+        return _ReadAt.apply(order, self, tokens, base)
+
+    def write(self, first: int, y: Tensor, ablated: Tensor) -> None:
+        """The outputs y [w, token, d] of writers `first`, `first + 1`, ...; `ablated` holds their c."""
+        self.order = _Write.apply(y, self.order, self, first, ablated)
+
+    # --- the two products ------------------------------------------------------------------------------------------
+
+    def mix(self, readers: slice, writers: int, base: Tensor) -> Tensor:
+        """x = base + sum_i z_i D_i, [r, token, d]."""
+        self.differences[0] = base
+        seen = self.differences[: 1 + writers].flatten(1)
+        return (self.mask[readers, : 1 + writers] @ seen).unflatten(1, self.differences.shape[1:])
+
+    def accumulate(self, readers: slice, writers: int, gradient: Tensor) -> None:
+        """The gradients of the masks and of the writers' outputs, from that of the reads [r, token, d]."""
+        flat, seen = gradient.flatten(1), self.differences[1 : 1 + writers].flatten(1)
+        self.mask_gradient[readers, :writers] = flat @ seen.T
+        self._gradients()[:writers].flatten(1).addmm_(self.mask[readers, 1 : 1 + writers].T, flat)
+
+    def accumulate_at(self, tokens: Tensor, gradient: Tensor) -> None:
+        """The same for the final read; gradient [n, d]."""
+        self.mask_gradient[-1] = torch.einsum("nd,wnd->w", gradient, self.differences[1:, tokens])
+        self._gradients().index_add_(1, tokens, self.mask[-1, 1:, None, None] * gradient)
+
+    def slots(self, first: int, count: int) -> Tensor:
+        """Where writers `first`, ... put their differences, [w, token, d]."""
+        return self.differences[1 + first : 1 + first + count]
+
+    def gradient_of(self, first: int, count: int) -> Tensor:
+        return self._gradients()[first : first + count]
+
+    def _gradients(self) -> Tensor:
+        if self.gradients is None:
+            self.gradients = torch.zeros_like(self.differences[1:])
+        return self.gradients
+
+
+class _Open(Function):
+    """The start of the chain: hands the mask's gradient to autograd once everything after it has run backward."""
+
+    @staticmethod
+    def forward(ctx: Any, mask: Tensor, stream: Stream) -> Tensor:
+        ctx.stream = stream
+        return mask.new_empty(0)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, None]:
+        return ctx.stream.mask_gradient.T, None
+
+
+class _Read(Function):
+    @staticmethod
+    def forward(ctx: Any, order: Tensor, stream: Stream, readers: slice, writers: int, base: Tensor) -> Tensor:
+        ctx.stream, ctx.readers, ctx.writers = stream, readers, writers
+        return stream.mix(readers, writers, base)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        ctx.stream.accumulate(ctx.readers, ctx.writers, gradients[0])
+        return ctx.stream.mask.new_empty(0), None, None, None, None
+
+
+class _ReadAt(Function):
+    @staticmethod
+    def forward(ctx: Any, order: Tensor, stream: Stream, tokens: Tensor, base: Tensor) -> Tensor:
+        ctx.stream, ctx.tokens = stream, tokens
+        return base + torch.einsum("w,wnd->nd", stream.mask[-1, 1:], stream.differences[1:, tokens])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        ctx.stream.accumulate_at(ctx.tokens, gradients[0])
+        return ctx.stream.mask.new_empty(0), None, None, None
+
+
+class _Write(Function):
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, order: Tensor, stream: Stream, first: int, ablated: Tensor) -> Tensor:
+        ctx.stream, ctx.first, ctx.count = stream, first, y.shape[0]
+        torch.sub(y, ablated, out=stream.slots(first, ctx.count))
+        return order.new_empty(0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.stream.gradient_of(ctx.first, ctx.count), gradients[0], None, None, None

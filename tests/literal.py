@@ -1,0 +1,53 @@
+"""Edge Pruning's formula, word for word: the slow oracle that the masked pass is tested and timed against.
+
+Every read is a weighted sum over the full stack of clean and corrupted writes,
+
+    x_j = sum_i z_ij y_i + (1 - z_ij) c_i   (+ the output biases before j)
+
+built by plain autograd from a model's verbs, with nothing shared, folded, cached or skipped.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edge_pruning.batch import Batch
+from edge_pruning.graph import Graph
+from edge_pruning.models.adapter import Adapter
+
+
+def literal_logits(adapter: Adapter, graph: Graph, mask: Tensor, clean: Tensor, corrupted: Tensor) -> Tensor:
+    """Logits of the masked run at every position, [b, p, vocab]."""
+    ones = torch.ones_like(mask)
+    return _run(adapter, graph, mask, clean, _run(adapter, graph, ones, corrupted, None)[1])[0]
+
+
+def literal_batch_logits(adapter: Adapter, graph: Graph, mask: Tensor, batch: Batch) -> Tensor:
+    """Logits at the compared positions of a batch [n, vocab]."""
+    return literal_logits(adapter, graph, mask, batch.clean, batch.corrupted).flatten(0, 1)[batch.rows]
+
+
+def _run(
+    adapter: Adapter, graph: Graph, mask: Tensor, tokens: Tensor, ablated: list[Tensor] | None
+) -> tuple[Tensor, list[Tensor]]:
+    """Logits and the list of all writes; without `ablated` the writes mix with zeros, which is the plain model at ones."""
+    writes = list(adapter.embed(tokens, split=graph.embeddings == "split"))
+    bias = torch.zeros(adapter.d_model, dtype=writes[0].dtype)
+    context = adapter.context(tokens.shape[1])
+
+    def read(readers: slice, count: int) -> Tensor:
+        y = torch.stack(writes[:count])
+        c = torch.stack(ablated[:count]) if ablated else torch.zeros_like(y)
+        z = mask[:count, readers].to(y.dtype)
+        return torch.einsum("wr,wbpd->rbpd", z, y) + torch.einsum("wr,wbpd->rbpd", 1 - z, c) + bias
+
+    for layer in range(graph.shape.layers):
+        x = read(graph.attention_readers(layer), graph.writers_before_attention(layer))
+        reads = x.split([graph.shape.heads, graph.kv_readers, graph.kv_readers])
+        writes += list(adapter.attend(layer, *reads, context))
+        out_bias = adapter.attention(layer).out_bias
+        bias = bias if out_bias is None else bias + out_bias
+        writes += list(adapter.feed_forward(layer, read(graph.mlp_reader(layer), graph.writers_before_mlp(layer))))
+    final = read(slice(len(graph.readers) - 1, None), len(graph.writers))[0]
+    return adapter.unembed(final), writes
