@@ -79,9 +79,10 @@ class MaskedPass:
 
     def logits(self, mask: Tensor, batch: Batch, frozen: Frozen) -> Tensor:
         """Logits at the compared positions [n, vocab], with the edges weighted by `mask`."""
-        return self.adapter.unembed(self._final_read(self._run(mask, frozen), batch, frozen))
+        return self.adapter.unembed(self._final_read(self.run(mask, frozen), batch, frozen))
 
-    def _run(self, mask: Tensor, frozen: Frozen) -> Stream:
+    def run(self, mask: Tensor, frozen: Frozen) -> Stream:
+        """All sublayers with the edges weighted by `mask`; the stream then holds every writer's difference."""
         base = frozen.base
         stream = Stream(self.graph, mask, base[0, ..., 0].numel(), base.shape[-1], base.dtype, self.keep_reads)
         stream.slots(0, self.graph.n_embeddings).copy_(frozen.embedding_difference.flatten(1, 2))

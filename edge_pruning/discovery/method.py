@@ -66,6 +66,10 @@ class Method(ABC):
         stay ablated. init_scores: a warm start from another method.
         """
 
+    def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor | None:
+        """The mask [w, r] that was trained, at a size of `edges`, before it is cut to 0 and 1; None if there is none."""
+        return None
+
 
 def method(cls: type[Method]) -> type[Method]:
     """Register a method under its name."""

@@ -63,6 +63,12 @@ class SoftTopK(Method):
         values[candidates] = masks.parameters["scores"].detach().cpu()
         return EdgeScores(engine.graph, values)
 
+    def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor:
+        candidates = scores.values.isfinite()
+        mask = torch.zeros(scores.values.shape)
+        mask[candidates] = soft_top_k(scores.values[candidates], torch.tensor(float(edges)))
+        return mask
+
 
 class SoftTopKMasks(MaskParameters):
     def __init__(self, settings: SoftTopK, n: int, device: torch.device) -> None:

@@ -1,0 +1,71 @@
+"""Prove at load time that a model is run exactly: three laws on a short random batch.
+
+1. All ones: the masked pass gives the model's own logits.
+2. All zeros: it gives the model's logits on the corrupted input.
+3. Zeros inside, ones at `logits`: every head and MLP writes what it writes on the corrupted input. (The first two laws
+   alone never exercise the inner reads.)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edge_pruning.ablation import Patch
+from edge_pruning.batch import Batch, Pair
+from edge_pruning.forward import MaskedPass
+
+LAWS = (
+    "all edges kept: the model's own logits",
+    "all edges ablated: the model's logits on the corrupted input",
+    "inner edges ablated: every writer's corrupted output",
+)
+TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
+
+
+@torch.no_grad()
+def law_errors(engine: MaskedPass, *, seed: int = 0) -> list[float]:
+    """How far each law is from holding, relative to the largest expected number; in the order of `LAWS`."""
+    adapter, graph = engine.adapter, engine.graph
+    batch = _random_batch(adapter.vocabulary, min(8, adapter.max_length), seed, adapter.device)
+    frozen = Patch().freeze(engine, batch)
+    clean, corrupted = (adapter.hf(tokens, use_cache=False).logits.flatten(0, 1)[batch.rows] for tokens in _both(batch))
+    edges = graph.edge_mask.to(adapter.device, torch.float32)
+    only_final = torch.zeros_like(edges)
+    only_final[:, -1] = 1
+    stream = engine.run(only_final, frozen)
+    inner = stream.slots(graph.n_embeddings, len(graph.writers) - graph.n_embeddings)
+    return [
+        _relative(engine.logits(edges, batch, frozen) - clean, clean),
+        _relative(engine.logits(torch.zeros_like(edges), batch, frozen) - corrupted, corrupted),
+        _relative(inner, frozen.base),
+    ]
+
+
+def self_check(engine: MaskedPass) -> list[float]:
+    """The three errors. Raises ValueError, with the law and the error measured, if the model is not run exactly."""
+    errors = law_errors(engine)
+    tolerance = TOLERANCE[engine.adapter.dtype]
+    broken = [f"{law}: off by {e:.1e}" for law, e in zip(LAWS, errors, strict=True) if not e <= tolerance]
+    if broken:
+        raise ValueError(
+            f"this {engine.adapter.model_type} model is not run exactly (relative error, at most {tolerance:g} allowed): "
+            f"{'; '.join(broken)}. Its circuits would be wrong, so it is refused."
+        )
+    return errors
+
+
+def _random_batch(vocabulary: int, length: int, seed: int, device: torch.device) -> Batch:
+    tokens = torch.randint(vocabulary, (2, 2, length), generator=torch.Generator().manual_seed(seed)).tolist()
+    every = tuple(range(length))
+    none = ((),) * length
+    pairs = [Pair(tuple(a), tuple(b), every, none, none) for a, b in zip(*tokens, strict=True)]
+    return Batch.of(pairs, device)
+
+
+def _both(batch: Batch) -> tuple[Tensor, Tensor]:
+    return batch.clean, batch.corrupted
+
+
+def _relative(error: Tensor, expected: Tensor) -> float:
+    return float(error.float().abs().max() / expected.float().abs().max())
