@@ -1,0 +1,35 @@
+# Two commands for a new user: `make demo` and `make test`. Both install into .venv first, once.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help install demo test lint clean
+
+help:
+	@echo "make demo   find the IOI circuit of the bundled model, print how good it is, draw it (into runs/demo)"
+	@echo "make test   linter, type checker and tests"
+	@echo "make clean  remove .venv and caches; runs/ stays"
+	@echo "PYTHON=python3.12 make demo   with another Python (3.11 or newer)"
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "edge-pruning needs Python 3.11 or newer, '$(PYTHON)' is older; try: PYTHON=python3.12 make $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/edge-pruning discover ioi --out runs/demo --overwrite
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache
