@@ -10,6 +10,7 @@ Everything random is a function of the seed and the step, so a run resumed from 
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def train(
     generator = torch.Generator(engine.adapter.device)
     pending: list[dict[str, Tensor | float]] = []
     for step in range(first, steps):
-        generator.manual_seed((seed << 32) + step)
+        generator.manual_seed(derived_seed(seed, "noise", step))
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * masks.schedule(step)
         draw = masks.draw(step, generator)
@@ -101,9 +102,14 @@ def drawn(n: int, batch_size: int, step: int, seed: int) -> list[int]:
     batch_size = min(batch_size, n)
     first, ids = step * batch_size, []
     for epoch in range(first // n, (first + batch_size - 1) // n + 1):
-        order = torch.randperm(n, generator=torch.Generator().manual_seed((seed << 32) + epoch)).tolist()
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(derived_seed(seed, "epoch", epoch))).tolist()
         ids += order[max(0, first - epoch * n) : first + batch_size - epoch * n]
     return ids
+
+
+def derived_seed(seed: int, purpose: str, number: int) -> int:
+    """A seed for one step: generators look at 32 bits only, and neighbouring seeds start alike, so it is hashed."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {purpose} {number}".encode()).digest()[:4])
 
 
 def _mask_gradient(
