@@ -39,6 +39,9 @@ class Pair:
                 f"{len(self.clean)} and {len(self.corrupted)} tokens, {len(self.positions)} positions, "
                 f"{len(self.answers)} answers, {len(self.wrong)} wrong answers"
             )
+        outside = [position for position in self.positions if not 0 <= position < len(self.clean)]
+        if outside:
+            raise ValueError(f"expected positions from 0 to {len(self.clean) - 1} (the last token), got {outside}")
 
 
 @dataclass(frozen=True)
@@ -82,4 +85,5 @@ class Batch:
 
 def _filled(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     width = max((len(row) for row in rows), default=0)
-    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows], dtype=torch.long).reshape(len(rows), width)
+    filled = [[*row, *[value] * (width - len(row))] for row in rows]
+    return torch.tensor(filled, dtype=torch.long).reshape(len(rows), width)

@@ -48,7 +48,7 @@ class EdgeScores:
 
     @property
     def n_candidates(self) -> int:
-        return int(self.values.isfinite().sum())
+        return int((self.values > -torch.inf).sum())
 
     def top(self, edges: int) -> Tensor:
         """The `edges` highest-scoring candidates as a bool mask [w, r]; ties go to the earlier edge in graph order."""
@@ -62,8 +62,8 @@ class EdgeScores:
 class Circuit:
     """A set of edges of a graph, with provenance.
 
-    mask: bool [w, r]. scores: the float scores [w, r] the circuit was cut from, if any. provenance: JSON values that say
-    which model, task, method, ablation, seed and versions it came from.
+    mask: bool [w, r]. scores: the float scores [w, r] the circuit was cut from, if any. provenance: JSON values that
+    say which model, task, method, ablation, seed and versions it came from.
     """
 
     graph: Graph
@@ -77,9 +77,14 @@ class Circuit:
                 f"expected a bool mask [writer, reader] of shape {tuple(self.graph.edge_mask.shape)}, "
                 f"got {self.mask.dtype} {tuple(self.mask.shape)}"
             )
-        mask = self.mask.detach().cpu()
-        if (mask & ~self.graph.edge_mask).any():
-            raise ValueError(f"{int((mask & ~self.graph.edge_mask).sum())} entries of the mask are no edges of the graph")
+        if self.scores is not None and self.scores.shape != self.mask.shape:
+            raise ValueError(
+                f"expected scores [writer, reader] of shape {tuple(self.mask.shape)}, got {tuple(self.scores.shape)}"
+            )
+        mask = self.mask.detach().cpu().clone()  # a value: later changes to the caller's tensor do not reach it
+        outside = int((mask & ~self.graph.edge_mask).sum())
+        if outside:
+            raise ValueError(f"{outside} entries of the mask are no edges of the graph; expected only edges")
         object.__setattr__(self, "mask", mask)
 
     # --- making ----------------------------------------------------------------------------------------------------
@@ -91,11 +96,11 @@ class Circuit:
     @classmethod
     def from_scores(cls, scores: EdgeScores, *, edges: int | None = None, threshold: float | None = None,
                     provenance: Mapping[str, Any] | None = None) -> Circuit:
-        """Cut scores into a circuit: the best `edges`, all at or above `threshold`, or (neither given) the natural size."""
+        """Cut scores into a circuit: the best `edges`, all candidates at or above `threshold`, or the natural size."""
         if edges is not None and threshold is not None:
             raise ValueError("give edges or threshold, not both")
         if threshold is not None:
-            mask = (scores.values >= threshold) & scores.graph.edge_mask
+            mask = (scores.values >= threshold) & (scores.values > -torch.inf)
         else:
             size = scores.natural_size if edges is None else edges
             if size is None:
@@ -193,7 +198,7 @@ class Circuit:
         }
 
     def save(self, path: str | Path, *, scores_file: str = "scores.safetensors") -> None:
-        """Write `path` (JSON) and, if the circuit has scores, `scores_file` beside it (circuits of one run share it)."""
+        """Write `path` (JSON) and any scores into `scores_file` beside it (circuits of one run share that file)."""
         path, content = Path(path), self.to_json()
         if self.scores is not None:
             content["scores"] = scores_file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -15,18 +16,20 @@ from torch import Tensor
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write to a temporary name in the same folder, then rename. On failure the old file stays; raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        kept = " The previous version was kept." if path.exists() else ""
+        kept = " The previous version was kept." if path.is_file() else ""
         raise OSError(error.errno, f"could not write {path}: {error.strerror or error}.{kept}") from error
+    finally:  # also where the user interrupts; after the rename there is nothing left to remove
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def write_text(path: Path, content: str) -> None:
@@ -40,11 +43,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Raises ValueError that names the file where it is missing, truncated or not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist") from None
-    except IsADirectoryError:
-        raise ValueError(f"{path} is a folder, expected a JSON file") from None
+        return json.loads(_read(path))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is truncated or not JSON: {error}") from None
 
@@ -57,8 +56,15 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Raises ValueError that names the file where it is missing, truncated or not safetensors."""
     try:
-        return safetensors.torch.load(path.read_bytes())
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist") from None
+        return safetensors.torch.load(_read(path))
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{path} does not exist") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path} is a folder, expected a file") from None

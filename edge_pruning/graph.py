@@ -1,8 +1,8 @@
 """The computation graph of a transformer: writers, readers, and the edges between them.
 
-Every head and every MLP *reads* the residual stream (a head three times: for its queries, keys and values) and *writes*
-its output back into it. An edge `a0.h1->a5.h7<q>` says: what head 1 of layer 0 wrote is part of what the queries of head
-7 of layer 5 read. The graph knows names, order and which edges exist; it never sees a model.
+Every head and every MLP *reads* the residual stream (a head three times: for its queries, keys and values) and
+*writes* its output back into it. An edge `a0.h1->a5.h7<q>` says: what head 1 of layer 0 wrote is part of what the
+queries of head 7 of layer 5 read. The graph knows names, order and which edges exist; it never sees a model.
 
 Axis letters, the same everywhere in this package:
 
@@ -27,8 +27,8 @@ EMBEDDING_WRITERS = {"joint": ("input",), "split": ("tok", "pos")}
 class ModelShape:
     """What the graph needs to know about a transformer: how many layers and heads, and how its blocks are wired.
 
-    `kv_heads` is the number of key-value heads (grouped-query attention; defaults to `heads`). In a `parallel` block the
-    MLP reads the same stream as the heads of its layer, so it does not see what they write.
+    `kv_heads` is the number of key-value heads (grouped-query attention; defaults to `heads`). In a `parallel` block
+    the MLP reads the same stream as the heads of its layer, so it does not see what they write.
     """
 
     layers: int
@@ -51,8 +51,8 @@ class Graph:
     """All edges of a transformer's computation graph, under a stated counting convention.
 
     `embeddings="joint"` has one writer `input`; `"split"` has `tok` and `pos` (as Edge Pruning's authors count).
-    `kv="kv"` has one key and one value reader per key-value head, which is what the model computes; `"query"` has one per
-    query head (as EAP-IG and MIB count). Both matter: the same circuit has different sizes under each.
+    `kv="kv"` has one key and one value reader per key-value head, which is what the model computes; `"query"` has one
+    per query head (as EAP-IG and MIB count). Both matter: the same circuit has different sizes under each.
     """
 
     shape: ModelShape
@@ -62,7 +62,8 @@ class Graph:
     def __post_init__(self) -> None:
         if self.embeddings not in EMBEDDING_WRITERS or self.kv not in ("kv", "query"):
             raise ValueError(
-                f"expected embeddings 'joint' or 'split' and kv 'kv' or 'query', got {self.embeddings!r} and {self.kv!r}"
+                f"expected embeddings 'joint' or 'split' and kv 'kv' or 'query', "
+                f"got {self.embeddings!r} and {self.kv!r}"
             )
 
     # --- names and order -------------------------------------------------------------------------------------------
@@ -147,7 +148,7 @@ class Graph:
         return [f"{self.writers[w]}->{self.readers[r]}" for w, r in mask.nonzero().tolist()]
 
     def mask(self, names: Iterable[str]) -> Tensor:
-        """Bool mask [writer, reader] of the named edges; every name that is no edge of this graph is reported at once."""
+        """Bool mask [writer, reader] of the named edges; names that are no edges are reported all at once."""
         mask, unknown = torch.zeros_like(self.edge_mask), []
         for name in names:
             writer, _, reader = name.partition("->")
@@ -172,9 +173,10 @@ class Graph:
         lines = []
         for name in unknown[:10]:
             writer, _, reader = name.partition("->")
-            near = difflib.get_close_matches(writer, self.writers, 1) + difflib.get_close_matches(reader, self.readers, 1)
+            near = [*difflib.get_close_matches(writer, self.writers, 1)]
+            near += difflib.get_close_matches(reader, self.readers, 1)
             if writer in self._writer_index and reader in self._reader_index:
-                lines.append(f"{name} (the writer comes after the reader)")
+                lines.append(f"{name} (the writer does not come before the reader)")
             else:
                 lines.append(f"{name} (nearest names: {', '.join(near) or 'none'})")
         more = f", and {len(unknown) - 10} more" if len(unknown) > 10 else ""

@@ -15,9 +15,9 @@ from edge_pruning.batch import Batch
 
 def kl_divergence(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
     """KL(model || circuit) in nats, per example [b]; 0 is most faithful. Both are logits [n, vocab]."""
-    reference = functional.log_softmax(model.float(), -1)
+    reference = functional.log_softmax(_wide(model), -1)
     per_position = functional.kl_div(
-        functional.log_softmax(circuit.float(), -1), reference, reduction="none", log_target=True
+        functional.log_softmax(_wide(circuit), -1), reference, reduction="none", log_target=True
     ).sum(-1)
     return _mean_per_example(per_position, batch)
 
@@ -28,32 +28,58 @@ def exact_match(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
 
 
 def logit_difference(logits: Tensor, batch: Batch) -> Tensor:
-    """Mean logit of the answers minus mean logit of the wrong answers, [b]; positive means right. NaN: no wrong answer."""
-    return _difference(_mean_of(logits.float(), batch.answers), _mean_of(logits.float(), batch.wrong), batch)
+    """Mean logit of the answers minus that of the wrong answers, [b]; positive is right. NaN: no wrong answer."""
+    return _mean_where_compared(_logit_margin(logits, batch), batch)
 
 
 def probability_difference(logits: Tensor, batch: Batch) -> Tensor:
     """Probability of the answers minus that of the wrong answers, [b], -1 to 1. NaN where there is no wrong answer."""
-    probabilities = logits.float().softmax(-1)
-    return _difference(_sum_of(probabilities, batch.answers), _sum_of(probabilities, batch.wrong), batch)
+    return _mean_where_compared(_probability_margin(logits, batch), batch)
 
 
 DIFFERENCES = {"logit_difference": logit_difference, "probability_difference": probability_difference}
 
 
 def accuracy(logits: Tensor, batch: Batch, metric: str) -> Tensor:
-    """1 where the answer beats the wrong answer by `metric`; without a wrong answer, where it is the most likely token."""
-    difference = DIFFERENCES[metric](logits, batch)
+    """1 where the answers beat the wrong answers by `metric`, at every position that has wrong ones; else 0; [b].
+
+    A pair without any wrong answer counts as right where an answer is the most likely token at every position.
+    """
+    compared = _compared(batch)
+    beaten = _all_per_example((MARGINS[metric](logits, batch) > 0) | ~compared, batch)
     top = (logits.argmax(-1, keepdim=True) == batch.answers).any(-1)
-    return torch.where(difference.isnan(), _all_per_example(top, batch), (difference > 0).float())
+    return torch.where(_all_per_example(~compared, batch) > 0, _all_per_example(top, batch), beaten)
 
 
-def _difference(right: Tensor, wrong: Tensor, batch: Batch) -> Tensor:
-    """Averaged over the positions that have a wrong answer, [b]."""
-    compared = (batch.wrong >= 0).any(-1).to(right.dtype)
-    total = torch.zeros(batch.size, dtype=right.dtype, device=right.device)
+def _logit_margin(logits: Tensor, batch: Batch) -> Tensor:
+    """By how much the answers are ahead at each position, [n]; without meaning where nothing is wrong."""
+    return _mean_of(_wide(logits), batch.answers) - _mean_of(_wide(logits), batch.wrong)
+
+
+def _probability_margin(logits: Tensor, batch: Batch) -> Tensor:
+    probabilities = _wide(logits).softmax(-1)
+    return _sum_of(probabilities, batch.answers) - _sum_of(probabilities, batch.wrong)
+
+
+MARGINS = {"logit_difference": _logit_margin, "probability_difference": _probability_margin}
+
+
+def _compared(batch: Batch) -> Tensor:
+    """Which positions have a wrong answer, bool [n]."""
+    return (batch.wrong >= 0).any(-1)
+
+
+def _wide(logits: Tensor) -> Tensor:
+    """Half-precision logits are too coarse to take differences of."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _mean_where_compared(margins: Tensor, batch: Batch) -> Tensor:
+    """Averaged over the positions that have a wrong answer, [b]; NaN where none has."""
+    compared = _compared(batch).to(margins.dtype)
+    total = torch.zeros(batch.size, dtype=margins.dtype, device=margins.device)
     count = total.index_add(0, batch.example, compared)
-    return total.index_add(0, batch.example, (right - wrong) * compared) / count.where(count > 0, torch.nan)
+    return total.index_add(0, batch.example, margins * compared) / count.where(count > 0, torch.nan)
 
 
 def _sum_of(values: Tensor, tokens: Tensor) -> Tensor:

@@ -1,0 +1,6 @@
+"""How good a circuit is. Any circuit is judged alike, wherever it came from: nothing here knows the methods."""
+
+from edge_pruning.evaluation.evaluation import Evaluation
+from edge_pruning.evaluation.faithfulness import evaluate
+
+__all__ = ["Evaluation", "evaluate"]

@@ -1,0 +1,80 @@
+"""What a reader should know before quoting an evaluation: short sentences, each with the numbers behind it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge_pruning.evaluation.evaluation import Evaluation
+
+DANGLING = 0.1  # of the circuit's edges
+DISCRETISATION = 0.1  # of the KL between the empty circuit and the model
+ACCURACY = 0.75
+FEW_EXAMPLES = 30
+SIZE = 0.05  # by how much the soft mask's size may differ from the circuit's
+
+
+def caveats(found: Evaluation) -> Iterator[str]:
+    """Everything worth a warning; nothing for an unremarkable evaluation."""
+    yield from _about_the_data(found)
+    yield from _about_the_scale(found)
+    yield from _about_the_circuit(found)
+    if "soft" in found.runs:
+        yield from _about_the_soft_mask(found)
+
+
+def _about_the_data(found: Evaluation) -> Iterator[str]:
+    conditions, right = found.conditions, found["model"]["accuracy"]
+    if right < ACCURACY:
+        yield f"the model itself gets only {percent(right)} right on this task, so there may be little to find"
+    if conditions.split == "train":
+        yield "measured on the training split, not on held-out pairs"
+    if conditions.examples < FEW_EXAMPLES:
+        yield f"only {conditions.examples} pairs: the means and, above all, the quantiles are rough"
+    missing = int(found.runs["model"].difference.isnan().sum())
+    if 0 < missing < conditions.examples:
+        yield f"{missing} of {conditions.examples} pairs have no wrong answer, so no {conditions.metric}"
+    if conditions.dtype not in ("float32", "float64"):
+        yield f"the model ran in {conditions.dtype}; numbers to be quoted should come from float32"
+
+
+def _about_the_scale(found: Evaluation) -> Iterator[str]:
+    span, error = found.yardstick.span, found.yardstick.span_error
+    if not found.yardstick.defined:
+        yield f"faithfulness is undefined: the model and the empty circuit differ by {span:.1e} only"
+    elif span < 0:
+        yield f"the model scores lower than the empty circuit (by {-span:.3g}), so faithfulness means the opposite"
+    elif span < 3 * error:
+        yield f"faithfulness is noise: the model is {span:.3g} ahead of the empty circuit, standard error {error:.3g}"
+    broken = [name for name, run in found.runs.items() if not run.kl.isfinite().all()]
+    if broken:
+        yield f"the KL of some pairs is not finite ({', '.join(broken)}): there are infinite or NaN logits"
+
+
+def _about_the_circuit(found: Evaluation) -> Iterator[str]:
+    edges, kept = len(found.subject), len(found.subject.without_dangling())
+    if edges - kept > DANGLING * edges:
+        yield (
+            f"{percent((edges - kept) / edges)} of the circuit's edges ({edges - kept:,} of {edges:,}) dangle: "
+            "they lie on no path from the input to the logits"
+        )
+    if "random" in found.runs and 0 < edges < found.subject.graph.n_edges:
+        kl, random = found["circuit"]["kl"], found["random"]["kl"]
+        if kl >= random:
+            yield f"the circuit (KL {kl:.3g}) is no closer to the model than random ones of its size (KL {random:.3g})"
+
+
+def _about_the_soft_mask(found: Evaluation) -> Iterator[str]:
+    edges, size = len(found.subject), float(found.sizes["soft"]["edges"])
+    if abs(size - edges) > max(1, SIZE * edges):
+        yield f"the soft mask sums to {size:.1f} edges, the circuit has {edges:,}: the gap is not at equal size"
+    gap = found.discretisation_gap
+    if gap is not None and gap > DISCRETISATION * found["empty"]["kl"]:
+        soft, hard = found["soft"]["kl"], found["circuit"]["kl"]
+        yield f"much is lost by cutting the mask to 0 and 1: KL {soft:.3g} of the soft mask, {hard:.3g} of the circuit"
+
+
+def percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{100 * share:.0f} %"

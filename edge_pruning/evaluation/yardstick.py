@@ -1,0 +1,70 @@
+"""Normalised faithfulness: where a circuit stands between the empty circuit (0) and the model (1).
+
+    f(C) = (m(C) - m(empty)) / (m(model) - m(empty))
+
+with m the mean of the task's difference (logit or probability), as in MIB (Mueller et al. 2025). Where no pair has a
+wrong answer, m is minus the KL to the model, and then f(C) = 1 - KL(C) / KL(empty). Above 1 and below 0 are possible: f
+says how far the answers are apart, not how close the distributions are, so read it together with the KL.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from edge_pruning.evaluation.measured import Measured, error_of_mean
+
+SMALLEST_SPAN = 1e-5  # in logits, probability or nats: below this the float32 runs differ by rounding only
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """The two ends of the scale, measured on the same examples."""
+
+    model: Measured
+    empty: Measured
+    metric: str
+
+    @property
+    def uses_kl(self) -> bool:
+        return bool(self.model.difference.isnan().all())
+
+    @property
+    def definition(self) -> str:
+        """What f means here, in words."""
+        if self.uses_kl:
+            return "1 - KL(run) / KL(empty): no pair has a wrong answer, so minus KL stands for the task's difference"
+        return f"(m(run) - m(empty)) / (m(model) - m(empty)), m: mean {self.metric} over the pairs with a wrong answer"
+
+    @property
+    def span(self) -> float:
+        """m(model) - m(empty), the denominator."""
+        return float(self._gain(self.model).nanmean())
+
+    @property
+    def span_error(self) -> float:
+        return error_of_mean(self._gain(self.model)[0])
+
+    @property
+    def defined(self) -> bool:
+        return abs(self.span) > SMALLEST_SPAN
+
+    def faithfulness(self, run: Measured) -> float:
+        """f of a run, or its mean over several circuits; NaN if undefined."""
+        return float(self._gain(run).nanmean()) / self.span if self.defined else float("nan")
+
+    def shares(self, run: Measured) -> Tensor:
+        """What each example adds to f, [c, b]: its gain over the empty circuit, in mean spans. Their mean is f.
+
+        A ratio per example would blow up wherever a single example's own span is close to zero. NaN if f is undefined.
+        """
+        return self._gain(run) / (self.span if self.defined else float("nan"))
+
+    def standard_error(self, run: Measured) -> float:
+        """Of f as a ratio of two means over the same examples, to first order (delta method)."""
+        return error_of_mean((self.shares(run) - self.faithfulness(run) * self.shares(self.model)).nanmean(0))
+
+    def _gain(self, run: Measured) -> Tensor:
+        """By how much a run is ahead of the empty circuit on each example, [c, b]."""
+        return self.empty.kl - run.kl if self.uses_kl else run.difference - self.empty.difference

@@ -1,0 +1,54 @@
+"""Pairs, and batches of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edge_pruning.batch import Batch, Pair
+
+SHORT = Pair((1, 2, 3), (1, 5, 3), (2,), ((7, 8),), ((9,),))
+LONG = Pair((1, 2, 3, 4, 5, 6), (1, 9, 3, 4, 5, 6), (2, 4), ((4,), (6,)), ((), (7, 8)))
+
+
+def test_rows_point_at_the_compared_positions() -> None:
+    batch = Batch.of([SHORT, LONG])
+    assert batch.rows.tolist() == [2, 5 + 2, 5 + 4]
+    assert batch.example.tolist() == [0, 1, 1]
+    assert batch.clean.flatten()[batch.rows].tolist() == [3, 3, 5]
+
+
+def test_nothing_after_the_last_compared_position_is_kept() -> None:
+    batch = Batch.of([SHORT, LONG])
+    assert batch.clean.tolist() == [[1, 2, 3, 0, 0], [1, 2, 3, 4, 5]]
+    assert batch.corrupted.tolist() == [[1, 5, 3, 0, 0], [1, 9, 3, 4, 5]]
+    assert batch.lengths.tolist() == [3, 5]
+    assert batch.size == 2
+
+
+def test_answers_are_filled_up_with_minus_one() -> None:
+    batch = Batch.of([SHORT, LONG])
+    assert batch.answers.tolist() == [[7, 8], [4, -1], [6, -1]]
+    assert batch.wrong.tolist() == [[9, -1], [-1, -1], [7, 8]]
+
+
+def test_no_wrong_answers_at_all_is_an_empty_axis() -> None:
+    batch = Batch.of([Pair((1,), (2,), (0,), ((3,),), ((),))])
+    assert batch.wrong.shape == (1, 0)
+    assert batch.wrong.dtype == torch.long
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"corrupted": (1, 2)}, {"answers": ()}, {"wrong": ((1,), (2,))}, {"positions": (), "answers": (), "wrong": ()}],
+)
+def test_pairs_that_do_not_fit_together_are_refused(changed: dict[str, tuple[object, ...]]) -> None:
+    fields = {"clean": (1, 2, 3), "corrupted": (1, 5, 3), "positions": (2,), "answers": ((7,),), "wrong": ((9,),)}
+    with pytest.raises(ValueError, match="a pair needs prompts of equal length and as many answers"):
+        Pair(**(fields | changed))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("position", [3, -1])
+def test_positions_outside_the_prompt_are_refused(position: int) -> None:
+    with pytest.raises(ValueError, match=r"expected positions from 0 to 2 \(the last token\), got \["):
+        Pair((1, 2, 3), (1, 5, 3), (position,), ((7,),), ((9,),))

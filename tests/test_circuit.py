@@ -1,0 +1,276 @@
+"""Circuits and scores as values: files, set algebra, cutting, and everything that is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from edge_pruning.circuit import Circuit, EdgeScores, library_versions
+from edge_pruning.graph import Graph, ModelShape
+
+GRAPH = Graph(ModelShape(2, 3))
+GRAPHS = [GRAPH, Graph(ModelShape(2, 4, 2, parallel=True), "split"), Graph(ModelShape(1, 2, 1), "joint", "query")]
+
+
+def _scores(graph: Graph = GRAPH, seed: int = 0) -> EdgeScores:
+    return EdgeScores(graph, torch.randn(graph.edge_mask.shape, generator=torch.Generator().manual_seed(seed)))
+
+
+def _circuit(seed: int, density: float = 0.4, graph: Graph = GRAPH) -> Circuit:
+    drawn = torch.rand(graph.edge_mask.shape, generator=torch.Generator().manual_seed(seed))
+    return Circuit(graph, (drawn < density) & graph.edge_mask, provenance={"seed": seed})
+
+
+EMPTY = Circuit(GRAPH, torch.zeros_like(GRAPH.edge_mask))
+FULL = Circuit(GRAPH, GRAPH.edge_mask)
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("graph", GRAPHS, ids=repr)
+@pytest.mark.parametrize("edges", [0, 7, None])
+def test_a_circuit_comes_back_from_its_file(tmp_path: Path, graph: Graph, edges: int | None) -> None:
+    scores = _scores(graph)
+    provenance = {"task": "ioi", "settings": {"steps": 300, "within": None}}
+    circuit = Circuit.from_scores(scores, edges=graph.n_edges if edges is None else edges, provenance=provenance)
+    circuit.save(tmp_path / "circuit.json")
+    found = Circuit.load(tmp_path / "circuit.json")
+    assert found == circuit
+    assert found.provenance == provenance
+    assert found.scores is not None
+    assert torch.equal(found.scores, scores.values)
+
+
+def test_a_circuit_without_scores_is_one_file(tmp_path: Path) -> None:
+    circuit = _circuit(1)
+    circuit.save(tmp_path / "circuit.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["circuit.json"]
+    found = Circuit.load(str(tmp_path / "circuit.json"))
+    assert found == circuit
+    assert found.scores is None
+
+
+def test_the_file_lists_sorted_edges_and_every_count(tmp_path: Path) -> None:
+    circuit = _circuit(2)
+    circuit.save(tmp_path / "circuit.json")
+    content = json.loads((tmp_path / "circuit.json").read_text())
+    assert content["edges"] == sorted(circuit.edges)
+    assert content["counts"] == {
+        "edges": len(circuit),
+        "edges_without_dangling": len(circuit.without_dangling()),
+        "edges_total": GRAPH.n_edges,
+        "convention": "one embedding writer; q per head, k and v per key-value head",
+    }
+
+
+def _broken(tmp_path: Path, change: Any) -> Path:
+    """A saved circuit whose content was changed."""
+    path = tmp_path / "circuit.json"
+    Circuit.from_scores(_scores(), edges=5).save(path)
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(version=99), "written in format version 99, .* upgrade with: pip install"),
+        (lambda c: c.update(format="eap-ig"), "expected a circuit file"),
+        (lambda c: c.pop("edges"), "no complete circuit file: KeyError 'edges'"),
+        (lambda c: c.pop("version"), "no complete circuit file: KeyError 'version'"),
+        (lambda c: c["graph"].pop("shape"), "no complete circuit file: KeyError 'shape'"),
+        (lambda c: c["graph"]["shape"].update(width=3), "no complete circuit file: TypeError"),
+        (lambda c: c.update(edges=[1, 2]), "no complete circuit file: AttributeError"),
+        (lambda c: c["edges"].append("a9.h9->logits"), r"circuit\.json: 1 names are no edges of this graph: a9\.h9"),
+        (lambda c: c["graph"]["shape"].update(layers=3), "holds scores of another graph"),
+        (lambda c: c.update(scores="elsewhere.safetensors"), r"elsewhere\.safetensors does not exist"),
+    ],
+)
+def test_files_that_are_no_circuit_are_refused(tmp_path: Path, change: Any, message: str) -> None:
+    path = _broken(tmp_path, change)
+    with pytest.raises(ValueError, match=message) as error:
+        Circuit.load(path)
+    assert "circuit.json" in str(error.value)
+
+
+def test_other_json_and_truncated_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "circuit.json"
+    path.write_text("[1, 2]")
+    with pytest.raises(ValueError, match="expected a circuit file"):
+        Circuit.load(path)
+    _circuit(3).save(path)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"circuit\.json is truncated"):
+        Circuit.load(path)
+    with pytest.raises(ValueError, match=r"nowhere\.json does not exist"):
+        Circuit.load(tmp_path / "nowhere.json")
+
+
+def test_truncated_scores_are_refused(tmp_path: Path) -> None:
+    Circuit.from_scores(_scores(), edges=5).save(tmp_path / "circuit.json")
+    scores = tmp_path / "scores.safetensors"
+    scores.write_bytes(scores.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"circuit\.json: .*scores\.safetensors is truncated"):
+        Circuit.load(tmp_path / "circuit.json")
+
+
+def test_the_scores_file_is_looked_for_beside_the_circuit_only(tmp_path: Path) -> None:
+    path = _broken(tmp_path, lambda c: c.update(scores="../../etc/scores.safetensors"))
+    assert Circuit.load(path).scores is not None
+
+
+# --- set algebra ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_set_algebra_is_that_of_sets(seed: int) -> None:
+    a, b = _circuit(seed), _circuit(seed + 50)
+    names_a, names_b = set(a.edges), set(b.edges)
+    assert set((a | b).edges) == names_a | names_b
+    assert set((a & b).edges) == names_a & names_b
+    assert set((a - b).edges) == names_a - names_b
+    assert a | b == b | a
+    assert a & b == b & a
+    assert (a - b) | (a & b) == a
+    assert (a - b) & b == EMPTY
+    assert a | FULL == FULL
+    assert len(a | b) + len(a & b) == len(a) + len(b)
+    assert Circuit.from_names(GRAPH, a.edges) == a
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_iou_is_shared_over_all(seed: int) -> None:
+    a, b = _circuit(seed, 0.1), _circuit(seed + 50, 0.1)
+    for found, x, y in ((a.edge_iou(b), a.edges, b.edges), (a.node_iou(b), a.nodes, b.nodes)):
+        assert found == len(set(x) & set(y)) / len(set(x) | set(y))
+    assert a.edge_iou(b) == b.edge_iou(a)
+    assert a.edge_iou(a) == a.node_iou(a) == 1
+
+
+def test_iou_of_empty_circuits() -> None:
+    assert EMPTY.edge_iou(EMPTY) == EMPTY.node_iou(EMPTY) == 1
+    assert EMPTY.edge_iou(FULL) == EMPTY.node_iou(FULL) == 0
+
+
+def test_nodes_join_what_a_head_reads_and_writes() -> None:
+    circuit = Circuit.from_names(GRAPH, ["input->a0.h1<k>", "a0.h1->m1", "m1->logits"])
+    assert circuit.nodes == {"input", "a0.h1", "m1", "logits"}
+
+
+def test_derived_circuits_say_what_they_came_from() -> None:
+    assert (_circuit(1) - _circuit(2)).provenance == {"operation": "difference", "of": [{"seed": 1}, {"seed": 2}]}
+
+
+def test_circuits_are_values() -> None:
+    a = _circuit(1)
+    same = Circuit(GRAPH, a.mask.clone(), _scores().values, {"other": "origin"})
+    assert a == same
+    assert len({a, same, _circuit(2)}) == 2
+    assert a != _circuit(2)
+    assert a != a.edges
+    assert a.edges[0] in a
+    assert EMPTY.edges == []
+    assert a.edges[0] not in EMPTY
+    assert repr(EMPTY).startswith(f"Circuit(0 of {GRAPH.n_edges} edges; one embedding writer")
+
+
+def test_a_circuit_does_not_change_with_the_tensor_it_was_made_from() -> None:
+    mask = GRAPH.edge_mask.clone()
+    circuit = Circuit(GRAPH, mask)
+    mask.zero_()
+    assert circuit == FULL
+
+
+def test_circuits_of_different_graphs_do_not_mix() -> None:
+    other = Circuit(GRAPHS[1], GRAPHS[1].edge_mask)
+    for operation in ("__or__", "__and__", "__sub__", "edge_iou", "node_iou"):
+        with pytest.raises(ValueError, match="belong to different graphs: .*one embedding writer.* and .*tok and pos"):
+            getattr(FULL, operation)(other)
+    assert other != FULL
+
+
+def test_dangling_edges_are_counted_and_removed() -> None:
+    circuit = Circuit.from_names(GRAPH, ["input->m0", "m0->logits", "m0->a1.h0<q>", "a0.h0->logits"])
+    assert circuit.without_dangling().edges == ["input->m0", "m0->logits"]
+    assert circuit.counts["edges"] == 4
+    assert circuit.counts["edges_without_dangling"] == 2
+
+
+# --- scores and refusals -------------------------------------------------------------------------------------------
+
+
+def test_top_keeps_the_highest_scores_and_breaks_ties_in_graph_order() -> None:
+    scores = _scores()
+    kept = scores.top(9)
+    assert int(kept.sum()) == 9
+    assert scores.values[kept].min() > scores.values[~kept & GRAPH.edge_mask].max()
+    ties = EdgeScores(GRAPH, torch.zeros(GRAPH.edge_mask.shape))
+    assert GRAPH.names(ties.top(4)) == GRAPH.names(GRAPH.edge_mask)[:4]
+
+
+@pytest.mark.parametrize("size", [3, 40])
+def test_circuits_of_one_ranking_are_nested(size: int) -> None:
+    small, large = (Circuit.from_scores(_scores(), edges=n) for n in (size, size + 5))
+    assert small & large == small
+
+
+def test_scores_are_cut_by_number_by_threshold_or_by_natural_size() -> None:
+    scores = EdgeScores(GRAPH, _scores().values, natural_size=6)
+    assert len(Circuit.from_scores(scores)) == 6
+    at = float(scores.values[scores.top(11)].min())
+    assert Circuit.from_scores(scores, threshold=at) == Circuit.from_scores(scores, edges=11)
+    with pytest.raises(ValueError, match="give edges or threshold, not both"):
+        Circuit.from_scores(scores, edges=3, threshold=0.0)
+    with pytest.raises(ValueError, match="no natural size; give edges= or threshold="):
+        Circuit.from_scores(_scores())
+
+
+def test_only_candidates_are_ever_kept() -> None:
+    values = torch.full(GRAPH.edge_mask.shape, -torch.inf)
+    candidates = GRAPH.mask(["input->m0", "m0->logits", "m0->m1"])
+    values[candidates] = torch.tensor([1.0, torch.inf, -3.0])
+    scores = EdgeScores(GRAPH, values)
+    assert scores.n_candidates == 3
+    assert torch.equal(scores.top(3), candidates)
+    assert Circuit.from_scores(scores, threshold=-torch.inf) == Circuit(GRAPH, candidates)
+    for size in (-1, 4):
+        with pytest.raises(ValueError, match=f"expected between 0 and 3 edges, got {size}"):
+            scores.top(size)
+
+
+def test_scores_outside_the_graph_do_not_count() -> None:
+    values = torch.where(GRAPH.edge_mask, 0.0, torch.nan)
+    assert EdgeScores(GRAPH, values).n_candidates == GRAPH.n_edges
+
+
+def test_nan_scores_and_wrong_shapes_are_refused() -> None:
+    values = _scores().values.clone()
+    values[0, :2] = torch.nan
+    with pytest.raises(ValueError, match="2 edge scores are NaN"):
+        EdgeScores(GRAPH, values)
+    with pytest.raises(ValueError, match=r"expected scores \[writer, reader\] of shape .*, got \(3, 4\)"):
+        EdgeScores(GRAPH, torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize("mask", [torch.ones(2, 2, dtype=torch.bool), GRAPH.edge_mask.float(), GRAPH.edge_mask.T])
+def test_masks_of_other_shapes_and_types_are_refused(mask: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"expected a bool mask \[writer, reader\] of shape"):
+        Circuit(GRAPH, mask)
+
+
+def test_masks_outside_the_graph_and_scores_of_other_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match="entries of the mask are no edges of the graph"):
+        Circuit(GRAPH, torch.ones_like(GRAPH.edge_mask))
+    with pytest.raises(ValueError, match=r"expected scores \[writer, reader\] of shape"):
+        Circuit(GRAPH, GRAPH.edge_mask, torch.zeros(2))
+
+
+def test_versions_are_named() -> None:
+    assert library_versions().keys() == {"edge_pruning", "python", "torch", "transformers"}
