@@ -1,0 +1,34 @@
+"""What stands below a picture of a circuit: where it came from and how large it is, by which convention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edge_pruning.circuit import Circuit
+
+ORIGINS = ("model", "task", "method", "ablation", "seed")
+
+
+def caption_sentences(circuit: Circuit, without_dangling: int) -> list[str]:
+    """One sentence about the origin (if the provenance tells it), one about the size."""
+    graph = circuit.graph
+    size = (
+        f"{len(circuit):,} edges kept, {without_dangling:,} without dangling ones, of {graph.n_edges:,} in the graph "
+        f"(convention: {graph.convention})."
+    )
+    origin = _origin(circuit.provenance)
+    return [origin, size] if origin else [size]
+
+
+def _origin(provenance: Mapping[str, Any]) -> str:
+    if "operation" in provenance and isinstance(provenance.get("of"), list):
+        parts = [_origin(part).removesuffix(".") if isinstance(part, Mapping) else "" for part in provenance["of"]]
+        known = "; and of ".join(part for part in parts if part)
+        return f"{str(provenance['operation']).capitalize()} of {known or f'{len(parts)} circuits'}."
+    named = [(key, _name(provenance[key])) for key in ORIGINS if provenance.get(key) is not None]
+    return ", ".join(f"{key}: {name}" for key, name in named) + "." if named else ""
+
+
+def _name(value: Any) -> str:
+    return str(value["name"]) if isinstance(value, Mapping) and "name" in value else str(value)
