@@ -1,0 +1,63 @@
+"""Find the circuit in a transformer that does a task.
+
+    import edge_pruning as ep
+
+    run = ep.discover("ioi", edges=100)
+    print(run.circuit, run.evaluation["circuit"]["kl"])
+    run.draw("circuit.svg")
+
+Names are imported when they are first used, so that `import edge_pruning` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from edge_pruning.version import __version__
+
+if TYPE_CHECKING:
+    from edge_pruning.circuit import Circuit, EdgeScores
+    from edge_pruning.discovery import get_method
+    from edge_pruning.evaluation import evaluate
+    from edge_pruning.graph import Graph, ModelShape
+    from edge_pruning.loading import load_model
+    from edge_pruning.runs import Run, discover
+    from edge_pruning.tasks import get_task
+
+_HOMES = {
+    "Circuit": "circuit",
+    "EdgeScores": "circuit",
+    "Graph": "graph",
+    "ModelShape": "graph",
+    "Run": "runs",
+    "discover": "runs",
+    "evaluate": "evaluation",
+    "get_method": "discovery",
+    "get_task": "tasks",
+    "load_model": "loading",
+}
+
+__all__ = [
+    "Circuit",
+    "EdgeScores",
+    "Graph",
+    "ModelShape",
+    "Run",
+    "__version__",
+    "discover",
+    "evaluate",
+    "get_method",
+    "get_task",
+    "load_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edge_pruning' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(f"edge_pruning.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

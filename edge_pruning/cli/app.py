@@ -1,0 +1,162 @@
+"""The commands. Each is a few calls of the Python API, and prints what comes back."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_pruning.cli import flags
+from edge_pruning.cli.errors import errors_reported
+from edge_pruning.cli.help import ABOUT, DISCOVER, examples, flowing
+from edge_pruning.version import __version__
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True, help=flowing(ABOUT))
+def edge_pruning(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(f"edge-pruning {__version__}")
+        raise typer.Exit
+
+
+@app.command(help=flowing(DISCOVER), epilog=examples(
+    "discover ioi",
+    "discover gendered-pronoun --model PATH_OR_HUB_ID --edges 100 --seed 1 --out runs/gp",
+    "discover greater-than --edges 30,50,100,200",
+    "discover pairs.jsonl --model gpt2",
+    "discover ioi --out runs/ioi --resume",
+))
+def discover(
+    task: flags.Task,
+    model: flags.Model = None,
+    revision: flags.Revision = None,
+    edges: flags.Edges = None,
+    sparsity: flags.Sparsity = None,
+    method: flags.Method = None,
+    preset: flags.Preset = None,
+    steps: flags.Steps = None,
+    batch_size: flags.BatchSize = None,
+    learning_rate: flags.LearningRate = None,
+    setting: flags.Setting = None,
+    seed: flags.Seed = None,
+    polish: flags.Polish = False,
+    ablation: flags.Ablation = None,
+    train: flags.Train = None,
+    test: flags.Test = None,
+    data: flags.Data = None,
+    embeddings: flags.Embeddings = None,
+    heads: flags.Heads = None,
+    out: flags.Out = None,
+    resume: flags.Resume = False,
+    overwrite: flags.Overwrite = False,
+    draw: flags.Draw = True,
+    device: flags.Device = None,
+    dtype: flags.Dtype = None,
+) -> None:
+    with errors_reported(interrupted="interrupted; continue with the same command and --resume"):
+        given = flags.given(
+            model=model, revision=revision, method=method, preset=preset, steps=steps, batch_size=batch_size,
+            learning_rate=learning_rate, ablation=ablation, train=train, test=test, seed=seed, embeddings=embeddings,
+            heads=heads, device=device, dtype=dtype, polish=polish or None,
+            edges=flags.numbers("--edges", edges, int), sparsity=flags.numbers("--sparsity", sparsity, float),
+            settings=flags.assignments("--set", setting), data=flags.assignments("--data", data),
+        )
+        console = _prepare()
+        from edge_pruning.cli.progress import ProgressBar
+        from edge_pruning.cli.report import print_run
+        from edge_pruning.runs import RunConfig
+        from edge_pruning.runs import discover as run_discover
+
+        place = out or RunConfig.of({"task": task, **given}).default_folder
+        with ProgressBar() as bar:
+            run = run_discover(task, out=place, resume=resume, overwrite=overwrite, draw=draw, observer=bar, **given)
+        print_run(run, console)
+
+
+@app.command(epilog=examples(
+    "evaluate runs/ioi/circuit.json", "evaluate runs/ioi/circuit.json --ablation zero --json > zero.json"
+))
+def evaluate(
+    circuit: flags.CircuitFile,
+    task: flags.OtherTask = None,
+    model: flags.OtherModel = None,
+    revision: flags.Revision = None,
+    split: flags.Split = "test",
+    ablation: flags.OtherAblation = None,
+    test: flags.OtherTest = None,
+    data: flags.OtherData = None,
+    random: flags.RandomCircuits = 10,
+    seed: flags.RandomSeed = 0,
+    device: flags.AnyDevice = "auto",
+    dtype: flags.AnyDtype = "float32",
+    as_json: flags.Json = False,
+) -> None:
+    """Measure a circuit on held-out pairs: beside the model, the empty circuit, and random circuits of its size."""
+    with errors_reported():
+        settings = {**flags.given(test=test), **flags.assignments("--data", data)}
+        console = _prepare()
+        from edge_pruning.cli.progress import ProgressBar
+        from edge_pruning.cli.report import print_evaluation
+        from edge_pruning.runs import evaluate_file
+
+        with ProgressBar() as bar:
+            found = evaluate_file(
+                circuit, task=task, model=model, revision=revision, split=split, ablation=ablation, data=settings,
+                random_circuits=random, seed=seed, device=device, dtype=dtype,
+                progress=lambda done, total: bar.stage("evaluating", done, total),
+            ).to_json()
+        if as_json:
+            print(json.dumps(found, indent=2, ensure_ascii=False))
+        else:
+            print_evaluation(found, console)
+
+
+@app.command(epilog=examples("draw runs/ioi/circuit.json -o circuit.svg"))
+def draw(circuit: flags.CircuitFile, out: flags.Picture = None, title: flags.Title = None) -> None:
+    """Draw a circuit: layers upward, heads from left to right; queries, keys and values by hue, strength by width."""
+    with errors_reported():
+        from edge_pruning import files
+        from edge_pruning.circuit import Circuit
+        from edge_pruning.drawing import draw_circuit
+
+        path = out or circuit.with_suffix(".svg")
+        files.write_text(path, draw_circuit(Circuit.load(circuit), title=title))
+        print(path)
+
+
+@app.command("list")
+def list_names(what: flags.Kind) -> None:
+    """Show which models, tasks, methods, presets or ablations there are, and their settings."""
+    with errors_reported():
+        console = _prepare()
+        from edge_pruning.cli.names import names_of
+        from edge_pruning.cli.report import print_names
+
+        print_names(names_of(what), console)
+
+
+def _prepare() -> Console:
+    """Messages of the library on stderr, no progress bars of other libraries; the console for results."""
+    from transformers.utils import logging as transformers_logging
+
+    from edge_pruning.cli.report import console
+
+    transformers_logging.disable_progress_bar()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logging.getLogger("edge_pruning").handlers = [handler]
+    return console()

@@ -1,0 +1,38 @@
+"""Errors as a user should see them: one message on stderr and exit code 2, not a traceback.
+
+What is expected to go wrong (a bad setting, a broken file, a full disk, a loss that is not finite) arrives here as
+ValueError, OSError or Diverged. Anything else is a bug of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+@contextmanager
+def errors_reported(*, interrupted: str = "interrupted") -> Iterator[None]:
+    from edge_pruning.discovery.training import Diverged
+
+    try:
+        yield
+    except (ValueError, OSError, Diverged) as error:
+        _exit(f"error: {_words(error)}", BAD_INPUT)
+    except KeyboardInterrupt:
+        _exit(interrupted, INTERRUPTED)
+
+
+def _words(error: Exception) -> str:
+    """An OSError without its number; ours say everything in `strerror`."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _exit(message: str, code: int) -> None:
+    sys.stdout.flush()
+    print(message, file=sys.stderr)
+    raise SystemExit(code)

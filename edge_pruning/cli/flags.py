@@ -1,0 +1,137 @@
+"""The flags: what each means, and how its words become values. Grouped as `--help` shows them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Argument, Option
+
+_TASK = "A name from `edge-pruning list tasks`, or your own pairs as JSON lines (a path that ends in .jsonl)."
+_MODEL = "bundled, a local folder, or a Hugging Face id. GPT-2 and the Llama family."
+_ABLATION = "What a removed edge carries: patch (its value on the corrupted prompt) or zero."
+_DEVICE = "cpu, cuda, mps, or auto: the best there is."
+_DATA = "Any other setting of the task, such as seed=1 or skip_unequal=true."
+_OWN, _CIRCUITS = "the method's or preset's", "the circuit's"
+
+
+def _in(panel: str, *names: str, **about: Any) -> Any:
+    return Option(*names, rich_help_panel=panel, **about)
+
+
+# --- discover ---------------------------------------------------------------------------------------------------------
+
+Task = Annotated[str, Argument(help=_TASK, show_default=False)]
+Model = Annotated[str | None, Option(help=_MODEL, show_default="bundled")]
+Revision = Annotated[str | None, Option(help="Branch, tag or commit of a hub model.")]
+
+Edges = Annotated[str | None, _in(
+    "Size", metavar="K[,K...]",
+    help="How many edges the circuit keeps. Several sizes give a circuit each, and the curve of KL against size.",
+)]
+Sparsity = Annotated[str | None, _in(
+    "Size", metavar="S[,S...]",
+    help="The same as the share of edges that is removed: 0.97 keeps 3 in 100. Neither given: the method's own size if "
+    "it has one; else 8 sizes from 1 to 20 in 100 edges are tried, and the circuit is the smallest whose KL on "
+    "validation pairs is at most 0.1 of the empty circuit's. Test pairs never decide.",
+)]
+
+Method = Annotated[str | None, _in(
+    "Method", help="How edges are scored: a name from `edge-pruning list methods`.", show_default="soft-top-k"
+)]
+Preset = Annotated[str | None, _in("Method", help="A method with settings: a name from `edge-pruning list presets`.")]
+Steps = Annotated[int | None, _in("Method", help="Training steps.", show_default=_OWN)]
+BatchSize = Annotated[int | None, _in("Method", help="Pairs per step.", show_default=_OWN)]
+LearningRate = Annotated[float | None, _in("Method", help="Of the masks.", show_default=_OWN)]
+Setting = Annotated[list[str] | None, _in(
+    "Method", "--set", metavar="NAME=VALUE", help="Any other setting of the method; may be repeated."
+)]
+Seed = Annotated[int | None, _in("Method", help="Of everything random in the search.", show_default="0")]
+Polish = Annotated[bool, _in(
+    "Method", "--polish", help="At the end, swap edges where that helps, judged on training pairs."
+)]
+
+Ablation = Annotated[str | None, _in("Data", help=_ABLATION, show_default="patch")]
+Train = Annotated[int | None, _in("Data", help="Pairs to find the circuit with.", show_default="the task's")]
+Test = Annotated[int | None, _in("Data", help="Held-out pairs to report on.", show_default="the task's")]
+Data = Annotated[list[str] | None, _in("Data", "--data", metavar="NAME=VALUE", help=_DATA)]
+
+Embeddings = Annotated[str | None, _in(
+    "Counting", show_default="joint",
+    help="joint: one embedding writer; split: tokens and positions are two, as Edge Pruning's authors count.",
+)]
+Heads = Annotated[str | None, _in(
+    "Counting", show_default="kv",
+    help="kv: key and value readers per key-value head, as the model computes; query: per query head, as MIB counts.",
+)]
+
+Out = Annotated[Path | None, _in(
+    "Run folder", help="Where everything is written.", show_default="runs/TASK or runs/TASK-MODEL"
+)]
+Resume = Annotated[bool, _in(
+    "Run folder", "--resume",
+    help="Continue a run that was killed; its settings need not be repeated. The result is the same, bit for bit.",
+)]
+Overwrite = Annotated[bool, _in("Run folder", "--overwrite", help="Replace the run in that folder.")]
+Draw = Annotated[bool, _in("Run folder", "--draw/--no-draw", help="Pictures as SVG.")]
+
+Device = Annotated[str | None, _in("Machine", help=_DEVICE, show_default="auto")]
+Dtype = Annotated[str | None, _in(
+    "Machine", show_default="float32",
+    help="float32 or bfloat16 (faster where the machine supports it; the report is in float32 all the same).",
+)]
+
+# --- evaluate and draw ------------------------------------------------------------------------------------------------
+
+CircuitFile = Annotated[Path, Argument(help="A circuit file.", show_default=False)]
+OtherTask = Annotated[str | None, Option("--task", help=_TASK, show_default=_CIRCUITS)]
+OtherModel = Annotated[str | None, Option("--model", help=_MODEL, show_default=_CIRCUITS)]
+OtherAblation = Annotated[str | None, Option("--ablation", help=_ABLATION, show_default=_CIRCUITS)]
+OtherTest = Annotated[int | None, Option("--test", help="How many test pairs.", show_default=_CIRCUITS)]
+OtherData = Annotated[list[str] | None, Option("--data", metavar="NAME=VALUE", help=_DATA)]
+Split = Annotated[str, Option(help="train, validation or test.")]
+RandomCircuits = Annotated[int, Option("--random", help="How many random circuits to compare with.")]
+RandomSeed = Annotated[int, Option("--seed", help="Of the random circuits.")]
+AnyDevice = Annotated[str, Option("--device", help=_DEVICE)]
+AnyDtype = Annotated[str, Option("--dtype", help="float32 or bfloat16.")]
+Json = Annotated[bool, Option("--json", help="Print JSON, with standard errors and quantiles.")]
+Picture = Annotated[Path | None, Option(
+    "--out", "-o", help="The picture (SVG).", show_default="the circuit's name with .svg"
+)]
+Title = Annotated[str | None, Option(help="Stands above the picture.")]
+Kind = Annotated[str, Argument(help="models, tasks, methods, presets or ablations.", show_default=False)]
+
+# --- from words to values ---------------------------------------------------------------------------------------------
+
+
+def given(**flags: Any) -> dict[str, Any]:
+    """The flags that were used."""
+    return {name: value for name, value in flags.items() if value is not None and value != {}}
+
+
+def numbers(flag: str, words: str | None, kind: type[int] | type[float]) -> tuple[float, ...] | None:
+    """`30,50,100` as numbers."""
+    if words is None:
+        return None
+    try:
+        return tuple(kind(word) for word in words.split(","))
+    except ValueError:
+        example = "100 or 30,50,100" if kind is int else "0.97 or 0.95,0.97"
+        raise ValueError(f"{flag}: expected numbers such as {example}, got {words!r}") from None
+
+
+def assignments(flag: str, words: list[str] | None) -> dict[str, Any]:
+    """`name=value` pairs; values are read as JSON where they are JSON (numbers, true, false), else as words."""
+    bad = [word for word in words or () if "=" not in word]
+    if bad:
+        raise ValueError(f"{flag}: expected NAME=VALUE, got {', '.join(map(repr, bad))}")
+    pairs = (word.partition("=") for word in words or ())
+    return {name.replace("-", "_"): _value(value) for name, _, value in pairs}
+
+
+def _value(word: str) -> Any:
+    try:
+        return json.loads(word)
+    except json.JSONDecodeError:
+        return word

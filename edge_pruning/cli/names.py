@@ -1,0 +1,57 @@
+"""What `edge-pruning list` shows: names, one line each, with their settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from edge_pruning.ablation import ABLATIONS
+from edge_pruning.discovery import METHODS
+from edge_pruning.loading import NAMED
+from edge_pruning.models import ADAPTERS
+from edge_pruning.runs.config import nearest
+from edge_pruning.tasks import TASKS
+
+Names = list[tuple[str, str]]
+
+
+def names_of(what: str) -> Names:
+    """Raises ValueError for a kind of thing that there is none of."""
+    if what not in KINDS:
+        near = ", ".join(nearest(what, KINDS))
+        raise ValueError(f"expected one of {', '.join(KINDS)}; got {what!r} (nearest: {near})")
+    return KINDS[what]()
+
+
+def _models() -> Names:
+    families = ", ".join(sorted(ADAPTERS))
+    shipped = [(name, "a small GPT-2 that comes with the library") for name in NAMED]
+    others = [("PATH", "a folder in Hugging Face format"), ("HUB_ID", "a model on the Hugging Face hub")]
+    return [*shipped, *((name, f"{what} ({families})") for name, what in others)]
+
+
+def _tasks() -> Names:
+    own = ("PATH.jsonl", "your own pairs, one JSON object per line: clean, corrupted, answer[, wrong_answer, split]")
+    return [*((name, f"{TASKS[name].summary}{_settings(TASKS[name])}") for name in sorted(TASKS)), own]
+
+
+def _methods() -> Names:
+    return [(name, f"{cls.summary}{_settings(cls)}") for name, cls in sorted(METHODS.items())]
+
+
+def _ablations() -> Names:
+    return [(name, _first_line(cls)) for name, cls in sorted(ABLATIONS.items())]
+
+
+def _settings(cls: type[Any]) -> str:
+    return "\n" + ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(cls) if f.init)
+
+
+def _first_line(cls: type[Any]) -> str:
+    return (cls.__doc__ or "").strip().splitlines()[0]
+
+
+KINDS: dict[str, Callable[[], Names]] = {
+    "models": _models, "tasks": _tasks, "methods": _methods, "ablations": _ablations,
+}

@@ -1,0 +1,107 @@
+"""Results as tables on stdout. Sizes are always printed with both counts, the graph's total and the convention."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from edge_pruning.runs import Run
+
+WIDTH = 120  # where stdout is no terminal
+RUNS = {
+    "model": "model (all edges)",
+    "circuit": "circuit",
+    "soft": "  soft mask, before the cut",
+    "without_dangling": "  without dangling edges",
+    "empty": "empty circuit",
+    "random": "random circuits of that size",
+}
+
+
+def console() -> Console:
+    return Console() if sys.stdout.isatty() else Console(width=WIDTH)
+
+
+def print_run(run: Run, out: Console) -> None:
+    """Everything a user wants to know after `discover`."""
+    print_evaluation(run.evaluation, out)
+    if len(run.cuts) > 1:
+        out.print(_curve(run))
+    if run.folder:
+        _print_files(run.folder, out)
+
+
+def print_evaluation(evaluation: Mapping[str, Any], out: Console) -> None:
+    """The circuit beside the model, nothing, and chance; means over the pairs."""
+    metric = evaluation["metric"]
+    title = (
+        f"{evaluation['task']}: {evaluation['examples']:,} {evaluation['split']} pairs, "
+        f"removed edges carry the {evaluation['ablation']} ablation, {evaluation['dtype']}"
+    )
+    table = _table(escape(title))
+    for column in ("", "edges", "KL (nats)", metric.replace("_", " "), "accuracy", "exact match", "faithfulness"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, words in RUNS.items():
+        row = evaluation.get(name)
+        if row:
+            error = row["standard_error"]["kl"]
+            table.add_row(
+                words, _number(row["edges"], ",.0f" if name != "soft" else ",.1f"),
+                _number(row["kl"], ".3f") + (f" ± {error:.3f}" if error and name not in ("model", "random") else ""),
+                *(_number(row[column], ".3f") for column in (metric, "accuracy", "exact_match", "faithfulness")),
+            )
+    out.print(table)
+    size = evaluation["circuit"]
+    out.print(
+        f"Size: {size['edges']:,} edges, {size['edges_without_dangling']:,} without dangling ones, of "
+        f"{size['edges_total']:,} in the graph ({size['convention']})."
+    )
+    for warning in evaluation["warnings"]:
+        out.print(f"Note: {escape(warning)}.")
+
+
+def print_names(rows: Sequence[tuple[str, str]], out: Console) -> None:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, summary in rows:
+        table.add_row(f"[bold]{escape(name)}[/bold]", escape(summary))
+    out.print(table)
+
+
+def _curve(run: Run) -> Table:
+    table = _table(f"All sizes, {run.curve[0]['split']} pairs")
+    for column in ("", "edges", "without dangling", "KL (nats)", "accuracy"):
+        table.add_column(column, justify="right" if column else "left")
+    for i, row in enumerate(run.curve):
+        numbers = (f"{row['edges']:,}", f"{row['edges_without_dangling']:,}")
+        mark = "circuit.json" if i == run.chosen else ""
+        table.add_row(mark, *numbers, _number(row["kl"], ".3f"), _number(row["accuracy"], ".3f"))
+    return table
+
+
+def _print_files(folder: Path, out: Console) -> None:
+    circuit, picture = str(folder / "circuit.json"), folder / "circuit.svg"
+    out.print(f"\nCircuit: {escape(circuit)}")
+    if picture.exists():
+        others = [name for name in ("training.svg", "curve.svg") if (folder / name).exists()]
+        beside = f" (beside it: {', '.join(others)})" if others else ""
+        out.print(f"Picture: {escape(str(picture))}{beside}")
+    out.print(f"Try next: edge-pruning evaluate {escape(shlex.quote(circuit))} --ablation zero")
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None or not math.isfinite(value) else format(value, form)
+
+

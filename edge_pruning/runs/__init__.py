@@ -1,0 +1,9 @@
+"""Runs: from a task and a model to a circuit, with everything about it in one folder. The mathematics is elsewhere."""
+
+from edge_pruning.runs.check import evaluate_file
+from edge_pruning.runs.config import RunConfig
+from edge_pruning.runs.folder import RunFolder
+from edge_pruning.runs.pipeline import RunObserver, discover
+from edge_pruning.runs.result import Run
+
+__all__ = ["Run", "RunConfig", "RunFolder", "RunObserver", "discover", "evaluate_file"]

@@ -1,0 +1,195 @@
+"""Every setting of a run, as plain values that fit into config.json, checked together before anything is loaded.
+
+The settings of the task and of the method stand in two dictionaries of their own; in Python and on the command line
+they can be given flat (`steps=100`, `train=50`), and `RunConfig.of` puts each where it belongs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from edge_pruning.ablation import Ablation, get_ablation
+from edge_pruning.discovery import METHODS, Method, get_method
+from edge_pruning.graph import Graph, ModelShape
+from edge_pruning.loading import DTYPES
+from edge_pruning.tasks import TASKS, Task, get_task
+
+DEFAULT_METHOD = "soft-top-k"
+TASK_SETTINGS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What a run does. Raises ValueError with everything that is wrong with it.
+
+    task: a name, or a path to pairs in JSON lines; `data` holds its settings. model: `bundled`, a folder or a hub id.
+    method: how circuits are found; `settings` are its own. edges or sparsity: the size, or several; neither: see
+    `sizes.py`. ablation: what a removed edge carries. embeddings, heads: how edges are counted (`joint` or `split`
+    embedding writers; key and value readers per `kv` or per `query` head). polish: swap edges at the end.
+    """
+
+    task: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    model: str = "bundled"
+    revision: str | None = None
+    method: str = DEFAULT_METHOD
+    preset: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    edges: tuple[int, ...] = ()
+    sparsity: tuple[float, ...] = ()
+    ablation: str = "patch"
+    embeddings: str = "joint"
+    heads: str = "kv"
+    polish: bool = False
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "edges", _several(self.edges))
+        object.__setattr__(self, "sparsity", _several(self.sparsity))
+        problems = list(self._problems())
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> RunConfig:
+        """From settings as a user gives them, flat; `stored` (of a run to be resumed) stands in for the others."""
+        own = {f.name for f in dataclasses.fields(cls)}
+        merged = dict(stored or {})
+        merged |= {name: value for name, value in given.items() if name in own - {"data", "settings"}}
+        flat = {name: value for name, value in given.items() if name not in own}
+        data = {name: value for name, value in flat.items() if name in TASK_SETTINGS}
+        rest = {name: value for name, value in flat.items() if name not in TASK_SETTINGS}
+        merged["data"] = {**merged.get("data", {}), **given.get("data", {}), **data}
+        merged["settings"] = {**merged.get("settings", {}), **given.get("settings", {}), **rest}
+        return cls(**merged)
+
+    def to_json(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return content
+
+    # --- what the names stand for ----------------------------------------------------------------------------------
+
+    @cached_property
+    def task_value(self) -> Task:
+        return get_task(self.task, **self.data)
+
+    @cached_property
+    def method_value(self) -> Method:
+        settings = dict(self.settings)
+        if "seed" in _fields(METHODS[self.method]):
+            settings.setdefault("seed", self.seed)
+        return get_method(self.method, **settings)
+
+    @cached_property
+    def ablation_value(self) -> Ablation:
+        return get_ablation(self.ablation)
+
+    def graph(self, shape: ModelShape) -> Graph:
+        return Graph(shape, self.embeddings, self.heads)  # type: ignore[arg-type]  # checked by Graph
+
+    @property
+    def default_folder(self) -> Path:
+        """runs/<task>, with the model's name where it is not the bundled one."""
+        names = [Path(self.task).stem, *([] if self.model == "bundled" else [Path(self.model).name])]
+        return Path("runs", "-".join(names))
+
+    # --- checks ----------------------------------------------------------------------------------------------------
+
+    def _problems(self) -> Iterable[str]:
+        checks = (
+            lambda: self.task_value, self._check_method, lambda: self.ablation_value,
+            lambda: self.graph(ModelShape(1, 1)), self._check_numbers,
+        )
+        for check in checks:
+            try:
+                check()
+            except ValueError as error:
+                yield str(error)
+
+    def _check_numbers(self) -> None:
+        if self.edges and self.sparsity:
+            raise ValueError("expected edges or sparsity, got both: each of them says how large the circuit is")
+        if any(not _is_a(k, int) or k < 1 for k in self.edges):
+            raise ValueError(f"expected whole numbers of edges, at least 1, got {', '.join(map(str, self.edges))}")
+        if any(not _is_a(s, float) or not 0 <= s < 1 for s in self.sparsity):
+            raise ValueError(
+                "expected a sparsity (the share of edges that is removed) of at least 0 and below 1, "
+                f"got {', '.join(map(str, self.sparsity))}"
+            )
+        if self.dtype not in DTYPES:
+            raise ValueError(f"expected dtype {', '.join(DTYPES)}; got {self.dtype!r}")
+
+    def _check_method(self) -> None:
+        if self.method not in METHODS:
+            get_method(self.method)  # raises with the nearest names
+        fields, problems = _fields(METHODS[self.method]), []
+        for name, value in self.settings.items():
+            if name not in fields:
+                problems.append(f"no setting {name!r} (nearest: {', '.join(nearest(name, fields))})")
+            elif not _is_a(value, fields[name]):
+                problems.append(f"{name}: expected {_type_name(fields[name])}, got {value!r}")
+        if problems:
+            known = ", ".join(fields)
+            raise ValueError(f"method {self.method!r}: {'; '.join(problems)}. Its settings are {known}")
+        _ = self.method_value  # its own checks
+
+
+def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Every setting in which two nested dictionaries of JSON values differ, in words."""
+    found = []
+    for name in dict.fromkeys([*stored, *now]):
+        before, after = stored.get(name), now.get(name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += [f"{name}.{line}" for line in differences(before, after)]
+        elif before != after:
+            found.append(f"{name}: {json.dumps(before)} in the run, {json.dumps(after)} now")
+    return found
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """Up to three names that look like this one; all of them where none does."""
+    known = list(known)
+    return difflib.get_close_matches(name, known, 3, 0.4) or known
+
+
+def setting_types(cls: type[Method] | type[Task]) -> dict[str, Any]:
+    """The settings of a method or a task, with their types."""
+    return _fields(cls)
+
+
+def task_settings(name: str) -> dict[str, Any]:
+    return _fields(TASKS[name]) if name in TASKS else {}
+
+
+def _fields(cls: type[Any]) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.init}
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    """Whether a value is of a setting's type; whole numbers are numbers, True and False are not."""
+    options = typing.get_args(kind) if typing.get_origin(kind) not in (None, typing.Literal) else (kind,)
+    if typing.get_origin(kind) is typing.Literal:
+        return value in typing.get_args(kind)
+    if isinstance(value, bool):
+        return bool in options
+    plain = tuple(float if option is float else option for option in options if isinstance(option, type))
+    return not plain or isinstance(value, (*plain, *((int,) if float in plain else ())))
+
+
+def _type_name(kind: Any) -> str:
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}.get(kind, str(kind))
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, list | tuple) else () if value is None else (value,)

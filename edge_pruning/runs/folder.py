@@ -1,0 +1,105 @@
+"""One run, one folder: everything about it can be read with `cat`, and nothing in it is ever half written.
+
+    config.json               every setting, what it was resolved to, data hashes, versions
+    metrics.jsonl             one line per training step
+    checkpoint.safetensors    where a killed run goes on from: scores and optimizer, not the model
+    scores.safetensors        every edge's score [writer, reader]
+    circuit.json              the circuit; circuit-50.json and so on where several sizes were cut
+    evaluation.json           how faithful it is on held-out pairs (evaluation-50.json ...); written last
+    curve.json                one row per size
+    circuit.svg training.svg curve.svg
+
+A folder belongs to one run. Other files in it are left alone, also by `overwrite`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edge_pruning import files
+from edge_pruning.version import __version__
+
+FORMAT = "edge-pruning/run"
+FORMAT_VERSION = 1
+CONFIG, EVALUATION, CURVE = "config.json", "evaluation.json", "curve.json"
+PATTERNS = (
+    *("metrics.jsonl", "metrics-*.jsonl", "checkpoint.safetensors", "checkpoint-*.safetensors"),
+    *("scores.safetensors", "scores-*.safetensors", "circuit.json", "circuit-*.json"),
+    *(EVALUATION, "evaluation-*.json", CURVE, "circuit.svg", "training.svg", "training-*.svg", "curve.svg"),
+    CONFIG,  # last, so that a half-deleted run is still known as one
+)
+
+
+class RunFolder:
+    """A folder that a run may use. Raises ValueError if it holds something else, or a run that nobody gave up."""
+
+    def __init__(self, path: str | Path, *, resume: bool = False, overwrite: bool = False) -> None:
+        self.path = Path(path)
+        if resume and overwrite:
+            raise ValueError("expected resume or overwrite, got both: one keeps what is there, the other deletes it")
+        self._check_place()
+        self.config = self._stored_config()
+        if self._contents() and not resume:
+            self._check_overwrite(overwrite)
+        elif self._contents() and self.config is None:
+            raise ValueError(f"{self.path} is no run folder (it has no {CONFIG}), so nothing can be resumed there")
+
+    @property
+    def finished(self) -> bool:
+        return self.config is not None and (self.path / EVALUATION).exists()
+
+    def begin(self, config: Mapping[str, Any], *, resume: bool) -> None:
+        """Make the folder ready for a run: keep what is there if it is resumed, otherwise delete what a run wrote."""
+        if resume and self.config is not None:
+            return
+        for path in self._run_files():
+            path.unlink()
+        self.config = {"format": FORMAT, "version": FORMAT_VERSION, **config}
+        files.write_json(self.path / CONFIG, self.config)
+
+    def _check_place(self) -> None:
+        place = self.path
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        if not place.is_dir():
+            raise ValueError(f"cannot write the run to {self.path}: {place} is a file, expected a folder")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise ValueError(f"cannot write the run to {self.path}: no permission in {place}; choose another folder")
+
+    def _check_overwrite(self, overwrite: bool) -> None:
+        if not overwrite:
+            state = "holds a run" if self.config is not None else "is not empty"
+            raise ValueError(
+                f"{self.path} {state}. Continue that run with --resume, replace it with --overwrite, "
+                "or choose another folder with --out"
+            )
+        if self.config is None and self._run_files():
+            taken = ", ".join(path.name for path in self._run_files())
+            raise ValueError(f"{self.path} is no run folder, and {taken} would be overwritten; choose another folder")
+
+    def _stored_config(self) -> dict[str, Any] | None:
+        """The run's config.json; None where there is none, or where it is some other program's."""
+        path = self.path / CONFIG
+        if not path.exists():
+            return None
+        try:
+            content = files.read_json(path)
+        except ValueError:
+            return None
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            return None
+        if content["version"] > FORMAT_VERSION:
+            raise ValueError(
+                f"{path} was written in format version {content['version']}; this edge-pruning {__version__} reads up "
+                f"to {FORMAT_VERSION}; upgrade with: pip install --upgrade edge-pruning"
+            )
+        return content
+
+    def _contents(self) -> list[Path]:
+        return sorted(self.path.iterdir()) if self.path.is_dir() else []
+
+    def _run_files(self) -> list[Path]:
+        return [path for pattern in PATTERNS for path in sorted(self.path.glob(pattern))]

@@ -1,0 +1,121 @@
+"""What a run has found, as a value: save it into a run folder, load it from there, draw it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_pruning import files
+from edge_pruning.circuit import Circuit
+from edge_pruning.drawing import draw_circuit, draw_size_curve, draw_training
+from edge_pruning.runs.folder import CONFIG, CURVE, EVALUATION
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """One circuit of a run; `row` is its line in curve.json.
+
+    evaluation: what evaluation.json holds; None for a size that was only looked at to choose among sizes. `part` names
+    the training that it was cut from, where a method trains once per size.
+    """
+
+    circuit: Circuit
+    evaluation: Mapping[str, Any] | None
+    row: Mapping[str, Any]
+    part: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run: `run.circuit` is its circuit, `run.evaluation["circuit"]["kl"]` how faithful it is on test pairs.
+
+    cuts: every size, ascending; the circuit is one of them. training: the rows of metrics.jsonl. config: config.json.
+    folder: where it is on disk, if it is.
+    """
+
+    cuts: tuple[Cut, ...]
+    chosen: int
+    training: Mapping[str, Sequence[Mapping[str, float]]]
+    config: Mapping[str, Any]
+    notices: tuple[str, ...] = ()
+    folder: Path | None = field(default=None)
+
+    @property
+    def circuit(self) -> Circuit:
+        return self.cuts[self.chosen].circuit
+
+    @property
+    def evaluation(self) -> Mapping[str, Any]:
+        """Means, standard errors and quantiles of the model, the circuit, the empty and random circuits, as JSON."""
+        evaluation = self.cuts[self.chosen].evaluation
+        assert evaluation is not None
+        return evaluation
+
+    @property
+    def circuits(self) -> tuple[Circuit, ...]:
+        return tuple(cut.circuit for cut in self.cuts)
+
+    @property
+    def curve(self) -> list[Mapping[str, Any]]:
+        """One row per size: edges by both counts, split, KL, accuracy."""
+        return [cut.row for cut in self.cuts]
+
+    @property
+    def title(self) -> str:
+        return f"{self.config['settings']['task']} in {self.config['settings']['model']}"
+
+    def draw(self, path: str | Path) -> None:
+        """Write a picture of the circuit (SVG)."""
+        files.write_text(Path(path), draw_circuit(self.circuit, title=self.title))
+
+    # --- files -----------------------------------------------------------------------------------------------------
+
+    def save(self, folder: Path) -> None:
+        """Everything but the pictures; evaluation.json last, because it says that the run is finished."""
+        for cut in self.cuts if len(self.cuts) > 1 else ():
+            size = len(cut.circuit)
+            cut.circuit.save(folder / f"circuit-{size}.json", scores_file=_scores_file(cut))
+            if cut.evaluation is not None:
+                files.write_json(folder / f"evaluation-{size}.json", cut.evaluation)
+        chosen = self.cuts[self.chosen]
+        chosen.circuit.save(folder / "circuit.json", scores_file=_scores_file(chosen))
+        files.write_json(folder / CURVE, {"chosen": self.chosen, "notices": self.notices, "sizes": self.curve})
+        files.write_json(folder / EVALUATION, self.evaluation)
+
+    def save_pictures(self, folder: Path) -> None:
+        self.draw(folder / "circuit.svg")
+        for part, records in self.training.items():
+            if records:
+                files.write_text(folder / f"training{part}.svg", draw_training(records, title=self.title))
+        if len(self.cuts) > 1:
+            title = f"{self.title}, {self.curve[0]['split']} pairs"
+            files.write_text(folder / "curve.svg", draw_size_curve(self.curve, title=title))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Run:
+        """A finished run from its folder. Raises ValueError that names the file that is missing or broken."""
+        folder = Path(folder)
+        curve = files.read_json(folder / CURVE)
+        rows = curve["sizes"]
+        cuts = tuple(_load_cut(folder, row, "" if len(rows) == 1 else f"-{row['edges']}") for row in rows)
+        training = {path.stem.removeprefix("metrics"): _rows(path) for path in sorted(folder.glob("metrics*.jsonl"))}
+        config = files.read_json(folder / CONFIG)
+        return cls(cuts, curve["chosen"], training, config, tuple(curve["notices"]), folder)
+
+
+def _scores_file(cut: Cut) -> str:
+    return f"scores{cut.part}.safetensors"
+
+
+def _load_cut(folder: Path, row: Mapping[str, Any], size: str) -> Cut:
+    path, evaluation = folder / f"circuit{size}.json", folder / f"evaluation{size}.json"
+    judged = files.read_json(evaluation) if evaluation.exists() else None
+    part = Path(files.read_json(path).get("scores", "scores.safetensors")).stem.removeprefix("scores")
+    return Cut(Circuit.load(path), judged, row, part)
+
+
+def _rows(path: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,41 @@
+"""A quick look at many circuits on the same pairs: KL and accuracy, at one masked pass per circuit.
+
+For choosing among sizes. The full evaluation, with error bars and rivals, is `edge_pruning.evaluation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from edge_pruning import metrics
+from edge_pruning.ablation import Ablation
+from edge_pruning.batch import Batch
+from edge_pruning.forward import MaskedPass, tiles
+from edge_pruning.tasks import PairSet
+
+
+@torch.no_grad()
+def scan(
+    engine: MaskedPass,
+    masks: Sequence[Tensor],
+    pairs: PairSet,
+    ablation: Ablation,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[dict[str, float]]:
+    """Mean `kl` (nats) and `accuracy` of each mask [w, r] on the pairs."""
+    on_device = [mask.to(engine.adapter.device, torch.float32) for mask in masks]
+    totals, done = torch.zeros(len(masks), 2, dtype=torch.float64), 0
+    for ids in tiles(pairs.pairs, engine.tile_tokens):
+        batch = Batch.of([pairs.pairs[i] for i in ids], engine.adapter.device)
+        frozen = ablation.freeze(engine, batch)
+        for total, mask in zip(totals, on_device, strict=True):
+            logits = engine.logits(mask, batch, frozen)
+            kl = metrics.kl_divergence(frozen.logits, logits, batch)
+            total += torch.stack([kl.sum(), metrics.accuracy(logits, batch, pairs.metric).sum()]).cpu()
+        done += len(ids)
+        if progress:
+            progress(done, len(pairs.pairs))
+    return [{"kl": kl, "accuracy": accuracy} for kl, accuracy in (totals / len(pairs.pairs)).tolist()]

@@ -1,0 +1,66 @@
+"""How many edges a circuit gets: what was asked for, or several sizes and the smallest one that is faithful.
+
+With several sizes, `circuit.json` is the smallest whose KL on the *validation* pairs is at most a tenth of the empty
+circuit's, so nine tenths of what there is to explain is explained. Test pairs have no say: they are for the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edge_pruning.circuit import Circuit
+from edge_pruning.graph import Graph
+
+DEFAULT_SHARES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.10, 0.15, 0.20)
+FAITHFUL = 0.1
+RULE = (
+    f"the smallest size whose KL on the validation pairs is at most {FAITHFUL:g} of the empty circuit's; "
+    "the largest if there is none"
+)
+
+
+def requested_sizes(graph: Graph, edges: Sequence[int], sparsity: Sequence[float]) -> tuple[int, ...]:
+    """Numbers of edges, ascending, without repeats; empty if nothing was asked for. Raises ValueError out of range."""
+    if edges and sparsity:
+        raise ValueError("expected edges or sparsity, got both: each of them says how large the circuit is")
+    bad = [str(k) for k in edges if not 1 <= k <= graph.n_edges]
+    if bad:
+        raise ValueError(
+            f"expected between 1 and {graph.n_edges:,} edges (this model's graph; {graph.convention}), "
+            f"got {', '.join(bad)}"
+        )
+    sizes = [*edges, *(round((1 - share) * graph.n_edges) for share in sparsity)]
+    outside = [f"{s:g}" for s, k in zip(sparsity, sizes[len(edges) :], strict=True) if not (0 <= s < 1 and k >= 1)]
+    if outside:
+        raise ValueError(
+            f"expected a sparsity (the share of edges that is removed) of at least 0 that leaves one of "
+            f"{graph.n_edges:,} edges or more, got {', '.join(outside)}; 0.97 keeps {round(0.03 * graph.n_edges):,}"
+        )
+    return tuple(sorted(set(sizes)))
+
+
+def default_sizes(graph: Graph, candidates: int) -> tuple[int, ...]:
+    """From 1 to 20 percent of the edges, for methods without an opinion on size."""
+    sizes = {min(candidates, max(1, round(share * graph.n_edges))) for share in DEFAULT_SHARES}
+    return tuple(sorted(sizes))
+
+
+def smallest_faithful(kls: Sequence[float], empty: float) -> int:
+    """Which of the sizes (ascending) is the circuit; see `RULE`. KL in nats on validation pairs."""
+    return next((i for i, kl in enumerate(kls) if kl <= FAITHFUL * empty), len(kls) - 1)
+
+
+def scanned_row(circuit: Circuit, scanned: Mapping[str, float]) -> dict[str, Any]:
+    """One size's line in curve.json, on validation pairs: for sizes that were only looked at to choose among them."""
+    return {**circuit.counts, "split": "validation", **scanned}
+
+
+def evaluated_row(evaluation: Mapping[str, Any], validation_kl: float | None) -> dict[str, Any]:
+    """One size's line in curve.json, on test pairs, and the validation KL that the choice was made by."""
+    circuit, random = evaluation["circuit"], evaluation["random"]
+    names = ("edges", "edges_without_dangling", "edges_total", "convention")
+    row = {name: circuit[name] for name in names} | {"split": evaluation["split"]}
+    row |= {name: circuit[name] for name in ("kl", "accuracy", "exact_match", "faithfulness")}
+    row |= {"random_kl": random["kl"]} if random else {}
+    return row if validation_kl is None else row | {"validation_kl": validation_kl}
