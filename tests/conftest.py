@@ -16,6 +16,7 @@ torch.set_num_threads(1)  # tiny tensors only wait for each other's threads
 
 VOCABULARY = 23
 PairFactory = Callable[..., PairSet]
+_NO_SPECIALS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 
 
 def build(kind: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Adapter:
@@ -30,13 +31,13 @@ def build(kind: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Adapt
 
 
 def _gpt2_config() -> GPT2Config:
-    return GPT2Config(vocab_size=VOCABULARY, n_positions=16, n_embd=12, n_layer=2, n_head=3)
+    return GPT2Config(vocab_size=VOCABULARY, n_positions=16, n_embd=12, n_layer=2, n_head=3, **_NO_SPECIALS)
 
 
 def _llama_config() -> LlamaConfig:
     return LlamaConfig(
         vocab_size=VOCABULARY, max_position_embeddings=16, hidden_size=16, intermediate_size=20, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2,
+        num_attention_heads=4, num_key_value_heads=2, **_NO_SPECIALS,
     )
 
 

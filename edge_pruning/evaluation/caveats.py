@@ -28,7 +28,7 @@ def caveats(found: Evaluation) -> Iterator[str]:
 def _about_the_data(found: Evaluation) -> Iterator[str]:
     conditions, right = found.conditions, found["model"]["accuracy"]
     if right < ACCURACY:
-        yield f"the model itself gets only {percent(right)} right on this task, so there may be little to find"
+        yield f"the model itself gets only {_percent(right)} right on this task, so there may be little to find"
     if conditions.split == "train":
         yield "measured on the training split, not on held-out pairs"
     if conditions.examples < FEW_EXAMPLES:
@@ -57,7 +57,7 @@ def _about_the_circuit(found: Evaluation) -> Iterator[str]:
     edges, kept = len(found.subject), len(found.subject.without_dangling())
     if edges - kept > DANGLING * edges:
         yield (
-            f"{percent((edges - kept) / edges)} of the circuit's edges ({edges - kept:,} of {edges:,}) dangle: "
+            f"{_percent((edges - kept) / edges)} of the circuit's edges ({edges - kept:,} of {edges:,}) dangle: "
             "they lie on no path from the input to the logits"
         )
     if "random" in found.runs and 0 < edges < found.subject.graph.n_edges:
@@ -76,5 +76,5 @@ def _about_the_soft_mask(found: Evaluation) -> Iterator[str]:
         yield f"much is lost by cutting the mask to 0 and 1: KL {soft:.3g} of the soft mask, {hard:.3g} of the circuit"
 
 
-def percent(share: float) -> str:
+def _percent(share: float) -> str:
     return "-" if math.isnan(share) else f"{100 * share:.0f} %"

@@ -272,6 +272,7 @@ def test_without_wrong_answers_kl_takes_the_place_of_the_difference(
     assert found["circuit"]["faithfulness"] == pytest.approx(1 - kl / empty)
     assert found["model"]["faithfulness"] == 1
     assert found["empty"]["faithfulness"] == 0
+    assert found.yardstick.span == pytest.approx(empty)
     content = found.to_json()
     assert "no pair has a wrong answer" in content["definitions"]["faithfulness"]
     assert content["circuit"]["logit_difference"] is None
