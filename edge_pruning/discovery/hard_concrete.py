@@ -1,0 +1,209 @@
+"""Edge Pruning as its authors do it: hard concrete masks with a target sparsity (Bhaskar and others, NeurIPS 2024).
+
+Each edge has a log-alpha. A step draws a noisy mask that is often exactly 0 or 1 (Louizos and others, 2018),
+
+    z = clamp(sigmoid((log u - log(1 - u) + log_alpha) / temperature) * 1.2 - 0.1, 0, 1),          u uniform
+
+and the loss is KL + l1 (s - t) + l2 (s - t)^2 with s = 1 - mean(z) the sparsity, t its target, which rises in equal steps,
+and l1, l2 multipliers learned by gradient ascent. Cost: thousands of masked forward and backward passes, and one run per
+circuit size. It misleads at sizes far from its target, and where too few steps were given to reach it.
+
+The authors start log-alpha at 10, where every gate is clamped and its gradient exactly zero: the masks begin to move only
+through AdamW's weight decay. A start at 2 needs none and makes short runs possible.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from edge_pruning.ablation import Ablation
+from edge_pruning.batch import Pair
+from edge_pruning.circuit import EdgeScores
+from edge_pruning.discovery.method import Method, Observer, method
+from edge_pruning.discovery.nodes import EdgesOfNodes
+from edge_pruning.discovery.training import Draw, MaskParameters, train
+from edge_pruning.forward import MaskedPass
+
+TEMPERATURE = 2 / 3
+STRETCH = (-0.1, 1.1)
+SMALLEST_UNIFORM = 1e-6
+
+
+@method
+@dataclass(frozen=True)
+class HardConcrete(Method):
+    """`target_sparsity` is set from the wanted size where it is None; above 1 it pushes harder, on purpose.
+
+    With `node_masks` every writer has a mask too, and an edge's mask is the product of both; `node_target_sparsity` is
+    the target for the writers' masks.
+    """
+
+    name: ClassVar[str] = "hard-concrete"
+    summary: ClassVar[str] = "Edge Pruning as published: hard concrete masks, a target sparsity, learned multipliers"
+    one_run_ranks_all: ClassVar[bool] = False
+
+    steps: int = 3000
+    target_steps: int = 2500
+    warmup_steps: int = 200
+    batch_size: int = 32
+    learning_rate: float = 0.8
+    multiplier_learning_rate: float = 0.8
+    initial_log_alpha: float = 10.0
+    target_sparsity: float | None = None
+    node_masks: bool = False
+    node_target_sparsity: float = 0.7
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} must be {rule}, got {value!r}"
+            for name, value, rule, holds in (
+                ("steps", self.steps, "at least 1", self.steps >= 1),
+                ("target_steps", self.target_steps, "between 1 and steps", 1 <= self.target_steps <= self.steps),
+                ("warmup_steps", self.warmup_steps, "between 0 and steps", 0 <= self.warmup_steps <= self.steps),
+                ("batch_size", self.batch_size, "at least 1", self.batch_size >= 1),
+                ("learning_rate", self.learning_rate, "positive", self.learning_rate > 0),
+            )
+            if not holds
+        ]
+        if problems:
+            raise ValueError(f"method {self.name!r}: {'; '.join(problems)}")
+
+    def find(
+        self,
+        engine: MaskedPass,
+        pairs: Sequence[Pair],
+        ablation: Ablation,
+        *,
+        sizes: Sequence[int] = (),
+        within: Tensor | None = None,
+        init_scores: EdgeScores | None = None,
+        observer: Observer | None = None,
+    ) -> EdgeScores:
+        candidates = engine.graph.edge_mask if within is None else within.cpu() & engine.graph.edge_mask
+        target = self._target(sizes, int(candidates.sum()))
+        nodes = EdgesOfNodes.of(engine.graph, candidates, engine.adapter.device) if self.node_masks else None
+        masks = HardConcreteMasks(self, target, int(candidates.sum()), nodes, engine.adapter.device)
+        if init_scores is not None:
+            masks.warm_start(init_scores.values[candidates])
+        train(
+            masks, engine, pairs, ablation, candidates=candidates, steps=self.steps, batch_size=self.batch_size,
+            seed=self.seed, observer=observer or Observer(),
+        )
+        values = torch.full(candidates.shape, -torch.inf)
+        values[candidates] = masks.scores().cpu()
+        return EdgeScores(engine.graph, values, natural_size=round(float(masks.probability_open().sum())))
+
+    def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor:
+        """Each gate's median. Scores are log-alphas, so the size is the one that was trained, whatever `edges` is."""
+        return _stretched((scores.values / TEMPERATURE).sigmoid())
+
+    def _target(self, sizes: Sequence[int], n: int) -> float:
+        if self.target_sparsity is not None:
+            return self.target_sparsity
+        if len(sizes) != 1:
+            raise ValueError(
+                f"method {self.name!r} is trained for one size; give one number of edges, a sparsity, or target_sparsity"
+            )
+        return 1 - sizes[0] / n
+
+
+class HardConcreteMasks(MaskParameters):
+    def __init__(
+        self, settings: HardConcrete, target: float, n: int, nodes: EdgesOfNodes | None, device: torch.device
+    ) -> None:
+        super().__init__()
+        self.settings, self.target, self.nodes = settings, target, nodes
+        start = torch.Generator().manual_seed(settings.seed)
+        self._add("log_alpha", n, start, device)
+        if nodes is not None:
+            self._add("node_log_alpha", nodes.n, start, device)
+        for name in ["multipliers", "node_multipliers"][: 1 if nodes is None else 2]:
+            self.parameters[name] = torch.zeros(2, device=device, requires_grad=True)
+
+    def _add(self, name: str, n: int, generator: torch.Generator, device: torch.device) -> None:
+        value = self.settings.initial_log_alpha + 0.01 * torch.randn(n, generator=generator)
+        self.parameters[name] = value.to(device).requires_grad_()
+
+    def warm_start(self, scores: Tensor) -> None:
+        """Spread another method's ranking over gates that are around half open."""
+        rank = scores.argsort().argsort().float() / max(1, len(scores) - 1)
+        self.parameters["log_alpha"].data.copy_(self.settings.initial_log_alpha + 2 * (rank - 0.5))
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        masks = [value for name, value in self.parameters.items() if name.endswith("log_alpha")]
+        multipliers = [value for name, value in self.parameters.items() if name.endswith("multipliers")]
+        return torch.optim.AdamW(
+            [
+                {"params": masks, "lr": self.settings.learning_rate},
+                {"params": multipliers, "lr": self.settings.multiplier_learning_rate, "maximize": True},
+            ]
+        )
+
+    def schedule(self, step: int) -> float:
+        """Linear warm-up, then linear decay to 0."""
+        warm, steps = self.settings.warmup_steps, self.settings.steps
+        return (step + 1) / warm if step < warm else (steps - step) / max(1, steps - warm)
+
+    def draw(self, step: int, generator: torch.Generator) -> Draw:
+        z = sample(self.parameters["log_alpha"], generator)
+        penalty, target = self._penalty("multipliers", z, self.target, step)
+        record = {
+            "target_edges": (1 - target) * z.numel(),
+            "undecided": ((z > 0.05) & (z < 0.95)).float().mean().detach(),
+            "lambda1": self.parameters["multipliers"].detach()[0],
+            "lambda2": self.parameters["multipliers"].detach()[1],
+        }
+        if self.nodes is not None:
+            of_nodes = sample(self.parameters["node_log_alpha"], generator)
+            extra, _ = self._penalty("node_multipliers", of_nodes, self.settings.node_target_sparsity, step)
+            penalty = penalty + extra
+            record["nodes"] = of_nodes.detach().sum()
+            z = z * self.nodes.spread(of_nodes)
+        return Draw(z, penalty, record | {"edges": z.detach().sum()})
+
+    def _penalty(self, multipliers: str, z: Tensor, final: float, step: int) -> tuple[Tensor, float]:
+        """l1 (s - t) + l2 (s - t)^2 and the target t, which rises linearly from 0."""
+        target = final * min(1.0, step / self.settings.target_steps)
+        gap = (1 - z.mean()) - target
+        l1, l2 = self.parameters[multipliers]
+        return l1 * gap + l2 * gap * gap, target
+
+    @torch.no_grad()
+    def scores(self) -> Tensor:
+        """Log-alphas; with node masks the smaller one of the edge's and its writer's."""
+        log_alpha = self.parameters["log_alpha"].detach()
+        if self.nodes is None:
+            return log_alpha
+        of_node = self.nodes.spread(self.parameters["node_log_alpha"].detach())
+        return torch.minimum(log_alpha, of_node)
+
+    @torch.no_grad()
+    def probability_open(self) -> Tensor:
+        """P(z > 0) of each edge; the sum is how many edges are expected to be kept, and so the natural size."""
+        p = probability_open(self.parameters["log_alpha"])
+        return p if self.nodes is None else p * self.nodes.spread(probability_open(self.parameters["node_log_alpha"]))
+
+
+def sample(log_alpha: Tensor, generator: torch.Generator) -> Tensor:
+    """A noisy hard concrete mask."""
+    u = torch.rand(log_alpha.shape, generator=generator, device=log_alpha.device)
+    u = u.clamp(SMALLEST_UNIFORM, 1 - SMALLEST_UNIFORM)
+    return _stretched(((u.log() - (1 - u).log() + log_alpha) / TEMPERATURE).sigmoid())
+
+
+def probability_open(log_alpha: Tensor) -> Tensor:
+    """P(z > 0): where the stretched sigmoid is not clamped to 0."""
+    low, high = STRETCH
+    return (log_alpha - TEMPERATURE * math.log(-low / high)).sigmoid()
+
+
+def _stretched(s: Tensor) -> Tensor:
+    low, high = STRETCH
+    return (s * (high - low) + low).clamp(0, 1)
