@@ -25,8 +25,8 @@ Ids = tuple[int, ...]
 class TextPair:
     """A pair as text. Prompt and answer are concatenated as they are, so an answer brings its own space (" Mary").
 
-    Any of `answer` counts as right, any of `wrong` as wrong (empty where nothing is wrong in particular). `template` says
-    which pattern the pair was written from, so that results can be broken down by it.
+    Any of `answer` counts as right, any of `wrong` as wrong (empty where nothing is wrong in particular). `template`
+    says which pattern the pair was written from, so that results can be broken down by it.
     """
 
     clean: str
@@ -42,7 +42,7 @@ class TextPair:
 
 
 class UnequalLengths(ValueError):
-    """The clean and the corrupted prompt of a pair differ in length, so values cannot be exchanged position by position."""
+    """The prompts of a pair differ in length, so values cannot be exchanged position by position."""
 
     def __init__(self, clean: int, corrupted: int) -> None:
         super().__init__(f"the prompts have {clean} and {corrupted} tokens")
@@ -107,7 +107,9 @@ class Encoder:
         """Note how many words are left; too few are an error."""
         notice = f"{kind}: {len(kept)} of {len(words)} {verdict}"
         if len(kept) < least:
-            raise ValueError(f"{self.what} needs at least {least} {kind}, but only {len(kept)} of {len(words)} {verdict}")
+            raise ValueError(
+                f"{self.what} needs at least {least} {kind}, but only {len(kept)} of {len(words)} {verdict}"
+            )
         self.notices.append(notice)
 
     # --- pairs -----------------------------------------------------------------------------------------------------
@@ -153,5 +155,7 @@ class Encoder:
                     compared[n][token] = None
                     break
             else:
-                raise ValueError(f"the wrong answer {word!r} and the answer begin with the same tokens and never differ")
+                raise ValueError(
+                    f"the wrong answer {word!r} and the answer begin with the same tokens and never differ"
+                )
         return tuple(tuple(tokens) for tokens in compared)

@@ -89,7 +89,9 @@ class GenderedPronoun(GeneratedTask):
     def candidates(self, encoder: Encoder, split: Split, rng: random.Random) -> Iterator[TextPair]:
         for pronoun in PRONOUNS:
             if not encoder.is_single(pronoun, after="One day."):
-                raise ValueError(f"{encoder.what} needs a tokenizer in which {pronoun!r} is a single token after a sentence")
+                raise ValueError(
+                    f"{encoder.what} needs a tokenizer in which {pronoun!r} is a single token after a sentence"
+                )
         partners = _partners(encoder, split)
         girls, boys = [n for n in partners if n in STORY_GIRLS[split]], [n for n in partners if n in STORY_BOYS[split]]
         for template in itertools.cycle(TEMPLATES[split]):
@@ -101,8 +103,9 @@ class GenderedPronoun(GeneratedTask):
 def _partners(encoder: Encoder, split: Split) -> dict[str, list[str]]:
     """Every name that has one, with the names of the other gender that have equally many tokens."""
     girls, boys = STORY_GIRLS[split], STORY_BOYS[split]
-    tokens = {name: len(encoder.continuation("One day,", " " + name) or ()) for name in girls + boys}
-    known = [name for name in tokens if tokens[name] and encoder.knows(f"One day, {name}")]
+    # A name at the start of a text has no space, so it can be split otherwise than inside: both counts have to agree.
+    tokens = {name: tuple(len(encoder.encode(text + name)) for text in ("", "One day, ")) for name in girls + boys}
+    known = [name for name in tokens if encoder.knows(f"One day, {name}")]
     partners = {
         name: [other for other in known if (other in girls) != (name in girls) and tokens[other] == tokens[name]]
         for name in known

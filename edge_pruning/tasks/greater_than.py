@@ -20,17 +20,20 @@ CENTURIES = tuple(range(11, 18))
 FIRST = "01"  # the start year of every corrupted prompt; never one of a clean prompt
 NOUNS: dict[Split, tuple[str, ...]] = {
     "train": tuple(
-        """war siege drought voyage strike reign famine journey alliance dispute campaign search plague rebellion marriage
-        partnership experiment tour occupation crisis debate restoration custom mission contract feud exile""".split()
+        """war siege drought voyage strike reign famine journey alliance dispute campaign search plague rebellion
+        marriage partnership experiment tour occupation crisis debate restoration custom mission contract feud
+        exile""".split()
     ),
-    "validation": tuple("treaty project conflict friendship study blockade tradition rivalry migration mystery".split()),
+    "validation": tuple(
+        "treaty project conflict friendship study blockade tradition rivalry migration mystery".split()
+    ),
     "test": tuple("expedition peace trade construction program truce silence investigation boom ban".split()),
 }
 RESIDUES: dict[Split, tuple[int, ...]] = {"train": (0, 1), "validation": (2,), "test": (3,)}
 
 
 def split_of(century: int, year: int) -> Split:
-    """The split a start year belongs to: every century and every two digits occur in each, their combinations do not."""
+    """The split a start year belongs to: each has every century and every two digits, but not the same combinations."""
     return next(split for split, residues in RESIDUES.items() if (century + year) % 4 in residues)
 
 

@@ -1,9 +1,9 @@
 """Indirect object identification: "Then Mary and John drove to the store. John gave a drink to" -> " Mary".
 
-Two names, one of which returns; the answer is the one that did not (Wang and others 2022). The corrupted prompt has three
-other names in the same places, as in Edge Pruning, so that it says nothing about the answer. Metric: logit of the
-indirect object minus logit of the repeated subject. Every template is used in both orders: the subject second (ABBA) and
-first (BABA). Names are held out between the splits.
+Two names, one of which returns; the answer is the one that did not (Wang and others 2022). The corrupted prompt has
+three other names in the same places, as in Edge Pruning, so that it says nothing about the answer. Metric: logit of the
+indirect object minus logit of the repeated subject. Every template is used in both orders: the subject second (ABBA)
+and first (BABA). Names are held out between the splits.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ TEMPLATES = (
     "As {first} and {second} were cleaning the {place}, {subject} found a {object} and returned it to",
     "Once {first} and {second} were inside the {place}, {subject} lent a {object} to",
 )
-PLACES = tuple("store park school office garden beach station library museum market restaurant farm river house".split())
+PLACES = tuple(
+    "store park school office garden beach station library museum market restaurant farm river house".split()
+)
 OBJECTS = tuple("drink book ring ball letter hat key cake coin map bottle basket gift toy cup pen bag box".split())
 
 

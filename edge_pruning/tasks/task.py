@@ -1,8 +1,9 @@
 """A task: pairs of prompts that differ in one fact, and how well a model's answers tell the two apart.
 
 A task writes text; `encoding.py` turns it into token ids. It adapts to the tokenizer (it keeps the words that fit) and
-is otherwise a pure function of its settings: the same settings and tokenizer give the same pairs on every machine. Words
-that matter (names, nouns, years) belong to one split each, so that a circuit is never tested on what it was found with.
+is otherwise a pure function of its settings: the same settings and tokenizer give the same pairs on every machine.
+Words that matter (names, nouns, years) belong to one split each, so that a circuit is never tested on what it was found
+with.
 
 To add a task, add a file to this folder with a frozen dataclass that derives from `GeneratedTask` under `@task`.
 """
@@ -161,4 +162,6 @@ def build_task(cls: type[Task], settings: dict[str, Any]) -> Task:
 def unknown_task(name: str) -> ValueError:
     near = difflib.get_close_matches(name, TASKS, 3, cutoff=0.4)
     hint = f"nearest names: {', '.join(near)}; " if near else ""
-    return ValueError(f"unknown task {name!r}; {hint}built-in tasks: {', '.join(task_names())}; or a path to a .jsonl file")
+    return ValueError(
+        f"unknown task {name!r}; {hint}built-in tasks: {', '.join(task_names())}; or a path to a .jsonl file"
+    )
