@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import json
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from edge_pruning.ablation import Ablation, get_ablation
 from edge_pruning.discovery import METHODS, Method, get_method
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.loading import DTYPES
-from edge_pruning.tasks import TASKS, Task, get_task
+from edge_pruning.tasks import Task, get_task
 
 DEFAULT_METHOD = "soft-top-k"
 TASK_SETTINGS = ("train", "validation", "test")
@@ -58,7 +58,7 @@ class RunConfig:
         object.__setattr__(self, "sparsity", _several(self.sparsity))
         problems = list(self._problems())
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("\n  ".join([f"{len(problems)} problems:", *problems] if len(problems) > 1 else problems))
 
     @classmethod
     def of(cls, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> RunConfig:
@@ -105,29 +105,30 @@ class RunConfig:
 
     # --- checks ----------------------------------------------------------------------------------------------------
 
-    def _problems(self) -> Iterable[str]:
-        checks = (
+    def _problems(self) -> Iterator[str]:
+        names = (
             lambda: self.task_value, self._check_method, lambda: self.ablation_value,
-            lambda: self.graph(ModelShape(1, 1)), self._check_numbers,
+            lambda: self.graph(ModelShape(1, 1)),
         )
-        for check in checks:
+        for check in names:
             try:
                 check()
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 yield str(error)
+        yield from self._problems_with_sizes()
+        if self.dtype not in DTYPES:
+            yield f"expected dtype {', '.join(DTYPES)}; got {self.dtype!r}"
 
-    def _check_numbers(self) -> None:
+    def _problems_with_sizes(self) -> Iterator[str]:
         if self.edges and self.sparsity:
-            raise ValueError("expected edges or sparsity, got both: each of them says how large the circuit is")
+            yield "expected edges or sparsity, got both: each of them says how large the circuit is"
         if any(not _is_a(k, int) or k < 1 for k in self.edges):
-            raise ValueError(f"expected whole numbers of edges, at least 1, got {', '.join(map(str, self.edges))}")
+            yield f"expected whole numbers of edges, at least 1, got {', '.join(map(str, self.edges))}"
         if any(not _is_a(s, float) or not 0 <= s < 1 for s in self.sparsity):
-            raise ValueError(
+            yield (
                 "expected a sparsity (the share of edges that is removed) of at least 0 and below 1, "
                 f"got {', '.join(map(str, self.sparsity))}"
             )
-        if self.dtype not in DTYPES:
-            raise ValueError(f"expected dtype {', '.join(DTYPES)}; got {self.dtype!r}")
 
     def _check_method(self) -> None:
         if self.method not in METHODS:
@@ -160,15 +161,6 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
     """Up to three names that look like this one; all of them where none does."""
     known = list(known)
     return difflib.get_close_matches(name, known, 3, 0.4) or known
-
-
-def setting_types(cls: type[Method] | type[Task]) -> dict[str, Any]:
-    """The settings of a method or a task, with their types."""
-    return _fields(cls)
-
-
-def task_settings(name: str) -> dict[str, Any]:
-    return _fields(TASKS[name]) if name in TASKS else {}
 
 
 def _fields(cls: type[Any]) -> dict[str, Any]:

@@ -139,7 +139,10 @@ class Workplace:
         model = model or load_model(config.model, revision=config.revision, device=config.device, dtype=config.dtype)
         sizes = requested_sizes(config.graph(model.adapter.shape), config.edges, config.sparsity)
         train, test = (_pairs(config, model, split) for split in ("train", "test"))
-        return cls(config, model, train, test, sizes)
+        place = cls(config, model, train, test, sizes)
+        if len(sizes) > 1 or (not sizes and config.method_value.one_run_ranks_all):
+            _ = place.validation  # a size will be chosen on it: better to miss it now than after the search
+        return place
 
     @cached_property
     def engine(self) -> MaskedPass:

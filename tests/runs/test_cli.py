@@ -1,0 +1,160 @@
+"""The command, as a user meets it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import edge_pruning as ep
+from edge_pruning.circuit import Circuit
+from edge_pruning.version import __version__
+
+SHORT = ("--steps", 20, "--no-draw")
+
+
+def test_a_run_folder_can_be_read_with_cat(discover, tmp_path):
+    result = discover("--steps", 20, "--edges", "9,20")
+    assert result.exit_code == 0, result.stderr
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "config.json", "metrics.jsonl", "checkpoint.safetensors", "scores.safetensors", "curve.json",
+        "circuit.json", "circuit-9.json", "circuit-20.json",
+        "evaluation.json", "evaluation-9.json", "evaluation-20.json",
+        "circuit.svg", "training.svg", "curve.svg",
+    }
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["method"]["settings"]["steps"] == 20
+    assert config["settings"]["edges"] == [9, 20]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 21))
+    assert all(row["kl"] >= 0 for row in rows)
+
+
+def test_the_table_says_sizes_with_both_counts_and_the_convention(discover):
+    shown = " ".join(discover(*SHORT, "--edges", 12).stdout.split())
+    for words in ("model (all edges)", "circuit", "soft mask, before the cut", "without dangling edges",
+                  "empty circuit", "random circuits of that size", "KL (nats)", "logit difference", "faithfulness"):
+        assert words in shown
+    assert "Size: 12 edges, " in shown
+    assert "without dangling ones, of " in shown
+    assert "one embedding writer; q per head, k and v per key-value head" in shown
+    assert "%" not in shown.partition("Note:")[0]
+
+
+def test_evaluation_json_holds_what_is_promised(discover, cli, tmp_path):
+    discover(*SHORT, "--edges", 12)
+    result = cli("evaluate", tmp_path / "run" / "circuit.json", "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    for run in ("model", "circuit", "empty", "random"):
+        assert {"kl", "accuracy", "exact_match", "faithfulness", "logit_difference"} <= set(found[run])
+    assert {"edges", "edges_without_dangling", "edges_total", "convention"} <= set(found["circuit"])
+    written = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert found["data_hash"] == written["data_hash"]
+    assert found["circuit"]["kl"] == pytest.approx(written["circuit"]["kl"], rel=1e-6)
+
+
+def test_evaluate_takes_other_splits_and_ablations(discover, cli, tmp_path):
+    discover(*SHORT, "--edges", 12)
+    file = tmp_path / "run" / "circuit.json"
+    found = json.loads(cli("evaluate", file, "--split", "validation", "--ablation", "zero", "--json").stdout)
+    assert (found["split"], found["ablation"]) == ("validation", "zero")
+    shown = cli("evaluate", file, "--random", 0)
+    assert shown.exit_code == 0
+    assert "random circuits" not in shown.stdout
+
+
+def test_every_size_gets_a_circuit_of_exactly_that_size(discover, tmp_path):
+    discover(*SHORT, "--edges", "20,9")
+    small, large = (Circuit.load(tmp_path / "run" / f"circuit-{k}.json") for k in (9, 20))
+    assert (len(small), len(large)) == (9, 20)
+    assert len(small & large) == 9
+    rows = json.loads((tmp_path / "run" / "curve.json").read_text())["sizes"]
+    assert [(row["edges"], row["split"]) for row in rows] == [(9, "test"), (20, "test")]
+
+
+def test_sparsity_is_the_share_of_removed_edges(discover, tmp_path):
+    discover(*SHORT, "--sparsity", 0.75)
+    circuit = Circuit.load(tmp_path / "run" / "circuit.json")
+    assert len(circuit) == round(0.25 * circuit.graph.n_edges)
+
+
+def test_an_open_size_is_chosen_on_validation_pairs_and_the_rule_is_written_down(discover, tmp_path):
+    discover(*SHORT)
+    circuit = Circuit.load(tmp_path / "run" / "circuit.json")
+    assert "validation pairs" in circuit.provenance["size_rule"]
+    rows = json.loads((tmp_path / "run" / "curve.json").read_text())["sizes"]
+    assert {row["split"] for row in rows} == {"validation"}
+    assert len(circuit) in {row["edges"] for row in rows}
+
+
+def test_conventions_are_chosen_by_flags(discover, tmp_path):
+    discover(*SHORT, "--edges", 9, "--embeddings", "split")
+    assert Circuit.load(tmp_path / "run" / "circuit.json").graph.writers[:2] == ("tok", "pos")
+
+
+def test_the_report_is_in_float32_whatever_the_search_was_in(discover, tmp_path):
+    result = discover(*SHORT, "--edges", 9, "--dtype", "bfloat16")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["dtype"] == "float32"
+    assert Circuit.load(tmp_path / "run" / "circuit.json").provenance["dtype"] == "bfloat16"
+
+
+def test_nothing_but_results_on_stdout_and_nothing_on_a_stderr_that_is_no_terminal(discover):
+    assert discover(*SHORT, "--edges", 9).stderr == ""
+
+
+def test_overwrite_replaces_a_run_and_leaves_other_files_alone(discover, tmp_path):
+    discover(*SHORT, "--edges", "9,20")
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    assert discover(*SHORT, "--edges", 12, "--overwrite").exit_code == 0
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert "notes.txt" in names
+    assert "circuit-20.json" not in names
+
+
+def test_draw_writes_a_picture(discover, cli, tmp_path):
+    discover(*SHORT, "--edges", 12)
+    result = cli("draw", tmp_path / "run" / "circuit.json", "-o", tmp_path / "picture.svg", "--title", "a < b")
+    assert result.exit_code == 0, result.stderr
+    assert "a &lt; b" in (tmp_path / "picture.svg").read_text()
+
+
+@pytest.mark.parametrize(("what", "name"), [
+    ("models", "bundled"), ("tasks", "gendered-pronoun"), ("methods", "soft-top-k"), ("ablations", "zero"),
+])
+def test_list_shows_names(cli, what, name):
+    result = cli("list", what)
+    assert result.exit_code == 0
+    assert name in result.stdout
+
+
+@pytest.mark.parametrize("command", [[], ["discover"], ["evaluate"], ["draw"], ["list"]])
+def test_help_teaches(cli, command):
+    result = cli(*command, "--help")
+    assert result.exit_code == 0
+    words = {"": "circuit", "discover": "--resume", "evaluate": "--json", "draw": "--out", "list": "models"}
+    assert words["".join(command)] in result.stdout
+
+
+def test_version(cli):
+    assert cli("--version").stdout.strip() == f"edge-pruning {__version__}"
+
+
+def test_python_leaves_nothing_on_disk_unless_asked(model_folder, pairs_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = ep.load_model(str(model_folder))
+    run = ep.discover(str(pairs_file), model=model, steps=20, edges=12)
+    assert list(tmp_path.iterdir()) == []
+    assert len(run.circuit) == 12
+    assert run.evaluation["circuit"]["edges"] == 12
+    run.draw("circuit.svg")
+    assert (tmp_path / "circuit.svg").exists()
+
+
+def test_a_run_is_loaded_as_it_was_saved(model_folder, pairs_file, tmp_path):
+    run = ep.discover(str(pairs_file), model=str(model_folder), steps=20, edges=[9, 20], out=tmp_path, draw=False)
+    loaded = ep.Run.load(tmp_path)
+    assert loaded.circuits == run.circuits
+    assert (loaded.circuit, loaded.evaluation, loaded.curve) == (run.circuit, run.evaluation, run.curve)
+    assert loaded.training == run.training

@@ -1,0 +1,61 @@
+"""How large a circuit gets."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge_pruning.graph import Graph, ModelShape
+from edge_pruning.runs.scan import scan
+from edge_pruning.runs.sizes import default_sizes, requested_sizes, smallest_faithful
+
+GRAPH = Graph(ModelShape(12, 12))  # GPT-2 small's: 32,491 edges
+
+
+def test_sparsity_and_edges_ask_for_the_same_sizes():
+    assert requested_sizes(GRAPH, (), (0.97, 0.99)) == (325, 975)
+    assert requested_sizes(GRAPH, (975, 325, 975), ()) == (325, 975)
+
+
+def test_the_whole_graph_and_one_edge_may_be_asked_for():
+    assert requested_sizes(GRAPH, (1, GRAPH.n_edges), ()) == (1, GRAPH.n_edges)
+    assert requested_sizes(GRAPH, (), (0.0,)) == (GRAPH.n_edges,)
+
+
+@pytest.mark.parametrize("edges", [0, 32_492])
+def test_numbers_of_edges_outside_the_graph_are_refused(edges):
+    with pytest.raises(ValueError, match=r"expected between 1 and 32,491 edges .*one embedding writer"):
+        requested_sizes(GRAPH, (edges,), ())
+
+
+@pytest.mark.parametrize("sparsity", [1.0, 0.99999, -0.5, float("nan")])
+def test_sparsities_that_leave_no_edge_are_refused(sparsity):
+    with pytest.raises(ValueError, match="expected a sparsity"):
+        requested_sizes(GRAPH, (), (sparsity,))
+
+
+def test_default_sizes_go_from_one_to_twenty_percent_and_stay_among_the_candidates():
+    assert default_sizes(GRAPH, GRAPH.n_edges)[0] == 325
+    assert default_sizes(GRAPH, GRAPH.n_edges)[-1] == 6498
+    assert max(default_sizes(GRAPH, 500)) == 500
+    assert default_sizes(Graph(ModelShape(1, 1)), 7) == (1,)
+
+
+def test_the_circuit_is_the_smallest_size_with_a_tenth_of_the_empty_kl():
+    assert smallest_faithful([1.0, 0.21, 0.2, 0.1], empty=2.0) == 2
+    assert smallest_faithful([1.0, 0.3], empty=2.0) == 1  # none is faithful: the largest
+
+
+def test_the_scan_agrees_with_the_evaluation(tiny_gpt2, random_pairs):
+    from edge_pruning.ablation import Patch
+    from edge_pruning.circuit import Circuit
+    from edge_pruning.evaluation import evaluate
+    from edge_pruning.forward import MaskedPass
+
+    engine, pairs = MaskedPass(tiny_gpt2), random_pairs(9)
+    mask = engine.graph.edge_mask.clone()
+    mask[::2] = False
+    found = evaluate(Circuit(engine.graph, mask), engine, pairs, Patch(), random_circuits=0)
+    seen = scan(engine, [mask, mask & False], pairs, Patch())
+    for row, run in zip(seen, ("circuit", "empty"), strict=True):
+        assert row["kl"] == pytest.approx(found[run]["kl"], rel=1e-5)
+        assert row["accuracy"] == found[run]["accuracy"]

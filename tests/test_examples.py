@@ -1,0 +1,30 @@
+"""What the documentation shows is run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge_pruning.models.bundled import BUNDLED
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.mark.skipif(not (BUNDLED / "config.json").exists(), reason="this checkout has no bundled model")
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_example_runs_and_draws(path, tmp_path):
+    done = subprocess.run(
+        [sys.executable, path], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Circuit(100 of" in done.stdout
+    assert (tmp_path / "circuit.svg").read_text().startswith("<svg")
+
+
+def test_the_quickstart_is_under_ten_lines():
+    code = [line for line in (ROOT / "examples" / "quickstart.py").read_text().splitlines() if line.strip()]
+    assert len(code) - 1 < 10  # the first line is the docstring
