@@ -79,21 +79,28 @@ class MaskedPass:
 
     def logits(self, mask: Tensor, batch: Batch, frozen: Frozen) -> Tensor:
         """Logits at the compared positions [n, vocab], with the edges weighted by `mask`."""
-        return self.adapter.unembed(self._final_read(self.run(mask, frozen), batch, frozen))
+        stream = self.run(mask, batch, frozen)
+        last = slice(len(self.graph.readers) - 1, None)
+        final = stream.read(last, len(self.graph.writers), frozen.final_base)[0]
+        stream.close()
+        return self.adapter.unembed(final)
 
-    def run(self, mask: Tensor, frozen: Frozen) -> Stream:
-        """All sublayers with the edges weighted by `mask`; the stream then holds every writer's difference."""
+    def run(self, mask: Tensor, batch: Batch, frozen: Frozen) -> Stream:
+        """Every sublayer with the edges weighted by `mask`; the stream then holds what differs at the compared positions.
+
+        Those are all that the last MLP computes: no other position reaches the logits through it.
+        """
         base = frozen.base
-        stream = Stream(self.graph, mask, base[0, ..., 0].numel(), base.shape[-1], base.dtype, self.keep_reads)
+        stream = Stream.open(mask, base[0, ..., 0].numel(), base.shape[-1], base.dtype, self.keep_reads)
         stream.slots(0, self.graph.n_embeddings).copy_(frozen.embedding_difference.flatten(1, 2))
         context = self.adapter.context(base.shape[2])
         for layer in range(self.graph.shape.layers):
             self._attention(layer, stream, frozen, context)
-            self._mlp(layer, stream, frozen)
+            mlp_base, ablated = base[2 * layer + 1].flatten(0, 1), frozen.mlps[layer].flatten(0, 1)
+            if layer == self.graph.shape.layers - 1:
+                stream, mlp_base, ablated = stream.at(batch.rows), mlp_base[batch.rows], ablated[batch.rows]
+            self._mlp(layer, stream, mlp_base, ablated)
         return stream
-
-    def _final_read(self, stream: Stream, batch: Batch, frozen: Frozen) -> Tensor:
-        return stream.read_at(batch.rows, frozen.final_base)
 
     def _attention(self, layer: int, stream: Stream, frozen: Frozen, context: Any) -> None:
         graph, base = self.graph, frozen.base[2 * layer]
@@ -102,11 +109,11 @@ class MaskedPass:
         y = self.adapter.attend(layer, *reads, context)
         stream.write(graph.head_writers(layer).start, y.flatten(1, 2), frozen.heads[layer].flatten(1, 2))
 
-    def _mlp(self, layer: int, stream: Stream, frozen: Frozen) -> None:
-        graph, base = self.graph, frozen.base[2 * layer + 1]
-        x = stream.read(graph.mlp_reader(layer), graph.writers_before_mlp(layer), base.flatten(0, 1))
-        y = self.adapter.feed_forward(layer, x.unflatten(1, base.shape[:2]))
-        stream.write(graph.mlp_writer(layer), y.flatten(1, 2), frozen.mlps[layer].flatten(0, 1))
+    def _mlp(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor) -> None:
+        graph = self.graph
+        x = stream.read(graph.mlp_reader(layer), graph.writers_before_mlp(layer), base)
+        y = self.adapter.feed_forward(layer, x[:, None])[:, 0]
+        stream.write(graph.mlp_writer(layer), y, ablated)
 
     # --- what no mask changes --------------------------------------------------------------------------------------
 
@@ -166,8 +173,9 @@ class MaskedPass:
 def tiles(pairs: Sequence[Pair], max_tokens: int) -> list[list[int]]:
     """Cut pairs into micro-batches of like length: lists of indices, each of at most `max_tokens` tokens (or one pair)."""
     cut: list[list[int]] = []
-    for i in sorted(range(len(pairs)), key=lambda i: len(pairs[i].clean)):
-        if not cut or (len(cut[-1]) + 1) * len(pairs[i].clean) > max_tokens:
+    lengths = [max(pair.positions) + 1 for pair in pairs]
+    for i in sorted(range(len(pairs)), key=lengths.__getitem__):
+        if not cut or (len(cut[-1]) + 1) * lengths[i] > max_tokens:
             cut.append([])
         cut[-1].append(i)
     return cut

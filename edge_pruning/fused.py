@@ -106,12 +106,11 @@ class FusedPass(MaskedPass):
         ablated, first = frozen.heads[layer].flatten(1, 2), graph.head_writers(layer).start
         stream.order = _WriteHeads.apply(o, stream.order, stream, first, ablated, self._heads_out(layer)[0])
 
-    def _mlp(self, layer: int, stream: Stream, frozen: Frozen) -> None:
-        graph, base = self.graph, frozen.base[2 * layer + 1].flatten(0, 1)
+    def _mlp(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor) -> None:
+        graph = self.graph
         readers, writers = graph.mlp_reader(layer), graph.writers_before_mlp(layer)
         hidden = _ReadProject.apply(stream.order, stream, readers, writers, base, self._mlp_in(layer))
-        y = self._centre(self.adapter.mlp(layer).finish(hidden))
-        stream.write(graph.mlp_writer(layer), y, frozen.mlps[layer].flatten(0, 1))
+        stream.write(graph.mlp_writer(layer), self._centre(self.adapter.mlp(layer).finish(hidden)), ablated)
 
     def _centre(self, x: Tensor) -> Tensor:
         return x - x.mean(-1, keepdim=True) if self.centred else x

@@ -33,7 +33,7 @@ def law_errors(engine: MaskedPass, *, seed: int = 0) -> list[float]:
     edges = graph.edge_mask.to(adapter.device, torch.float32)
     only_final = torch.zeros_like(edges)
     only_final[:, -1] = 1
-    stream = engine.run(only_final, frozen)
+    stream = engine.run(only_final, batch, frozen)
     inner = stream.slots(graph.n_embeddings, len(graph.writers) - graph.n_embeddings)
     return [
         _relative(engine.logits(edges, batch, frozen) - clean, clean),

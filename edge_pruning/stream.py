@@ -22,8 +22,6 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from edge_pruning.graph import Graph
-
 
 class Stream:
     """Buffers of one masked pass over `tokens` = b * p positions.
@@ -32,15 +30,22 @@ class Stream:
     without it they are computed again, which costs one more product per read and saves most of the memory.
     """
 
-    def __init__(self, graph: Graph, mask: Tensor, tokens: int, d: int, dtype: torch.dtype, keep_reads: bool) -> None:
-        writers, readers = graph.edge_mask.shape
-        self.differences = mask.new_empty(1 + writers, tokens, d, dtype=dtype)
+    def __init__(self, mask: Tensor, mask_gradient: Tensor, differences: Tensor, keep_reads: bool) -> None:
+        self.mask, self.mask_gradient = mask, mask_gradient  # [r, 1 + w] in the buffer's dtype, [r, w] in the mask's
+        self.differences = differences
         self.gradients: Tensor | None = None
-        self.mask = torch.ones(readers, 1 + writers, dtype=dtype, device=mask.device)
-        self.mask[:, 1:] = mask.detach().T
-        self.mask_gradient = torch.zeros(readers, writers, dtype=mask.dtype, device=mask.device)
         self.keep_reads = keep_reads
-        self.order: Tensor = _Open.apply(mask, self)
+        self.order: Tensor
+
+    @classmethod
+    def open(cls, mask: Tensor, tokens: int, d: int, dtype: torch.dtype, keep_reads: bool) -> Stream:
+        writers, readers = mask.shape
+        with_base = torch.ones(readers, 1 + writers, dtype=dtype, device=mask.device)
+        with_base[:, 1:] = mask.detach().T
+        gradient = torch.zeros(readers, writers, dtype=mask.dtype, device=mask.device)
+        stream = cls(with_base, gradient, mask.new_empty(1 + writers, tokens, d, dtype=dtype), keep_reads)
+        stream.order = _Open.apply(mask, stream)
+        return stream
 
     # --- what the pass calls ---------------------------------------------------------------------------------------
 
@@ -48,11 +53,17 @@ class Stream:
         """What `readers` get from the first `writers` writers and the base [token, d]: [r, token, d]."""
         return _Read.apply(self.order, self, readers, writers, base)
 
-    def read_at(self, tokens: Tensor, base: Tensor) -> Tensor:
-        """What the last reader, `logits`, gets at some tokens [n]; base [n, d] -> [n, d]. Ends the pass."""
+    def at(self, tokens: Tensor) -> Stream:
+        """The stream at some tokens only [n]; what follows is computed there and nowhere else. Ends this stream."""
+        small = Stream(self.mask, self.mask_gradient, self.differences[:, tokens], self.keep_reads)
+        small.order = _At.apply(self.close(), self, small, tokens)
+        return small
+
+    def close(self) -> Tensor:
+        """The last link. The chain holds the stream; a stream that held the chain would never be freed."""
         order = self.order
-        del self.order  # the chain holds the stream; a stream that held the chain would never be freed
-        return _ReadAt.apply(order, self, tokens, base)
+        del self.order
+        return order
 
     def write(self, first: int, y: Tensor, ablated: Tensor) -> None:
         """The outputs y [w, token, d] of writers `first`, `first + 1`, ...; `ablated` holds their c."""
@@ -70,21 +81,16 @@ class Stream:
         """The gradients of the masks and of the writers' outputs, from that of the reads [r, token, d]."""
         flat, seen = gradient.flatten(1), self.differences[1 : 1 + writers].flatten(1)
         self.mask_gradient[readers, :writers] = flat @ seen.T
-        self._gradients()[:writers].flatten(1).addmm_(self.mask[readers, 1 : 1 + writers].T, flat)
-
-    def accumulate_at(self, tokens: Tensor, gradient: Tensor) -> None:
-        """The same for the final read; gradient [n, d]."""
-        self.mask_gradient[-1] = torch.einsum("nd,wnd->w", gradient, self.differences[1:, tokens])
-        self._gradients().index_add_(1, tokens, self.mask[-1, 1:, None, None] * gradient)
+        self.all_gradients()[:writers].flatten(1).addmm_(self.mask[readers, 1 : 1 + writers].T, flat)
 
     def slots(self, first: int, count: int) -> Tensor:
         """Where writers `first`, ... put their differences, [w, token, d]."""
         return self.differences[1 + first : 1 + first + count]
 
     def gradient_of(self, first: int, count: int) -> Tensor:
-        return self._gradients()[first : first + count]
+        return self.all_gradients()[first : first + count]
 
-    def _gradients(self) -> Tensor:
+    def all_gradients(self) -> Tensor:
         if self.gradients is None:
             self.gradients = torch.zeros_like(self.differences[1:])
         return self.gradients
@@ -115,16 +121,16 @@ class _Read(Function):
         return ctx.stream.mask.new_empty(0), None, None, None, None
 
 
-class _ReadAt(Function):
+class _At(Function):
     @staticmethod
-    def forward(ctx: Any, order: Tensor, stream: Stream, tokens: Tensor, base: Tensor) -> Tensor:
-        ctx.stream, ctx.tokens = stream, tokens
-        return base + torch.einsum("w,wnd->nd", stream.mask[-1, 1:], stream.differences[1:, tokens])
+    def forward(ctx: Any, order: Tensor, stream: Stream, small: Stream, tokens: Tensor) -> Tensor:
+        ctx.stream, ctx.small, ctx.tokens = stream, small, tokens
+        return order.new_empty(0)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        ctx.stream.accumulate_at(ctx.tokens, gradients[0])
-        return ctx.stream.mask.new_empty(0), None, None, None
+        ctx.stream.all_gradients().index_add_(1, ctx.tokens, ctx.small.all_gradients())
+        return gradients[0], None, None, None
 
 
 class _Write(Function):
