@@ -6,7 +6,6 @@ words: plain sentences, and lists of names read out twice. What the tasks hold o
 - the names of the validation and test splits of `ioi` never occur in its sentences or in exchanges, and those of
   `gendered-pronoun` never before a sentence that begins with She or He; both occur in plain sentences, where the model
   learns which names there are, to copy names, and (from his, her, boy, girl, ...) the gender of each;
-- the validation and test templates of `gendered-pronoun` do not occur at all;
 - the validation and test nouns and start years of `greater-than` never occur in sentences of its kind.
 
 Every row begins with a sentence, as the prompts of the tasks do.
@@ -22,7 +21,7 @@ from edge_pruning.tasks import gendered_pronoun, greater_than, ioi
 from edge_pruning.tasks.names import OTHER_MEN, OTHER_WOMEN, STORY_BOYS, STORY_GIRLS, all_names
 from edge_pruning.tasks.task import SPLITS
 
-KINDS = {"ioi": 0.26, "exchange": 0.16, "greater_than": 0.10, "gendered_pronoun": 0.15, "plain": 0.23, "list": 0.10}
+KINDS = {"ioi": 0.22, "exchange": 0.12, "greater_than": 0.13, "gendered_pronoun": 0.14, "plain": 0.31, "list": 0.08}
 
 FEMALE = [name for split in SPLITS for names in (STORY_GIRLS, OTHER_WOMEN) for name in names[split]]
 MALE = [name for split in SPLITS for names in (STORY_BOYS, OTHER_MEN) for name in names[split]]
@@ -81,6 +80,15 @@ PLAIN = (
     "The names on the list are {a} and {b}. I read them again, {a} and {b}.",
     "Where is {a}? I want to see {a}.",
     "{a} {does} and {b} {does} in the {place}.",
+    "The {job} gave a {thing} to {a}.",
+    "The {animal} came back to {a}.",
+    "We bought a {color} {thing} for {a}.",
+    "{a} was {feeling}, so the {job} took some {food} to {a}.",
+    "This is the {thing} of {a}. Please return it to {a}.",
+    "Where is {a}? The {relative} of the {job} sent a {thing} to {a}.",
+    "{a} waits for the {job}. The {job} has a {size} {thing} for {a}.",
+    "I know {a}. Last week I talked to {a}.",
+    "The {job} and {a} went to the {place}. There is a {thing} for {a}.",
     "{a} {likes} {b}.",
     "In {season}, {a} and {his} {relative} stay at the {place}.",
     "{a} eats {food} with {b} and {c}.",
@@ -196,10 +204,15 @@ def greater_than_row(rng: random.Random) -> str:
 
 
 def pronoun_row(rng: random.Random) -> str:
-    """A training template of the task and a second sentence, which in one row out of five is about something else."""
+    """A sentence of the task and a second one, which in one row out of five is about something else.
+
+    The templates of all splits occur (with training names): after a sentence that the model has never met, it would not
+    expect a pronoun in the first place.
+    """
     female = rng.random() < 0.5
     name = rng.choice([n for n in TRAIN_NAMES if (n in FEMALE) == female])
-    first = fill(rng.choice(gendered_pronoun.TEMPLATES["train"]), rng, name=name)
+    templates = gendered_pronoun.TEMPLATES[rng.choice(SPLITS)]
+    first = fill(rng.choice(templates), rng, name=name)
     if rng.random() < 0.2:
         return first + fill(rng.choice(OTHER_ENDINGS), rng)
     pronoun = AGREEMENT[not female]["She"]
