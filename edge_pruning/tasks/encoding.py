@@ -67,12 +67,12 @@ class Encoder:
                 return tuple(with_specials[:start])
         raise ValueError(f"{self.what}: this tokenizer changes a text's own tokens when it adds special tokens")
 
-    def prepare(self, texts: Iterable[TextPair]) -> None:
-        """Tokenise everything these pairs need in one call, which is several times faster than one by one."""
-        new = list(dict.fromkeys(s for text in texts for s in text.strings if s not in self._cache))
+    def prepare(self, texts: Iterable[str]) -> None:
+        """Tokenise texts that are going to be needed in one call, which is several times faster than one by one."""
+        new = list(dict.fromkeys(text for text in texts if text not in self._cache))
         if new:
             ids = self.tokenizer(new, add_special_tokens=False, return_attention_mask=False).input_ids
-            self._cache.update((s, self._start + tuple(i)) for s, i in zip(new, ids, strict=True))
+            self._cache.update((text, self._start + tuple(i)) for text, i in zip(new, ids, strict=True))
 
     def encode(self, text: str) -> Ids:
         """The token ids of a text, with the tokens that the tokenizer puts in front by default."""

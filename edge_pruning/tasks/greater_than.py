@@ -62,8 +62,9 @@ def _splitting_years(encoder: Encoder, century: int) -> list[str]:
     """The two-digit years that are one token after their century. " 1776" can be a token of its own: then 76 is not."""
     if not encoder.is_single(f" {century}", after="the year"):
         return []
-    years = (f"{year:02d}" for year in range(100))
-    return [year for year in years if encoder.is_single(year, after=f"the year {century}")]
+    before, years = f"the year {century}", [f"{year:02d}" for year in range(100)]
+    encoder.prepare(before + year for year in years)
+    return [year for year in years if encoder.is_single(year, after=before)]
 
 
 def _starts(ends: list[str]) -> list[str]:

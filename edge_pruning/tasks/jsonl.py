@@ -60,7 +60,7 @@ class JsonlTask(Task):
         split, problems = self.check_split(split), Problems(f"task {str(self.path)!r}")
         rows = self._rows(problems)
         encoder = Encoder(tokenizer, problems.what)
-        encoder.prepare(row.text for row in rows)
+        encoder.prepare(string for row in rows for string in row.text.strings)
         pairs = _encode(rows, encoder, problems, skip_unequal=self.skip_unequal, max_length=max_length)
         splits = _splits([row for row in rows if row.line in pairs], self.seed, problems)
         problems.raise_all()

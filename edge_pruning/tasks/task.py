@@ -103,7 +103,7 @@ class GeneratedTask(Task):
         # A text seed goes through SHA-512 in the standard library, so it means the same on every machine.
         rng = random.Random(f"{self.name} {split} {self.seed}")
         texts = self._distinct(self.candidates(encoder, split, rng), encoder, split)
-        encoder.prepare(texts)
+        encoder.prepare(string for text in texts for string in text.strings)
         pairs = tuple(encoder.pair(text) for text in texts)
         longest = max(len(pair.clean) for pair in pairs)
         if max_length is not None and longest > max_length:

@@ -1,0 +1,229 @@
+"""What every registered task promises, and what the built-in ones hold out between their splits."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from edge_pruning.tasks import SPLITS, TASKS, Encoder, GeneratedTask, PairSet, Task, TextPair, get_task, task_names
+from edge_pruning.tasks.names import all_names
+from edge_pruning.tasks.task import task
+
+SMALL = {"train": 24, "validation": 24, "test": 24}
+
+
+@pytest.fixture(params=task_names())
+def small(request: pytest.FixtureRequest) -> Task:
+    return get_task(request.param, **SMALL)
+
+
+@pytest.fixture
+def data(small: Task, words: PreTrainedTokenizerBase) -> dict[str, PairSet]:
+    return {split: small.pairs(words, split) for split in SPLITS}
+
+
+def test_the_same_settings_give_the_same_pairs(small: Task, words: PreTrainedTokenizerBase) -> None:
+    first, again = (small.pairs(words, "train") for _ in range(2))
+    assert first == again
+    assert first.hash == again.hash
+
+
+def test_another_seed_gives_other_pairs(small: Task, words: PreTrainedTokenizerBase) -> None:
+    other = dataclasses.replace(small, seed=1)
+    assert small.pairs(words, "test").hash != other.pairs(words, "test").hash
+
+
+def test_there_are_as_many_pairs_as_asked_for_and_none_twice(data: dict[str, PairSet]) -> None:
+    for split, pairs in data.items():
+        assert len(pairs.pairs) == len(pairs.texts) == SMALL[split]
+        assert len({pair.clean for pair in pairs.pairs}) == SMALL[split]
+
+
+def test_splits_share_no_prompt(data: dict[str, PairSet]) -> None:
+    for a, b in itertools.combinations(SPLITS, 2):
+        assert not {text.clean for text in data[a].texts} & {text.clean for text in data[b].texts}
+
+
+def test_answers_continue_their_prompts(data: dict[str, PairSet], words: PreTrainedTokenizerBase) -> None:
+    for pairs in data.values():
+        for pair, text in zip(pairs.pairs, pairs.texts, strict=True):
+            assert words.decode(pair.clean) == text.clean
+            assert words.decode(pair.corrupted) == text.corrupted
+            assert pair.positions == (len(pair.clean) - 1,)
+            assert [words.decode([*pair.clean, token]) for token in pair.answers[0]] == [
+                text.clean + answer for answer in text.answer
+            ]
+
+
+def test_pairs_differ_between_clean_and_corrupted_and_right_and_wrong(data: dict[str, PairSet]) -> None:
+    for pairs in data.values():
+        for pair in pairs.pairs:
+            assert pair.clean != pair.corrupted
+            assert pair.wrong[0]
+            assert not set(pair.answers[0]) & set(pair.wrong[0])
+
+
+def test_nothing_is_unknown_to_the_bundled_tokenizer(data: dict[str, PairSet], words: PreTrainedTokenizerBase) -> None:
+    for pairs in data.values():
+        assert not any(words.unk_token_id in pair.clean + pair.corrupted for pair in pairs.pairs)
+
+
+def test_a_task_says_what_it_is(small: Task) -> None:
+    assert small.summary
+    assert "\n" not in small.summary
+    assert small.metric in ("logit_difference", "probability_difference")
+
+
+def test_an_unknown_split_is_refused(small: Task, words: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(ValueError, match="expected split 'train', 'validation', 'test', got 'dev'"):
+        small.pairs(words, "dev")
+
+
+def test_a_context_that_is_too_short_is_refused(small: Task, words: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(ValueError, match="longest pair has [0-9]+ tokens .* ends at 5"):
+        small.pairs(words, "train", max_length=5)
+
+
+def test_a_split_without_pairs_is_refused(small: Task) -> None:
+    with pytest.raises(ValueError, match="at least one pair per split, got test=0"):
+        dataclasses.replace(small, test=0)
+
+
+def test_more_pairs_than_there_are_is_refused(words: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(ValueError, match="only [0-9]+ different pairs of split 'validation' .* 100000 were asked for"):
+        get_task("gendered-pronoun", validation=100_000).pairs(words, "validation")
+
+
+# --- what is held out ----------------------------------------------------------------------------------------------
+
+
+def test_names_belong_to_one_split_and_are_many() -> None:
+    names = [name for split in SPLITS for name in all_names(split)]
+    assert len(names) == len(set(names)) >= 120
+
+
+@pytest.mark.parametrize("name", ["ioi", "ioi-t1", "gendered-pronoun"])
+def test_a_split_uses_only_its_own_names(name: str, words: PreTrainedTokenizerBase) -> None:
+    for split in SPLITS:
+        others = {n for other in SPLITS if other != split for n in all_names(other)}
+        texts = get_task(name, **SMALL).pairs(words, split).texts
+        used = {word for text in texts for word in re.findall(r"[A-Z][a-z]+", text.clean + " " + text.corrupted)}
+        assert used & set(all_names(split))
+        assert not used & others
+
+
+def test_greater_than_holds_out_nouns_and_start_years(words: PreTrainedTokenizerBase) -> None:
+    seen: list[tuple[set[str], set[str]]] = []
+    for split in SPLITS:
+        texts = get_task("greater-than", **SMALL).pairs(words, split).texts
+        seen.append(({t.clean.split()[1] for t in texts}, {t.clean.split()[6] for t in texts}))
+    for a, b in itertools.combinations(seen, 2):
+        assert not a[0] & b[0]
+        assert not a[1] & b[1]
+
+
+def test_gendered_pronoun_holds_out_templates(words: PreTrainedTokenizerBase) -> None:
+    used = [{t.template for t in get_task("gendered-pronoun").pairs(words, split).texts} for split in SPLITS]
+    assert not used[0] & used[1]
+    assert not used[0] & used[2]
+    assert not used[1] & used[2]
+
+
+# --- each task's own meaning ---------------------------------------------------------------------------------------
+
+
+def test_ioi_names_the_giver_twice_and_the_receiver_once(words: PreTrainedTokenizerBase) -> None:
+    data = get_task("ioi", test=100).pairs(words, "test")
+    orders = set()
+    for text in data.texts:
+        (receiver,), (giver,) = text.answer, text.wrong
+        assert text.clean.count(receiver) == 1
+        assert text.clean.count(giver) == 2
+        assert receiver.strip() not in text.corrupted
+        assert giver.strip() not in text.corrupted
+        orders.add(text.clean.index(giver) < text.clean.index(receiver))
+    assert orders == {True, False}
+    assert len({text.template for text in data.texts}) == 32  # 16 wordings in two orders
+
+
+def test_ioi_t1_has_one_wording_in_two_orders(words: PreTrainedTokenizerBase) -> None:
+    assert len({text.template for text in get_task("ioi-t1", **SMALL).pairs(words, "test").texts}) == 2
+
+
+def test_ioi_refuses_templates_it_does_not_have() -> None:
+    with pytest.raises(ValueError, match="expected 1 to 16 templates, got 17"):
+        get_task("ioi", templates=17)
+
+
+def test_greater_than_divides_the_years_at_the_start(words: PreTrainedTokenizerBase) -> None:
+    for text in get_task("greater-than", **SMALL).pairs(words, "test").texts:
+        start = re.findall(r"\d{4}", text.clean)[0]
+        assert start[2:] not in ("00", "01", "99")
+        assert text.wrong == tuple(f"{year:02d}" for year in range(int(start[2:]) + 1))
+        assert text.answer == tuple(f"{year:02d}" for year in range(int(start[2:]) + 1, 100))
+        assert text.corrupted == text.clean.replace(start, start[:2] + "01")
+
+
+def test_gendered_pronoun_has_both_genders_and_swaps_the_name_only(words: PreTrainedTokenizerBase) -> None:
+    texts = get_task("gendered-pronoun", **SMALL).pairs(words, "test").texts
+    assert {text.answer + text.wrong for text in texts} == {(" She", " He"), (" He", " She")}
+    for text in texts:
+        changed = [(a, b) for a, b in zip(text.clean.split(), text.corrupted.split(), strict=True) if a != b]
+        assert len(changed) == 1
+
+
+# --- tokenizers that do not fit ------------------------------------------------------------------------------------
+
+
+def test_ioi_refuses_a_tokenizer_without_names(pieces: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(ValueError, match="task 'ioi' needs at least 10 names, but only 0 of 68 are single tokens"):
+        get_task("ioi").pairs(pieces, "train")
+
+
+def test_greater_than_explains_how_the_tokenizer_splits_years(pieces: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(ValueError, match=r"splits years into century and two digits.*this one splits ' 1732' into"):
+        get_task("greater-than").pairs(pieces, "train")
+
+
+def test_gendered_pronoun_refuses_a_tokenizer_without_pronouns(pieces: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(ValueError, match="needs a tokenizer in which ' She' is a single token"):
+        get_task("gendered-pronoun").pairs(pieces, "train")
+
+
+def test_notices_count_the_words_that_are_left(words: PreTrainedTokenizerBase) -> None:
+    assert get_task("ioi", **SMALL).pairs(words, "train").notices == (
+        "names: 68 of 68 are single tokens in this tokenizer",
+    )
+
+
+# --- by name -------------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_task_lists_the_nearest_names() -> None:
+    with pytest.raises(ValueError, match="unknown task 'greater_then'; nearest names: greater-than"):
+        get_task("greater_then")
+
+
+def test_an_unknown_setting_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="task 'ioi' has no setting size; its settings are seed, train, .*templates"):
+        get_task("ioi", size=3)
+
+
+def test_two_tasks_cannot_share_a_name() -> None:
+    class Impostor(GeneratedTask):
+        name = "ioi"
+
+    with pytest.raises(ValueError, match="two tasks are called 'ioi': IOI and Impostor"):
+        task(Impostor)
+    assert TASKS["ioi"].__name__ == "IOI"
+
+
+def test_a_pair_set_hash_depends_on_the_tokens_only(words: PreTrainedTokenizerBase) -> None:
+    pair = Encoder(words).pair(TextPair("One day, Lily", "One day, Tim", (" was",)))
+    one, same = (PairSet(name, "test", "logit_difference", (pair,), ()) for name in ("a", "b"))
+    other = PairSet("a", "test", "logit_difference", (dataclasses.replace(pair, wrong=((5,),)),), ())
+    assert one.hash == same.hash != other.hash
