@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from edge_pruning.runs import RunObserver
 
@@ -16,12 +16,12 @@ class ProgressBar(RunObserver):
     def __init__(self) -> None:
         console = Console(stderr=True)
         columns = (
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
             TextColumn("{task.fields[state]}"), TimeRemainingColumn(compact=True),
         )
         self.bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self.task = self.bar.add_task("starting", total=None, state="")
         self.words = "starting"
+        self.task = self.bar.add_task(self.words, total=None, state="")
 
     def __enter__(self) -> ProgressBar:
         self.bar.start()
@@ -32,12 +32,13 @@ class ProgressBar(RunObserver):
 
     def stage(self, words: str, done: int = 0, total: int = 0) -> None:
         if words != self.words:
-            self.words = words
-            self.bar.reset(self.task, description=words, state="")
-        self.bar.update(self.task, completed=done, total=total or None)
+            self.bar.remove_task(self.task)
+            self.words, self.task = words, self.bar.add_task(words, total=None, state="")
+        state = f"{done:,} of {total:,} pairs" if total else ""
+        self.bar.update(self.task, completed=done, total=total or None, state=state)
 
     def progress(self, records: Sequence[Mapping[str, float]], total: int) -> None:
-        last = records[-1]
+        step, last = int(records[-1]["step"]), records[-1]
         kl = sum(record["kl"] for record in records) / len(records)
-        edges = f"  edges {last['edges']:,.0f}" if "edges" in last else ""
-        self.bar.update(self.task, completed=last["step"], total=total, state=f"KL {kl:.3f} nats{edges}")
+        edges = f", {last['edges']:,.0f} edges" if "edges" in last else ""
+        self.bar.update(self.task, completed=step, total=total, state=f"step {step:,} of {total:,}, KL {kl:.3f}{edges}")

@@ -17,7 +17,7 @@ import pytest
 
 import edge_pruning as ep
 from edge_pruning import files
-from edge_pruning.runs import checkpoints
+from edge_pruning.runs import RunObserver, checkpoints
 
 STEPS = 400
 
@@ -39,6 +39,13 @@ def assert_same_run(a: Path, b: Path) -> None:
     assert (a / "evaluation.json").read_bytes() == (b / "evaluation.json").read_bytes()
 
 
+class FirstStep(RunObserver):
+    first = 0
+
+    def progress(self, records: Any, total: int) -> None:
+        self.first = self.first or int(records[0]["step"])
+
+
 def test_a_run_killed_in_the_middle_gives_the_same_bits_when_resumed(model_folder, pairs_file, tmp_path):
     settings = {"model": str(model_folder), "steps": STEPS, "edges": 20, "draw": False, "device": "cpu"}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -54,7 +61,9 @@ def test_a_run_killed_in_the_middle_gives_the_same_bits_when_resumed(model_folde
     assert 0 < done < STEPS
     assert not (killed / "circuit.json").exists()
 
-    resumed = ep.discover(str(pairs_file), out=killed, resume=True, draw=False)
+    watch = FirstStep()
+    resumed = ep.discover(str(pairs_file), out=killed, resume=True, draw=False, observer=watch)
+    assert watch.first == done + 1
     ep.discover(str(pairs_file), out=whole, **settings)
     assert_same_run(killed, whole)
     assert [row["step"] for row in resumed.training[""]] == list(range(1, STEPS + 1))
