@@ -1,8 +1,8 @@
 """Ablations: what a removed edge carries instead of its clean value.
 
-`patch` (the default) carries what the writer writes on the corrupted prompt: the circuit must explain what tells the two
-prompts apart. `zero` carries nothing: the circuit must do everything, and biases are all that is left. A circuit is only
-faithful under a stated ablation.
+`patch` (the default) carries what the writer writes on the corrupted prompt: the circuit must explain what tells the
+two prompts apart. `zero` carries nothing: the circuit must do everything, and biases are all that is left. A circuit is
+only faithful under a stated ablation.
 """
 
 from __future__ import annotations

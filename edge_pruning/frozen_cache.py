@@ -1,13 +1,14 @@
 """Frozen passes, once per example instead of once per step, in bounded memory.
 
-The first examples that fit into `max_bytes` are kept, side by side in one tensor per field so that a batch is one gather
-per field; the others are computed again whenever they are drawn. Which ones are kept depends on nothing but their number
-and size, and they are always computed in the same chunks: a resumed run sees the same bits as an uninterrupted one.
+The first examples that fit into `max_bytes` are kept, side by side in one tensor per field so that a batch is one
+gather per field; the others are computed again whenever they are drawn. Which ones are kept depends only on their
+number and size, and they are always computed in the same chunks: a resumed run sees the same bits as a whole one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ class FrozenCache:
     def __init__(self, engine: MaskedPass, pairs: Sequence[Pair], ablation: Ablation, max_bytes: int) -> None:
         self.engine, self.pairs, self.ablation = engine, pairs, ablation
         self.width = max(max(pair.positions) + 1 for pair in pairs)
-        self.kept = min(len(pairs), max_bytes // self._bytes_per_pair()) if max_bytes else 0
+        self.kept = self._how_many_fit(max_bytes) if max_bytes else 0
         starts = [0]
         for pair in pairs[: self.kept]:
             starts.append(starts[-1] + len(pair.positions))
@@ -32,6 +33,11 @@ class FrozenCache:
         self._per_row: dict[str, Tensor] = {}
         for ids in tiles(pairs[: self.kept], engine.tile_tokens):
             self._keep(ids, self._compute(ids))
+
+    @property
+    def bytes(self) -> int:
+        """Memory taken by what is kept."""
+        return sum(kept.nbytes for kept in (*self._per_position.values(), *self._per_row.values()))
 
     def batch(self, ids: Sequence[int]) -> tuple[Batch, Frozen]:
         """The pairs `ids` as a batch, with everything about it that no mask changes."""
@@ -74,8 +80,11 @@ class FrozenCache:
                 self._per_row[name] = value.new_zeros(self._starts[-1], value.shape[1])
             self._per_row[name][at_rows] = value
 
-    def _bytes_per_pair(self) -> int:
-        """Measured on the longest pair."""
-        longest = max(range(len(self.pairs)), key=lambda i: len(self.pairs[i].clean))
-        frozen = self._compute([longest])
-        return sum(value.numel() * value.element_size() for value in vars(frozen).values())
+    def _how_many_fit(self, max_bytes: int) -> int:
+        """Measured on one pair: bytes per position (every pair gets as many as the widest) and per compared one."""
+        frozen, rows = self._compute([0]), len(self.pairs[0].positions)
+        at_rows = frozen.logits.nbytes + frozen.final_base.nbytes
+        wide = sum(value.nbytes for value in vars(frozen).values()) - at_rows
+        per_pair = wide // (max(self.pairs[0].positions) + 1) * self.width
+        taken = accumulate(per_pair + at_rows // rows * len(pair.positions) for pair in self.pairs)
+        return sum(1 for total in taken if total <= max_bytes)

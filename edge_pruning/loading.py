@@ -50,8 +50,8 @@ def load_model(
 ) -> Model:
     """Load a causal language model: `bundled`, a folder, or a hub id.
 
-    device: cpu, cuda, mps or auto (the best there is). dtype: float32 or bfloat16 (float64 for tests). Raises ValueError:
-    not found, no weights or tokenizer, an architecture that cannot be run exactly (with the reason).
+    device: cpu, cuda, mps or auto (the best there is). dtype: float32 or bfloat16 (float64 for tests). Raises
+    ValueError: not found, no weights or tokenizer, an architecture that cannot be run exactly (with the reason).
     """
     source = str(NAMED.get(name, name))
     remote = {"revision": revision, "trust_remote_code": trust_remote_code}

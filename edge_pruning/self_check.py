@@ -49,8 +49,8 @@ def self_check(engine: MaskedPass) -> list[float]:
     broken = [f"{law}: off by {e:.1e}" for law, e in zip(LAWS, errors, strict=True) if not e <= tolerance]
     if broken:
         raise ValueError(
-            f"this {engine.adapter.model_type} model is not run exactly (relative error, at most {tolerance:g} allowed): "
-            f"{'; '.join(broken)}. Its circuits would be wrong, so it is refused."
+            f"this {engine.adapter.model_type} model is not run exactly (relative error, at most {tolerance:g} allowed)"
+            f": {'; '.join(broken)}. Its circuits would be wrong, so it is refused."
         )
     return errors
 

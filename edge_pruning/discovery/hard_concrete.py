@@ -4,12 +4,12 @@ Each edge has a log-alpha. A step draws a noisy mask that is often exactly 0 or 
 
     z = clamp(sigmoid((log u - log(1 - u) + log_alpha) / temperature) * 1.2 - 0.1, 0, 1),          u uniform
 
-and the loss is KL + l1 (s - t) + l2 (s - t)^2 with s = 1 - mean(z) the sparsity, t its target, which rises in equal steps,
-and l1, l2 multipliers learned by gradient ascent. Cost: thousands of masked forward and backward passes, and one run per
-circuit size. It misleads at sizes far from its target, and where too few steps were given to reach it.
+and the loss is KL + l1 (s - t) + l2 (s - t)^2 with s = 1 - mean(z) the sparsity, t its target, which rises in equal
+steps, and l1, l2 multipliers learned by gradient ascent. Cost: thousands of masked forward and backward passes, and one
+run per circuit size. It misleads at sizes far from its target, and where too few steps were given to reach it.
 
-The authors start log-alpha at 10, where every gate is clamped and its gradient exactly zero: the masks begin to move only
-through AdamW's weight decay. A start at 2 needs none and makes short runs possible.
+The authors start log-alpha at 10, where every gate is clamped and its gradient exactly zero: the masks begin to move
+only through AdamW's weight decay. A start at 2 needs none and makes short runs possible.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from torch import Tensor
 from edge_pruning.ablation import Ablation
 from edge_pruning.batch import Pair
 from edge_pruning.circuit import EdgeScores
-from edge_pruning.discovery.method import Method, Observer, method
+from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
 from edge_pruning.discovery.nodes import EdgesOfNodes
-from edge_pruning.discovery.training import Draw, MaskParameters, train
+from edge_pruning.discovery.training import Draw, MaskParameters, spread_ranks, train
 from edge_pruning.forward import MaskedPass
 
 TEMPERATURE = 2 / 3
@@ -61,19 +61,17 @@ class HardConcrete(Method):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        problems = [
-            f"{name} must be {rule}, got {value!r}"
-            for name, value, rule, holds in (
-                ("steps", self.steps, "at least 1", self.steps >= 1),
-                ("target_steps", self.target_steps, "between 1 and steps", 1 <= self.target_steps <= self.steps),
-                ("warmup_steps", self.warmup_steps, "between 0 and steps", 0 <= self.warmup_steps <= self.steps),
-                ("batch_size", self.batch_size, "at least 1", self.batch_size >= 1),
-                ("learning_rate", self.learning_rate, "positive", self.learning_rate > 0),
-            )
-            if not holds
-        ]
-        if problems:
-            raise ValueError(f"method {self.name!r}: {'; '.join(problems)}")
+        check_settings(self, {
+            "steps": (self.steps >= 1, "at least 1"),
+            "target_steps": (1 <= self.target_steps <= self.steps, "between 1 and steps"),
+            "warmup_steps": (0 <= self.warmup_steps <= self.steps, "between 0 and steps"),
+            "batch_size": (self.batch_size >= 1, "at least 1"),
+            "learning_rate": (0 < self.learning_rate < math.inf, "positive"),
+            "multiplier_learning_rate": (0 < self.multiplier_learning_rate < math.inf, "positive"),
+            "initial_log_alpha": (math.isfinite(self.initial_log_alpha), "finite"),
+            "target_sparsity": (self.target_sparsity is None or self.target_sparsity >= 0, "at least 0"),
+            "node_target_sparsity": (self.node_target_sparsity >= 0, "at least 0"),
+        })
 
     def find(
         self,
@@ -86,12 +84,12 @@ class HardConcrete(Method):
         init_scores: EdgeScores | None = None,
         observer: Observer | None = None,
     ) -> EdgeScores:
-        candidates = engine.graph.edge_mask if within is None else within.cpu() & engine.graph.edge_mask
+        candidates = candidates_of(engine.graph, within)
         target = self._target(sizes, int(candidates.sum()))
         nodes = EdgesOfNodes.of(engine.graph, candidates, engine.adapter.device) if self.node_masks else None
         masks = HardConcreteMasks(self, target, int(candidates.sum()), nodes, engine.adapter.device)
         if init_scores is not None:
-            masks.warm_start(init_scores.values[candidates])
+            masks.warm_start(spread_ranks(init_scores, engine.graph, candidates))
         train(
             masks, engine, pairs, ablation, candidates=candidates, steps=self.steps, batch_size=self.batch_size,
             seed=self.seed, observer=observer or Observer(),
@@ -109,8 +107,11 @@ class HardConcrete(Method):
             return self.target_sparsity
         if len(sizes) != 1:
             raise ValueError(
-                f"method {self.name!r} is trained for one size; give one number of edges, a sparsity, or target_sparsity"
+                f"method {self.name!r} is trained for one size; give one number of edges, a sparsity, or "
+                "target_sparsity"
             )
+        if not 0 <= sizes[0] <= n:
+            raise ValueError(f"expected a size between 0 and {n} edges (the candidates), got {sizes[0]}")
         return 1 - sizes[0] / n
 
 
@@ -131,10 +132,9 @@ class HardConcreteMasks(MaskParameters):
         value = self.settings.initial_log_alpha + 0.01 * torch.randn(n, generator=generator)
         self.parameters[name] = value.to(device).requires_grad_()
 
-    def warm_start(self, scores: Tensor) -> None:
-        """Spread another method's ranking over gates that are around half open."""
-        rank = scores.argsort().argsort().float() / max(1, len(scores) - 1)
-        self.parameters["log_alpha"].data.copy_(self.settings.initial_log_alpha + 2 * (rank - 0.5))
+    def warm_start(self, ranks: Tensor) -> None:
+        """Spread another method's ranking around the initial log-alpha."""
+        self.parameters["log_alpha"].data.copy_(self.settings.initial_log_alpha + 2 * ranks)
 
     def optimizer(self) -> torch.optim.Optimizer:
         masks = [value for name, value in self.parameters.items() if name.endswith("log_alpha")]
@@ -154,7 +154,7 @@ class HardConcreteMasks(MaskParameters):
     def draw(self, step: int, generator: torch.Generator) -> Draw:
         z = sample(self.parameters["log_alpha"], generator)
         penalty, target = self._penalty("multipliers", z, self.target, step)
-        record = {
+        record: dict[str, Tensor | float] = {
             "target_edges": (1 - target) * z.numel(),
             "undecided": ((z > 0.05) & (z < 0.95)).float().mean().detach(),
             "lambda1": self.parameters["multipliers"].detach()[0],

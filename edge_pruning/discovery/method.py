@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from edge_pruning.ablation import Ablation
 from edge_pruning.batch import Pair
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.forward import MaskedPass
+from edge_pruning.graph import Graph
 
 METHODS: dict[str, type[Method]] = {}
 
@@ -67,8 +69,32 @@ class Method(ABC):
         """
 
     def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor | None:
-        """The mask [w, r] that was trained, at a size of `edges`, before it is cut to 0 and 1; None if there is none."""
+        """The mask [w, r] that was trained, at a size of `edges`, before it is cut to 0 and 1; or None."""
         return None
+
+
+def check_settings(method: Method, rules: Mapping[str, tuple[bool, str]]) -> None:
+    """Raises ValueError with every setting that breaks its rule; rules: name to (does it hold, the rule in words)."""
+    problems = [
+        f"{name} must be {rule}, got {getattr(method, name)!r}" for name, (holds, rule) in rules.items() if not holds
+    ]
+    if problems:
+        raise ValueError(f"method {method.name!r}: {'; '.join(problems)}")
+
+
+def candidates_of(graph: Graph, within: Tensor | None) -> Tensor:
+    """The candidate edges, bool [w, r] on the CPU. Raises ValueError where there are none."""
+    if within is None:
+        return graph.edge_mask
+    if within.shape != graph.edge_mask.shape or within.dtype != torch.bool:
+        raise ValueError(
+            f"expected candidate edges as a bool mask [writer, reader] of shape {tuple(graph.edge_mask.shape)}, "
+            f"got {within.dtype} {tuple(within.shape)}"
+        )
+    candidates = within.cpu() & graph.edge_mask
+    if not candidates.any():
+        raise ValueError("there are no candidate edges: `within` names no edge of the graph")
+    return candidates
 
 
 def method(cls: type[Method]) -> type[Method]:

@@ -5,9 +5,9 @@ mask has exactly that size, and runs the mask:
 
     sum_i sigmoid(s_i - tau) = k,          z_i = sigmoid(s_i - tau)
 
-No noise, no multipliers, no target to tune: the size is exact at every step. (Arora and others, "Matryoshka attribution",
-2026, arXiv 2609.25518.) Cost: a few hundred masked forward and backward passes. It misleads when the sizes that matter
-lie outside the range of k.
+No noise, no multipliers, no target to tune: the size is exact at every step. (Arora and others, "Matryoshka
+attribution", 2026, arXiv 2609.25518.) Cost: a few hundred masked forward and backward passes. It misleads when the
+sizes that matter lie outside the range of k.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from torch import Tensor
 from edge_pruning.ablation import Ablation
 from edge_pruning.batch import Pair
 from edge_pruning.circuit import EdgeScores
-from edge_pruning.discovery.method import Method, Observer, method
-from edge_pruning.discovery.training import Draw, MaskParameters, train
+from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
+from edge_pruning.discovery.training import Draw, MaskParameters, spread_ranks, train
 from edge_pruning.forward import MaskedPass
 
 
@@ -32,7 +32,7 @@ from edge_pruning.forward import MaskedPass
 @dataclass(frozen=True)
 class SoftTopK(Method):
     name: ClassVar[str] = "soft-top-k"
-    summary: ClassVar[str] = "Edge Pruning with soft top-k masks of random size: one short run ranks every edge (default)"
+    summary: ClassVar[str] = "Edge Pruning with soft top-k masks of random size: one short run ranks all (default)"
     one_run_ranks_all: ClassVar[bool] = True
 
     steps: int = 300
@@ -41,6 +41,15 @@ class SoftTopK(Method):
     smallest: float = 0.009
     largest: float = 0.35
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_settings(self, {
+            "steps": (self.steps >= 1, "at least 1"),
+            "batch_size": (self.batch_size >= 1, "at least 1"),
+            "learning_rate": (0 < self.learning_rate < math.inf, "positive"),
+            "smallest": (0 < self.smallest <= self.largest, "above 0 and at most largest (shares of all edges)"),
+            "largest": (0 < self.largest < 1, "between 0 and 1 (a share of all edges)"),
+        })
 
     def find(
         self,
@@ -53,8 +62,10 @@ class SoftTopK(Method):
         init_scores: EdgeScores | None = None,
         observer: Observer | None = None,
     ) -> EdgeScores:
-        candidates = engine.graph.edge_mask if within is None else within & engine.graph.edge_mask
+        candidates = candidates_of(engine.graph, within)
         masks = SoftTopKMasks(self, int(candidates.sum()), engine.adapter.device)
+        if init_scores is not None:
+            masks.warm_start(spread_ranks(init_scores, engine.graph, candidates))
         train(
             masks, engine, pairs, ablation, candidates=candidates, steps=self.steps, batch_size=self.batch_size,
             seed=self.seed, observer=observer or Observer(),
@@ -76,11 +87,16 @@ class SoftTopKMasks(MaskParameters):
         self.settings, self.n = settings, n
         self.parameters["scores"] = torch.zeros(n, device=device, requires_grad=True)
 
+    def warm_start(self, ranks: Tensor) -> None:
+        """Begin with another method's ranking: the scores from first to last are a few training steps apart."""
+        self.parameters["scores"].data.copy_(4 * ranks)
+
     def optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters.values(), lr=self.settings.learning_rate)
 
     def schedule(self, step: int) -> float:
-        return 1.0
+        """Constant for the first half, then linearly to 0."""
+        return min(1.0, 2 * (1 - step / self.settings.steps))
 
     def draw(self, step: int, generator: torch.Generator) -> Draw:
         low, high = math.log(self.settings.smallest * self.n), math.log(self.settings.largest * self.n)

@@ -1,11 +1,11 @@
-"""Edge Pruning: learn a mask over the edges by gradient descent, so that the sparse model predicts what the whole one does.
+"""Edge Pruning: learn a mask over the edges by gradient descent, so that the sparse model predicts what the whole does.
 
 One loop for every way to parameterise the mask. Each step draws a batch and a mask z, and descends on
 
     KL(model || circuit run with z)  +  what the parameterisation adds (a penalty on its size, or nothing)
 
-averaged over the compared positions. Cost: one masked forward and backward pass per step; the frozen passes are cached.
-Everything random is a function of the seed and the step, so a run resumed from a checkpoint is bit for bit the same run.
+averaged over the compared positions. Cost: one masked forward and backward pass per step; frozen passes are cached.
+Everything random is a function of seed and step, so a run resumed from a checkpoint is bit for bit the same run.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from torch import Tensor
 from edge_pruning import metrics
 from edge_pruning.ablation import Ablation
 from edge_pruning.batch import Pair
+from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.method import Observer
 from edge_pruning.forward import MaskedPass, tiles
 from edge_pruning.frozen_cache import FrozenCache
+from edge_pruning.graph import Graph
 
 REPORT_EVERY = 10  # steps between looks at the losses: each look waits for the device
 DEFAULT_CACHE_BYTES = 1 << 30
@@ -94,6 +96,7 @@ def train(
         if (step + 1) % REPORT_EVERY == 0 or step + 1 == steps:
             observer.progress(_checked(pending), steps)
             pending = []
+            _check_parameters(masks, step + 1)
             observer.checkpoint(lambda done=step + 1: _state(masks, optimizer, done))  # type: ignore[misc]
 
 
@@ -105,6 +108,14 @@ def drawn(n: int, batch_size: int, step: int, seed: int) -> list[int]:
         order = torch.randperm(n, generator=torch.Generator().manual_seed(derived_seed(seed, "epoch", epoch))).tolist()
         ids += order[max(0, first - epoch * n) : first + batch_size - epoch * n]
     return ids
+
+
+def spread_ranks(init_scores: EdgeScores, graph: Graph, candidates: Tensor) -> Tensor:
+    """A warm start: the candidates' places in another ranking, evenly from 1/2 (first) to -1/2 (last), [edge]."""
+    if init_scores.graph != graph:
+        raise ValueError(f"the initial scores are of another graph: expected {graph}, got {init_scores.graph}")
+    order = init_scores.values[candidates].argsort(descending=True, stable=True)
+    return 0.5 - order.argsort().float() / max(1, len(order) - 1)
 
 
 def derived_seed(seed: int, purpose: str, number: int) -> int:
@@ -151,6 +162,16 @@ def _checked(pending: list[dict[str, Tensor | float]]) -> list[dict[str, float]]
                 "Try a lower learning rate, --dtype float32, or check the model's logits for infinities."
             )
     return records
+
+
+def _check_parameters(masks: MaskParameters, done: int) -> None:
+    """A finite loss can have a gradient that is not; such masks must not get into a checkpoint."""
+    broken = [name for name, value in masks.parameters.items() if not value.isfinite().all()]
+    if broken:
+        raise Diverged(
+            f"{' and '.join(broken)} are not finite after step {done}. The last checkpoint was kept. "
+            "Try a lower learning rate or --dtype float32."
+        )
 
 
 def _state(masks: MaskParameters, optimizer: torch.optim.Optimizer, done: int) -> dict[str, Tensor]:

@@ -68,7 +68,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class Mlp:
-    """A layer's MLP: norm, linear map [1, d, f] into the hidden units, and `finish` from their pre-activations to [d]."""
+    """A layer's MLP: norm, linear map [1, d, f] into the hidden units, `finish` from their pre-activations to [d]."""
 
     norm: Norm
     inward: Linear
@@ -162,7 +162,7 @@ def expanded(linear: Linear, heads: int) -> Linear:
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """Softmax attention of every position to itself and those before it; [h, b, p, e], k and v maybe with fewer heads."""
+    """Softmax attention of every position to itself and those before; [h, b, p, e], k and v maybe with fewer heads."""
     groups = q.shape[0] // k.shape[0]
     if groups > 1:
         k, v = k.repeat_interleave(groups, 0), v.repeat_interleave(groups, 0)

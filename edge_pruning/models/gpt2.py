@@ -1,6 +1,6 @@
 """GPT-2: LayerNorm in front of every sublayer, learned positions, one fused projection for q, k and v.
 
-Unusual: linear maps are stored transposed (`Conv1D`, weight [in, out]), and attention may be scaled by the layer number.
+Unusual: linear maps are stored transposed (`Conv1D`, weight [in, out]); attention may be scaled by the layer number.
 """
 
 from __future__ import annotations
@@ -66,5 +66,5 @@ def _norm(module: nn.LayerNorm) -> Norm:
 
 
 def _activation(name: str, module: nn.Module) -> Any:
-    """`gelu_new` written out as a formula keeps nine tensors for the backward pass; the same function built in keeps one."""
+    """`gelu_new` written out as a formula keeps nine tensors for the backward pass; built in it keeps one."""
     return (lambda x: functional.gelu(x, approximate="tanh")) if name in ("gelu_new", "gelu_pytorch_tanh") else module

@@ -8,11 +8,11 @@ from edge_pruning.models.adapter import Adapter
 
 ADAPTERS: dict[str, type[Adapter]] = {}
 
-_NO_LINEAR_STREAM = "its residual stream is renormalised after every sublayer (post-norm), so an edge has no linear meaning"
 _REASONS = {
-    **dict.fromkeys(("bert", "roberta", "distilbert", "albert", "electra", "xlm-roberta", "openai-gpt"), _NO_LINEAR_STREAM),
-    **dict.fromkeys(("t5", "bart", "mbart", "pegasus", "marian", "mt5"), "it is an encoder-decoder with two streams"),
-    **dict.fromkeys(("mamba", "mamba2", "rwkv", "jamba"), "it has recurrent layers, not attention heads that read a stream"),
+    "its residual stream is renormalised after every sublayer (post-norm), so an edge has no linear meaning":
+        ("bert", "roberta", "distilbert", "albert", "electra", "xlm-roberta", "openai-gpt"),
+    "it is an encoder-decoder with two streams": ("t5", "bart", "mbart", "pegasus", "marian", "mt5"),
+    "it has recurrent layers, not attention heads that read a stream": ("mamba", "mamba2", "rwkv", "jamba"),
 }
 
 
@@ -26,11 +26,12 @@ def check_supported(config: Any) -> type[Adapter]:
     """The adapter class for a Hugging Face configuration. Raises ValueError with the reason where there is none."""
     kind = getattr(config, "model_type", None)
     if kind not in ADAPTERS:
-        reason = _REASONS.get(str(kind), "no adapter has been written for it yet")
+        reasons = (why for why, kinds in _REASONS.items() if kind in kinds)
+        reason = next(reasons, "no adapter has been written for it yet")
         raise ValueError(f"model type {kind!r} is not supported: {reason}. Supported: {', '.join(sorted(ADAPTERS))}.")
-    reason = ADAPTERS[kind].refusal(config)
-    if reason:
-        raise ValueError(f"this {kind} model cannot be run exactly: {reason}")
+    refusal = ADAPTERS[kind].refusal(config)
+    if refusal:
+        raise ValueError(f"this {kind} model cannot be run exactly: {refusal}")
     return ADAPTERS[kind]
 
 
