@@ -2,5 +2,7 @@
 
 from edge_pruning.discovery import hard_concrete, soft_top_k  # noqa: F401  (registration)
 from edge_pruning.discovery.method import METHODS, Method, Observer, get_method
+from edge_pruning.discovery.polish import polish
+from edge_pruning.discovery.presets import PRESETS, get_preset
 
-__all__ = ["METHODS", "Method", "Observer", "get_method"]
+__all__ = ["METHODS", "PRESETS", "Method", "Observer", "get_method", "get_preset", "polish"]
