@@ -38,9 +38,11 @@ Sparsity = Annotated[str | None, _in(
 )]
 
 Method = Annotated[str | None, _in(
-    "Method", help="How edges are scored: a name from `edge-pruning list methods`.", show_default="soft-top-k"
+    "Method", help="How edges are scored: a name from `edge-pruning list methods`.", show_default="the preset's"
 )]
-Preset = Annotated[str | None, _in("Method", help="A method with settings: a name from `edge-pruning list presets`.")]
+Preset = Annotated[str | None, _in(
+    "Method", help="A method with settings: a name from `edge-pruning list presets`.", show_default="default"
+)]
 Steps = Annotated[int | None, _in("Method", help="Training steps.", show_default=_OWN)]
 BatchSize = Annotated[int | None, _in("Method", help="Pairs per step.", show_default=_OWN)]
 LearningRate = Annotated[float | None, _in("Method", help="Of the masks.", show_default=_OWN)]
@@ -49,7 +51,7 @@ Setting = Annotated[list[str] | None, _in(
 )]
 Seed = Annotated[int | None, _in("Method", help="Of everything random in the search.", show_default="0")]
 Polish = Annotated[bool, _in(
-    "Method", "--polish", help="At the end, swap edges where that helps, judged on training pairs."
+    "Method", "--polish", help="At the end, swap edges where that lowers the KL on training pairs."
 )]
 
 Ablation = Annotated[str | None, _in("Data", help=_ABLATION, show_default="patch")]

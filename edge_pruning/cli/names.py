@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edge_pruning.ablation import ABLATIONS
-from edge_pruning.discovery import METHODS
+from edge_pruning.discovery import METHODS, PRESETS
 from edge_pruning.loading import NAMED
 from edge_pruning.models import ADAPTERS
 from edge_pruning.runs.config import nearest
@@ -40,6 +40,10 @@ def _methods() -> Names:
     return [(name, f"{cls.summary}{_settings(cls)}") for name, cls in sorted(METHODS.items())]
 
 
+def _presets() -> Names:
+    return [(name, f"{summary}\nmethod {found.name}") for name, (found, summary) in PRESETS.items()]
+
+
 def _ablations() -> Names:
     return [(name, _first_line(cls)) for name, cls in sorted(ABLATIONS.items())]
 
@@ -53,5 +57,5 @@ def _first_line(cls: type[Any]) -> str:
 
 
 KINDS: dict[str, Callable[[], Names]] = {
-    "models": _models, "tasks": _tasks, "methods": _methods, "ablations": _ablations,
+    "models": _models, "tasks": _tasks, "methods": _methods, "presets": _presets, "ablations": _ablations,
 }

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from edge_pruning.ablation import Ablation, get_ablation
-from edge_pruning.discovery import METHODS, Method, get_method
+from edge_pruning.discovery import METHODS, Method, get_method, get_preset
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.loading import DTYPES
 from edge_pruning.tasks import Task, get_task
 
-DEFAULT_METHOD = "soft-top-k"
+DEFAULT_PRESET = "default"
 TASK_SETTINGS = ("train", "validation", "test")
 
 
@@ -31,17 +31,17 @@ class RunConfig:
     """What a run does. Raises ValueError with everything that is wrong with it.
 
     task: a name, or a path to pairs in JSON lines; `data` holds its settings. model: `bundled`, a folder or a hub id.
-    method: how circuits are found; `settings` are its own. edges or sparsity: the size, or several; neither: see
-    `sizes.py`. ablation: what a removed edge carries. embeddings, heads: how edges are counted (`joint` or `split`
-    embedding writers; key and value readers per `kv` or per `query` head). polish: swap edges at the end.
+    preset or method: how circuits are found; `settings` are changes to it. edges or sparsity: the size, or several;
+    neither: see `sizes.py`. ablation: what a removed edge carries. embeddings, heads: how edges are counted (`joint` or
+    `split` embedding writers; key and value readers per `kv` or per `query` head). polish: swap edges at the end.
     """
 
     task: str
     data: Mapping[str, Any] = field(default_factory=dict)
     model: str = "bundled"
     revision: str | None = None
-    method: str = DEFAULT_METHOD
     preset: str | None = None
+    method: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     edges: tuple[int, ...] = ()
     sparsity: tuple[float, ...] = ()
@@ -85,10 +85,20 @@ class RunConfig:
 
     @cached_property
     def method_value(self) -> Method:
-        settings = dict(self.settings)
-        if "seed" in _fields(METHODS[self.method]):
+        """The preset (or the method as it is), changed by the settings."""
+        base, settings = self._base_method, dict(self.settings)
+        if "seed" in _fields(type(base)):
             settings.setdefault("seed", self.seed)
-        return get_method(self.method, **settings)
+        return dataclasses.replace(base, **settings)
+
+    @property
+    def _base_method(self) -> Method:
+        if self.preset is None and self.method is not None:
+            return get_method(self.method)
+        base = get_preset(self.preset or DEFAULT_PRESET)
+        if self.method not in (None, base.name):
+            raise ValueError(f"preset {self.preset!r} is of method {base.name!r}, not {self.method!r}; leave out one")
+        return base
 
     @cached_property
     def ablation_value(self) -> Ablation:
@@ -131,9 +141,10 @@ class RunConfig:
             )
 
     def _check_method(self) -> None:
-        if self.method not in METHODS:
+        if self.method is not None and self.method not in METHODS:
             get_method(self.method)  # raises with the nearest names
-        fields, problems = _fields(METHODS[self.method]), []
+        base = self._base_method
+        fields, problems = _fields(type(base)), []
         for name, value in self.settings.items():
             if name not in fields:
                 problems.append(f"no setting {name!r} (nearest: {', '.join(nearest(name, fields))})")
@@ -141,7 +152,7 @@ class RunConfig:
                 problems.append(f"{name}: expected {_type_name(fields[name])}, got {value!r}")
         if problems:
             known = ", ".join(fields)
-            raise ValueError(f"method {self.method!r}: {'; '.join(problems)}. Its settings are {known}")
+            raise ValueError(f"method {base.name!r}: {'; '.join(problems)}. Its settings are {known}")
         _ = self.method_value  # its own checks
 
 

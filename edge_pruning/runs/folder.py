@@ -60,6 +60,15 @@ class RunFolder:
         self.config = {"format": FORMAT, "version": FORMAT_VERSION, **config}
         files.write_json(self.path / CONFIG, self.config)
 
+    def withdraw(self) -> None:
+        """Leave nothing behind of a run that was refused before its first checkpoint."""
+        if any(self.path.glob("checkpoint*.safetensors")):
+            return
+        for path in self._run_files():
+            path.unlink()
+        if not self._contents():
+            self.path.rmdir()
+
     def _check_place(self) -> None:
         place = self.path
         while not place.exists() and place != place.parent:

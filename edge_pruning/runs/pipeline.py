@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from edge_pruning.circuit import Circuit, EdgeScores, library_versions
-from edge_pruning.discovery import Observer
+from edge_pruning.discovery import Observer, polish
 from edge_pruning.evaluation import evaluate
 from edge_pruning.forward import MaskedPass
 from edge_pruning.graph import Graph
@@ -77,9 +78,14 @@ def discover(
     watch.stage("loading the model")
     place = Workplace.of(config, model if isinstance(model, Model) else None)
     if folder:
-        _refuse_differences(folder.path, stored and stored["data"], place.description["data"])
+        _refuse_differences(folder.path, stored and _identity(stored), _identity(place.description))
         folder.begin({"settings": config.to_json(), **place.description}, resume=resume)
-    found = find_scores(place, folder.path if folder else None, watch)
+    try:
+        found = find_scores(place, folder.path if folder else None, watch)
+    except ValueError:  # settings that only the method can judge
+        if folder and not stored:
+            folder.withdraw()
+        raise
     run = judge(place, found, watch)
     return _saved(run, folder.path, draw, watch) if folder else run
 
@@ -104,6 +110,12 @@ def _refuse_differences(path: Path, stored: Mapping[str, Any] | None, now: Mappi
             f"{path} is a run with other settings, so it cannot be resumed with these: {'; '.join(found)}. Leave out "
             "what differs, choose another folder with --out, or start again with --overwrite"
         )
+
+
+def _identity(description: Mapping[str, Any]) -> dict[str, Any]:
+    """What must not have changed when a run is resumed, besides its settings; as JSON values."""
+    chosen: dict[str, Any] = json.loads(json.dumps({name: description[name] for name in ("model", "method", "data")}))
+    return chosen
 
 
 def _again(path: Path, draw: bool) -> Run:
@@ -173,7 +185,7 @@ class Workplace:
             "model": self.model.provenance,
             "task": {"name": config.task, "settings": dict(config.data)},
             "data": data,
-            "method": {"name": method.name, "settings": vars(method)},
+            "method": {"name": method.name, "preset": config.preset, "settings": vars(method)},
             "ablation": config.ablation,
             "graph": {"convention": self.graph.convention, "edges_total": self.graph.n_edges},
             "seed": config.seed,
@@ -207,7 +219,7 @@ def find_scores(place: Workplace, folder: Path | None, watch: RunObserver) -> li
 def _train(place: Workplace, folder: Path | None, part: str, sizes: tuple[int, ...], watch: RunObserver) -> Found:
     config = place.config
     watch.stage("finding the circuit" + (f" of {sizes[0]:,} edges" if part else ""))
-    identity = json.dumps({"settings": config.to_json(), "data": place.description["data"]}, sort_keys=True)
+    identity = json.dumps({"settings": config.to_json(), **_identity(place.description)}, sort_keys=True)
     memory = Memory(watch) if folder is None else Recorder(folder, part, identity, watch)
     scores = config.method_value.find(
         place.engine, place.train.pairs, config.ablation_value, sizes=sizes, observer=memory
@@ -223,7 +235,12 @@ def judge(place: Workplace, found: Sequence[Found], watch: RunObserver) -> Run:
     """
     cuts = [(part, size) for part in found for size in part.sizes]
     circuits = [_cut(place, part.scores, size) for part, size in cuts]
+    if place.config.polish and place.sizes:
+        circuits = [_polished(place, circuit, watch) for circuit in circuits]
     scanned, chosen = _choose(place, circuits, watch)
+    if place.config.polish and not place.sizes:  # all of them would cost more than the search
+        circuits[chosen] = _polished(place, circuits[chosen], watch)
+        scanned[chosen : chosen + 1] = _scan(place, [circuits[chosen].mask], watch) if scanned else []
     done = []
     for i, ((part, _), circuit) in enumerate(zip(cuts, circuits, strict=True)):
         evaluated = _evaluate(place, circuit, part.scores, watch) if place.sizes or i == chosen else None
@@ -250,9 +267,19 @@ def _choose(
     if len(circuits) == 1:
         return [], 0
     masks = [*(circuit.mask for circuit in circuits), torch.zeros_like(circuits[0].mask)]
-    progress = partial(watch.stage, "choosing the size")
-    *scanned, empty = scan(place.float32_engine, masks, place.validation, place.config.ablation_value, progress)
+    *scanned, empty = _scan(place, masks, watch)
     return scanned, smallest_faithful([row["kl"] for row in scanned], empty["kl"])
+
+
+def _scan(place: Workplace, masks: Sequence[Tensor], watch: RunObserver) -> list[dict[str, float]]:
+    progress = partial(watch.stage, "choosing the size")
+    return scan(place.float32_engine, masks, place.validation, place.config.ablation_value, progress)
+
+
+def _polished(place: Workplace, circuit: Circuit, watch: RunObserver) -> Circuit:
+    """Swapped edges, judged on training pairs."""
+    watch.stage(f"polishing {len(circuit):,} edges")
+    return polish(circuit, place.float32_engine, place.train.pairs, place.config.ablation_value)
 
 
 def _evaluate(place: Workplace, circuit: Circuit, scores: EdgeScores, watch: RunObserver) -> dict[str, Any]:

@@ -336,3 +336,18 @@ def test_a_real_process_says_it_in_one_line_with_exit_code_2(tmp_path):
     assert done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 1
     assert done.stderr.startswith("error: unknown task 'iio'")
+
+
+def test_an_unknown_preset_and_a_preset_of_another_method(discover):
+    assert_refused(discover("--preset", "papers"), "no preset 'papers'; nearest: paper")
+    assert_refused(discover("--preset", "paper", "--method", "soft-top-k"), "is of method 'hard-concrete'")
+
+
+def test_a_method_for_one_size_says_so_if_none_is_given_and_leaves_nothing_behind(discover, tmp_path):
+    assert_refused(discover("--preset", "paper"), "trained for one size", "sparsity")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("setting", ["--steps", "--batch-size", "--learning-rate"])
+def test_settings_out_of_range(discover, setting):
+    assert_refused(discover(setting, 0), "must be", "got 0")

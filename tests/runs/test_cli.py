@@ -122,6 +122,7 @@ def test_draw_writes_a_picture(discover, cli, tmp_path):
 
 @pytest.mark.parametrize(("what", "name"), [
     ("models", "bundled"), ("tasks", "gendered-pronoun"), ("methods", "soft-top-k"), ("ablations", "zero"),
+    ("presets", "paper"),
 ])
 def test_list_shows_names(cli, what, name):
     result = cli("list", what)
@@ -158,3 +159,32 @@ def test_a_run_is_loaded_as_it_was_saved(model_folder, pairs_file, tmp_path):
     assert loaded.circuits == run.circuits
     assert (loaded.circuit, loaded.evaluation, loaded.curve) == (run.circuit, run.evaluation, run.curve)
     assert loaded.training == run.training
+
+
+def test_a_preset_is_a_method_with_settings_that_flags_change(discover, tmp_path):
+    arguments = ("--preset", "paper-short", "--edges", "9,15", "--no-draw")
+    settings = [f"--set={name}={value}" for name, value in (("target_steps", 15), ("warmup_steps", 2))]
+    result = discover(*arguments, "--steps", 20, *settings)
+    assert result.exit_code == 0, result.stderr
+    method = json.loads((tmp_path / "run" / "config.json").read_text())["method"]
+    assert (method["name"], method["preset"]) == ("hard-concrete", "paper-short")
+    assert (method["settings"]["steps"], method["settings"]["initial_log_alpha"]) == (20, 2.0)
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"metrics-9.jsonl", "scores-15.safetensors", "checkpoint-9.safetensors", "circuit-15.json"} <= names
+    assert discover("--resume", "--no-draw").stdout == result.stdout
+    assert ep.Run.load(tmp_path / "run").training.keys() == {"-9", "-15"}
+
+
+def test_polishing_keeps_the_size_and_is_written_down(discover, tmp_path):
+    discover(*SHORT, "--edges", 12, "--polish")
+    circuit = Circuit.load(tmp_path / "run" / "circuit.json")
+    assert len(circuit) == 12
+    assert circuit.provenance["polish"]["swapped"] >= 0
+
+
+def test_polishing_an_open_size_measures_the_polished_circuit(discover, tmp_path):
+    result = discover(*SHORT, "--polish")
+    assert result.exit_code == 0, result.stderr
+    run = ep.Run.load(tmp_path / "run")
+    assert "polish" in run.circuit.provenance
+    assert len(run.circuit) == run.curve[run.chosen]["edges"]
