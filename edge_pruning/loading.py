@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from edge_pruning.forward import MaskedPass
 from edge_pruning.fused import FusedPass
@@ -61,6 +62,8 @@ def load_model(
     config = _read(transformers.AutoConfig, name, source, "configuration (config.json)", **remote)
     check_supported(config)
     tokenizer = _read(transformers.AutoTokenizer, name, source, "tokenizer", **remote)
+    if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):  # made up where there is none
+        raise ValueError(f"could not load the tokenizer of model {name!r}: it knows no words{_hint(name)}")
     hf = _read(transformers.AutoModelForCausalLM, name, source, "weights", dtype=DTYPES[dtype], **remote)
     model = Model(adapt(hf.to(where)), tokenizer, name, revision or getattr(config, "_commit_hash", None))
     self_check(model.engine())
@@ -83,7 +86,7 @@ def _read(loader: Any, name: str, source: str, what: str, **options: Any) -> Any
     """`loader.from_pretrained`, with errors that say which part of the model is missing and what to do."""
     try:
         return loader.from_pretrained(source, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"could not load the {what} of model {name!r}: {reason}{_hint(name)}") from error
 
