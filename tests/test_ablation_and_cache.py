@@ -1,0 +1,203 @@
+"""What removed edges carry, and the frozen passes that are kept instead of computed again."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from literal import _run, literal_batch_logits
+from random_models import config_of, graphs_of, mixed_pairs, pair, random_mask, random_model
+from torch import Tensor
+
+from edge_pruning.ablation import ABLATIONS, Patch, Zero, get_ablation
+from edge_pruning.batch import Batch, Pair
+from edge_pruning.forward import Frozen, MaskedPass
+from edge_pruning.frozen_cache import FrozenCache
+from edge_pruning.fused import FusedPass
+from edge_pruning.models import Adapter
+
+ENGINES = [MaskedPass, FusedPass]
+KINDS = ["gpt2", "llama, biases, tied, odd heads, own head size"]
+
+
+@cache
+def model(kind: str) -> Adapter:
+    return random_model(config_of(kind))
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+def tensors(frozen: Frozen) -> list[Tensor]:
+    return [getattr(frozen, field.name) for field in fields(frozen)]
+
+
+# --- every ablation --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_with_all_edges_no_ablation_matters(name: str, kind: str, engine: type[MaskedPass]) -> None:
+    adapter, batch = model(kind), Batch.of(mixed_pairs())
+    expected = adapter.hf(batch.clean, use_cache=False).logits.flatten(0, 1)[batch.rows]
+    for graph in graphs_of(adapter):
+        masked = engine(adapter, graph)
+        frozen = get_ablation(name).freeze(masked, batch)
+        assert relative(masked.logits(graph.edge_mask.double(), batch, frozen), expected) < 1e-6
+        assert relative(frozen.logits, expected) < 1e-6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_both_passes_ablate_alike_and_twice_the_same(name: str, kind: str) -> None:
+    adapter, batch, logits = model(kind), Batch.of(mixed_pairs()), []
+    for engine in (*ENGINES, FusedPass):
+        masked = engine(adapter)
+        frozen = get_ablation(name).freeze(masked, batch)
+        assert not any(tensor.requires_grad for tensor in tensors(frozen))
+        logits.append(masked.logits(random_mask(masked.graph), batch, frozen))
+    assert relative(logits[1], logits[0]) < 1e-6
+    assert torch.equal(logits[1], logits[2])
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_is_a_value_that_is_found_by_its_name(name: str) -> None:
+    assert get_ablation(name).name == name
+    assert get_ablation(name) == get_ablation(name)
+    with pytest.raises(FrozenInstanceError):
+        get_ablation(name).anything = 1  # type: ignore[attr-defined]
+    assert ABLATIONS[name].__doc__
+
+
+def test_unknown_ablations_are_refused_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match="there is no ablation 'pach'; nearest: patch"):
+        get_ablation("pach")
+
+
+# --- what each one carries -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_patch_carries_the_corrupted_run(kind: str, engine: type[MaskedPass]) -> None:
+    adapter, batch = model(kind), Batch.of(mixed_pairs())
+    masked = engine(adapter)
+    mask = random_mask(masked.graph)
+    found = masked.logits(mask, batch, Patch().freeze(masked, batch))
+    assert relative(found, literal_batch_logits(adapter, masked.graph, mask, batch)) < 1e-6
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_zero_carries_nothing(kind: str, engine: type[MaskedPass]) -> None:
+    adapter, batch = model(kind), Batch.of(mixed_pairs())
+    for graph in graphs_of(adapter):
+        masked, mask = engine(adapter, graph), random_mask(graph)
+        found = masked.logits(mask, batch, Zero().freeze(masked, batch))
+        expected = _run(adapter, graph, mask, batch.clean, None)[0].flatten(0, 1)[batch.rows]
+        assert relative(found, expected) < 1e-6
+        assert relative(found, literal_batch_logits(adapter, graph, mask, batch)) > 1e-3
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_zero_leaves_the_output_biases_of_attention_and_nothing_else(kind: str, engine: type[MaskedPass]) -> None:
+    adapter, batch = model(kind), Batch.of(mixed_pairs())
+    masked = engine(adapter)
+    found = masked.logits(torch.zeros(masked.graph.edge_mask.shape), batch, Zero().freeze(masked, batch))
+    biases = sum(adapter.attention(layer).out_bias for layer in range(adapter.shape.layers))
+    assert relative(found, adapter.unembed(biases[None]).expand_as(found)) < 1e-6
+
+
+# --- the cache -------------------------------------------------------------------------------------------------------
+
+PAIRS = [*mixed_pairs(), pair(6, 12, (1,)), pair(7, 8, (7, 0)), pair(8, 8, (3,)), pair(9, 3, (2,))]
+ALL = 1 << 30
+
+
+def run(engine: MaskedPass, batch: Batch, frozen: Frozen) -> tuple[Tensor, Tensor]:
+    leaf = random_mask(engine.graph).requires_grad_()
+    logits = engine.logits(leaf, batch, frozen)
+    (logits * torch.linspace(-1, 1, logits.numel()).view_as(logits)).sum().backward()
+    return logits.detach(), leaf.grad  # type: ignore[return-value]
+
+
+def same_bits(a: Frozen, b: Frozen) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(tensors(a), tensors(b), strict=True))
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+@pytest.mark.parametrize("ablation", [Patch(), Zero()])
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_what_was_kept_is_what_would_be_computed(kind: str, engine: Any, ablation: Any, share: float) -> None:
+    masked = engine(model(kind))
+    cache = FrozenCache(masked, PAIRS, ablation, int(share * FrozenCache(masked, PAIRS, ablation, ALL).bytes))
+    assert cache.kept == len(PAIRS) if share == 1 else 3 <= cache.kept <= 4
+    for ids in ([0], [3, 1], [7, 4, 2], [6, 5, 0, 6], list(range(8))):
+        batch, frozen = cache.batch(ids)
+        expected = ablation.freeze(masked, Batch.of([PAIRS[i] for i in ids]))
+        assert relative(frozen.logits, expected.logits) < 1e-10
+        for found, wanted in zip(run(masked, batch, frozen), run(masked, batch, expected), strict=True):
+            assert relative(found, wanted) < 1e-10
+
+
+def test_half_precision_is_kept_as_it_is() -> None:
+    masked = FusedPass(random_model(config_of("gpt2"), torch.bfloat16))
+    frozen = FrozenCache(masked, PAIRS, Patch(), ALL).batch([0, 1])[1]
+    assert {tensor.dtype for tensor in tensors(frozen)} == {torch.bfloat16}
+
+
+LONG_TEXT_LITTLE_COMPUTED = [pair(1, 12, (0,)), *(pair(i, 10, (9, 8, 7, 6, 5, 4)) for i in range(2, 8))]
+
+
+@pytest.mark.parametrize("pairs", [PAIRS, LONG_TEXT_LITTLE_COMPUTED, PAIRS[::-1]])
+def test_the_cache_takes_no_more_memory_than_it_may_and_uses_it(pairs: list[Pair]) -> None:
+    masked = FusedPass(model("gpt2"))
+    whole = FrozenCache(masked, pairs, Patch(), ALL)
+    assert whole.kept == len(pairs)
+    assert whole.bytes == sum(t.nbytes for t in (*whole._per_position.values(), *whole._per_row.values()))
+    one = whole.bytes // len(pairs)
+    for max_bytes in (0, 1, one // 2, 2 * one, 3 * one, whole.bytes - 1, whole.bytes):
+        cache = FrozenCache(masked, pairs, Patch(), max_bytes)
+        assert cache.bytes <= max_bytes
+        assert (cache.kept == len(pairs)) == (max_bytes == whole.bytes)
+        assert max_bytes < 3 * one or cache.kept >= 2
+
+
+@pytest.mark.parametrize("max_bytes", [ALL, 30_000, 0])
+def test_a_batch_has_the_same_bits_whatever_was_drawn_before(max_bytes: int) -> None:
+    """A run that goes on from a checkpoint has drawn nothing yet."""
+    masked, history = FusedPass(model("llama")), [[1, 2, 3], [7], [5, 0], [2, 6, 4]]
+    used = FrozenCache(masked, PAIRS, Patch(), max_bytes)
+    seen = [used.batch(ids)[1] for ids in history]
+    again = [used.batch(ids)[1] for ids in history]
+    fresh = FrozenCache(FusedPass(model("llama")), PAIRS, Patch(), max_bytes)
+    backwards = [fresh.batch(ids)[1] for ids in reversed(history)]
+    for first, second, other in zip(seen, again, reversed(backwards), strict=True):
+        assert same_bits(first, second)
+        assert same_bits(first, other)
+
+
+def test_kept_values_are_not_changed_by_a_pass_over_them() -> None:
+    masked = FusedPass(model("gpt2"))
+    cache = FrozenCache(masked, PAIRS, Patch(), ALL)
+    before = cache.batch([0, 4])[1]
+    run(masked, *cache.batch([0, 4]))
+    assert same_bits(before, cache.batch([0, 4])[1])
+
+
+def test_kept_pairs_are_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    masked = FusedPass(model("gpt2"))
+    cache = FrozenCache(masked, PAIRS, Patch(), 30_000)
+    computed: list[int] = []
+    monkeypatch.setattr(masked, "plain_run", lambda tokens, real=masked.plain_run: computed.append(1) or real(tokens))
+    cache.batch([0, 1])
+    assert not computed
+    cache.batch([0, len(PAIRS) - 1])
+    assert computed
