@@ -1,8 +1,8 @@
 """The masked forward pass: run a transformer with a number between 0 and 1 on every edge.
 
-All ones is the clean model, all zeros the ablated one, a 0/1 mask runs a circuit, a mask with a gradient is Edge Pruning.
-Everything else in this package is built on `MaskedPass.logits`; `stream.py` holds the equation. What does not depend on
-the mask (`Frozen`: the clean logits, the ablated writes and their sums) is computed once per example, not once per step.
+All ones is the clean model, all zeros the ablated one, a 0/1 mask runs a circuit, a mask with a gradient is Edge
+Pruning. Everything else is built on `MaskedPass.logits`; `stream.py` holds the equation. What does not depend on the
+mask (`Frozen`: the clean logits, the ablated writes and their sums) is computed once per example, not once per step.
 
 `MaskedPass` says everything in an adapter's verbs and serves any family; `fused.FusedPass` is the fast path.
 """
@@ -71,7 +71,8 @@ class MaskedPass:
     @property
     def tile_tokens(self) -> int:
         """Tokens per micro-batch: on a CPU a layer's reads should stay in the cache, on a GPU they should fill it."""
-        per_token = (self.graph.shape.heads + 2 * self.graph.kv_readers) * self.adapter.d_model * self.adapter.dtype.itemsize
+        readers = self.graph.shape.heads + 2 * self.graph.kv_readers
+        per_token = readers * self.adapter.d_model * self.adapter.dtype.itemsize
         budget = CPU_TILE_BYTES if self.adapter.device.type == "cpu" else GPU_TILE_BYTES
         return max(1, budget // per_token)
 
@@ -86,30 +87,35 @@ class MaskedPass:
         return self.adapter.unembed(final)
 
     def run(self, mask: Tensor, batch: Batch, frozen: Frozen) -> Stream:
-        """Every sublayer with the edges weighted by `mask`; the stream then holds what differs at the compared positions.
+        """Every sublayer with the edges weighted by `mask`; the stream then holds differences at compared positions.
 
-        Those are all that the last MLP computes: no other position reaches the logits through it.
+        The last MLP computes nothing but those: no other position reaches the logits through it.
         """
         base = frozen.base
         stream = Stream.open(mask, base[0, ..., 0].numel(), base.shape[-1], base.dtype, self.keep_reads)
         stream.slots(0, self.graph.n_embeddings).copy_(frozen.embedding_difference.flatten(1, 2))
         context = self.adapter.context(base.shape[2])
         for layer in range(self.graph.shape.layers):
-            self._attention(layer, stream, frozen, context)
+            seen = self._attention(layer, stream, frozen, context)
             mlp_base, ablated = base[2 * layer + 1].flatten(0, 1), frozen.mlps[layer].flatten(0, 1)
             if layer == self.graph.shape.layers - 1:
-                stream, mlp_base, ablated = stream.at(batch.rows), mlp_base[batch.rows], ablated[batch.rows]
-            self._mlp(layer, stream, mlp_base, ablated)
+                at = batch.rows
+                stream, mlp_base, ablated = stream.at(at), mlp_base[at], ablated[at]
+                seen = None if seen is None else seen[at]
+            self._mlp(layer, stream, mlp_base, ablated, seen)
         return stream
 
-    def _attention(self, layer: int, stream: Stream, frozen: Frozen, context: Any) -> None:
+    def _attention(self, layer: int, stream: Stream, frozen: Frozen, context: Any) -> Tensor | None:
+        """A layer's heads. May return what the layer's MLP reads from the writers before them, [token, d]."""
         graph, base = self.graph, frozen.base[2 * layer]
         x = stream.read(graph.attention_readers(layer), graph.writers_before_attention(layer), base.flatten(0, 1))
-        reads = x.unflatten(1, base.shape[:2]).split(self._qkv)
-        y = self.adapter.attend(layer, *reads, context)
+        q, k, v = x.unflatten(1, base.shape[:2]).split(self._qkv)
+        y = self.adapter.attend(layer, q, k, v, context)
         stream.write(graph.head_writers(layer).start, y.flatten(1, 2), frozen.heads[layer].flatten(1, 2))
+        return None
 
-    def _mlp(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor) -> None:
+    def _mlp(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor, seen: Tensor | None) -> None:
+        """A layer's MLP; `seen` is what `_attention` has returned."""
         graph = self.graph
         x = stream.read(graph.mlp_reader(layer), graph.writers_before_mlp(layer), base)
         y = self.adapter.feed_forward(layer, x[:, None])[:, 0]
@@ -155,7 +161,8 @@ class MaskedPass:
         return torch.stack(sites), x
 
     def _plain_heads(self, layer: int, x: Tensor, context: Any) -> Tensor:
-        return self.adapter.attend(layer, *(x.expand(count, *x.shape) for count in self._qkv), context)
+        q, k, v = (x.expand(count, *x.shape) for count in self._qkv)
+        return self.adapter.attend(layer, q, k, v, context)
 
     def _plain_mlp(self, layer: int, x: Tensor) -> Tensor:
         return self.adapter.feed_forward(layer, x[None])[0]
@@ -171,7 +178,7 @@ class MaskedPass:
 
 
 def tiles(pairs: Sequence[Pair], max_tokens: int) -> list[list[int]]:
-    """Cut pairs into micro-batches of like length: lists of indices, each of at most `max_tokens` tokens (or one pair)."""
+    """Cut pairs into micro-batches of like length: lists of indices, at most `max_tokens` tokens each (or one pair)."""
     cut: list[list[int]] = []
     lengths = [max(pair.positions) + 1 for pair in pairs]
     for i in sorted(range(len(pairs)), key=lengths.__getitem__):

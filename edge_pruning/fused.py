@@ -50,15 +50,15 @@ class _Folded:
         return cls(weight.to(dtype).contiguous(), bias[:, None].to(dtype), norm.eps)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """q [r, token, e] and rstd [r or 1, token, 1] of reads x [r, token, d], or of one read [1, token, d] for all."""
+        """q [r, token, e] and rstd [r or 1, token, 1] of reads x [r, token, d], or of one read [1, token, d]."""
         square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
         rstd = square.div_(x.shape[-1]).add_(self.eps).rsqrt_()
         return torch.addcmul(self.bias, torch.matmul(x, self.weight), rstd), rstd
 
-    def gradient(self, x: Tensor, q: Tensor, rstd: Tensor, g: Tensor) -> Tensor:
-        """dL/dx [r, token, d] from g = dL/dq."""
+    def gradient(self, x: Tensor, q: Tensor, rstd: Tensor, g: Tensor, *, out: Tensor) -> Tensor:
+        """dL/dx [r, token, d] from g = dL/dq, into `out`."""
         inner = (g * (q - self.bias)).sum(-1, keepdim=True).mul_(rstd.square()).div_(x.shape[-1])
-        return torch.bmm(g * rstd, self.weight.mT).addcmul_(x, inner, value=-1)
+        return torch.bmm(g * rstd, self.weight.mT, out=out).addcmul_(x, inner, value=-1)
 
 
 class FusedPass(MaskedPass):
@@ -67,7 +67,9 @@ class FusedPass(MaskedPass):
     def __init__(self, adapter: Adapter, graph: Graph | None = None, *, keep_reads: bool = True) -> None:
         super().__init__(adapter, graph, keep_reads=keep_reads)
         self.centred = adapter.attention(0).norm.centred
-        self._heads_in, self._heads_out, self._mlp_in = map(cache, (self._fold_heads, self._fold_out, self._fold_mlp))
+        self._heads_in = cache(self._fold_heads)
+        self._heads_out = cache(self._fold_out)
+        self._mlp_in = cache(self._fold_mlp)
 
     # --- weights, folded once --------------------------------------------------------------------------------------
 
@@ -97,19 +99,23 @@ class FusedPass(MaskedPass):
 
     # --- the masked run --------------------------------------------------------------------------------------------
 
-    def _attention(self, layer: int, stream: Stream, frozen: Frozen, context: Any) -> None:
+    def _attention(self, layer: int, stream: Stream, frozen: Frozen, context: Any) -> Tensor:
         graph, base = self.graph, frozen.base[2 * layer]
         readers, writers = graph.attention_readers(layer), graph.writers_before_attention(layer)
-        qkv = _ReadProject.apply(stream.order, stream, readers, writers, base.flatten(0, 1), self._heads_in(layer))
+        folded = self._heads_in(layer)
+        qkv, seen = _ReadProject.apply(stream.order, stream, readers, writers, base.flatten(0, 1), folded)
         q, k, v = qkv.unflatten(1, base.shape[:2]).split(self._qkv)
         o = self.adapter.mix(layer, q, k, v, context).flatten(1, 2)
         ablated, first = frozen.heads[layer].flatten(1, 2), graph.head_writers(layer).start
         stream.order = _WriteHeads.apply(o, stream.order, stream, first, ablated, self._heads_out(layer)[0])
+        return seen - base.flatten(0, 1)
 
-    def _mlp(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor) -> None:
+    def _mlp(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor, seen: Tensor | None) -> None:
+        assert seen is not None
         graph = self.graph
-        readers, writers = graph.mlp_reader(layer), graph.writers_before_mlp(layer)
-        hidden = _ReadProject.apply(stream.order, stream, readers, writers, base, self._mlp_in(layer))
+        rest = slice(graph.writers_before_attention(layer), graph.writers_before_mlp(layer))
+        x = _ReadRest.apply(seen + base, stream.order, stream, graph.mlp_reader(layer), rest)
+        hidden = _Project.apply(x, self._mlp_in(layer))
         stream.write(graph.mlp_writer(layer), self._centre(self.adapter.mlp(layer).finish(hidden)), ablated)
 
     def _centre(self, x: Tensor) -> Tensor:
@@ -119,7 +125,8 @@ class FusedPass(MaskedPass):
 
     def _plain_heads(self, layer: int, x: Tensor, context: Any) -> Tensor:
         qkv = self._heads_in(layer)(x.flatten(0, 1)[None])[0].unflatten(1, x.shape[:2])
-        return self.adapter.mix(layer, *qkv.split(self._qkv), context)
+        q, k, v = qkv.split(self._qkv)
+        return self.adapter.mix(layer, q, k, v, context)
 
     def _plain_mlp(self, layer: int, x: Tensor) -> Tensor:
         return self._centre(super()._plain_mlp(layer, x))
@@ -131,25 +138,63 @@ class FusedPass(MaskedPass):
 
 
 class _ReadProject(Function):
-    """Read, norm and projection in one: q [r, token, e]."""
+    """Read, norm and projection of a layer's heads in one: q [r, token, e].
+
+    The MLP of the layer, whose row comes next in the mask, reads the same writers and more; going through the buffers
+    takes most of the time, so its share [token, d] is read on the way.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, order: Tensor, stream: Stream, readers: slice, writers: int, base: Tensor, folded: _Folded
-    ) -> Tensor:
-        x = stream.mix(readers, writers, base)
-        q, rstd = folded(x)
-        ctx.stream, ctx.readers, ctx.writers, ctx.folded = stream, readers, writers, folded
+    ) -> tuple[Tensor, Tensor]:
+        both = slice(readers.start, readers.stop + 1)
+        x = stream.mix(both, writers, base)
+        q, rstd = folded(x[:-1])
+        ctx.stream, ctx.readers, ctx.both, ctx.writers, ctx.folded = stream, readers, both, writers, folded
         ctx.save_for_backward(q, rstd, x if stream.keep_reads else base)
-        return q
+        return q, x[-1].clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         q, rstd, x = ctx.saved_tensors
-        if not ctx.stream.keep_reads:
-            x = ctx.stream.mix(ctx.readers, ctx.writers, x)
-        ctx.stream.accumulate(ctx.readers, ctx.writers, ctx.folded.gradient(x, q, rstd, gradients[0]))
+        x = x[:-1] if ctx.stream.keep_reads else ctx.stream.mix(ctx.readers, ctx.writers, x)
+        of_heads, of_mlp = gradients
+        gradient = x.new_empty(x.shape[0] + 1, *x.shape[1:])
+        ctx.folded.gradient(x, q, rstd, of_heads, out=gradient[:-1])
+        gradient[-1] = of_mlp
+        ctx.stream.accumulate(ctx.both, slice(0, ctx.writers), gradient)
         return ctx.stream.mask.new_empty(0), None, None, None, None, None
+
+
+class _ReadRest(Function):
+    """What a reader gets from some more writers, on top of x [token, d]: [1, token, d]."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, order: Tensor, stream: Stream, reader: slice, writers: slice) -> Tensor:
+        ctx.stream, ctx.reader, ctx.writers = stream, reader, writers
+        return stream.mix_more(reader, writers, x[None])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        ctx.stream.accumulate(ctx.reader, ctx.writers, gradients[0])
+        return gradients[0][0], ctx.stream.mask.new_empty(0), None, None, None
+
+
+class _Project(Function):
+    """Norm and projection: q [r, token, e] of x [r, token, d]."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, folded: _Folded) -> Tensor:
+        q, rstd = folded(x)
+        ctx.folded = folded
+        ctx.save_for_backward(x, q, rstd)
+        return q
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, q, rstd = ctx.saved_tensors
+        return ctx.folded.gradient(x, q, rstd, gradients[0], out=torch.empty_like(x)), None
 
 
 class _WriteHeads(Function):

@@ -4,14 +4,14 @@ With y_i a writer's output in the current run, c_i its value under the ablation 
 
     x_j = base_j + sum_i z_ij (y_i - c_i),          base_j = sum_i c_i + output biases
 
-The differences y_i - c_i lie in one buffer [1 + w, token, d]; row 0 is the base, whose mask is 1, so a read is one matrix
-product. The backward pass has one buffer of the same kind for the gradients, and a read is two products:
+The differences y_i - c_i lie in one buffer [1 + w, token, d]; row 0 is the base, whose mask is 1, so a read is one
+matrix product. The backward pass has one buffer of the same kind for the gradients, and a read is two products:
 
     dL/dz_ij = <g_j, y_i - c_i>          dL/dy_i += z_ij g_j
 
-Autograd never sees the buffers. It sees one chain of empty tensors, `order`: each write takes the last link and returns the
-next, each read takes the link of the last write it can see. So every read of a writer has run backward before the write
-has, and the gradient in the writer's row is complete by then.
+Autograd never sees the buffers. It sees one chain of empty tensors, `order`: each write takes the last link and returns
+the next, each read takes the link of the last write it can see. So every read of a writer has run backward before the
+write has, and the gradient in the writer's row is complete by then.
 """
 
 from __future__ import annotations
@@ -26,19 +26,21 @@ from torch.autograd import Function
 class Stream:
     """Buffers of one masked pass over `tokens` = b * p positions.
 
-    mask: float32 [w, r], the only thing that gets a gradient. `keep_reads` keeps what readers read for the backward pass;
-    without it they are computed again, which costs one more product per read and saves most of the memory.
+    mask [r, 1 + w] in the buffers' dtype, its first column 1 for the base; mask_gradient [r, w] in the mask's own.
+    `keep_reads` keeps what readers read for the backward pass; without it they are computed again, which costs one more
+    product per read and saves most of the memory.
     """
 
     def __init__(self, mask: Tensor, mask_gradient: Tensor, differences: Tensor, keep_reads: bool) -> None:
-        self.mask, self.mask_gradient = mask, mask_gradient  # [r, 1 + w] in the buffer's dtype, [r, w] in the mask's
-        self.differences = differences
+        self.mask, self.mask_gradient = mask, mask_gradient
+        self.differences = differences  # [1 + w, token, d]
         self.gradients: Tensor | None = None
         self.keep_reads = keep_reads
         self.order: Tensor
 
     @classmethod
     def open(cls, mask: Tensor, tokens: int, d: int, dtype: torch.dtype, keep_reads: bool) -> Stream:
+        """Buffers for a mask [w, r], the only thing that gets a gradient."""
         writers, readers = mask.shape
         with_base = torch.ones(readers, 1 + writers, dtype=dtype, device=mask.device)
         with_base[:, 1:] = mask.detach().T
@@ -77,11 +79,18 @@ class Stream:
         seen = self.differences[: 1 + writers].flatten(1)
         return (self.mask[readers, : 1 + writers] @ seen).unflatten(1, self.differences.shape[1:])
 
-    def accumulate(self, readers: slice, writers: int, gradient: Tensor) -> None:
+    def mix_more(self, readers: slice, writers: slice, x: Tensor) -> Tensor:
+        """x + sum_i z_i D_i over some more writers, [r, token, d]."""
+        more = self.differences[1 + writers.start : 1 + writers.stop].flatten(1)
+        z = self.mask[readers, 1 + writers.start : 1 + writers.stop]
+        return torch.addmm(x.flatten(1), z, more).view_as(x)
+
+    def accumulate(self, readers: slice, writers: slice, gradient: Tensor) -> None:
         """The gradients of the masks and of the writers' outputs, from that of the reads [r, token, d]."""
-        flat, seen = gradient.flatten(1), self.differences[1 : 1 + writers].flatten(1)
-        self.mask_gradient[readers, :writers] = flat @ seen.T
-        self.all_gradients()[:writers].flatten(1).addmm_(self.mask[readers, 1 : 1 + writers].T, flat)
+        flat, seen = gradient.flatten(1), self.differences[1 + writers.start : 1 + writers.stop].flatten(1)
+        self.mask_gradient[readers, writers] = (flat @ seen.T).to(self.mask_gradient.dtype)
+        z = self.mask[readers, 1 + writers.start : 1 + writers.stop]
+        self.all_gradients()[writers].flatten(1).addmm_(z.T, flat)
 
     def slots(self, first: int, count: int) -> Tensor:
         """Where writers `first`, ... put their differences, [w, token, d]."""
@@ -117,7 +126,7 @@ class _Read(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        ctx.stream.accumulate(ctx.readers, ctx.writers, gradients[0])
+        ctx.stream.accumulate(ctx.readers, slice(0, ctx.writers), gradients[0])
         return ctx.stream.mask.new_empty(0), None, None, None, None
 
 

@@ -31,7 +31,7 @@ def literal_batch_logits(adapter: Adapter, graph: Graph, mask: Tensor, batch: Ba
 def _run(
     adapter: Adapter, graph: Graph, mask: Tensor, tokens: Tensor, ablated: list[Tensor] | None
 ) -> tuple[Tensor, list[Tensor]]:
-    """Logits and the list of all writes; without `ablated` the writes mix with zeros, which is the plain model at ones."""
+    """Logits and the list of all writes; without `ablated` writes mix with zeros, which is the plain model at ones."""
     writes = list(adapter.embed(tokens, split=graph.embeddings == "split"))
     bias = torch.zeros(adapter.d_model, dtype=writes[0].dtype)
     context = adapter.context(tokens.shape[1])
