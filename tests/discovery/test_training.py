@@ -1,0 +1,166 @@
+"""The laws of the training loop: which pairs are drawn, whose gradient it is, and what happens when it diverges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from random_models import config_of, mixed_pairs, pair, random_mask, random_model
+from torch import Tensor
+from watching import PAIRS, Watcher, engine, find, short
+
+from edge_pruning import metrics
+from edge_pruning.ablation import Patch
+from edge_pruning.batch import Batch
+from edge_pruning.discovery import METHODS, training
+from edge_pruning.discovery.training import Diverged, derived_seed, drawn
+from edge_pruning.forward import MaskedPass
+from edge_pruning.frozen_cache import FrozenCache
+from edge_pruning.fused import FusedPass
+
+# --- which pairs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(10, 4), (12, 4), (7, 5), (5, 5), (3, 1), (1, 1), (4, 9)])
+def test_every_pair_is_drawn_once_per_epoch(n: int, batch_size: int) -> None:
+    size = min(n, batch_size)
+    batches = [drawn(n, batch_size, step, seed=1) for step in range(3 * n)]
+    assert all(len(batch) == size for batch in batches)
+    everything = sum(batches, [])
+    for epoch in range(len(everything) // n):
+        assert sorted(everything[epoch * n : (epoch + 1) * n]) == list(range(n))
+
+
+def test_what_is_drawn_depends_on_seed_and_step_alone() -> None:
+    forwards = [drawn(10, 4, step, seed=3) for step in range(20)]
+    torch.manual_seed(7)
+    backwards = [drawn(10, 4, step, seed=3) for step in reversed(range(20))]
+    assert forwards == backwards[::-1]
+    assert forwards != [drawn(10, 4, step, seed=4) for step in range(20)]
+
+
+def test_epochs_have_different_orders() -> None:
+    orders = {tuple(drawn(30, 30, epoch, seed=0)) for epoch in range(20)}
+    assert len(orders) == 20
+
+
+def test_seeds_differ_by_seed_purpose_and_step_and_fit_into_32_bits() -> None:
+    seeds = {derived_seed(s, purpose, n) for s in range(20) for purpose in ("noise", "epoch") for n in range(50)}
+    assert len(seeds) == 2000
+    assert 0 <= min(seeds) <= max(seeds) < 2**32
+    assert derived_seed(1, "noise", 2) == derived_seed(1, "noise", 2)
+
+
+# --- whose gradient --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tile_tokens", [1, 14, 10_000])
+def test_the_gradient_is_that_of_the_mean_kl_however_the_batch_is_cut(
+    tile_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masked = FusedPass(random_model(config_of("gpt2"), torch.float64))
+    monkeypatch.setattr(MaskedPass, "tile_tokens", tile_tokens)
+    pairs, candidates = [*mixed_pairs(), *PAIRS], masked.graph.edge_mask
+    places, ids = candidates.flatten().nonzero().squeeze(1), [1, 7, 0, 3, 3]
+    z = random_mask(masked.graph, dtype=torch.float32)[candidates]
+    gradient, kl = training._mask_gradient(masked, FrozenCache(masked, pairs, Patch(), 1 << 30), ids, z, places)
+
+    leaf = torch.zeros(candidates.shape).masked_scatter(candidates, z).requires_grad_()
+    total = torch.zeros((), dtype=torch.float64)
+    for i in ids:
+        batch = Batch.of([pairs[i]])
+        clean = masked.adapter.hf(batch.clean, use_cache=False).logits.flatten(0, 1)[batch.rows]
+        logits = masked.logits(leaf, batch, Patch().freeze(masked, batch))
+        total = total + metrics.kl_divergence(clean, logits, batch).sum() / len(ids)
+    total.backward()
+    torch.testing.assert_close(kl.double(), total.detach(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradient, leaf.grad[candidates], rtol=1e-4, atol=1e-7)
+
+
+def test_whether_pairs_are_kept_or_computed_again_changes_nothing_but_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = find(short("soft-top-k")).values
+    real, cache_bytes = training.FrozenCache, []
+
+    def no_room(engine: Any, pairs: Any, ablation: Any, max_bytes: int) -> FrozenCache:
+        cache_bytes.append(max_bytes)
+        return real(engine, pairs, ablation, 0)
+
+    monkeypatch.setattr(training, "FrozenCache", no_room)
+    again = find(short("soft-top-k")).values
+    assert cache_bytes[0] > 0
+    torch.testing.assert_close(again, kept, rtol=1e-2, atol=1e-2)
+
+
+def test_nothing_is_kept_where_no_pair_is_seen_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[int] = []
+    real = FrozenCache.__init__
+
+    def watched(self: FrozenCache, *arguments: Any) -> None:
+        real(self, *arguments)
+        kept.append(self.kept)
+
+    monkeypatch.setattr(FrozenCache, "__init__", watched)
+    find(short("soft-top-k", steps=2, batch_size=5))
+    find(short("soft-top-k", steps=3, batch_size=5))
+    assert kept == [0, len(PAIRS)]
+
+
+# --- when it diverges ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_weights_that_are_not_numbers_stop_the_run_at_its_first_step(name: str) -> None:
+    broken, watcher = random_model(config_of("gpt2"), torch.float32), Watcher()
+    broken.hf.lm_head.weight[3, 2] = torch.nan
+    with pytest.raises(Diverged, match="the loss is not finite at step 1: .* Try a lower learning rate"):
+        find(short(name), watcher, on=FusedPass(broken))
+    assert not watcher.states
+    assert not watcher.records
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_loss_that_is_not_finite_is_named_by_its_step_and_never_checkpointed(
+    name: str, bad: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher, calls, real = Watcher(), [], metrics.kl_divergence
+
+    def sometimes(*arguments: Any) -> Tensor:
+        calls.append(1)
+        return real(*arguments) + (bad if len(calls) >= 14 else 0)
+
+    monkeypatch.setattr(metrics, "kl_divergence", sometimes)
+    monkeypatch.setattr(MaskedPass, "tile_tokens", 10_000)
+    with pytest.raises(Diverged, match="not finite at step 14: .* The last checkpoint was kept"):
+        find(short(name), watcher)
+    assert [int(state["steps"]) for state in watcher.states] == [10]
+    assert len(watcher.records) == 10
+    assert all(value.isfinite().all() for state in watcher.states for value in state.values())
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("at", [20, 25])
+def test_a_gradient_that_is_not_finite_at_a_finite_loss_is_not_checkpointed(
+    name: str, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss would only show it one step after the masks were written down."""
+    watcher, calls, real = Watcher(), [], training._mask_gradient
+
+    def sometimes(*arguments: Any) -> tuple[Tensor, Tensor]:
+        calls.append(1)
+        gradient, kl = real(*arguments)
+        return gradient * (torch.nan if len(calls) == at else 1), kl
+
+    monkeypatch.setattr(training, "_mask_gradient", sometimes)
+    with pytest.raises(Diverged, match=f"not finite after step {at}. The last checkpoint was kept"):
+        find(short(name), watcher)
+    assert [int(state["steps"]) for state in watcher.states] == [step for step in (10, 20) if step < at]
+    assert all(value.isfinite().all() for state in watcher.states for value in state.values())
+
+
+def test_a_long_text_whose_answer_comes_early_takes_no_room_in_a_batch() -> None:
+    pairs = [pair(1, 12, (1,)), pair(2, 3, (2,)), pair(3, 3, (2,))]
+    found = training.tiles(pairs, 9)
+    assert found == [[0, 1, 2]]
+    assert engine().tile_tokens > 1

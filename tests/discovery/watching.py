@@ -1,0 +1,67 @@
+"""What the tests of methods share: short settings, something small to search in, and an observer that remembers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from random_models import config_of, pair, random_model
+from torch import Tensor
+
+from edge_pruning.ablation import Patch
+from edge_pruning.circuit import EdgeScores
+from edge_pruning.discovery import METHODS, Method, Observer
+from edge_pruning.forward import MaskedPass
+from edge_pruning.fused import FusedPass
+from edge_pruning.graph import Graph
+
+SIZE = 12
+SHORT = {"steps": 25, "target_steps": 20, "warmup_steps": 3, "batch_size": 4, "initial_log_alpha": 2.0}
+PAIRS = [pair(seed, 5 + seed % 3, (4,)) for seed in range(10)]
+
+
+class Watcher(Observer):
+    """Remembers every record and every state; goes on from `state`."""
+
+    def __init__(self, state: Mapping[str, Tensor] | None = None) -> None:
+        self.state = state
+        self.records: list[Mapping[str, float]] = []
+        self.states: list[dict[str, Tensor]] = []
+
+    def resume(self) -> Mapping[str, Tensor] | None:
+        return self.state
+
+    def progress(self, records: Sequence[Mapping[str, float]], total: int) -> None:
+        self.records += records
+
+    def checkpoint(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
+        self.states.append({name: value.clone() for name, value in state().items()})
+
+
+def settings_of(name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the wanted settings that the method has."""
+    known = {field.name for field in dataclasses.fields(METHODS[name])}
+    return {key: value for key, value in wanted.items() if key in known}
+
+
+def short(name: str, **changes: Any) -> Method:
+    return METHODS[name](**settings_of(name, SHORT | changes))
+
+
+@cache
+def engine(kind: str = "gpt2") -> MaskedPass:
+    return FusedPass(random_model(config_of(kind), torch.float32))
+
+
+def find(method: Method, observer: Observer | None = None, **options: Any) -> EdgeScores:
+    """Run a method on the small model and the pairs above."""
+    on = options.pop("on", engine())
+    return method.find(on, PAIRS, Patch(), sizes=(SIZE,), observer=observer, **options)
+
+
+def some_edges(graph: Graph, share: float = 0.5, seed: int = 0) -> Tensor:
+    drawn = torch.rand(graph.edge_mask.shape, generator=torch.Generator().manual_seed(seed))
+    return (drawn < share) & graph.edge_mask
