@@ -157,8 +157,8 @@ class HardConcreteMasks(MaskParameters):
         record: dict[str, Tensor | float] = {
             "target_edges": (1 - target) * z.numel(),
             "undecided": ((z > 0.05) & (z < 0.95)).float().mean().detach(),
-            "lambda1": self.parameters["multipliers"].detach()[0],
-            "lambda2": self.parameters["multipliers"].detach()[1],
+            "lambda1": self.parameters["multipliers"].detach()[0].clone(),  # a view would show what it is later
+            "lambda2": self.parameters["multipliers"].detach()[1].clone(),
         }
         if self.nodes is not None:
             of_nodes = sample(self.parameters["node_log_alpha"], generator)
