@@ -95,17 +95,17 @@ def test_many_edges_at_a_small_size_are_solved_in_float32() -> None:
 def test_sizes_are_drawn_log_uniformly_over_the_whole_range() -> None:
     masks = SoftTopKMasks(SoftTopK(smallest=0.01, largest=0.4), 300, torch.device("cpu"))
     generator, sizes = torch.Generator(), []
-    for step in range(600):
+    for step in range(200):
         generator.manual_seed(step * 7919 + 1)
         draw = masks.draw(step, generator)
         sizes.append(math.log(float(draw.record["target_edges"]) / 3) / math.log(40))
         assert draw.penalty is None
         assert float(draw.mask.detach().sum()) == pytest.approx(float(draw.record["target_edges"]), rel=1e-3)
-    assert -1e-6 <= min(sizes) < 0.02
-    assert 0.98 < max(sizes) <= 1 + 1e-6
+    assert -1e-6 <= min(sizes) < 0.03
+    assert 0.97 < max(sizes) <= 1 + 1e-6
     counts = torch.histc(torch.tensor(sizes), 4, 0, 1)
-    assert counts.min() > 115  # 150 expected, standard deviation 11
-    assert counts.max() < 185
+    assert counts.min() > 32  # 50 expected, standard deviation 6
+    assert counts.max() < 68
 
 
 def test_the_size_is_what_was_asked_for_at_every_step() -> None:
