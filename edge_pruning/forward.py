@@ -21,7 +21,7 @@ from edge_pruning.graph import Graph
 from edge_pruning.models.adapter import Adapter
 from edge_pruning.stream import Stream
 
-CPU_TILE_BYTES = 10 << 20
+CPU_TILE_BYTES = 14 << 20
 GPU_TILE_BYTES = 512 << 20
 
 
