@@ -1,6 +1,6 @@
 """How good circuits are for their size: KL and accuracy against edges, several seeds, both mask parameterisations.
 
-    python benchmarks/quality.py MODEL TASK --sizes 20,30,50,100 [--seeds 3] [--methods default,paper-short] [--out FILE]
+    python benchmarks/quality.py MODEL TASK --sizes 20,50,100 [--seeds 3] [--methods default,paper-short] [--out FILE]
 
 Everything is measured on held-out test pairs with patch ablation; `train_` values are on the pairs that the circuit was
 found with. A method that ranks all edges in one run is run once per seed; one that aims at a size is run once per seed
@@ -52,7 +52,9 @@ class Judge:
         return {"kl": kl / self.n, "accuracy": right / self.n}
 
 
-def find(engine: MaskedPass, preset: str, pairs: tuple[Pair, ...], sizes: list[int], seed: int) -> dict[int, EdgeScores]:
+def find(
+    engine: MaskedPass, preset: str, pairs: tuple[Pair, ...], sizes: list[int], seed: int
+) -> dict[int, EdgeScores]:
     """Scores to cut each size from."""
     settings = {**vars(get_preset(preset)), "seed": seed}
     method = type(get_preset(preset))(**settings)
