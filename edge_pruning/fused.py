@@ -42,7 +42,7 @@ class _Folded:
     def of(cls, norm: Norm, linear: Linear) -> _Folded:
         """Folded in float64: once, and exact."""
         weight = linear.weight.double()
-        bias = weight.new_zeros(weight.shape[0], weight.shape[2]) if linear.bias is None else linear.bias.double()
+        bias = _bias(linear).double()
         if norm.bias is not None:
             bias = bias + norm.bias.double() @ weight
         weight = weight * norm.gain.double()[:, None]
@@ -59,6 +59,12 @@ class _Folded:
         """dL/dx [r, token, d] from g = dL/dq, into `out`."""
         inner = (g * (q - self.bias)).sum(-1, keepdim=True).mul_(rstd.square()).div_(x.shape[-1])
         return torch.bmm(g * rstd, self.weight.mT, out=out).addcmul_(x, inner, value=-1)
+
+
+def _bias(linear: Linear) -> Tensor:
+    """The bias [r, e], zeros if there is none."""
+    heads, _, e = linear.weight.shape
+    return linear.weight.new_zeros(heads, e) if linear.bias is None else linear.bias
 
 
 class FusedPass(MaskedPass):
@@ -78,8 +84,7 @@ class FusedPass(MaskedPass):
         """Queries, keys and values of a layer as one stack of maps, in the order of the readers."""
         parts, kv = self.adapter.attention(layer), self.graph.kv_readers
         maps = (parts.q, expanded(parts.k, kv), expanded(parts.v, kv))
-        biases = [linear.bias for linear in maps if linear.bias is not None]
-        stack = Linear(torch.cat([linear.weight for linear in maps]), torch.cat(biases) if biases else None)
+        stack = Linear(torch.cat([linear.weight for linear in maps]), torch.cat([_bias(linear) for linear in maps]))
         return _Folded.of(parts.norm, stack)
 
     @torch.no_grad()
