@@ -37,7 +37,7 @@ class SoftTopK(Method):
 
     steps: int = 300
     batch_size: int = 16
-    learning_rate: float = 1.0
+    learning_rate: float = 0.5
     smallest: float = 0.009
     largest: float = 0.35
     seed: int = 0
@@ -95,8 +95,8 @@ class SoftTopKMasks(MaskParameters):
         return torch.optim.Adam(self.parameters.values(), lr=self.settings.learning_rate)
 
     def schedule(self, step: int) -> float:
-        """Constant for the first half, then linearly to 0."""
-        return min(1.0, 2 * (1 - step / self.settings.steps))
+        """Half a cosine from 1 to 0: scores settle, and seeds agree on more edges than at a constant rate."""
+        return 0.5 * (1 + math.cos(math.pi * step / self.settings.steps))
 
     def draw(self, step: int, generator: torch.Generator) -> Draw:
         low, high = math.log(self.settings.smallest * self.n), math.log(self.settings.largest * self.n)

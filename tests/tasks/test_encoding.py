@@ -57,9 +57,10 @@ def test_several_answers_stand_side_by_side_at_one_position() -> None:
     assert pair.wrong == (WORDS.encode(" had"),)
 
 
-def test_an_answer_that_merges_with_its_prompt_is_refused(pieces: PreTrainedTokenizerBase) -> None:
-    with pytest.raises(ValueError, match="the answer 'at' merges with the end of its prompt 'xc'"):
-        Encoder(pieces).pair(TextPair("xc", "yc", ("at",)))
+@pytest.mark.parametrize("answer", ["at", "atz"])  # "xcat" has as many tokens as "xc", "xcatz" one more
+def test_an_answer_that_merges_with_its_prompt_is_refused(answer: str, pieces: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(ValueError, match=f"the answer '{answer}' merges with the end of its prompt 'xc'"):
+        Encoder(pieces).pair(TextPair("xc", "yc", (answer,)))
 
 
 def test_an_empty_answer_is_refused() -> None:
