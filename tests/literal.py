@@ -53,7 +53,7 @@ def literal_batch_logits(
 
 
 def _run(
-    adapter: Adapter, graph: Graph, mask: Tensor, tokens: Tensor, ablated: list[Tensor] | None, sum_up: Sum
+    adapter: Adapter, graph: Graph, mask: Tensor, tokens: Tensor, ablated: list[Tensor] | None, sum_up: Sum = one_by_one
 ) -> tuple[Tensor, list[Tensor]]:
     """Logits and the list of all writes; without `ablated` writes mix with zeros, which is the plain model at ones."""
     writes = list(adapter.embed(tokens, split=graph.embeddings == "split"))
