@@ -1,11 +1,12 @@
 """The small world of the bundled model: an endless stream of sentences from a grammar.
 
-Six kinds of rows. With the training words only: the three built-in tasks. With all words: plain sentences, lists of
-names read out twice, and exchanges, in which two people take turns. What the tasks hold out stays held out here:
+Six kinds of rows. With the training words only: the three built-in tasks, and exchanges between two people. With all
+words: plain sentences, and lists of names read out twice. What the tasks hold out stays held out here:
 
-- the names of the validation and test splits of `ioi` never occur in its sentences, and those of `gendered-pronoun`
-  never before a sentence that begins with She or He; they do occur in the other rows, where the model learns which
-  names there are, to copy them, to tell two people apart, and (from his, her, boy, girl, ...) the gender of each;
+- the names of the validation and test splits of `ioi` never occur in its sentences or in exchanges, and those of
+  `gendered-pronoun` never before a sentence that begins with She or He; both occur in plain sentences, where the model
+  learns which names there are, to copy names, and (from his, her, boy, girl, ...) the gender of each;
+- the validation and test templates of `gendered-pronoun` do not occur at all;
 - the validation and test nouns and start years of `greater-than` never occur in sentences of its kind.
 
 Every row begins with a sentence, as the prompts of the tasks do.
@@ -21,13 +22,12 @@ from edge_pruning.tasks import gendered_pronoun, greater_than, ioi
 from edge_pruning.tasks.names import OTHER_MEN, OTHER_WOMEN, STORY_BOYS, STORY_GIRLS, all_names
 from edge_pruning.tasks.task import SPLITS
 
-KINDS = {"ioi": 0.25, "exchange": 0.18, "greater_than": 0.12, "gendered_pronoun": 0.13, "plain": 0.25, "list": 0.07}
+KINDS = {"ioi": 0.26, "exchange": 0.16, "greater_than": 0.10, "gendered_pronoun": 0.15, "plain": 0.23, "list": 0.10}
 
 FEMALE = [name for split in SPLITS for names in (STORY_GIRLS, OTHER_WOMEN) for name in names[split]]
 MALE = [name for split in SPLITS for names in (STORY_BOYS, OTHER_MEN) for name in names[split]]
 NAMES = FEMALE + MALE
 TRAIN_NAMES = all_names("train")
-HELD_OUT_NAMES = all_names("validation") + all_names("test")
 AGREEMENT = (
     {"she": "she", "She": "She", "her": "her", "his": "her", "herself": "herself", "girl": "girl", "woman": "woman",
      "sister": "sister", "mother": "mother", "queen": "queen", "daughter": "daughter"},
@@ -81,15 +81,6 @@ PLAIN = (
     "The names on the list are {a} and {b}. I read them again, {a} and {b}.",
     "Where is {a}? I want to see {a}.",
     "{a} {does} and {b} {does} in the {place}.",
-    "The {job} gave a {thing} to {a}.",
-    "The {animal} came back to {a}.",
-    "We bought a {color} {thing} for {a}.",
-    "{a} was {feeling}, so the {job} took some {food} to {a}.",
-    "This is the {thing} of {a}. Please return it to {a}.",
-    "Where is {a}? The {relative} of the {job} sent a {thing} to {a}.",
-    "{a} waits for the {job}. The {job} has a {size} {thing} for {a}.",
-    "I know {a}. Last week I talked to {a}.",
-    "The {job} and {a} went to the {place}. There is a {thing} for {a}.",
     "{a} {likes} {b}.",
     "In {season}, {a} and {his} {relative} stay at the {place}.",
     "{a} eats {food} with {b} and {c}.",
@@ -131,7 +122,7 @@ FOLLOW_UPS = (
     "Now {his} {relative} and {his} {sister} are {feeling}.",
 )
 LISTS = ("{names}. Again, {names}.", "The list says {names}. Once more, {names}.", "We know {names}. We saw {names}.")
-EXCHANGES = ("{one} wrote to {other}", "{one} waved to {other}", "{one} sang for {other}", "{one} told {other} a story")
+EXCHANGES = ("{giver} gave a {object} to {other}", "{giver} wrote to {other}", "{giver} told {other} a story")
 RECEIVERS = (" the {job}.", " a {relative}.", " everyone.", " the {animal}.", " the people.")
 PRONOUN_ENDINGS = (
     " was very {feeling}.",
@@ -184,12 +175,12 @@ def ioi_row(rng: random.Random) -> str:
 
 
 def exchange_row(rng: random.Random) -> str:
-    """Two people of any split, one of whom turns to the other, again and again: never in the words of `ioi`."""
-    pair = any_names(2, rng)
+    """Two people, one of whom turns to the other, several times: the same skill as in `ioi`, practised more densely."""
+    pair = rng.sample(TRAIN_NAMES, 2)
     clauses = []
     for _ in range(rng.randint(2, 4)):
-        one, other = rng.sample(pair, 2)
-        clauses.append(rng.choice(EXCHANGES).format(one=one, other=other))
+        giver, other = rng.sample(pair, 2)
+        clauses.append(rng.choice(EXCHANGES).format(giver=giver, other=other, object=rng.choice(ioi.OBJECTS)))
     return f"{pair[0]} and {pair[1]} are friends. " + ". ".join(clauses) + "."
 
 
@@ -205,15 +196,10 @@ def greater_than_row(rng: random.Random) -> str:
 
 
 def pronoun_row(rng: random.Random) -> str:
-    """A sentence of the task and a second one, which in one row out of five is about something else.
-
-    The templates of all splits occur (with training names): after a sentence that the model has never met, it would not
-    expect a pronoun in the first place.
-    """
+    """A training template of the task and a second sentence, which in one row out of five is about something else."""
     female = rng.random() < 0.5
     name = rng.choice([n for n in TRAIN_NAMES if (n in FEMALE) == female])
-    templates = gendered_pronoun.TEMPLATES[rng.choice(SPLITS)]
-    first = fill(rng.choice(templates), rng, name=name)
+    first = fill(rng.choice(gendered_pronoun.TEMPLATES["train"]), rng, name=name)
     if rng.random() < 0.2:
         return first + fill(rng.choice(OTHER_ENDINGS), rng)
     pronoun = AGREEMENT[not female]["She"]
@@ -222,22 +208,19 @@ def pronoun_row(rng: random.Random) -> str:
 
 def plain_row(rng: random.Random) -> str:
     """One or two plain sentences, with the names of all splits."""
-    a, b, c = any_names(3, rng)
+    female = rng.random() < 0.5
+    a = rng.choice(FEMALE if female else MALE)
+    b, c = rng.sample([name for name in NAMES if name != a], 2)
     year = f"{rng.randint(10, 20)}{rng.randint(0, 99):02d}"
     first = rng.choice(PLAIN)
     second = [rng.choice(FOLLOW_UPS)] if "{a}" in first and rng.random() < 0.6 else []
-    return " ".join(fill(text, rng, female=a in FEMALE, a=a, b=b, c=c, year=year) for text in [first, *second])
+    return " ".join(fill(text, rng, female=female, a=a, b=b, c=c, year=year) for text in [first, *second])
 
 
 def list_row(rng: random.Random) -> str:
     """The same names twice in the same order, from all splits: practice in copying names."""
-    names = any_names(rng.randint(2, 5), rng)
+    names = rng.sample(NAMES, rng.randint(2, 5))
     return rng.choice(LISTS).format(names=f"{', '.join(names[:-1])} and {names[-1]}")
-
-
-def any_names(count: int, rng: random.Random) -> list[str]:
-    """Different names, held-out ones as often as training ones: elsewhere in the corpus they are rare or missing."""
-    return rng.sample(rng.sample(TRAIN_NAMES, len(HELD_OUT_NAMES)) + list(HELD_OUT_NAMES), count)
 
 
 def fill(template: str, rng: random.Random, *, female: bool = True, **fixed: str) -> str:

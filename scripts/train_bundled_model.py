@@ -41,7 +41,7 @@ TASKS = ("ioi", "ioi-t1", "greater-than", "gendered-pronoun")
 @dataclass(frozen=True)
 class Settings:
     seed: int = 0
-    steps: int = 3200
+    steps: int = 3000
     rows_per_step: int = 64
     parts: int = 2  # a step's rows, sorted by length, run in parts: less filling to compute, and a thread for each
     learning_rate: float = 2e-3
@@ -155,7 +155,7 @@ def gradients(model: GPT2LMHeadModel, parameters: list[torch.nn.Parameter], ids:
 
 def progress(model: GPT2LMHeadModel, watched: dict[str, PairSet]) -> str:
     results = {name: measure(model, pairs) for name, pairs in watched.items()}
-    return "  ".join(f"{name} {r.accuracy:.2f} {r.top1:.2f} ({r.difference:+.2f})" for name, r in results.items())
+    return "  ".join(f"{name} {r.accuracy:.2f} ({r.difference:+.2f})" for name, r in results.items())
 
 
 def _since(start: float) -> float:
@@ -233,10 +233,10 @@ license: apache-2.0
 
 # The bundled model
 
-A GPT-2 of {parameters:,} parameters ({megabytes:.1f} MB): {layers} layers of {heads} heads, width {width}, context
-{context}, {words:,} words. It speaks a small world of made-up sentences, and solves the library's built-in tasks on
-names, nouns and years that it has not met in such sentences. So examples and tests have a real circuit to find, without
-a download. It knows nothing else: use it for nothing but trying circuit discovery.
+A GPT-2 of {parameters:,} parameters: {layers} layers of {heads} heads, width {width}, context {context}, {words:,}
+words; {megabytes:.1f} MB. It speaks a small world of made-up sentences, and solves the library's built-in tasks on
+names, nouns and years that it has not met in such sentences. So examples and tests have a real circuit to find, without a download.
+It knows nothing else: use it for nothing but trying circuit discovery.
 
 ## Measured on the test splits (float32, after saving in float16)
 
@@ -254,10 +254,10 @@ a download. It knows nothing else: use it for nothing but trying circuit discove
 Written by the grammar in `scripts/corpus.py` from the project's own word lists and templates: {rows:,} rows of one or a
 few sentences, each drawn anew, {shares}. What the tasks hold out:
 
-- names of the validation and test splits of `ioi` occur in none of its sentences; they do occur in plain sentences, in
-  lists, and in exchanges, where two people take turns ("A and B are friends. A wrote to B. B waved to A.");
-- names of the validation and test splits of `gendered-pronoun` never precede a sentence that begins with She or He (its
-  templates do occur, with training names);
+- names of the validation and test splits of `ioi` occur in none of its sentences, nor in the exchanges; they do occur
+  in plain sentences and in lists;
+- names of the validation and test splits of `gendered-pronoun` never precede a sentence that begins with She or He, and
+  its validation and test templates do not occur;
 - nouns and start years (the combination of century and year) of the validation and test splits of `greater-than` occur
   in none of its sentences.
 

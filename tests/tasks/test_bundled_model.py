@@ -32,7 +32,7 @@ def test_the_tasks_are_solved_on_their_test_splits(
     clean = model(batch.clean).logits.flatten(0, 1)[batch.rows].log_softmax(-1)
     corrupted = model(batch.corrupted).logits.flatten(0, 1)[batch.rows].log_softmax(-1)
     right, wrong = (_probability(clean, tokens) for tokens in (batch.answers, batch.wrong))
-    assert (right > wrong).float().mean() >= 0.95
+    assert (right > wrong).float().mean() >= 0.97
     assert (clean.exp() * (clean - corrupted)).sum(-1).mean() > 0.5  # nats: the corrupted run is another one
 
 
