@@ -235,8 +235,8 @@ license: apache-2.0
 
 A GPT-2 of {parameters:,} parameters: {layers} layers of {heads} heads, width {width}, context {context}, {words:,}
 words; {megabytes:.1f} MB. It speaks a small world of made-up sentences, and solves the library's built-in tasks on
-names, nouns and years that it has not met in such sentences. So examples and tests have a real circuit to find, without a download.
-It knows nothing else: use it for nothing but trying circuit discovery.
+names, nouns and years that it has not met in such sentences. So examples and tests have a real circuit to find,
+without a download. It knows nothing else: use it for nothing but trying circuit discovery.
 
 ## Measured on the test splits (float32, after saving in float16)
 
