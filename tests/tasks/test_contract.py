@@ -10,7 +10,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from edge_pruning.tasks import SPLITS, TASKS, Encoder, GeneratedTask, PairSet, Task, TextPair, get_task, task_names
-from edge_pruning.tasks.names import all_names
+from edge_pruning.tasks.names import STORY_GIRLS, all_names
 from edge_pruning.tasks.task import task
 
 SMALL = {"train": 24, "validation": 24, "test": 24}
@@ -174,6 +174,9 @@ def test_gendered_pronoun_has_both_genders_and_swaps_the_name_only(words: PreTra
     for text in texts:
         changed = [(a, b) for a, b in zip(text.clean.split(), text.corrupted.split(), strict=True) if a != b]
         assert len(changed) == 1
+        girl, other = (name.strip(",.") in STORY_GIRLS["test"] for name in changed[0])
+        assert girl == (text.answer == (" She",))
+        assert other != girl
 
 
 # --- tokenizers that do not fit ------------------------------------------------------------------------------------
