@@ -42,7 +42,7 @@ def epoch(n: int) -> dict[str, Any]:
     """Seconds of the process for every pair once, and the peak memory before and after."""
     model = load_model()
     engine = model.engine()
-    pairs = get_task("ioi", train=n).pairs(model.tokenizer, "train").pairs
+    pairs = get_task("ioi", train=n).pairs(model.tokenizer, "train")
     settings = SoftTopK(steps=max(1, n // BATCH), batch_size=BATCH)
     masks = SoftTopKMasks(settings, engine.graph.n_edges, torch.device("cpu"))
     before, start = peak_mib(), time.process_time()

@@ -29,7 +29,7 @@ from edge_pruning.discovery import get_preset
 from edge_pruning.forward import MaskedPass, tiles
 from edge_pruning.frozen_cache import FrozenCache
 from edge_pruning.loading import load_model
-from edge_pruning.tasks import get_task
+from edge_pruning.tasks import PairSet, get_task
 
 MEANS = ("kl", "accuracy", "train_kl", "edges_without_dangling", "seconds")
 
@@ -53,7 +53,7 @@ class Judge:
 
 
 def find(
-    engine: MaskedPass, preset: str, pairs: tuple[Pair, ...], sizes: list[int], seed: int
+    engine: MaskedPass, preset: str, pairs: PairSet, sizes: list[int], seed: int
 ) -> dict[int, EdgeScores]:
     """Scores to cut each size from."""
     settings = {**vars(get_preset(preset)), "seed": seed}
@@ -72,7 +72,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     rows = []
     for preset, seed in itertools.product(options.methods, range(options.seeds)):
         start = time.perf_counter()
-        scores = find(engine, preset, train.pairs, options.sizes, seed)
+        scores = find(engine, preset, train, options.sizes, seed)
         seconds = time.perf_counter() - start
         for size in options.sizes:
             circuit = Circuit.from_scores(scores[size], edges=size)

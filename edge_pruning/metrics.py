@@ -22,6 +22,20 @@ def kl_divergence(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
     return _mean_per_example(per_position, batch)
 
 
+def squared_error(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
+    """Squared distance of the outputs, mean over their entries, per example [b]; 0 is most faithful.
+
+    For models whose outputs are numbers rather than logits; a softmax would hide an error that all of them share.
+    """
+    return _mean_per_example((_wide(model) - _wide(circuit)).square().mean(-1), batch)
+
+
+def surprise(logits: Tensor, batch: Batch) -> Tensor:
+    """Minus the log probability that a right answer comes next, in nats, per example [b]; lower is better."""
+    log_p = functional.log_softmax(_wide(logits), -1).gather(-1, batch.answers.clamp_min(0))
+    return _mean_per_example(-log_p.masked_fill(batch.answers < 0, -torch.inf).logsumexp(-1), batch)
+
+
 def exact_match(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
     """1 where the circuit's most likely token is the model's at every compared position, else 0; per example [b]."""
     return _all_per_example(model.argmax(-1) == circuit.argmax(-1), batch)

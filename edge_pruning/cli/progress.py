@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from edge_pruning.objectives import OBJECTIVES
 from edge_pruning.runs import RunObserver
+
+_WORDS = {"kl": "KL", "squared_error": "squared error", "answer_loss": "loss"}
 
 
 class ProgressBar(RunObserver):
@@ -39,6 +42,8 @@ class ProgressBar(RunObserver):
 
     def progress(self, records: Sequence[Mapping[str, float]], total: int) -> None:
         step, last = int(records[-1]["step"]), records[-1]
-        kl = sum(record["kl"] for record in records) / len(records)
+        name = next(name for name in OBJECTIVES if name in last)
+        loss = sum(record[name] for record in records) / len(records)
         edges = f", {last['edges']:,.0f} edges" if "edges" in last else ""
-        self.bar.update(self.task, completed=step, total=total, state=f"step {step:,} of {total:,}, KL {kl:.3f}{edges}")
+        state = f"step {step:,} of {total:,}, {_WORDS.get(name, name)} {loss:.3f}{edges}"
+        self.bar.update(self.task, completed=step, total=total, state=state)

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from edge_pruning.ablation import Ablation
-from edge_pruning.batch import Pair
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
 from edge_pruning.discovery.nodes import EdgesOfNodes
 from edge_pruning.discovery.training import Draw, MaskParameters, spread_ranks, train
 from edge_pruning.forward import MaskedPass
+from edge_pruning.tasks.task import PairSet
 
 TEMPERATURE = 2 / 3
 STRETCH = (-0.1, 1.1)
@@ -76,7 +76,7 @@ class HardConcrete(Method):
     def find(
         self,
         engine: MaskedPass,
-        pairs: Sequence[Pair],
+        data: PairSet,
         ablation: Ablation,
         *,
         sizes: Sequence[int] = (),
@@ -91,7 +91,7 @@ class HardConcrete(Method):
         if init_scores is not None:
             masks.warm_start(spread_ranks(init_scores, engine.graph, candidates))
         train(
-            masks, engine, pairs, ablation, candidates=candidates, steps=self.steps, batch_size=self.batch_size,
+            masks, engine, data, ablation, candidates=candidates, steps=self.steps, batch_size=self.batch_size,
             seed=self.seed, observer=observer or Observer(),
         )
         values = torch.full(candidates.shape, -torch.inf)

@@ -1,6 +1,6 @@
 """What a method is: a way to give every edge a score. Methods are values; their fields are their settings.
 
-    method.find(engine, pairs, ablation) -> EdgeScores
+    method.find(engine, data, ablation) -> EdgeScores
 
 A method is registered by a decorator in its own file, and then appears in the command line and in the contract tests.
 """
@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from edge_pruning.ablation import Ablation
-from edge_pruning.batch import Pair
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.forward import MaskedPass
 from edge_pruning.graph import Graph
+from edge_pruning.tasks.task import PairSet
 
 METHODS: dict[str, type[Method]] = {}
 
@@ -54,7 +54,7 @@ class Method(ABC):
     def find(
         self,
         engine: MaskedPass,
-        pairs: Sequence[Pair],
+        data: PairSet,
         ablation: Ablation,
         *,
         sizes: Sequence[int] = (),
@@ -64,8 +64,9 @@ class Method(ABC):
     ) -> EdgeScores:
         """Score every edge; higher means keep first.
 
-        sizes: how many edges the caller wants to keep, where known. within: candidate edges, bool [w, r]; the others
-        stay ablated. init_scores: a warm start from another method.
+        data: training pairs, and the objective that says how a run is compared with the model. sizes: how many edges
+        the caller wants to keep, where known. within: candidate edges, bool [w, r]; the others stay ablated.
+        init_scores: a warm start from another method.
         """
 
     def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor | None:

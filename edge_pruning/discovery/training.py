@@ -4,28 +4,30 @@ One loop for every way to parameterise the mask. Each step draws a batch and a m
 
     KL(model || circuit run with z)  +  what the parameterisation adds (a penalty on its size, or nothing)
 
-averaged over the compared positions. Cost: one masked forward and backward pass per step; frozen passes are cached.
-Everything random is a function of seed and step, so a run resumed from a checkpoint is bit for bit the same run.
+averaged over the compared positions; a task whose outputs are not distributions names another objective. Cost: one
+masked forward and backward pass per step; frozen passes are cached. Everything random is a function of seed and step,
+so a run resumed from a checkpoint is bit for bit the same run.
 """
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from edge_pruning import metrics
 from edge_pruning.ablation import Ablation
-from edge_pruning.batch import Pair
 from edge_pruning.circuit import EdgeScores
+from edge_pruning.discovery.gradient import mask_gradient
 from edge_pruning.discovery.method import Observer
-from edge_pruning.forward import MaskedPass, tiles
+from edge_pruning.forward import MaskedPass
 from edge_pruning.frozen_cache import FrozenCache
 from edge_pruning.graph import Graph
+from edge_pruning.objectives import get_objective
+from edge_pruning.tasks.task import PairSet
 
 REPORT_EVERY = 10  # steps between looks at the losses: each look waits for the device
 DEFAULT_CACHE_BYTES = 1 << 30
@@ -64,7 +66,7 @@ class MaskParameters(ABC):
 def train(
     masks: MaskParameters,
     engine: MaskedPass,
-    pairs: Sequence[Pair],
+    data: PairSet,
     ablation: Ablation,
     *,
     candidates: Tensor,
@@ -78,6 +80,8 @@ def train(
     optimizer = masks.optimizer()
     rates = [group["lr"] for group in optimizer.param_groups]
     first = _restore(masks, optimizer, observer.resume())
+    pairs, objective = data.pairs, get_objective(data.objective)
+    objective.check(pairs)
     reused = steps * batch_size > len(pairs)
     cache = FrozenCache(engine, pairs, ablation, cache_bytes if reused else 0)
     places = candidates.to(engine.adapter.device).flatten().nonzero().squeeze(1)
@@ -88,11 +92,12 @@ def train(
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * masks.schedule(step)
         draw = masks.draw(step, generator)
-        gradient, kl = _mask_gradient(engine, cache, drawn(len(pairs), batch_size, step, seed), draw.mask, places)
-        _backward(draw, gradient)
+        ids, z = drawn(len(pairs), batch_size, step, seed), _on_graph(engine, draw.mask.detach(), places)
+        loss, gradient = mask_gradient(engine, cache, ids, z, objective)
+        _backward(draw, gradient.flatten()[places])
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        pending.append({"step": step + 1, "kl": kl, **draw.record})
+        pending.append({"step": step + 1, objective.name: loss, **draw.record})
         if (step + 1) % REPORT_EVERY == 0 or step + 1 == steps:
             observer.progress(_checked(pending), steps)
             pending = []
@@ -121,21 +126,6 @@ def spread_ranks(init_scores: EdgeScores, graph: Graph, candidates: Tensor) -> T
 def derived_seed(seed: int, purpose: str, number: int) -> int:
     """A seed for one step: generators look at 32 bits only, and neighbouring seeds start alike, so it is hashed."""
     return int.from_bytes(hashlib.sha256(f"{seed} {purpose} {number}".encode()).digest()[:4])
-
-
-def _mask_gradient(
-    engine: MaskedPass, cache: FrozenCache, ids: list[int], z: Tensor, places: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The gradient of the mean KL in the candidates' masks [edge], and the KL, tile by tile."""
-    leaf = _on_graph(engine, z.detach(), places).requires_grad_()
-    total = torch.zeros((), device=z.device)
-    for tile in tiles([cache.pairs[i] for i in ids], engine.tile_tokens):
-        batch, frozen = cache.batch([ids[i] for i in tile])
-        kl = metrics.kl_divergence(frozen.logits, engine.logits(leaf, batch, frozen), batch).sum() / len(ids)
-        kl.backward()
-        total += kl.detach()
-    assert leaf.grad is not None
-    return leaf.grad.flatten()[places], total
 
 
 def _on_graph(engine: MaskedPass, z: Tensor, places: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edge_pruning.drawing.text import BOLD, printable, shorten
+from edge_pruning.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,9 +78,9 @@ class Panel:
 def draw_training(records: Sequence[Row], *, title: str | None = None) -> str:
     """How a training run went: faithfulness, circuit size, and how many masks were still undecided, step by step.
 
-    records: the rows of `metrics.jsonl`; each has `step`, and any of `kl` (nats, lower is more faithful), `edges`,
-    `target_edges`, `undecided`, `loss`, `lambda1`, `lambda2`. A panel is drawn for what occurs; a value that is missing
-    or not finite is left out. Raises ValueError if there is nothing to draw.
+    records: the rows of `metrics.jsonl`; each has `step`, and any of an objective (`kl` in nats, say; lower is more
+    faithful), `edges`, `target_edges`, `undecided`, `lambda1`, `lambda2`. A panel is drawn for what occurs; a
+    value that is missing or not finite is left out. Raises ValueError if there is nothing to draw.
     """
 
     def line(field: str, name: str = "", hue: int = 0, style: str = "-", *, above_zero: bool = False) -> Line:
@@ -89,13 +90,12 @@ def draw_training(records: Sequence[Row], *, title: str | None = None) -> str:
     size = [line("edges", "expected", above_zero=True), line("target_edges", "target", 1, "--", above_zero=True)]
     multipliers = [line("lambda1", "lambda1"), line("lambda2", "lambda2", 1, "--")]
     panels = [
-        Panel("Faithfulness", "step", "KL divergence (nats)", [line("kl")]),
+        *(Panel("Faithfulness", "step", objective.summary, [line(name)]) for name, objective in OBJECTIVES.items()),
         Panel("Circuit size", "step", "edges", size, log_y=True),
         Panel("Undecided masks", "step", "share between 0.05 and 0.95", [line("undecided")]),
-        Panel("Loss", "step", "loss (nats)", [line("loss")]),
         Panel("Multipliers", "step", "value", multipliers),
     ]
-    fields = ("kl", "edges", "target_edges", "undecided", "loss", "lambda1", "lambda2")
+    fields = (*OBJECTIVES, "edges", "target_edges", "undecided", "lambda1", "lambda2")
     return _draw(_not_empty(panels, records, "step", fields), title)
 
 

@@ -222,7 +222,7 @@ def _train(place: Workplace, folder: Path | None, part: str, sizes: tuple[int, .
     identity = json.dumps({"settings": config.to_json(), **_identity(place.description)}, sort_keys=True)
     memory = Memory(watch) if folder is None else Recorder(folder, part, identity, watch)
     scores = config.method_value.find(
-        place.engine, place.train.pairs, config.ablation_value, sizes=sizes, observer=memory
+        place.engine, place.train, config.ablation_value, sizes=sizes, observer=memory
     )
     natural = () if scores.natural_size is None else (scores.natural_size,)
     return Found(part, scores, memory.records, sizes or natural or default_sizes(place.graph, scores.n_candidates))
@@ -246,7 +246,7 @@ def judge(place: Workplace, found: Sequence[Found], watch: RunObserver) -> Run:
         evaluated = _evaluate(place, circuit, part.scores, watch) if place.sizes or i == chosen else None
         row = scanned_row(circuit, scanned[i]) if scanned and not place.sizes else None
         if row is None and evaluated is not None:
-            row = evaluated_row(evaluated, scanned[i]["kl"] if scanned else None)
+            row = evaluated_row(evaluated, scanned[i].get("kl") if scanned else None)
         done.append(Cut(circuit, evaluated, row or {}, part.part))
     training = {part.part: part.records for part in found}
     config = {"settings": place.config.to_json(), **place.description}
@@ -268,7 +268,8 @@ def _choose(
         return [], 0
     masks = [*(circuit.mask for circuit in circuits), torch.zeros_like(circuits[0].mask)]
     *scanned, empty = _scan(place, masks, watch)
-    return scanned, smallest_faithful([row["kl"] for row in scanned], empty["kl"])
+    loss = place.validation.objective
+    return scanned, smallest_faithful([row[loss] for row in scanned], empty[loss])
 
 
 def _scan(place: Workplace, masks: Sequence[Tensor], watch: RunObserver) -> list[dict[str, float]]:
@@ -279,7 +280,7 @@ def _scan(place: Workplace, masks: Sequence[Tensor], watch: RunObserver) -> list
 def _polished(place: Workplace, circuit: Circuit, watch: RunObserver) -> Circuit:
     """Swapped edges, judged on training pairs."""
     watch.stage(f"polishing {len(circuit):,} edges")
-    return polish(circuit, place.float32_engine, place.train.pairs, place.config.ablation_value)
+    return polish(circuit, place.float32_engine, place.train, place.config.ablation_value)
 
 
 def _evaluate(place: Workplace, circuit: Circuit, scores: EdgeScores, watch: RunObserver) -> dict[str, Any]:

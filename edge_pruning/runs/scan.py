@@ -1,4 +1,4 @@
-"""A quick look at many circuits on the same pairs: KL and accuracy, at one masked pass per circuit.
+"""A quick look at many circuits on the same pairs: loss and accuracy, at one masked pass per circuit.
 
 For choosing among sizes. The full evaluation, with error bars and rivals, is `edge_pruning.evaluation`.
 """
@@ -14,6 +14,7 @@ from edge_pruning import metrics
 from edge_pruning.ablation import Ablation
 from edge_pruning.batch import Batch
 from edge_pruning.forward import MaskedPass, tiles
+from edge_pruning.objectives import get_objective
 from edge_pruning.tasks import PairSet
 
 
@@ -25,17 +26,18 @@ def scan(
     ablation: Ablation,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, float]]:
-    """Mean `kl` (nats) and `accuracy` of each mask [w, r] on the pairs."""
+    """Mean objective, under its name (`kl` in nats, say), and mean `accuracy` of each mask [w, r] on the pairs."""
     on_device = [mask.to(engine.adapter.device, torch.float32) for mask in masks]
+    objective = get_objective(pairs.objective)
     totals, done = torch.zeros(len(masks), 2, dtype=torch.float64), 0
     for ids in tiles(pairs.pairs, engine.tile_tokens):
         batch = Batch.of([pairs.pairs[i] for i in ids], engine.adapter.device)
         frozen = ablation.freeze(engine, batch)
         for total, mask in zip(totals, on_device, strict=True):
             logits = engine.logits(mask, batch, frozen)
-            kl = metrics.kl_divergence(frozen.logits, logits, batch)
-            total += torch.stack([kl.sum(), metrics.accuracy(logits, batch, pairs.metric).sum()]).cpu()
+            loss = objective(frozen.logits, logits, batch)
+            total += torch.stack([loss.sum(), metrics.accuracy(logits, batch, pairs.metric).sum()]).cpu()
         done += len(ids)
         if progress:
             progress(done, len(pairs.pairs))
-    return [{"kl": kl, "accuracy": accuracy} for kl, accuracy in (totals / len(pairs.pairs)).tolist()]
+    return [{objective.name: loss, "accuracy": accuracy} for loss, accuracy in (totals / len(pairs.pairs)).tolist()]

@@ -1,7 +1,8 @@
 """How many edges a circuit gets: what was asked for, or several sizes and the smallest one that is faithful.
 
-With several sizes, `circuit.json` is the smallest whose KL on the *validation* pairs is at most a tenth of the empty
-circuit's, so nine tenths of what there is to explain is explained. Test pairs have no say: they are for the report.
+With several sizes, `circuit.json` is the smallest whose loss (KL, for most tasks) on the *validation* pairs is at most
+a tenth of the empty circuit's, so nine tenths of what there is to explain is explained. Test pairs have no say: they
+are for the report.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ def default_sizes(graph: Graph, candidates: int) -> tuple[int, ...]:
     return tuple(sorted(sizes))
 
 
-def smallest_faithful(kls: Sequence[float], empty: float) -> int:
-    """Which of the sizes (ascending) is the circuit; see `RULE`. KL in nats on validation pairs."""
-    return next((i for i, kl in enumerate(kls) if kl <= FAITHFUL * empty), len(kls) - 1)
+def smallest_faithful(losses: Sequence[float], empty: float) -> int:
+    """Which of the sizes (ascending) is the circuit; see `RULE`. Losses on validation pairs."""
+    return next((i for i, loss in enumerate(losses) if loss <= FAITHFUL * empty), len(losses) - 1)
 
 
 def scanned_row(circuit: Circuit, scanned: Mapping[str, float]) -> dict[str, Any]:

@@ -71,7 +71,8 @@ class JsonlTask(Task):
             )
         texts = tuple(row.text for row in kept)
         return PairSet(
-            str(self.path), split, self.metric, tuple(pairs[row.line] for row in kept), texts, tuple(encoder.notices)
+            str(self.path), split, self.metric, tuple(pairs[row.line] for row in kept), texts, tuple(encoder.notices),
+            self.objective,
         )
 
     def _rows(self, problems: Problems) -> list[Row]:

@@ -35,6 +35,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 class PairSet:
     """The pairs of one split of a task, for one tokenizer: as token ids and as text, in the same order.
 
+    `metric` says how answers are judged, `objective` what a circuit's outputs are fitted with (`objectives.py`).
     `notices` says what was left out because of the tokenizer, such as "names: 84 of 120 are single tokens".
     """
 
@@ -44,6 +45,7 @@ class PairSet:
     pairs: tuple[Pair, ...]
     texts: tuple[TextPair, ...]
     notices: tuple[str, ...] = ()
+    objective: str = "kl"
 
     @cached_property
     def hash(self) -> str:
@@ -57,12 +59,13 @@ class Task(ABC):
     """Where pairs come from. The fields are the settings; `metric` names what is measured on the answers.
 
     `logit_difference`: logit of the answer minus logit of the wrong answer. `probability_difference`: probability of
-    all answers minus probability of all wrong answers.
+    all answers minus probability of all wrong answers. `objective` names what a circuit is fitted with.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     metric: ClassVar[str] = "logit_difference"
+    objective: ClassVar[str] = "kl"
 
     seed: int = 0
 
@@ -111,7 +114,9 @@ class GeneratedTask(Task):
                 f"task {self.name!r}: its longest pair has {longest} tokens in this tokenizer, but the model's context "
                 f"ends at {max_length}; use a model with a longer context"
             )
-        return PairSet(self.name, split, self.metric, pairs, tuple(texts), tuple(encoder.notices))
+        return PairSet(
+            self.name, split, self.metric, pairs, tuple(texts), tuple(encoder.notices), self.objective
+        )
 
     def _distinct(self, candidates: Iterable[TextPair], encoder: Encoder, split: Split) -> list[TextPair]:
         """The first candidates that differ in their clean prompt and contain no unknown token."""

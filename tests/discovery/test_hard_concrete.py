@@ -155,8 +155,8 @@ def test_multipliers_lead_to_the_target_where_nothing_else_matters(
     target: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher, n = Watcher(), engine().graph.n_edges
-    indifferent = lambda engine, cache, ids, z, places: (torch.zeros_like(z), torch.zeros(()))  # noqa: E731
-    monkeypatch.setattr(training, "_mask_gradient", indifferent)
+    indifferent = lambda engine, cache, ids, z, objective: (torch.zeros(()), torch.zeros_like(z))  # noqa: E731
+    monkeypatch.setattr(training, "mask_gradient", indifferent)
     find(short("hard-concrete", steps=300, target_steps=150, target_sparsity=target, learning_rate=0.1), watcher)
     end = watcher.records[-50:]
     assert sum(record["edges"] for record in end) / 50 == pytest.approx((1 - target) * n, abs=0.06 * n)

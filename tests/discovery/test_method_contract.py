@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from watching import PAIRS, SIZE, Watcher, engine, find, settings_of, short, some_edges
+from watching import DATA, PAIRS, SIZE, Watcher, engine, find, settings_of, short, some_edges
 
 from edge_pruning.ablation import Patch
 from edge_pruning.circuit import EdgeScores
@@ -163,5 +163,5 @@ def test_more_pairs_in_a_batch_than_there_are_is_all_of_them(name: str) -> None:
 
 
 def test_one_pair_is_enough(name: str) -> None:
-    scores = short(name).find(engine(), PAIRS[:1], Patch(), sizes=(SIZE,))
+    scores = short(name).find(engine(), replace(DATA, pairs=DATA.pairs[:1]), Patch(), sizes=(SIZE,))
     assert torch.equal(scores.values.isfinite(), engine().graph.edge_mask)

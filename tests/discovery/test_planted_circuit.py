@@ -18,6 +18,7 @@ from edge_pruning.discovery import METHODS
 from edge_pruning.forward import MaskedPass
 from edge_pruning.fused import FusedPass
 from edge_pruning.models import Adapter
+from edge_pruning.tasks import PairSet
 
 LIVE = {(0, 1), (1, 2)}  # (layer, head)
 NODES = {"a0.h1", "a1.h2"}
@@ -25,7 +26,7 @@ LONGER = {"batch_size": 8, "steps": 100}
 MORE = {"hard-concrete": {
     "steps": 300, "target_steps": 200, "warmup_steps": 10, "initial_log_alpha": 1.0, "learning_rate": 0.3,
 }}  # fmt: skip
-TRAIN = [pair(seed, 6, (5,)) for seed in range(24)]
+TRAIN = PairSet("planted", "train", "logit_difference", tuple(pair(seed, 6, (5,)) for seed in range(24)), ())
 TEST = Batch.of([pair(seed, 6, (5,)) for seed in range(100, 132)])
 
 

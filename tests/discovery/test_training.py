@@ -14,10 +14,12 @@ from edge_pruning import metrics
 from edge_pruning.ablation import Patch
 from edge_pruning.batch import Batch
 from edge_pruning.discovery import METHODS, training
+from edge_pruning.discovery.gradient import mask_gradient
 from edge_pruning.discovery.training import Diverged, derived_seed, drawn
-from edge_pruning.forward import MaskedPass
+from edge_pruning.forward import MaskedPass, tiles
 from edge_pruning.frozen_cache import FrozenCache
 from edge_pruning.fused import FusedPass
+from edge_pruning.objectives import OBJECTIVES
 
 # --- which pairs -----------------------------------------------------------------------------------------------------
 
@@ -56,26 +58,27 @@ def test_seeds_differ_by_seed_purpose_and_step_and_fit_into_32_bits() -> None:
 
 
 @pytest.mark.parametrize("tile_tokens", [1, 14, 10_000])
-def test_the_gradient_is_that_of_the_mean_kl_however_the_batch_is_cut(
-    tile_tokens: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["kl", "squared_error"])
+def test_the_gradient_is_that_of_the_mean_objective_however_the_batch_is_cut(
+    name: str, tile_tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     masked = FusedPass(random_model(config_of("gpt2"), torch.float64))
     monkeypatch.setattr(MaskedPass, "tile_tokens", tile_tokens)
-    pairs, candidates = [*mixed_pairs(), *PAIRS], masked.graph.edge_mask
-    places, ids = candidates.flatten().nonzero().squeeze(1), [1, 7, 0, 3, 3]
-    z = random_mask(masked.graph, dtype=torch.float32)[candidates]
-    gradient, kl = training._mask_gradient(masked, FrozenCache(masked, pairs, Patch(), 1 << 30), ids, z, places)
+    pairs, ids, objective = [*mixed_pairs(), *PAIRS], [1, 7, 0, 3, 3], OBJECTIVES[name]
+    mask = random_mask(masked.graph, dtype=torch.float32)
+    cache = FrozenCache(masked, pairs, Patch(), 1 << 30)
+    loss, gradient = mask_gradient(masked, cache, ids, mask, objective)
 
-    leaf = torch.zeros(candidates.shape).masked_scatter(candidates, z).requires_grad_()
+    leaf = mask.clone().requires_grad_()
     total = torch.zeros((), dtype=torch.float64)
     for i in ids:
         batch = Batch.of([pairs[i]])
         clean = masked.adapter.hf(batch.clean, use_cache=False).logits.flatten(0, 1)[batch.rows]
         logits = masked.logits(leaf, batch, Patch().freeze(masked, batch))
-        total = total + metrics.kl_divergence(clean, logits, batch).sum() / len(ids)
+        total = total + objective(clean, logits, batch).sum() / len(ids)
     total.backward()
-    torch.testing.assert_close(kl.double(), total.detach(), rtol=1e-6, atol=0)
-    torch.testing.assert_close(gradient, leaf.grad[candidates], rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(loss.double(), total.detach(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradient, leaf.grad, rtol=1e-4, atol=1e-7)
 
 
 def test_whether_pairs_are_kept_or_computed_again_changes_nothing_but_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,14 +148,14 @@ def test_a_gradient_that_is_not_finite_at_a_finite_loss_is_not_checkpointed(
     name: str, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loss would only show it one step after the masks were written down."""
-    watcher, calls, real = Watcher(), [], training._mask_gradient
+    watcher, calls, real = Watcher(), [], training.mask_gradient
 
     def sometimes(*arguments: Any) -> tuple[Tensor, Tensor]:
         calls.append(1)
-        gradient, kl = real(*arguments)
-        return gradient * (torch.nan if len(calls) == at else 1), kl
+        loss, gradient = real(*arguments)
+        return loss, gradient * (torch.nan if len(calls) == at else 1)
 
-    monkeypatch.setattr(training, "_mask_gradient", sometimes)
+    monkeypatch.setattr(training, "mask_gradient", sometimes)
     with pytest.raises(Diverged, match=f"not finite after step {at}. The last checkpoint was kept"):
         find(short(name), watcher)
     assert [int(state["steps"]) for state in watcher.states] == [step for step in (10, 20) if step < at]
@@ -161,6 +164,6 @@ def test_a_gradient_that_is_not_finite_at_a_finite_loss_is_not_checkpointed(
 
 def test_a_long_text_whose_answer_comes_early_takes_no_room_in_a_batch() -> None:
     pairs = [pair(1, 12, (1,)), pair(2, 3, (2,)), pair(3, 3, (2,))]
-    found = training.tiles(pairs, 9)
+    found = tiles(pairs, 9)
     assert found == [[0, 1, 2]]
     assert engine().tile_tokens > 1

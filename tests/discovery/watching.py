@@ -17,10 +17,12 @@ from edge_pruning.discovery import METHODS, Method, Observer
 from edge_pruning.forward import MaskedPass
 from edge_pruning.fused import FusedPass
 from edge_pruning.graph import Graph
+from edge_pruning.tasks import PairSet
 
 SIZE = 12
 SHORT = {"steps": 25, "target_steps": 20, "warmup_steps": 3, "batch_size": 4, "initial_log_alpha": 2.0}
 PAIRS = [pair(seed, 5 + seed % 3, (4,)) for seed in range(10)]
+DATA = PairSet("random", "train", "logit_difference", tuple(PAIRS), ())
 
 
 class Watcher(Observer):
@@ -59,7 +61,7 @@ def engine(kind: str = "gpt2") -> MaskedPass:
 def find(method: Method, observer: Observer | None = None, **options: Any) -> EdgeScores:
     """Run a method on the small model and the pairs above."""
     on = options.pop("on", engine())
-    return method.find(on, PAIRS, Patch(), sizes=(SIZE,), observer=observer, **options)
+    return method.find(on, options.pop("data", DATA), Patch(), sizes=(SIZE,), observer=observer, **options)
 
 
 def some_edges(graph: Graph, share: float = 0.5, seed: int = 0) -> Tensor:

@@ -12,7 +12,7 @@ import pytest
 from edge_pruning.drawing import draw_size_curve, draw_training
 
 RECORDS: list[dict[str, Any]] = [
-    {"step": i, "kl": 1 / (i + 1), "edges": 1000 - 9 * i, "target_edges": 990 - 9 * i, "undecided": 0.1, "loss": 0.5}
+    {"step": i, "kl": 1 / (i + 1), "edges": 1000 - 9 * i, "target_edges": 990 - 9 * i, "undecided": 0.1}
     for i in range(0, 100, 10)
 ]
 POINTS: list[dict[str, Any]] = [
@@ -27,7 +27,7 @@ def words(text: str) -> str:
 
 def test_a_training_run_has_a_panel_for_each_quantity_with_units() -> None:
     drawn = words(draw_training(RECORDS, title="A run"))
-    expectations = ("A run", "KL divergence (nats)", "Circuit size", "target", "Undecided masks", "loss (nats)", "step")
+    expectations = ("A run", "KL divergence (nats)", "Circuit size", "target", "Undecided masks", "step")
     for expected in expectations:
         assert expected in drawn
     assert "Multipliers" not in drawn

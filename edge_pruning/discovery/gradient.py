@@ -1,0 +1,30 @@
+"""The gradient of an objective in every edge's mask, from one forward and one backward pass per micro-batch.
+
+Learning a mask descends on it; attribution methods read it off; the polish asks it which swap promises most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from edge_pruning.forward import MaskedPass, tiles
+from edge_pruning.frozen_cache import FrozenCache
+from edge_pruning.objectives import Objective
+
+
+def mask_gradient(
+    engine: MaskedPass, cache: FrozenCache, ids: Sequence[int], mask: Tensor, objective: Objective
+) -> tuple[Tensor, Tensor]:
+    """The mean of the objective over the pairs `ids`, and its gradient in the mask [w, r]; both on the device."""
+    leaf = mask.detach().to(engine.adapter.device, torch.float32).requires_grad_()
+    total = torch.zeros((), device=leaf.device)
+    for tile in tiles([cache.pairs[i] for i in ids], engine.tile_tokens):
+        batch, frozen = cache.batch([ids[i] for i in tile])
+        loss = objective(frozen.logits, engine.logits(leaf, batch, frozen), batch).sum() / len(ids)
+        loss.backward()
+        total += loss.detach()
+    assert leaf.grad is not None
+    return total, leaf.grad

@@ -1,0 +1,67 @@
+"""Objectives: one number per example that says how far a masked run is from the model; lower is always closer.
+
+A method descends on an objective, or takes its gradient; a task names the one that fits its outputs (`Task.objective`).
+Differences of right and wrong answers are negated: a circuit that loses the task's behaviour scores higher.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from edge_pruning import metrics
+from edge_pruning.batch import Batch, Pair
+
+
+@dataclass(frozen=True)
+class Objective:
+    """`objective(model, circuit, batch)`: logits [n, vocab] of the model and of a masked run, to one number each, [b].
+
+    Pairs without a wrong answer count as 0 where one is needed.
+    """
+
+    name: str
+    summary: str
+    function: Callable[[Tensor, Tensor, Batch], Tensor]
+    needs_wrong_answers: bool = False
+
+    def __call__(self, model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
+        return self.function(model, circuit, batch)
+
+    def check(self, pairs: Sequence[Pair]) -> None:
+        """Raises ValueError where this objective says nothing about the pairs."""
+        if self.needs_wrong_answers and not any(any(wrong) for pair in pairs for wrong in pair.wrong):
+            raise ValueError(
+                f"{self.name} needs wrong answers, and none of the {len(pairs)} pairs has one; give wrong answers, or "
+                f"use {', '.join(name for name, other in OBJECTIVES.items() if not other.needs_wrong_answers)}"
+            )
+
+
+OBJECTIVES = {
+    objective.name: objective
+    for objective in (
+        Objective("kl", "KL divergence (nats)", lambda m, c, b: metrics.kl_divergence(m, c, b)),
+        Objective("squared_error", "squared error", lambda m, c, b: metrics.squared_error(m, c, b)),
+        Objective("answer_loss", "-log probability of the answers (nats)", lambda m, c, b: metrics.surprise(c, b)),
+        Objective(
+            "logit_difference", "minus the logit difference",
+            lambda m, c, b: -metrics.logit_difference(c, b).nan_to_num(0), True,
+        ),
+        Objective(
+            "probability_difference", "minus the probability difference",
+            lambda m, c, b: -metrics.probability_difference(c, b).nan_to_num(0), True,
+        ),
+    )
+}
+KL = OBJECTIVES["kl"]
+
+
+def get_objective(name: str) -> Objective:
+    """Raises ValueError with the nearest names where there is none."""
+    if name not in OBJECTIVES:
+        near = difflib.get_close_matches(name, OBJECTIVES, 3, 0) or list(OBJECTIVES)
+        raise ValueError(f"there is no objective {name!r}; nearest: {', '.join(near)}")
+    return OBJECTIVES[name]
