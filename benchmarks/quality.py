@@ -26,7 +26,7 @@ from edge_pruning.ablation import Patch
 from edge_pruning.batch import Pair
 from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.discovery import get_preset
-from edge_pruning.forward import MaskedPass, tiles
+from edge_pruning.forward import MaskedPass
 from edge_pruning.frozen_cache import FrozenCache
 from edge_pruning.loading import load_model
 from edge_pruning.tasks import PairSet, get_task
@@ -40,7 +40,7 @@ class Judge:
     def __init__(self, engine: MaskedPass, pairs: tuple[Pair, ...], metric: str) -> None:
         self.engine, self.metric, self.n = engine, metric, len(pairs)
         cache = FrozenCache(engine, pairs, Patch(), 2 << 30)
-        self.parts = [cache.batch(ids) for ids in tiles(pairs, engine.tile_tokens)]
+        self.parts = [cache.batch(ids) for ids in engine.tiles(pairs)]
 
     @torch.no_grad()
     def __call__(self, mask: torch.Tensor) -> dict[str, float]:

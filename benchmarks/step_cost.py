@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from edge_pruning import metrics
 from edge_pruning.ablation import Patch
 from edge_pruning.batch import Batch, Pair
-from edge_pruning.forward import MaskedPass, tiles
+from edge_pruning.forward import MaskedPass
 from edge_pruning.fused import FusedPass
 from edge_pruning.models import adapt
 from tests.literal import Sum, literal_batch_logits, one_by_one, together
@@ -49,8 +49,8 @@ def pairs_of(n: int, shortest: int, longest: int, seed: int = 0) -> list[Pair]:
     return [Pair(clean, corrupted, (len(clean) - 1,), ((1,),), ((),)) for clean, corrupted in prompts]
 
 
-def batches(pairs: list[Pair], tokens: int, device: torch.device) -> list[Batch]:
-    return [Batch.of([pairs[i] for i in ids], device) for ids in tiles(pairs, tokens)]
+def batches(pairs: list[Pair], engine: MaskedPass, tokens: int | None = None) -> list[Batch]:
+    return [engine.batch([pairs[i] for i in ids]) for ids in engine.tiles(pairs, tokens)]
 
 
 def plain_step(hf: Any, parts: list[Batch]) -> None:
@@ -66,7 +66,7 @@ class OurStep:
 
     def __init__(self, engine: MaskedPass, pairs: list[Pair], mask: Tensor) -> None:
         self.engine, self.mask = engine, mask
-        parts = batches(pairs, engine.tile_tokens, mask.device)
+        parts = batches(pairs, engine)
         self.parts = [(batch, Patch().freeze(engine, batch)) for batch in parts]
 
     def __call__(self) -> Tensor:
@@ -140,10 +140,11 @@ def measure(dtype: torch.dtype, device: torch.device, rounds: int) -> dict[str, 
     ours, again, small = OurStep(keep, pairs, mask), OurStep(recompute, pairs, mask), OurStep(keep, equal, mask)
     steps: dict[str, Callable[[], Any]] = {"ours": ours, "ours, reads recomputed": again}
     for tokens in PLAIN_TILES:
-        parts = batches(pairs, tokens, device)
+        parts = batches(pairs, keep, tokens)
         steps[f"plain, {tokens} tokens at a time"] = lambda parts=parts: plain_step(hf, parts)  # type: ignore[misc]
     times = best_times(steps, rounds, device)
-    batch, frozen = Batch.of(equal, device), Patch().freeze(keep, Batch.of(equal, device))
+    batch = keep.batch(equal)
+    frozen = Patch().freeze(keep, batch)
     at_equal_length: dict[str, Callable[[], Any]] = {
         "ours": small,
         "literal": lambda: literal_step(keep, batch, mask, frozen.logits, one_by_one),

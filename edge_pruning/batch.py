@@ -3,7 +3,8 @@
 A pair is a clean and a corrupted prompt of the same length in tokens, the positions whose logits are compared, and the
 answers there. A batch puts several pairs side by side. Under causal attention tokens to the right change nothing, so a
 shorter pair is filled up on the right and the result is exactly that of the pair alone; sorting by length
-(`forward.tiles`) keeps such filling rare.
+(`MaskedPass.tiles`) keeps such filling rare. Where attention looks to the right as well, a batch holds whole prompts of
+one length.
 """
 
 from __future__ import annotations
@@ -65,11 +66,21 @@ class Batch:
     def size(self) -> int:
         return self.clean.shape[0]
 
+    @property
+    def width(self) -> int:
+        """Positions that are computed of every pair."""
+        return self.clean.shape[1]
+
     @classmethod
-    def of(cls, pairs: Sequence[Pair], device: torch.device | str = "cpu") -> Batch:
-        """Nothing is computed after the last compared position, so nothing after it is kept."""
-        ends = [max(pair.positions) + 1 for pair in pairs]
+    def of(cls, pairs: Sequence[Pair], device: torch.device | str = "cpu", *, whole: bool = False) -> Batch:
+        """Nothing is computed after the last compared position, so nothing after it is kept, unless `whole`."""
+        ends = [len(pair.clean) if whole else max(pair.positions) + 1 for pair in pairs]
         width = max(ends)
+        if whole and min(ends) < width:
+            raise ValueError(
+                f"this model's attention looks to the right, so a batch holds prompts of one length; got {min(ends)} "
+                f"to {width} tokens. `engine.tiles` cuts pairs into such batches"
+            )
         rows = [b * width + p for b, pair in enumerate(pairs) for p in pair.positions]
         fields = (
             _filled([pair.clean[:end] for pair, end in zip(pairs, ends, strict=True)], 0),

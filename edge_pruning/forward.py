@@ -76,6 +76,31 @@ class MaskedPass:
         budget = CPU_TILE_BYTES if self.adapter.device.type == "cpu" else GPU_TILE_BYTES
         return max(1, budget // per_token)
 
+    # --- pairs, side by side ---------------------------------------------------------------------------------------
+
+    def width(self, pair: Pair) -> int:
+        """How many positions of a pair are computed: under causal attention none after the last compared one."""
+        return max(pair.positions) + 1 if self.adapter.causal else len(pair.clean)
+
+    def tiles(self, pairs: Sequence[Pair], max_tokens: int | None = None) -> list[list[int]]:
+        """Cut pairs into micro-batches: lists of indices, at most `tile_tokens` tokens each (or one pair).
+
+        A tile holds pairs of like length, or of equal length if the model sees what fills up the shorter ones.
+        """
+        cut: list[list[int]] = []
+        widths = [self.width(pair) for pair in pairs]
+        most = max_tokens or self.tile_tokens
+        for i in sorted(range(len(pairs)), key=widths.__getitem__):
+            full = not cut or (len(cut[-1]) + 1) * widths[i] > most
+            if full or (not self.adapter.causal and widths[i] != widths[cut[-1][-1]]):
+                cut.append([])
+            cut[-1].append(i)
+        return cut
+
+    def batch(self, pairs: Sequence[Pair]) -> Batch:
+        """Pairs of one tile as tensors on the model's device."""
+        return Batch.of(pairs, self.adapter.device, whole=not self.adapter.causal)
+
     # --- the masked run --------------------------------------------------------------------------------------------
 
     def logits(self, mask: Tensor, batch: Batch, frozen: Frozen) -> Tensor:
@@ -169,20 +194,9 @@ class MaskedPass:
 
     def _sum_of_heads(self, layer: int, heads: Tensor) -> Tensor:
         """What a layer's heads add to the stream together, with the output bias that belongs to none of them."""
-        bias = self.adapter.attention(layer).out_bias
+        bias = self.adapter.out_bias(layer)
         return heads.sum(0) if bias is None else heads.sum(0) + bias
 
     def _into_stream(self, x: Tensor) -> Tensor:
         """How a write is kept in the stream's buffers."""
         return x
-
-
-def tiles(pairs: Sequence[Pair], max_tokens: int) -> list[list[int]]:
-    """Cut pairs into micro-batches of like length: lists of indices, at most `max_tokens` tokens each (or one pair)."""
-    cut: list[list[int]] = []
-    lengths = [max(pair.positions) + 1 for pair in pairs]
-    for i in sorted(range(len(pairs)), key=lengths.__getitem__):
-        if not cut or (len(cut[-1]) + 1) * lengths[i] > max_tokens:
-            cut.append([])
-        cut[-1].append(i)
-    return cut

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from edge_pruning.ablation import Ablation
 from edge_pruning.batch import Batch, Pair
-from edge_pruning.forward import Frozen, MaskedPass, tiles
+from edge_pruning.forward import Frozen, MaskedPass
 
 
 class FrozenCache:
@@ -23,7 +23,7 @@ class FrozenCache:
 
     def __init__(self, engine: MaskedPass, pairs: Sequence[Pair], ablation: Ablation, max_bytes: int) -> None:
         self.engine, self.pairs, self.ablation = engine, pairs, ablation
-        self.width = max(max(pair.positions) + 1 for pair in pairs)
+        self.width = max(map(engine.width, pairs))
         self.kept = self._how_many_fit(max_bytes) if max_bytes else 0
         starts = [0]
         for pair in pairs[: self.kept]:
@@ -31,7 +31,7 @@ class FrozenCache:
         self._starts = starts
         self._per_position: dict[str, Tensor] = {}
         self._per_row: dict[str, Tensor] = {}
-        for ids in tiles(pairs[: self.kept], engine.tile_tokens):
+        for ids in engine.tiles(pairs[: self.kept]):
             self._keep(ids, self._compute(ids))
 
     @property
@@ -48,13 +48,13 @@ class FrozenCache:
         index = torch.tensor(ids, device=batch.clean.device)
         rows = [row for i in ids for row in range(self._starts[i], self._starts[i + 1])]
         at_rows = torch.tensor(rows, device=batch.clean.device)
-        wide = {name: kept[:, index, : batch.clean.shape[1]] for name, kept in self._per_position.items()}
+        wide = {name: kept[:, index, : batch.width] for name, kept in self._per_position.items()}
         heads = wide.pop("heads")
         heads = heads.unflatten(0, (self.engine.graph.shape.layers, -1))
         return batch, Frozen(heads=heads, **wide, **{name: kept[at_rows] for name, kept in self._per_row.items()})
 
     def _as_batch(self, ids: Sequence[int]) -> Batch:
-        return Batch.of([self.pairs[i] for i in ids], self.engine.adapter.device)
+        return self.engine.batch([self.pairs[i] for i in ids])
 
     def _compute(self, ids: Sequence[int]) -> Frozen:
         return self.ablation.freeze(self.engine, self._as_batch(ids))
@@ -85,6 +85,6 @@ class FrozenCache:
         frozen, rows = self._compute([0]), len(self.pairs[0].positions)
         at_rows = frozen.logits.nbytes + frozen.final_base.nbytes
         wide = sum(value.nbytes for value in vars(frozen).values()) - at_rows
-        per_pair = wide // (max(self.pairs[0].positions) + 1) * self.width
+        per_pair = wide // self.engine.width(self.pairs[0]) * self.width
         taken = accumulate(per_pair + at_rows // rows * len(pair.positions) for pair in self.pairs)
         return sum(1 for total in taken if total <= max_bytes)

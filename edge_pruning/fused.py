@@ -26,7 +26,7 @@ from torch.autograd import Function
 
 from edge_pruning.forward import Frozen, MaskedPass
 from edge_pruning.graph import Graph
-from edge_pruning.models.adapter import Adapter, Linear, Norm, expanded
+from edge_pruning.models.parts import Linear, Norm, PartsAdapter, expanded
 from edge_pruning.stream import Stream
 
 
@@ -70,7 +70,9 @@ def _bias(linear: Linear) -> Tensor:
 class FusedPass(MaskedPass):
     """The masked pass with fused reads and writes; the same results as `MaskedPass`, several times faster."""
 
-    def __init__(self, adapter: Adapter, graph: Graph | None = None, *, keep_reads: bool = True) -> None:
+    adapter: PartsAdapter
+
+    def __init__(self, adapter: PartsAdapter, graph: Graph | None = None, *, keep_reads: bool = True) -> None:
         super().__init__(adapter, graph, keep_reads=keep_reads)
         self.centred = adapter.attention(0).norm.centred
         self._heads_in = cache(self._fold_heads)

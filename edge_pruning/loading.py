@@ -16,6 +16,7 @@ from edge_pruning.fused import FusedPass
 from edge_pruning.graph import Graph
 from edge_pruning.models import Adapter, adapt, check_supported
 from edge_pruning.models.bundled import BUNDLED
+from edge_pruning.models.parts import PartsAdapter
 from edge_pruning.self_check import self_check
 
 NAMED = {"bundled": BUNDLED}
@@ -33,7 +34,9 @@ class Model:
 
     def engine(self, graph: Graph | None = None) -> MaskedPass:
         """The masked pass over this model, on `graph` (default: one embedding writer, k and v per key-value head)."""
-        return FusedPass(self.adapter, graph)
+        if isinstance(self.adapter, PartsAdapter):
+            return FusedPass(self.adapter, graph)
+        return MaskedPass(self.adapter, graph)
 
     @property
     def provenance(self) -> dict[str, Any]:

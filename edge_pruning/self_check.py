@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from edge_pruning.ablation import Patch
-from edge_pruning.batch import Batch, Pair
+from edge_pruning.batch import Batch
 from edge_pruning.forward import MaskedPass
 
 LAWS = (
@@ -27,9 +27,9 @@ TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.bfloat16: 0.1, torc
 def law_errors(engine: MaskedPass, *, seed: int = 0) -> list[float]:
     """How far each law is from holding, relative to the largest expected number; in the order of `LAWS`."""
     adapter, graph = engine.adapter, engine.graph
-    batch = _random_batch(adapter.vocabulary, min(8, adapter.max_length), seed, adapter.device)
+    batch = engine.batch(adapter.sample(seed))
     frozen = Patch().freeze(engine, batch)
-    clean, corrupted = (adapter.hf(tokens, use_cache=False).logits.flatten(0, 1)[batch.rows] for tokens in _both(batch))
+    clean, corrupted = (adapter.own_logits(inputs).flatten(0, 1)[batch.rows] for inputs in _both(batch))
     edges = graph.edge_mask.to(adapter.device, torch.float32)
     only_final = torch.zeros_like(edges)
     only_final[:, -1] = 1
@@ -53,14 +53,6 @@ def self_check(engine: MaskedPass) -> list[float]:
             f": {'; '.join(broken)}. Its circuits would be wrong, so it is refused."
         )
     return errors
-
-
-def _random_batch(vocabulary: int, length: int, seed: int, device: torch.device) -> Batch:
-    tokens = torch.randint(vocabulary, (2, 2, length), generator=torch.Generator().manual_seed(seed)).tolist()
-    every = tuple(range(length))
-    none = ((),) * length
-    pairs = [Pair(tuple(a), tuple(b), every, none, none) for a, b in zip(*tokens, strict=True)]
-    return Batch.of(pairs, device)
 
 
 def _both(batch: Batch) -> tuple[Tensor, Tensor]:

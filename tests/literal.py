@@ -70,7 +70,7 @@ def _run(
         x = read(graph.attention_readers(layer), graph.writers_before_attention(layer))
         reads = x.split([graph.shape.heads, graph.kv_readers, graph.kv_readers])
         writes += list(adapter.attend(layer, *reads, context))
-        out_bias = adapter.attention(layer).out_bias
+        out_bias = adapter.out_bias(layer)
         bias = bias if out_bias is None else bias + out_bias
         writes += list(adapter.feed_forward(layer, read(graph.mlp_reader(layer), graph.writers_before_mlp(layer))))
     final = read(slice(len(graph.readers) - 1, None), len(graph.writers))[0]

@@ -24,9 +24,10 @@ from edge_pruning.fused import FusedPass
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.loading import load_model, pick_device
 from edge_pruning.models import ADAPTERS, Adapter, check_supported
-from edge_pruning.models.adapter import Attention, Linear, Mlp, causal_attention
+from edge_pruning.models.attention import causal_attention
 from edge_pruning.models.gpt2 import Gpt2
 from edge_pruning.models.llama import Llama
+from edge_pruning.models.parts import Attention, Linear, Mlp
 from edge_pruning.self_check import LAWS, law_errors, self_check
 
 ENGINES = [MaskedPass, FusedPass]
@@ -116,7 +117,7 @@ def _rotary_off(patch: pytest.MonkeyPatch) -> None:
 
 
 def _positions_off(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Gpt2, "embed", lambda self, tokens, *, split: self.hf.transformer.wte(tokens)[None])
+    patch.setattr(Gpt2, "embed", lambda self, inputs, *, split: self.hf.transformer.wte(inputs)[None])
 
 
 def _final_norm_off(patch: pytest.MonkeyPatch) -> None:

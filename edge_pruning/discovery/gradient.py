@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from edge_pruning.forward import MaskedPass, tiles
+from edge_pruning.forward import MaskedPass
 from edge_pruning.frozen_cache import FrozenCache
 from edge_pruning.objectives import Objective
 
@@ -21,7 +21,7 @@ def mask_gradient(
     """The mean of the objective over the pairs `ids`, and its gradient in the mask [w, r]; both on the device."""
     leaf = mask.detach().to(engine.adapter.device, torch.float32).requires_grad_()
     total = torch.zeros((), device=leaf.device)
-    for tile in tiles([cache.pairs[i] for i in ids], engine.tile_tokens):
+    for tile in engine.tiles([cache.pairs[i] for i in ids]):
         batch, frozen = cache.batch([ids[i] for i in tile])
         loss = objective(frozen.logits, engine.logits(leaf, batch, frozen), batch).sum() / len(ids)
         loss.backward()

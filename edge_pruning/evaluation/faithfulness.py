@@ -20,7 +20,7 @@ from edge_pruning.batch import Batch, Pair
 from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation.evaluation import Conditions, Evaluation
 from edge_pruning.evaluation.measured import Measured
-from edge_pruning.forward import MaskedPass, tiles
+from edge_pruning.forward import MaskedPass
 from edge_pruning.graph import Graph
 from edge_pruning.tasks.task import PairSet
 
@@ -87,7 +87,7 @@ def _run_all(
     device = engine.adapter.device
     on_device = [mask.to(device, torch.float32) for group in masks.values() for mask in group]
     found, order = [], []
-    for ids in tiles(pairs.pairs, engine.tile_tokens):
+    for ids in engine.tiles(pairs.pairs):
         found.append(_run_tile(engine, on_device, [pairs.pairs[i] for i in ids], ablation, pairs.metric))
         order += ids
         if progress:
@@ -103,7 +103,7 @@ def _run_tile(
     engine: MaskedPass, masks: Sequence[Tensor], pairs: Sequence[Pair], ablation: Ablation, metric: str
 ) -> Tensor:
     """The numbers of `Measured` for the model and all masks on a few pairs: [number, run, b]."""
-    batch = Batch.of(pairs, engine.adapter.device)
+    batch = engine.batch(pairs)
     frozen = ablation.freeze(engine, batch)
     runs = [_numbers(frozen.logits, frozen.logits, batch, metric)]
     runs += [_numbers(frozen.logits, engine.logits(mask, batch, frozen), batch, metric) for mask in masks]

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_pruning.graph import ModelShape
-from edge_pruning.models.adapter import Adapter, Attention, Linear, Mlp, Norm, causal_attention
+from edge_pruning.models.attention import causal_attention
+from edge_pruning.models.parts import Attention, Linear, Mlp, Norm, PartsAdapter
 from edge_pruning.models.registry import adapter
 
 
 @adapter
-class Gpt2(Adapter):
+class Gpt2(PartsAdapter):
     model_type = "gpt2"
 
     @classmethod
@@ -30,10 +31,10 @@ class Gpt2(Adapter):
     def shape(self) -> ModelShape:
         return ModelShape(self.config.n_layer, self.config.n_head)
 
-    def embed(self, tokens: Tensor, *, split: bool) -> Tensor:
+    def embed(self, inputs: Tensor, *, split: bool) -> Tensor:
         body = self.hf.transformer
-        words = body.wte(tokens)
-        positions = body.wpe(torch.arange(tokens.shape[1], device=tokens.device)).expand_as(words)
+        words = body.wte(inputs)
+        positions = body.wpe(torch.arange(inputs.shape[1], device=inputs.device)).expand_as(words)
         return torch.stack([words, positions]) if split else (words + positions)[None]
 
     def attention(self, layer: int) -> Attention:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from edge_pruning.graph import ModelShape
-from edge_pruning.models.adapter import Adapter, Attention, Linear, Mlp, Norm, causal_attention
+from edge_pruning.models.attention import causal_attention
+from edge_pruning.models.parts import Attention, Linear, Mlp, Norm, PartsAdapter
 from edge_pruning.models.registry import adapter
 
 
 @adapter
-class Llama(Adapter):
+class Llama(PartsAdapter):
     model_type = "llama"
 
     @property
@@ -25,10 +26,10 @@ class Llama(Adapter):
             self.config.num_hidden_layers, self.config.num_attention_heads, self.config.num_key_value_heads
         )
 
-    def embed(self, tokens: Tensor, *, split: bool) -> Tensor:
+    def embed(self, inputs: Tensor, *, split: bool) -> Tensor:
         if split:
             raise ValueError("this model has rotary positions, nothing is written for them; use embeddings='joint'")
-        return self.hf.model.embed_tokens(tokens)[None]
+        return self.hf.model.embed_tokens(inputs)[None]
 
     def context(self, width: int) -> tuple[Tensor, Tensor]:
         positions = torch.arange(width, device=self.device)[None]

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from edge_pruning import metrics
 from edge_pruning.ablation import Ablation
-from edge_pruning.batch import Batch
-from edge_pruning.forward import MaskedPass, tiles
+from edge_pruning.forward import MaskedPass
 from edge_pruning.objectives import get_objective
 from edge_pruning.tasks import PairSet
 
@@ -30,8 +29,8 @@ def scan(
     on_device = [mask.to(engine.adapter.device, torch.float32) for mask in masks]
     objective = get_objective(pairs.objective)
     totals, done = torch.zeros(len(masks), 2, dtype=torch.float64), 0
-    for ids in tiles(pairs.pairs, engine.tile_tokens):
-        batch = Batch.of([pairs.pairs[i] for i in ids], engine.adapter.device)
+    for ids in engine.tiles(pairs.pairs):
+        batch = engine.batch([pairs.pairs[i] for i in ids])
         frozen = ablation.freeze(engine, batch)
         for total, mask in zip(totals, on_device, strict=True):
             logits = engine.logits(mask, batch, frozen)

@@ -16,7 +16,7 @@ from edge_pruning.batch import Batch
 from edge_pruning.discovery import METHODS, training
 from edge_pruning.discovery.gradient import mask_gradient
 from edge_pruning.discovery.training import Diverged, derived_seed, drawn
-from edge_pruning.forward import MaskedPass, tiles
+from edge_pruning.forward import MaskedPass
 from edge_pruning.frozen_cache import FrozenCache
 from edge_pruning.fused import FusedPass
 from edge_pruning.objectives import OBJECTIVES
@@ -164,6 +164,6 @@ def test_a_gradient_that_is_not_finite_at_a_finite_loss_is_not_checkpointed(
 
 def test_a_long_text_whose_answer_comes_early_takes_no_room_in_a_batch() -> None:
     pairs = [pair(1, 12, (1,)), pair(2, 3, (2,)), pair(3, 3, (2,))]
-    found = tiles(pairs, 9)
+    found = engine().tiles(pairs, 9)
     assert found == [[0, 1, 2]]
     assert engine().tile_tokens > 1

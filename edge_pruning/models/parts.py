@@ -1,0 +1,109 @@
+"""Adapters in parts, for families whose readers are a norm and a linear map.
+
+    attention(layer)         the norm and the linear maps around a layer's heads
+    mix(layer, q, k, v)      what the heads do between those maps: rotary positions, softmax  [h, b, p, e]
+    mlp(layer)               the norm, the linear map in, and the rest of the MLP
+
+The verbs `attend` and `feed_forward` follow from these, and `fused.FusedPass` makes one step of norm and map.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edge_pruning.models.adapter import Adapter
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A norm in front of a reader: the module itself, and the numbers that define it.
+
+    `y = (x - mean) * rstd * gain + bias` if `centred` (LayerNorm), without the mean if not (RMSNorm).
+    """
+
+    module: nn.Module
+    gain: Tensor
+    bias: Tensor | None
+    eps: float
+    centred: bool
+
+
+@dataclass(frozen=True)
+class Linear:
+    """`y = x @ weight + bias` for several heads at once: weight [h, d, e], bias [h, e] or None."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        y = torch.einsum("hbpd,hde->hbpe", x, self.weight)
+        return y if self.bias is None else y + self.bias[:, None, None]
+
+
+@dataclass(frozen=True)
+class Attention:
+    """A layer's heads: norm, linear maps to queries, keys and values, and out [h, e, d] back into the stream.
+
+    The output bias [d] belongs to no head; it stays in the base sum of the masked pass.
+    """
+
+    norm: Norm
+    q: Linear
+    k: Linear
+    v: Linear
+    out: Tensor
+    out_bias: Tensor | None
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """A layer's MLP: norm, linear map [1, d, f] into the hidden units, `finish` from their pre-activations to [d]."""
+
+    norm: Norm
+    inward: Linear
+    finish: Callable[[Tensor], Tensor]
+
+
+class PartsAdapter(Adapter):
+    """One model family, seen in parts."""
+
+    @abstractmethod
+    def attention(self, layer: int) -> Attention: ...
+
+    @abstractmethod
+    def mix(self, layer: int, q: Tensor, k: Tensor, v: Tensor, context: Any) -> Tensor:
+        """Heads' outputs before their output map: q [h, b, p, e], k and v [kv head or h, b, p, e] -> [h, b, p, e]."""
+
+    @abstractmethod
+    def mlp(self, layer: int) -> Mlp: ...
+
+    def project(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Reads of the heads [h or kv head, b, p, d], before the norm, to queries, keys and values [.., b, p, e]."""
+        parts, norm = self.attention(layer), self.attention(layer).norm.module
+        return parts.q(norm(q)), expanded(parts.k, k.shape[0])(norm(k)), expanded(parts.v, v.shape[0])(norm(v))
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, context: Any) -> Tensor:
+        mixed = self.mix(layer, *self.project(layer, q, k, v), context)
+        return torch.einsum("hbpe,hed->hbpd", mixed, self.attention(layer).out)
+
+    def out_bias(self, layer: int) -> Tensor | None:
+        return self.attention(layer).out_bias
+
+    def feed_forward(self, layer: int, x: Tensor) -> Tensor:
+        parts = self.mlp(layer)
+        return parts.finish(parts.inward(parts.norm.module(x)))
+
+
+def expanded(linear: Linear, heads: int) -> Linear:
+    """The same maps for `heads` readers: a key-value head's map, once per query head that shares it."""
+    times = heads // linear.weight.shape[0]
+    if times == 1:
+        return linear
+    bias = None if linear.bias is None else linear.bias.repeat_interleave(times, 0)
+    return Linear(linear.weight.repeat_interleave(times, 0), bias)
