@@ -10,7 +10,7 @@ mask (`Frozen`: the clean logits, the ablated writes and their sums) is computed
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,8 +36,13 @@ class Writes:
     heads: Tensor
     mlps: Tensor
 
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Every one is [..., b, p, *]."""
+        return self.embeddings, self.heads, self.mlps
+
     def zeros(self) -> Writes:
-        return Writes(*(torch.zeros_like(getattr(self, field.name)) for field in fields(self)))
+        return Writes(*map(torch.zeros_like, self.parts))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from literal import _run, literal_batch_logits
 from random_models import config_of, graphs_of, mixed_pairs, pair, random_mask, random_model
 from torch import Tensor
 
-from edge_pruning.ablation import ABLATIONS, Patch, Zero, get_ablation
+from edge_pruning.ablation import ABLATIONS, Ablation, Mean, Patch, Resample, Zero, get_ablation
 from edge_pruning.batch import Batch, Pair
 from edge_pruning.forward import Frozen, MaskedPass
 from edge_pruning.frozen_cache import FrozenCache
@@ -26,6 +26,15 @@ KINDS = ["gpt2", "llama, biases, tied, odd heads, own head size"]
 @cache
 def model(kind: str) -> Adapter:
     return random_model(config_of(kind))
+
+
+TRAINING = [pair(100 + i, length, (length - 1,)) for i, length in enumerate((5, 9, 5, 9, 6, 4, 12))]
+
+
+def fitted(ablation: Ablation | str, engine: MaskedPass) -> Ablation:
+    """The ablation, of one's own or by name, with all that it needs."""
+    ablation = get_ablation(ablation) if isinstance(ablation, str) else ablation
+    return ablation.fitted(engine, TRAINING)
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
@@ -47,7 +56,7 @@ def test_with_all_edges_no_ablation_matters(name: str, kind: str, engine: type[M
     expected = adapter.hf(batch.clean, use_cache=False).logits.flatten(0, 1)[batch.rows]
     for graph in graphs_of(adapter):
         masked = engine(adapter, graph)
-        frozen = get_ablation(name).freeze(masked, batch)
+        frozen = fitted(name, masked).freeze(masked, batch)
         assert relative(masked.logits(graph.edge_mask.double(), batch, frozen), expected) < 1e-6
         assert relative(frozen.logits, expected) < 1e-6
 
@@ -58,7 +67,7 @@ def test_both_passes_ablate_alike_and_twice_the_same(name: str, kind: str) -> No
     adapter, batch, logits = model(kind), Batch.of(mixed_pairs()), []
     for engine in (*ENGINES, FusedPass):
         masked = engine(adapter)
-        frozen = get_ablation(name).freeze(masked, batch)
+        frozen = fitted(name, masked).freeze(masked, batch)
         assert not any(tensor.requires_grad for tensor in tensors(frozen))
         logits.append(masked.logits(random_mask(masked.graph), batch, frozen))
     assert relative(logits[1], logits[0]) < 1e-6
@@ -72,6 +81,7 @@ def test_an_ablation_is_a_value_that_is_found_by_its_name(name: str) -> None:
     with pytest.raises(FrozenInstanceError):
         get_ablation(name).anything = 1  # type: ignore[attr-defined]
     assert ABLATIONS[name].__doc__
+    assert get_ablation(name).description
 
 
 def test_unknown_ablations_are_refused_with_the_nearest() -> None:
@@ -114,6 +124,103 @@ def test_zero_leaves_the_output_biases_of_attention_and_nothing_else(kind: str, 
     assert relative(found, adapter.unembed(biases[None]).expand_as(found)) < 1e-6
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_mean_is_over_prompts_of_the_same_length_place_by_place(kind: str, engine: type[MaskedPass]) -> None:
+    """Training prompts of five and of nine tokens occur twice: enough for `least=2`; the others are too few."""
+    adapter, batch = model(kind), Batch.of(mixed_pairs())
+    masked = engine(adapter)
+    mask, mean = random_mask(masked.graph), fitted(Mean(least=2), masked)
+    found = masked.logits(mask, batch, mean.freeze(masked, batch))
+    expected = []
+    for one in mixed_pairs():
+        end = max(one.positions) + 1
+        same = [other for other in TRAINING if len(other.clean) == end]
+        if len(same) >= 2:
+            values = torch.stack([writes_on(masked, other.clean) for other in same]).mean(0)
+        else:
+            each = [writes_on(masked, other.clean) for other in TRAINING]
+            values = torch.cat(each, 1).mean(1, keepdim=True).expand(-1, end, -1)
+        expected.append(literal_with(masked, mask, one, values))
+    assert relative(found, torch.cat(expected)) < 1e-6
+    assert {n for n in mean.means if n} == {5, 9}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_resampled_values_are_those_of_another_training_prompt(kind: str, engine: type[MaskedPass]) -> None:
+    """Of the same length if there is one; else both end at the same place."""
+    adapter, batch = model(kind), Batch.of(mixed_pairs())
+    masked = engine(adapter)
+    mask, resample = random_mask(masked.graph), fitted(Resample(seed=3), masked)
+    found = masked.logits(mask, batch, resample.freeze(masked, batch))
+    row = 0
+    for one in mixed_pairs():
+        end = max(one.positions) + 1
+        possible = [other.clean for other in TRAINING if len(other.clean) == end] or [p.clean for p in TRAINING]
+        wanted = found[row : row + len(one.positions)]
+        errors = []
+        for tokens in possible:
+            written = writes_on(masked, tokens)
+            aligned = [max(0, len(tokens) - end + p) for p in range(end)]
+            errors.append(relative(wanted, literal_with(masked, mask, one, written[:, aligned])))
+        assert min(errors) < 1e-6
+        assert sorted(errors)[1:2] == [] or sorted(errors)[1] > 1e-3
+        row += len(one.positions)
+
+
+def writes_on(engine: MaskedPass, tokens: tuple[int, ...]) -> Tensor:
+    """What every writer writes when the literal model runs on a prompt, [w, p, d]."""
+    ones = torch.ones(engine.graph.edge_mask.shape, dtype=torch.float64)
+    return torch.stack(_run(engine.adapter, engine.graph, ones, torch.tensor([tokens]), None)[1])[:, 0]
+
+
+def literal_with(engine: MaskedPass, mask: Tensor, one: Pair, ablated: Tensor) -> Tensor:
+    """The literal masked run of a pair with these ablated writes [w, p, d]; logits at the compared positions."""
+    tokens = torch.tensor([one.clean[: max(one.positions) + 1]])
+    logits = _run(engine.adapter, engine.graph, mask, tokens, list(ablated[:, None]))[0]
+    return logits[0, list(one.positions)]
+
+
+@pytest.mark.parametrize("name", ["mean", "resample"])
+def test_ablations_read_the_clean_prompts_of_training_pairs_and_nothing_else(name: str) -> None:
+    masked = FusedPass(model("gpt2"))
+    changed = [Pair(p.clean, p.clean[::-1], p.positions, ((1,),) * len(p.positions), ((2,),)) for p in TRAINING]
+    batch = Batch.of(mixed_pairs())
+    found, other = (get_ablation(name).fitted(masked, pairs).freeze(masked, batch) for pairs in (TRAINING, changed))
+    assert same_bits(found, other)
+
+
+def test_a_resampled_prompt_is_never_the_pairs_own_and_depends_on_the_seed() -> None:
+    masked = FusedPass(model("gpt2"))
+    drawn = []
+    for seed in range(20):
+        resample = Resample(seed=seed).fitted(masked, TRAINING)
+        drawn.append([resample._donor(one.clean) for one in TRAINING])
+        assert all(donor.clean != one.clean for donor, one in zip(drawn[-1], TRAINING, strict=True))
+        assert all(len(d.clean) == 5 for d, one in zip(drawn[-1], TRAINING, strict=True) if len(one.clean) == 5)
+    assert len({tuple(pair.clean for pair in chosen) for chosen in drawn}) > 10
+    assert get_ablation("resample", seed=5) == Resample(seed=5)
+
+
+@pytest.mark.parametrize("name", ["mean", "resample"])
+def test_an_ablation_without_its_data_is_refused(name: str) -> None:
+    masked = FusedPass(model("gpt2"))
+    with pytest.raises(ValueError, match=rf"'{name}' takes its values from training pairs.*fitted\(engine"):
+        get_ablation(name).freeze(masked, Batch.of(mixed_pairs()))
+
+
+def test_a_mean_of_another_engine_is_refused() -> None:
+    mean = Mean().fitted(FusedPass(model("gpt2")), TRAINING)
+    with pytest.raises(ValueError, match="'mean' was fitted on another engine"):
+        mean.freeze(MaskedPass(model("gpt2")), Batch.of(mixed_pairs()))
+
+
+def test_resampling_needs_two_different_prompts() -> None:
+    with pytest.raises(ValueError, match=r"'resample' draws another .* at least 2 that differ, got 1"):
+        Resample().fitted(FusedPass(model("gpt2")), TRAINING[:1] * 3)
+
+
 # --- the cache -------------------------------------------------------------------------------------------------------
 
 PAIRS = [*mixed_pairs(), pair(6, 12, (1,)), pair(7, 8, (7, 0)), pair(8, 8, (3,)), pair(9, 3, (2,))]
@@ -132,11 +239,12 @@ def same_bits(a: Frozen, b: Frozen) -> bool:
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
-@pytest.mark.parametrize("ablation", [Patch(), Zero()])
+@pytest.mark.parametrize("name", ABLATIONS)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
-def test_what_was_kept_is_what_would_be_computed(kind: str, engine: Any, ablation: Any, share: float) -> None:
+def test_what_was_kept_is_what_would_be_computed(kind: str, engine: Any, name: str, share: float) -> None:
     masked = engine(model(kind))
+    ablation = fitted(name, masked)
     cache = FrozenCache(masked, PAIRS, ablation, int(share * FrozenCache(masked, PAIRS, ablation, ALL).bytes))
     assert cache.kept == len(PAIRS) if share == 1 else 3 <= cache.kept <= 4
     for ids in ([0], [3, 1], [7, 4, 2], [6, 5, 0, 6], list(range(8))):
@@ -171,13 +279,15 @@ def test_the_cache_takes_no_more_memory_than_it_may_and_uses_it(pairs: list[Pair
 
 
 @pytest.mark.parametrize("max_bytes", [ALL, 30_000, 0])
-def test_a_batch_has_the_same_bits_whatever_was_drawn_before(max_bytes: int) -> None:
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_a_batch_has_the_same_bits_whatever_was_drawn_before(name: str, max_bytes: int) -> None:
     """A run that goes on from a checkpoint has drawn nothing yet."""
     masked, history = FusedPass(model("llama")), [[1, 2, 3], [7], [5, 0], [2, 6, 4]]
-    used = FrozenCache(masked, PAIRS, Patch(), max_bytes)
+    used = FrozenCache(masked, PAIRS, fitted(name, masked), max_bytes)
     seen = [used.batch(ids)[1] for ids in history]
     again = [used.batch(ids)[1] for ids in history]
-    fresh = FrozenCache(FusedPass(model("llama")), PAIRS, Patch(), max_bytes)
+    another = FusedPass(model("llama"))
+    fresh = FrozenCache(another, PAIRS, fitted(name, another), max_bytes)
     backwards = [fresh.batch(ids)[1] for ids in reversed(history)]
     for first, second, other in zip(seen, again, reversed(backwards), strict=True):
         assert same_bits(first, second)

@@ -1,0 +1,104 @@
+"""Ablations: what a removed edge carries instead of its clean value.
+
+`patch` (the default) carries what the writer writes on the corrupted prompt: the circuit must explain what tells the
+two prompts apart. `mean` carries what the writer writes on the task's prompts on average: what all prompts share stays.
+`resample` carries what it writes on another prompt of the task, drawn at random: plausible, and wrong in every fact at
+once. `zero` carries nothing: the circuit must do everything, and biases are all that is left. A circuit is only
+faithful under a stated ablation.
+
+`mean` and `resample` need data. `Ablation.fitted` takes it from *training* pairs, and reads their clean prompts only:
+no held-out pair is looked at, whatever the ablation is used for later.
+"""
+
+from __future__ import annotations
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+import torch
+
+from edge_pruning.batch import Batch, Pair
+from edge_pruning.forward import Frozen, MaskedPass, Writes
+
+ABLATIONS: dict[str, type[Ablation]] = {}
+
+
+@dataclass(frozen=True)
+class Ablation(ABC):
+    """A way to fill removed edges. Its settings are its fields."""
+
+    name: ClassVar[str]
+    needs_pairs: ClassVar[bool] = False  # whether it can only be used once it is `fitted`
+
+    @abstractmethod
+    def writes(self, engine: MaskedPass, batch: Batch, clean: Writes) -> Writes:
+        """The values c of every writer on `batch`, given those of the clean run.
+
+        A pair's values depend on the pair alone: not on its neighbours in the batch, nor on what ran before.
+        """
+
+    def fitted(self, engine: MaskedPass, pairs: Sequence[Pair]) -> Ablation:
+        """This ablation with what it takes from `pairs`, which are training pairs; it then belongs to this engine."""
+        return self
+
+    @property
+    def description(self) -> str:
+        """What a removed edge carries, in words."""
+        return (type(self).__doc__ or "").partition(".")[0]
+
+    @torch.no_grad()
+    def freeze(self, engine: MaskedPass, batch: Batch) -> Frozen:
+        """Everything about `batch` that no mask changes."""
+        clean = engine.plain_run(batch.clean)
+        return engine.freeze(batch, clean, self.writes(engine, batch, clean))
+
+    def _refuse_unfitted(self, fit: object) -> None:
+        """Raises ValueError if there is nothing in `fit`."""
+        if not fit:
+            raise ValueError(
+                f"ablation {self.name!r} takes its values from training pairs and has seen none; use what "
+                f"{type(self).__name__}().fitted(engine, training_pairs) returns"
+            )
+
+
+def ablation(cls: type[Ablation]) -> type[Ablation]:
+    """Register an ablation under its name."""
+    ABLATIONS[cls.name] = cls
+    return cls
+
+
+def get_ablation(name: str, *, seed: int = 0) -> Ablation:
+    """The ablation of a name, not fitted yet; `seed` is for those that draw at random.
+
+    Raises ValueError with the nearest names where there is none.
+    """
+    if name not in ABLATIONS:
+        near = difflib.get_close_matches(name, ABLATIONS, 3, 0) or list(ABLATIONS)
+        raise ValueError(f"there is no ablation {name!r}; nearest: {', '.join(near)}")
+    cls = ABLATIONS[name]
+    return cls(**({"seed": seed} if "seed" in {field.name for field in fields(cls)} else {}))
+
+
+@ablation
+@dataclass(frozen=True)
+class Patch(Ablation):
+    """The value on the corrupted prompt of the pair."""
+
+    name: ClassVar[str] = "patch"
+
+    def writes(self, engine: MaskedPass, batch: Batch, clean: Writes) -> Writes:
+        return engine.plain_run(batch.corrupted)
+
+
+@ablation
+@dataclass(frozen=True)
+class Zero(Ablation):
+    """Zero. Output biases of attention belong to no writer, so they stay."""
+
+    name: ClassVar[str] = "zero"
+
+    def writes(self, engine: MaskedPass, batch: Batch, clean: Writes) -> Writes:
+        return clean.zeros()

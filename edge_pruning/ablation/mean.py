@@ -1,0 +1,99 @@
+"""Mean ablation: a removed edge carries what its writer writes on the task's prompts on average.
+
+What all prompts of the task share stays, so the circuit has to explain only what tells them apart. Unlike `patch` it
+needs no matching corrupted prompt. It misleads where a mean of activations is nothing that the model ever sees.
+
+The mean is taken per position among prompts of the same length; few prompts of a length are no mean (with one, the
+ablated value would be the example's own), so those get the mean over all positions of all prompts. Cost: one plain pass
+over the training pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from edge_pruning.ablation.ablation import Ablation, ablation
+from edge_pruning.ablation.prompts import by_length
+from edge_pruning.batch import Batch, Pair
+from edge_pruning.forward import MaskedPass, Writes, tiles
+
+ANY_LENGTH = 0
+
+
+@ablation
+@dataclass(frozen=True)
+class Mean(Ablation):
+    """The mean over the clean prompts of training pairs, per position where lengths agree, else over all positions.
+
+    least: how many prompts of a length there must be for a mean of their own. means: by length, [..., p, d], as the
+    engine keeps writes in its stream.
+    """
+
+    name: ClassVar[str] = "mean"
+    needs_pairs: ClassVar[bool] = True
+
+    least: int = 8
+    prompts: int = field(default=0, compare=False)
+    means: Mapping[int, Writes] = field(default_factory=dict, compare=False, repr=False)
+    engine: MaskedPass | None = field(default=None, compare=False, repr=False)
+
+    @torch.no_grad()
+    def fitted(self, engine: MaskedPass, pairs: Sequence[Pair]) -> Mean:
+        groups = by_length(pairs)
+        sums = {length: _sum_over_prompts(engine, group) for length, group in groups.items()}
+        means = {n: _each(sums[n], _divided_by(len(group))) for n, group in groups.items() if len(group) >= self.least}
+        positions = sum(length * len(group) for length, group in groups.items())
+        total = _added([_each(value, lambda x: x.sum(-2, keepdim=True)) for value in sums.values()])
+        means[ANY_LENGTH] = _each(total, _divided_by(positions))
+        means = {n: _each(mean, lambda x: x.to(engine.adapter.dtype)) for n, mean in means.items()}
+        return replace(self, prompts=len(pairs), means=means, engine=engine)
+
+    @property
+    def description(self) -> str:
+        return (
+            f"the mean over the clean prompts of {self.prompts:,} training pairs, per position among prompts of the "
+            f"same length where there are at least {self.least}, else over all positions"
+        )
+
+    def writes(self, engine: MaskedPass, batch: Batch, clean: Writes) -> Writes:
+        self._refuse_unfitted(self.means)
+        self._refuse_another(engine)
+        filled = clean.zeros()
+        for b, length in enumerate(batch.lengths.tolist()):
+            mean = self.means.get(length, self.means[ANY_LENGTH])
+            for value, values in zip(mean.parts, filled.parts, strict=True):
+                values[..., b, :length, :] = value
+        return filled
+
+    def _refuse_another(self, engine: MaskedPass) -> None:
+        """Two engines keep a write alike if they run the same model in the same way."""
+        one, other = ((type(e), id(e.adapter), e.graph.embeddings) for e in (self.engine, engine) if e)
+        if one != other:
+            raise ValueError(f"ablation {self.name!r} was fitted on another engine than this one; fit it on this one")
+
+
+def _sum_over_prompts(engine: MaskedPass, pairs: Sequence[Pair]) -> Writes:
+    """The writes on the clean prompts of one length, summed over them, in float32 or better: [..., p, d]."""
+    wide = torch.promote_types(engine.adapter.dtype, torch.float32)
+    summed = []
+    for ids in tiles(pairs, engine.tile_tokens):
+        tokens = Batch.of([pairs[i] for i in ids], engine.adapter.device).clean
+        summed.append(_each(engine.plain_run(tokens), lambda x: x.to(wide).sum(-3)))
+    return _added(summed)
+
+
+def _added(parts: Sequence[Writes]) -> Writes:
+    return Writes(*(torch.stack(values).sum(0) for values in zip(*(part.parts for part in parts), strict=True)))
+
+
+def _divided_by(n: int) -> Callable[[Tensor], Tensor]:
+    return lambda x: x / n
+
+
+def _each(writes: Writes, change: Callable[[Tensor], Tensor]) -> Writes:
+    return Writes(*map(change, writes.parts))

@@ -1,0 +1,82 @@
+"""Resample ablation: a removed edge carries what its writer writes on another prompt of the task, drawn at random.
+
+Harder than `patch`, whose corrupted prompt differs in one fact: another prompt differs in all of them, and so the
+circuit must carry everything that matters. What it carries is plausible, unlike a zero or a mean (Chan and others,
+"Causal scrubbing", 2022). It is noisy: one draw per pair, so look at many pairs or several seeds.
+
+The other prompt is always the same one for a pair, a function of the seed and of the pair's tokens. So what is frozen
+can be kept, and a resumed run has the same bits. Cost: that of `patch`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+
+from edge_pruning.ablation.ablation import Ablation, ablation
+from edge_pruning.ablation.prompts import by_length, length_of, prompt_of
+from edge_pruning.batch import Batch, Pair
+from edge_pruning.forward import MaskedPass, Writes
+
+
+@ablation
+@dataclass(frozen=True)
+class Resample(Ablation):
+    """The value on the clean prompt of another training pair, drawn at random, of the same length if there is one.
+
+    Where there is none, the two prompts end at the same place, and the beginning of a shorter one is repeated.
+    """
+
+    name: ClassVar[str] = "resample"
+    needs_pairs: ClassVar[bool] = True
+
+    seed: int = 0
+    donors: tuple[Pair, ...] = field(default=(), compare=False, repr=False)
+
+    def fitted(self, engine: MaskedPass, pairs: Sequence[Pair]) -> Resample:
+        different = len(set(map(prompt_of, pairs)))
+        if different < 2:
+            raise ValueError(
+                f"ablation {self.name!r} draws another training prompt for every pair, so it needs at least 2 that "
+                f"differ, got {different}; give more training pairs or choose another ablation"
+            )
+        return replace(self, donors=tuple(pairs))
+
+    @property
+    def description(self) -> str:
+        return (
+            f"its value on the clean prompt of another of {len(self.donors):,} training pairs, drawn at random once "
+            f"for each pair (seed {self.seed})"
+        )
+
+    def writes(self, engine: MaskedPass, batch: Batch, clean: Writes) -> Writes:
+        self._refuse_unfitted(self.donors)
+        filled, lengths = clean.zeros(), batch.lengths.tolist()
+        prompts = [tuple(tokens[:n]) for tokens, n in zip(batch.clean.tolist(), lengths, strict=True)]
+        takers = dict(enumerate(map(self._donor, prompts)))
+        for length, group in by_length(list(takers.values())).items():
+            users = [b for b, donor in takers.items() if length_of(donor) == length]
+            given = engine.plain_run(Batch.of(group, engine.adapter.device).clean)
+            for i, b in enumerate(users):
+                places = torch.arange(length - lengths[b], length, device=batch.clean.device).clamp_min(0)
+                for value, values in zip(given.parts, filled.parts, strict=True):
+                    values[..., b, : lengths[b], :] = value[..., i, places, :]
+        return filled
+
+    @cached_property
+    def _by_length(self) -> dict[int, list[Pair]]:
+        return by_length(self.donors)
+
+    def _donor(self, prompt: tuple[int, ...]) -> Pair:
+        """Another pair: a function of the seed and the prompt alone."""
+        first = int.from_bytes(hashlib.sha256(f"{self.seed} {prompt}".encode()).digest()[:8])
+        for pairs in (self._by_length.get(len(prompt), []), self.donors):
+            for i in range(len(pairs)):
+                if prompt_of(pair := pairs[(first + i) % len(pairs)]) != prompt:
+                    return pair
+        raise AssertionError("donors hold at least two different prompts")
