@@ -10,7 +10,10 @@ from typer import Argument, Option
 
 _TASK = "A name from `edge-pruning list tasks`, or your own pairs as JSON lines (a path that ends in .jsonl)."
 _MODEL = "bundled, a local folder, or a Hugging Face id. GPT-2 and the Llama family."
-_ABLATION = "What a removed edge carries: patch (its value on the corrupted prompt) or zero."
+_ABLATION = (
+    "What a removed edge carries: patch (its value on the corrupted prompt), mean (over training prompts), resample "
+    "(its value on another training prompt, drawn at random) or zero."
+)
 _DEVICE = "cpu, cuda, mps, or auto: the best there is."
 _DATA = "Any other setting of the task, such as seed=1 or skip_unequal=true."
 _OWN, _CIRCUITS = "the method's or preset's", "the circuit's"
@@ -94,7 +97,7 @@ OtherTest = Annotated[int | None, Option("--test", help="How many test pairs.", 
 OtherData = Annotated[list[str] | None, Option("--data", metavar="NAME=VALUE", help=_DATA)]
 Split = Annotated[str, Option(help="train, validation or test.")]
 RandomCircuits = Annotated[int, Option("--random", help="How many random circuits to compare with.")]
-RandomSeed = Annotated[int, Option("--seed", help="Of the random circuits.")]
+RandomSeed = Annotated[int, Option("--seed", help="Of random circuits, and of prompts drawn by --ablation resample.")]
 AnyDevice = Annotated[str, Option("--device", help=_DEVICE)]
 AnyDtype = Annotated[str, Option("--dtype", help="float32 or bfloat16.")]
 Json = Annotated[bool, Option("--json", help="Print JSON, with standard errors and quantiles.")]

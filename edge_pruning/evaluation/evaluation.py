@@ -31,6 +31,7 @@ class Conditions:
     data_hash: str
     examples: int
     ablation: str
+    ablation_description: str
     dtype: str
     seed: int
 

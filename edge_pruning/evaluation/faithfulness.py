@@ -58,7 +58,7 @@ def evaluate(
         **({"soft": [soft_mask.detach().cpu() * graph.edge_mask]} if soft_mask is not None else {}),
     }
     conditions = Conditions(
-        pairs.task, pairs.split, pairs.metric, pairs.hash, len(pairs.pairs), ablation.name,
+        pairs.task, pairs.split, pairs.metric, pairs.hash, len(pairs.pairs), ablation.name, ablation.description,
         str(engine.adapter.dtype).removeprefix("torch."), seed,
     )
     runs = _run_all(engine, masks, pairs, ablation, progress)

@@ -34,6 +34,8 @@ def evaluate_file(
     """How faithful the circuit in a file is. What is not given is taken from the circuit's own provenance.
 
     task, split, data: which pairs (`data`: settings of the task). model: where another one of the same shape is meant.
+    ablation: also another one than the circuit was found under; those that need data take it from training pairs. seed:
+    of what is drawn at random, circuits and resampled prompts.
     Raises ValueError with everything that is wrong: a broken file, unknown names, a circuit of another model.
     """
     circuit = Circuit.load(path)
@@ -44,7 +46,7 @@ def evaluate_file(
         raise ValueError(f"{path} does not say which {', '.join(missing)} it belongs to; give --{', --'.join(missing)}")
     settings = origin.task_settings if task in (None, origin.task) else {}
     pairs_of = get_task(str(chosen["task"]), **{**settings, **(data or {})})
-    how = get_ablation(str(chosen["ablation"]))
+    how = get_ablation(str(chosen["ablation"]), seed=seed)
     pairs_of.check_split(split)
     if not isinstance(model, Model):
         revision = revision or origin.revision(model)
@@ -52,6 +54,8 @@ def evaluate_file(
     origin.check(model)
     pairs = pairs_of.pairs(model.tokenizer, split, max_length=model.adapter.max_length)
     engine = model.engine(circuit.graph)
+    if how.needs_pairs:  # never held-out ones
+        how = how.fitted(engine, pairs_of.pairs(model.tokenizer, "train", max_length=model.adapter.max_length).pairs)
     return evaluate(circuit, engine, pairs, how, random_circuits=random_circuits, seed=seed, progress=progress)
 
 

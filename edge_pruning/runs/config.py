@@ -102,7 +102,7 @@ class RunConfig:
 
     @cached_property
     def ablation_value(self) -> Ablation:
-        return get_ablation(self.ablation)
+        return get_ablation(self.ablation, seed=self.seed)
 
     def graph(self, shape: ModelShape) -> Graph:
         return Graph(shape, self.embeddings, self.heads)  # type: ignore[arg-type]  # checked by Graph

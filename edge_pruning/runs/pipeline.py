@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edge_pruning.ablation import Ablation
 from edge_pruning.circuit import Circuit, EdgeScores, library_versions
 from edge_pruning.discovery import Observer, polish
 from edge_pruning.evaluation import evaluate
@@ -173,6 +174,15 @@ class Workplace:
         return load_model(config.model, revision=config.revision, device=device, dtype="float32").engine(self.graph)
 
     @cached_property
+    def ablation(self) -> Ablation:
+        """What a removed edge carries in `engine`; where that takes data, it is the training pairs'."""
+        return self.config.ablation_value.fitted(self.engine, self.train.pairs)
+
+    @cached_property
+    def float32_ablation(self) -> Ablation:
+        return self.config.ablation_value.fitted(self.float32_engine, self.train.pairs)
+
+    @cached_property
     def validation(self) -> PairSet:
         return _pairs(self.config, self.model, "validation")
 
@@ -222,7 +232,7 @@ def _train(place: Workplace, folder: Path | None, part: str, sizes: tuple[int, .
     identity = json.dumps({"settings": config.to_json(), **_identity(place.description)}, sort_keys=True)
     memory = Memory(watch) if folder is None else Recorder(folder, part, identity, watch)
     scores = config.method_value.find(
-        place.engine, place.train, config.ablation_value, sizes=sizes, observer=memory
+        place.engine, place.train, place.ablation, sizes=sizes, observer=memory
     )
     natural = () if scores.natural_size is None else (scores.natural_size,)
     return Found(part, scores, memory.records, sizes or natural or default_sizes(place.graph, scores.n_candidates))
@@ -274,19 +284,19 @@ def _choose(
 
 def _scan(place: Workplace, masks: Sequence[Tensor], watch: RunObserver) -> list[dict[str, float]]:
     progress = partial(watch.stage, "choosing the size")
-    return scan(place.float32_engine, masks, place.validation, place.config.ablation_value, progress)
+    return scan(place.float32_engine, masks, place.validation, place.float32_ablation, progress)
 
 
 def _polished(place: Workplace, circuit: Circuit, watch: RunObserver) -> Circuit:
     """Swapped edges, judged on training pairs."""
     watch.stage(f"polishing {len(circuit):,} edges")
-    return polish(circuit, place.float32_engine, place.train, place.config.ablation_value)
+    return polish(circuit, place.float32_engine, place.train, place.float32_ablation)
 
 
 def _evaluate(place: Workplace, circuit: Circuit, scores: EdgeScores, watch: RunObserver) -> dict[str, Any]:
     config, size = place.config, len(circuit)
     return evaluate(
-        circuit, place.float32_engine, place.test, config.ablation_value,
+        circuit, place.float32_engine, place.test, place.float32_ablation,
         soft_mask=config.method_value.soft_mask(scores, size), seed=config.seed,
         progress=partial(watch.stage, f"evaluating {size:,} edges"),
     ).to_json()
