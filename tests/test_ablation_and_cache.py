@@ -197,9 +197,9 @@ def test_a_resampled_prompt_is_never_the_pairs_own_and_depends_on_the_seed() -> 
     for seed in range(20):
         resample = Resample(seed=seed).fitted(masked, TRAINING)
         drawn.append([resample._donor(one.clean) for one in TRAINING])
-        assert all(donor.clean != one.clean for donor, one in zip(drawn[-1], TRAINING, strict=True))
-        assert all(len(d.clean) == 5 for d, one in zip(drawn[-1], TRAINING, strict=True) if len(one.clean) == 5)
-    assert len({tuple(pair.clean for pair in chosen) for chosen in drawn}) > 10
+        assert all(donor != one.clean for donor, one in zip(drawn[-1], TRAINING, strict=True))
+        assert all(len(d) == 5 for d, one in zip(drawn[-1], TRAINING, strict=True) if len(one.clean) == 5)
+    assert len(set(map(tuple, drawn))) > 10
     assert get_ablation("resample", seed=5) == Resample(seed=5)
 
 

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from edge_pruning.ablation.ablation import Ablation, ablation
-from edge_pruning.ablation.prompts import by_length
+from edge_pruning.ablation.prompts import Prompt, by_length, prompts_of
 from edge_pruning.batch import Batch, Pair
-from edge_pruning.forward import MaskedPass, Writes, tiles
+from edge_pruning.forward import MaskedPass, Writes
 
 ANY_LENGTH = 0
 
@@ -44,7 +44,7 @@ class Mean(Ablation):
 
     @torch.no_grad()
     def fitted(self, engine: MaskedPass, pairs: Sequence[Pair]) -> Mean:
-        groups = by_length(pairs)
+        groups = by_length(prompts_of(engine, pairs))
         sums = {length: _sum_over_prompts(engine, group) for length, group in groups.items()}
         means = {n: _each(sums[n], _divided_by(len(group))) for n, group in groups.items() if len(group) >= self.least}
         positions = sum(length * len(group) for length, group in groups.items())
@@ -77,12 +77,12 @@ class Mean(Ablation):
             raise ValueError(f"ablation {self.name!r} was fitted on another engine than this one; fit it on this one")
 
 
-def _sum_over_prompts(engine: MaskedPass, pairs: Sequence[Pair]) -> Writes:
-    """The writes on the clean prompts of one length, summed over them, in float32 or better: [..., p, d]."""
+def _sum_over_prompts(engine: MaskedPass, prompts: Sequence[Prompt]) -> Writes:
+    """The writes on prompts of one length, summed over the prompts, in float32 or better: [..., p, d]."""
     wide = torch.promote_types(engine.adapter.dtype, torch.float32)
-    summed = []
-    for ids in tiles(pairs, engine.tile_tokens):
-        tokens = Batch.of([pairs[i] for i in ids], engine.adapter.device).clean
+    at_once, summed = max(1, engine.tile_tokens // len(prompts[0])), []
+    for first in range(0, len(prompts), at_once):
+        tokens = torch.tensor(prompts[first : first + at_once], device=engine.adapter.device)
         summed.append(_each(engine.plain_run(tokens), lambda x: x.to(wide).sum(-3)))
     return _added(summed)
 

@@ -1,24 +1,23 @@
-"""The clean prompts of training pairs, as ablations that need data read them: by length, and cut where the run ends."""
+"""The clean prompts of training pairs, as ablations that need data read them: by length, cut where the run ends."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from edge_pruning.batch import Pair
+from edge_pruning.forward import MaskedPass
+
+Prompt = tuple[int, ...]
 
 
-def length_of(pair: Pair) -> int:
-    """In tokens, up to the last compared position: nothing after it is run."""
-    return max(pair.positions) + 1
+def prompts_of(engine: MaskedPass, pairs: Sequence[Pair]) -> tuple[Prompt, ...]:
+    return tuple(pair.clean[: engine.width(pair)] for pair in pairs)
 
 
-def prompt_of(pair: Pair) -> tuple[int, ...]:
-    return pair.clean[: length_of(pair)]
-
-
-def by_length(pairs: Sequence[Pair]) -> dict[int, list[Pair]]:
-    groups: dict[int, list[Pair]] = defaultdict(list)
-    for pair in pairs:
-        groups[length_of(pair)].append(pair)
+def by_length(prompts: Iterable[Prompt]) -> dict[int, list[Prompt]]:
+    """Shortest first."""
+    groups: dict[int, list[Prompt]] = defaultdict(list)
+    for prompt in prompts:
+        groups[len(prompt)].append(prompt)
     return dict(sorted(groups.items()))

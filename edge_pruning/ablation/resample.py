@@ -19,7 +19,7 @@ from typing import ClassVar
 import torch
 
 from edge_pruning.ablation.ablation import Ablation, ablation
-from edge_pruning.ablation.prompts import by_length, length_of, prompt_of
+from edge_pruning.ablation.prompts import Prompt, by_length, prompts_of
 from edge_pruning.batch import Batch, Pair
 from edge_pruning.forward import MaskedPass, Writes
 
@@ -36,16 +36,17 @@ class Resample(Ablation):
     needs_pairs: ClassVar[bool] = True
 
     seed: int = 0
-    donors: tuple[Pair, ...] = field(default=(), compare=False, repr=False)
+    donors: tuple[Prompt, ...] = field(default=(), compare=False, repr=False)
 
     def fitted(self, engine: MaskedPass, pairs: Sequence[Pair]) -> Resample:
-        different = len(set(map(prompt_of, pairs)))
+        donors = prompts_of(engine, pairs)
+        different = len(set(donors))
         if different < 2:
             raise ValueError(
                 f"ablation {self.name!r} draws another training prompt for every pair, so it needs at least 2 that "
                 f"differ, got {different}; give more training pairs or choose another ablation"
             )
-        return replace(self, donors=tuple(pairs))
+        return replace(self, donors=donors)
 
     @property
     def description(self) -> str:
@@ -58,25 +59,25 @@ class Resample(Ablation):
         self._refuse_unfitted(self.donors)
         filled, lengths = clean.zeros(), batch.lengths.tolist()
         prompts = [tuple(tokens[:n]) for tokens, n in zip(batch.clean.tolist(), lengths, strict=True)]
-        takers = dict(enumerate(map(self._donor, prompts)))
-        for length, group in by_length(list(takers.values())).items():
-            users = [b for b, donor in takers.items() if length_of(donor) == length]
-            given = engine.plain_run(Batch.of(group, engine.adapter.device).clean)
-            for i, b in enumerate(users):
+        drawn = list(map(self._donor, prompts))
+        for length, donors in by_length(drawn).items():
+            given = engine.plain_run(torch.tensor(donors, device=batch.clean.device))
+            takers = [b for b, donor in enumerate(drawn) if len(donor) == length]
+            for i, b in enumerate(takers):
                 places = torch.arange(length - lengths[b], length, device=batch.clean.device).clamp_min(0)
                 for value, values in zip(given.parts, filled.parts, strict=True):
                     values[..., b, : lengths[b], :] = value[..., i, places, :]
         return filled
 
     @cached_property
-    def _by_length(self) -> dict[int, list[Pair]]:
+    def _by_length(self) -> dict[int, list[Prompt]]:
         return by_length(self.donors)
 
-    def _donor(self, prompt: tuple[int, ...]) -> Pair:
-        """Another pair: a function of the seed and the prompt alone."""
+    def _donor(self, prompt: Prompt) -> Prompt:
+        """Another prompt: a function of the seed and this prompt alone."""
         first = int.from_bytes(hashlib.sha256(f"{self.seed} {prompt}".encode()).digest()[:8])
-        for pairs in (self._by_length.get(len(prompt), []), self.donors):
-            for i in range(len(pairs)):
-                if prompt_of(pair := pairs[(first + i) % len(pairs)]) != prompt:
-                    return pair
+        for others in (self._by_length.get(len(prompt), []), self.donors):
+            for i in range(len(others)):
+                if (other := others[(first + i) % len(others)]) != prompt:
+                    return other
         raise AssertionError("donors hold at least two different prompts")
