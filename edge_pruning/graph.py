@@ -197,19 +197,28 @@ class Graph:
             feeds[self.mlp_reader(i), self.mlp_writer(i)] = True
         return feeds
 
+    def leading_on(self, mask: Tensor) -> Tensor:
+        """The edges of `mask` whose reader reaches the logits along edges of `mask`; bool [writer, reader]."""
+        to_logits = torch.zeros(len(self.readers), dtype=torch.bool)
+        to_logits[-1] = True
+        for _ in range(2 * self.shape.layers):  # the longest path has two sublayers per layer
+            useful = (mask & to_logits).any(1)
+            to_logits = to_logits | (self.feeds & useful).any(1)
+        return mask & to_logits
+
+    def reached(self, mask: Tensor) -> Tensor:
+        """The edges of `mask` whose writer is reached from the embeddings along edges of `mask`; bool [w, r]."""
+        from_input = torch.zeros(len(self.writers), dtype=torch.bool)
+        from_input[: self.n_embeddings] = True
+        for _ in range(2 * self.shape.layers):
+            fed = (mask & from_input[:, None]).any(0)
+            from_input = from_input | (self.feeds & fed[:, None]).any(0)
+        return mask & from_input[:, None]
+
     def without_dangling(self, mask: Tensor) -> Tensor:
         """The edges of `mask` that lie on some path from an embedding to the logits; bool [writer, reader].
 
         An edge dangles if nothing reaches its writer from the embeddings, or if its reader cannot reach the logits.
         Under patch ablation removing dangling edges changes nothing: an unreached writer carries its ablated value.
         """
-        from_input = torch.zeros(len(self.writers), dtype=torch.bool)
-        from_input[: self.n_embeddings] = True
-        to_logits = torch.zeros(len(self.readers), dtype=torch.bool)
-        to_logits[-1] = True
-        for _ in range(2 * self.shape.layers):  # the longest path has two sublayers per layer
-            reached = (mask & from_input[:, None]).any(0)
-            from_input = from_input | (self.feeds & reached[:, None]).any(0)
-            useful = (mask & to_logits).any(1)
-            to_logits = to_logits | (self.feeds & useful).any(1)
-        return mask & from_input[:, None] & to_logits
+        return self.reached(mask) & self.leading_on(mask)
