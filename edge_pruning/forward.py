@@ -4,20 +4,22 @@ All ones is the clean model, all zeros the ablated one, a 0/1 mask runs a circui
 Pruning. Everything else is built on `MaskedPass.logits`; `stream.py` holds the equation. What does not depend on the
 mask (`Frozen`: the clean logits, the ablated writes and their sums) is computed once per example, not once per step.
 
-`MaskedPass` says everything in an adapter's verbs and serves any family; `fused.FusedPass` is the fast path.
+`MaskedPass` says everything in an adapter's verbs and serves any family; `fused.FusedPass` is the fast path. Either can
+be restricted to a candidate set, and then computes only the nodes that the set needs (`layout.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from edge_pruning.batch import Batch, Pair
 from edge_pruning.graph import Graph
+from edge_pruning.layout import Layout
 from edge_pruning.models.adapter import Adapter
 from edge_pruning.stream import Stream
 
@@ -69,14 +71,29 @@ class MaskedPass:
         self.adapter = adapter
         self.graph = graph or Graph(adapter.shape)
         self.keep_reads = keep_reads
+        self.layout = Layout.full(self.graph)
         if self.graph.shape != adapter.shape:
             raise ValueError(f"the graph is of another model: {self.graph.shape}, this one is {adapter.shape}")
         self._qkv = [self.graph.shape.heads, self.graph.kv_readers, self.graph.kv_readers]
 
     @property
+    def heads_apart(self) -> bool:
+        """Whether a layer can be run with some of its heads; if not, one needed head means that all are computed."""
+        return False
+
+    def restricted(self, candidates: Tensor, *, consistent: bool) -> Self:
+        """The same pass for masks that are zero outside `candidates`, bool [w, r]: what they exclude is not computed.
+
+        consistent: the ablated values are those of one run (see `Layout.of`).
+        """
+        engine = type(self)(self.adapter, self.graph, keep_reads=self.keep_reads)
+        engine.layout = Layout.of(self.graph, candidates, consistent=consistent, heads_apart=self.heads_apart)
+        return engine
+
+    @property
     def tile_tokens(self) -> int:
         """Tokens per micro-batch: on a CPU a layer's reads should stay in the cache, on a GPU they should fill it."""
-        readers = self.graph.shape.heads + 2 * self.graph.kv_readers
+        readers = max(1, self.layout.most_readers)
         per_token = readers * self.adapter.d_model * self.adapter.dtype.itemsize
         budget = CPU_TILE_BYTES if self.adapter.device.type == "cpu" else GPU_TILE_BYTES
         return max(1, budget // per_token)
@@ -111,8 +128,7 @@ class MaskedPass:
     def logits(self, mask: Tensor, batch: Batch, frozen: Frozen) -> Tensor:
         """Logits at the compared positions [n, vocab], with the edges weighted by `mask`."""
         stream = self.run(mask, batch, frozen)
-        last = slice(len(self.graph.readers) - 1, None)
-        final = stream.read(last, len(self.graph.writers), frozen.final_base)[0]
+        final = stream.read(self.layout.logits_reader, self.layout.n_writers, frozen.final_base)[0]
         stream.close()
         return self.adapter.unembed(final)
 
@@ -121,35 +137,36 @@ class MaskedPass:
 
         The last MLP computes nothing but those: no other position reaches the logits through it.
         """
-        base = frozen.base
-        stream = Stream.open(mask, base[0, ..., 0].numel(), base.shape[-1], base.dtype, self.keep_reads)
+        base, packed = frozen.base, self.layout.packed(mask)
+        stream = Stream.open(packed, base[0, ..., 0].numel(), base.shape[-1], base.dtype, self.keep_reads)
         stream.slots(0, self.graph.n_embeddings).copy_(frozen.embedding_difference.flatten(1, 2))
         context = self.adapter.context(base.shape[2])
         for layer in range(self.graph.shape.layers):
-            seen = self._attention(layer, stream, frozen, context)
+            seen = self._attention(layer, stream, frozen, context) if self.layout.heads(layer) else None
             mlp_base, ablated = base[2 * layer + 1].flatten(0, 1), frozen.mlps[layer].flatten(0, 1)
             if layer == self.graph.shape.layers - 1:
                 at = batch.rows
                 stream, mlp_base, ablated = stream.at(at), mlp_base[at], ablated[at]
                 seen = None if seen is None else seen[at]
-            self._mlp(layer, stream, mlp_base, ablated, seen)
+            if self.layout.has_mlp(layer):
+                self._mlp(layer, stream, mlp_base, ablated, seen)
         return stream
 
     def _attention(self, layer: int, stream: Stream, frozen: Frozen, context: Any) -> Tensor | None:
         """A layer's heads. May return what the layer's MLP reads from the writers before them, [token, d]."""
-        graph, base = self.graph, frozen.base[2 * layer]
-        x = stream.read(graph.attention_readers(layer), graph.writers_before_attention(layer), base.flatten(0, 1))
+        layout, base = self.layout, frozen.base[2 * layer]
+        x = stream.read(layout.attention_readers(layer), layout.writers_before_attention(layer), base.flatten(0, 1))
         q, k, v = x.unflatten(1, base.shape[:2]).split(self._qkv)
         y = self.adapter.attend(layer, q, k, v, context)
-        stream.write(graph.head_writers(layer).start, y.flatten(1, 2), frozen.heads[layer].flatten(1, 2))
+        stream.write(layout.head_writers(layer).start, y.flatten(1, 2), frozen.heads[layer].flatten(1, 2))
         return None
 
     def _mlp(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor, seen: Tensor | None) -> None:
         """A layer's MLP; `seen` is what `_attention` has returned."""
-        graph = self.graph
-        x = stream.read(graph.mlp_reader(layer), graph.writers_before_mlp(layer), base)
+        layout = self.layout
+        x = stream.read(layout.mlp_reader(layer), layout.writers_before_mlp(layer), base)
         y = self.adapter.feed_forward(layer, x[:, None])[:, 0]
-        stream.write(graph.mlp_writer(layer), y, ablated)
+        stream.write(layout.mlp_writer(layer), y, ablated)
 
     # --- what no mask changes --------------------------------------------------------------------------------------
 

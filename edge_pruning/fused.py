@@ -26,6 +26,7 @@ from torch.autograd import Function
 
 from edge_pruning.forward import Frozen, MaskedPass
 from edge_pruning.graph import Graph
+from edge_pruning.layout import Layout
 from edge_pruning.models.parts import Linear, Norm, PartsAdapter, expanded
 from edge_pruning.stream import Stream
 
@@ -55,6 +56,10 @@ class _Folded:
         rstd = square.div_(x.shape[-1]).add_(self.eps).rsqrt_()
         return torch.addcmul(self.bias, torch.matmul(x, self.weight), rstd), rstd
 
+    def rows(self, which: Tensor) -> _Folded:
+        """Some of the readers."""
+        return _Folded(self.weight[which].contiguous(), self.bias[which], self.eps)
+
     def gradient(self, x: Tensor, q: Tensor, rstd: Tensor, g: Tensor, *, out: Tensor) -> Tensor:
         """dL/dx [r, token, d] from g = dL/dq, into `out`."""
         inner = (g * (q - self.bias)).sum(-1, keepdim=True).mul_(rstd.square()).div_(x.shape[-1])
@@ -65,6 +70,41 @@ def _bias(linear: Linear) -> Tensor:
     """The bias [r, e], zeros if there is none."""
     heads, _, e = linear.weight.shape
     return linear.weight.new_zeros(heads, e) if linear.bias is None else linear.bias
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The heads of a layer that are computed: their maps in and out, and which key-value head each of them uses.
+
+    Where all are, `heads` and `shared` are None and nothing is picked or copied.
+    """
+
+    heads_in: _Folded
+    heads_out: Tensor
+    qkv: list[int]
+    heads: Tensor | None = None
+    shared: Tensor | None = None
+
+    @classmethod
+    def of(cls, heads_in: _Folded, heads_out: Tensor, graph: Graph, layout: Layout, layer: int) -> _Chosen:
+        n, kv_all, heads, kv = graph.shape.heads, graph.kv_readers, layout.heads(layer), layout.kv_readers(layer)
+        qkv = [len(heads), len(kv), len(kv)]
+        if len(heads) == n:
+            return cls(heads_in, heads_out, qkv)
+        rows = [*heads, *(n + i for i in kv), *(n + kv_all + i for i in kv)]
+        device = heads_out.device
+        shared = torch.tensor([kv.index(h * kv_all // n) for h in heads], device=device)
+        chosen = torch.tensor(heads, device=device)
+        return cls(heads_in.rows(torch.tensor(rows, device=device)), heads_out[chosen], qkv, chosen, shared)
+
+    def split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values; where heads are missing, keys and values once per head that is left."""
+        q, k, v = qkv.split(self.qkv)
+        return (q, k, v) if self.shared is None else (q, k[self.shared], v[self.shared])
+
+    def of_all(self, heads: Tensor) -> Tensor:
+        """The computed ones of all heads [h, ...]."""
+        return heads if self.heads is None else heads[self.heads]
 
 
 class FusedPass(MaskedPass):
@@ -78,6 +118,11 @@ class FusedPass(MaskedPass):
         self._heads_in = cache(self._fold_heads)
         self._heads_out = cache(self._fold_out)
         self._mlp_in = cache(self._fold_mlp)
+        self._chosen_heads = cache(self._choose_heads)
+
+    @property
+    def heads_apart(self) -> bool:
+        return self.adapter.heads_apart
 
     # --- weights, folded once --------------------------------------------------------------------------------------
 
@@ -100,30 +145,36 @@ class FusedPass(MaskedPass):
         parts = self.adapter.mlp(layer)
         return _Folded.of(parts.norm, parts.inward)
 
+    def _choose_heads(self, layer: int) -> _Chosen:
+        return _Chosen.of(self._heads_in(layer), self._heads_out(layer)[0], self.graph, self.layout, layer)
+
     def _into_stream(self, x: Tensor) -> Tensor:
         """LayerNorm takes the mean away wherever the stream is read, so it need not be written."""
         return (x.double() - x.double().mean(-1, keepdim=True)).to(x.dtype) if self.centred else x
 
     # --- the masked run --------------------------------------------------------------------------------------------
 
-    def _attention(self, layer: int, stream: Stream, frozen: Frozen, context: Any) -> Tensor:
-        graph, base = self.graph, frozen.base[2 * layer]
-        readers, writers = graph.attention_readers(layer), graph.writers_before_attention(layer)
-        folded = self._heads_in(layer)
-        qkv, seen = _ReadProject.apply(stream.order, stream, readers, writers, base.flatten(0, 1), folded)
-        q, k, v = qkv.unflatten(1, base.shape[:2]).split(self._qkv)
+    def _attention(self, layer: int, stream: Stream, frozen: Frozen, context: Any) -> Tensor | None:
+        layout, base, chosen = self.layout, frozen.base[2 * layer], self._chosen_heads(layer)
+        readers, writers = layout.attention_readers(layer), layout.writers_before_attention(layer)
+        along = int(layout.has_mlp(layer))
+        qkv, seen = _ReadProject.apply(
+            stream.order, stream, readers, writers, base.flatten(0, 1), chosen.heads_in, along
+        )
+        q, k, v = chosen.split(qkv.unflatten(1, base.shape[:2]))
         o = self.adapter.mix(layer, q, k, v, context).flatten(1, 2)
-        ablated, first = frozen.heads[layer].flatten(1, 2), graph.head_writers(layer).start
-        stream.order = _WriteHeads.apply(o, stream.order, stream, first, ablated, self._heads_out(layer)[0])
-        return seen - base.flatten(0, 1)
+        ablated, first = chosen.of_all(frozen.heads[layer]).flatten(1, 2), layout.head_writers(layer).start
+        stream.order = _WriteHeads.apply(o, stream.order, stream, first, ablated, chosen.heads_out)
+        return seen[0] - base.flatten(0, 1) if along else None
 
     def _mlp(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor, seen: Tensor | None) -> None:
-        assert seen is not None
-        graph = self.graph
-        rest = slice(graph.writers_before_attention(layer), graph.writers_before_mlp(layer))
-        x = _ReadRest.apply(seen + base, stream.order, stream, graph.mlp_reader(layer), rest)
+        layout = self.layout
+        rest = slice(layout.writers_before_attention(layer), layout.writers_before_mlp(layer))
+        if seen is None:  # no head of this layer is computed, so nothing has been read along
+            seen, rest = torch.zeros_like(base), slice(0, rest.stop)
+        x = _ReadRest.apply(seen + base, stream.order, stream, layout.mlp_reader(layer), rest)
         hidden = _Project.apply(x, self._mlp_in(layer))
-        stream.write(graph.mlp_writer(layer), self._centre(self.adapter.mlp(layer).finish(hidden)), ablated)
+        stream.write(layout.mlp_writer(layer), self._centre(self.adapter.mlp(layer).finish(hidden)), ablated)
 
     def _centre(self, x: Tensor) -> Tensor:
         return x - x.mean(-1, keepdim=True) if self.centred else x
@@ -148,30 +199,30 @@ class _ReadProject(Function):
     """Read, norm and projection of a layer's heads in one: q [r, token, e].
 
     The MLP of the layer, whose row comes next in the mask, reads the same writers and more; going through the buffers
-    takes most of the time, so its share [token, d] is read on the way.
+    takes most of the time, so its share [1, token, d] is read on the way (`along` is 1; 0 where it is not computed).
     """
 
     @staticmethod
     def forward(
-        ctx: Any, order: Tensor, stream: Stream, readers: slice, writers: int, base: Tensor, folded: _Folded
+        ctx: Any, order: Tensor, stream: Stream, readers: slice, writers: int, base: Tensor, folded: _Folded, along: int
     ) -> tuple[Tensor, Tensor]:
-        both = slice(readers.start, readers.stop + 1)
+        both, heads = slice(readers.start, readers.stop + along), readers.stop - readers.start
         x = stream.mix(both, writers, base)
-        q, rstd = folded(x[:-1])
+        q, rstd = folded(x[:heads])
         ctx.stream, ctx.readers, ctx.both, ctx.writers, ctx.folded = stream, readers, both, writers, folded
         ctx.save_for_backward(q, rstd, x if stream.keep_reads else base)
-        return q, x[-1].clone()
+        return q, x[heads:].clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         q, rstd, x = ctx.saved_tensors
-        x = x[:-1] if ctx.stream.keep_reads else ctx.stream.mix(ctx.readers, ctx.writers, x)
-        of_heads, of_mlp = gradients
-        gradient = x.new_empty(x.shape[0] + 1, *x.shape[1:])
-        ctx.folded.gradient(x, q, rstd, of_heads, out=gradient[:-1])
-        gradient[-1] = of_mlp
+        heads, (of_heads, of_mlp) = q.shape[0], gradients
+        x = x[:heads] if ctx.stream.keep_reads else ctx.stream.mix(ctx.readers, ctx.writers, x)
+        gradient = x.new_empty(heads + of_mlp.shape[0], *x.shape[1:])
+        ctx.folded.gradient(x, q, rstd, of_heads, out=gradient[:heads])
+        gradient[heads:] = of_mlp
         ctx.stream.accumulate(ctx.both, slice(0, ctx.writers), gradient)
-        return ctx.stream.mask.new_empty(0), None, None, None, None, None
+        return ctx.stream.mask.new_empty(0), None, None, None, None, None, None
 
 
 class _ReadRest(Function):

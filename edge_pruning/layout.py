@@ -1,8 +1,8 @@
 """Which nodes of a graph a masked pass computes, and where in its buffers they stand.
 
-A pass over all edges computes every node. A pass over a candidate set need not: a writer none of whose edges leads on to
-the logits is never read, and a head or MLP that reads nothing but ablated values writes its ablated value. What is left
-is packed: writers and readers keep their order, so every layer still has its own slices, only shorter ones.
+A pass over all edges computes every node. A pass over a candidate set need not: a writer none of whose edges leads on
+to the logits is never read, and a head or MLP that reads nothing but ablated values writes its ablated value. What is
+left is packed: writers and readers keep their order, so every layer still has its own slices, only shorter ones.
 """
 
 from __future__ import annotations
@@ -34,15 +34,20 @@ class Layout:
         return cls(graph, everything[:, 0], everything[0])
 
     @classmethod
-    def of(cls, graph: Graph, candidates: Tensor, *, consistent: bool) -> Layout:
+    def of(cls, graph: Graph, candidates: Tensor, *, consistent: bool, heads_apart: bool) -> Layout:
         """The nodes that a pass needs whose mask is zero outside `candidates`, bool [w, r].
 
         consistent: the ablated values are those of one run, so a node that reads only them writes its own. Under zero
-        ablation, say, it does not: with all its reads cut off it still writes what its biases give.
+        ablation, say, it does not: with all its reads cut off it still writes what its biases give. heads_apart: a
+        layer can be run with some of its heads; if not, one means all.
         """
         useful = graph.without_dangling(candidates) if consistent else graph.leading_on(candidates)
         live_writers = useful.any(1)
         live_writers[: graph.n_embeddings] = True
+        if not heads_apart:
+            for layer in range(graph.shape.layers):
+                heads = graph.head_writers(layer)
+                live_writers[heads] = live_writers[heads].any()
         live_readers = graph.feeds[:, live_writers].any(1)
         live_readers[-1] = True
         return cls(graph, live_writers, live_readers)
@@ -101,6 +106,12 @@ class Layout:
 
     def writers_before_mlp(self, layer: int) -> int:
         return self._writers_before[self.graph.writers_before_mlp(layer)]
+
+    @property
+    def most_readers(self) -> int:
+        """Of one layer's heads."""
+        rows = [self.attention_readers(layer) for layer in range(self.graph.shape.layers)]
+        return max(row.stop - row.start for row in rows)
 
     @property
     def logits_reader(self) -> slice:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from edge_pruning.batch import Pair
 from edge_pruning.models import Adapter, adapt
@@ -39,6 +42,16 @@ def _llama_config() -> LlamaConfig:
         vocab_size=VOCABULARY, max_position_embeddings=16, hidden_size=16, intermediate_size=20, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, **_NO_SPECIALS,
     )
+
+
+@pytest.fixture
+def exact_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hugging Face's RMSNorm computes in float32 in every dtype; laws to 1e-10 need one that does not."""
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        return self.weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.variance_epsilon)
+
+    monkeypatch.setattr(LlamaRMSNorm, "forward", forward)
 
 
 @pytest.fixture(scope="session")

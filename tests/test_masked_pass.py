@@ -12,7 +12,6 @@ import torch
 from literal import literal_batch_logits
 from random_models import CONFIGS, config_of, graphs_of, mixed_pairs, pair, random_mask, random_model
 from torch import Tensor
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from edge_pruning.ablation import Patch
 from edge_pruning.batch import Batch
@@ -23,17 +22,8 @@ from edge_pruning.models import Adapter
 from edge_pruning.stream import Stream
 
 ENGINES = [MaskedPass, FusedPass]
+pytestmark = pytest.mark.usefixtures("exact_norm")
 CASES = [(kind, graph) for kind in CONFIGS for graph in (0, 1)]
-
-
-@pytest.fixture(autouse=True)
-def _exact_norm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hugging Face's RMSNorm computes in float32 in every dtype; laws to 1e-10 need one that does not."""
-
-    def forward(self: Any, x: Tensor) -> Tensor:
-        return self.weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.variance_epsilon)
-
-    monkeypatch.setattr(LlamaRMSNorm, "forward", forward)
 
 
 @cache

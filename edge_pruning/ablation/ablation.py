@@ -28,9 +28,13 @@ ABLATIONS: dict[str, type[Ablation]] = {}
 
 @dataclass(frozen=True)
 class Ablation(ABC):
-    """A way to fill removed edges. Its settings are its fields."""
+    """A way to fill removed edges. Its settings are its fields.
+
+    `consistent`: the values are those of one run, so that a node which reads only them writes its own ablated value.
+    """
 
     name: ClassVar[str]
+    consistent: ClassVar[bool] = False
     needs_pairs: ClassVar[bool] = False  # whether it can only be used once it is `fitted`
 
     @abstractmethod
@@ -88,6 +92,7 @@ class Patch(Ablation):
     """The value on the corrupted prompt of the pair."""
 
     name: ClassVar[str] = "patch"
+    consistent: ClassVar[bool] = True
 
     def writes(self, engine: MaskedPass, batch: Batch, clean: Writes) -> Writes:
         return engine.plain_run(batch.corrupted)

@@ -76,10 +76,15 @@ def train(
     observer: Observer,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> None:
-    """Run the loop; leaves the result in `masks.parameters`. candidates: bool [w, r]. Raises Diverged."""
+    """Run the loop; leaves the result in `masks.parameters`. Raises Diverged.
+
+    candidates: bool [w, r]; nodes that only other edges need are not computed.
+    """
     optimizer = masks.optimizer()
     rates = [group["lr"] for group in optimizer.param_groups]
     first = _restore(masks, optimizer, observer.resume())
+    if not candidates.equal(engine.graph.edge_mask):
+        engine = engine.restricted(candidates, consistent=ablation.consistent)
     pairs, objective = data.pairs, get_objective(data.objective)
     objective.check(pairs)
     reused = steps * batch_size > len(pairs)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +71,12 @@ class Mlp:
 
 
 class PartsAdapter(Adapter):
-    """One model family, seen in parts."""
+    """One model family, seen in parts.
+
+    `heads_apart`: `mix` treats every head alone and all of them alike, so it may be given some of a layer's heads.
+    """
+
+    heads_apart: ClassVar[bool] = True
 
     @abstractmethod
     def attention(self, layer: int) -> Attention: ...

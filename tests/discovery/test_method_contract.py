@@ -34,13 +34,13 @@ def test_every_edge_of_the_graph_gets_a_score(name: str, kind: str) -> None:
 
 
 def test_only_candidates_are_scored_and_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    within, masks, real = some_edges(engine().graph), [], engine().logits
+    within, masks, real = some_edges(engine().graph), [], FusedPass.logits
 
-    def logits(mask: Tensor, *rest: Any) -> Tensor:
+    def logits(self: FusedPass, mask: Tensor, *rest: Any) -> Tensor:
         masks.append(mask.detach().clone())
-        return real(mask, *rest)
+        return real(self, mask, *rest)
 
-    monkeypatch.setattr(engine(), "logits", logits)
+    monkeypatch.setattr(FusedPass, "logits", logits)
     scores = find(short(name), within=within)
     assert torch.equal(scores.values.isfinite(), within)
     assert masks
