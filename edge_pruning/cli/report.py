@@ -22,6 +22,7 @@ RUNS = {
     "circuit": "circuit",
     "soft": "  soft mask, before the cut",
     "without_dangling": "  without dangling edges",
+    "complement": "all edges but the circuit's",
     "empty": "empty circuit",
     "random": "random circuits of that size",
 }

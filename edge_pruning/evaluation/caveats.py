@@ -13,6 +13,7 @@ DANGLING = 0.1  # of the circuit's edges
 DISCRETISATION = 0.1  # of the KL between the empty circuit and the model
 ACCURACY = 0.75
 FEW_EXAMPLES = 30
+LEFT_WITHOUT = 0.2  # of the model's lead over the empty circuit
 SIZE = 0.05  # by how much the soft mask's size may differ from the circuit's
 
 
@@ -59,6 +60,12 @@ def _about_the_circuit(found: Evaluation) -> Iterator[str]:
         yield (
             f"{_percent((edges - kept) / edges)} of the circuit's edges ({edges - kept:,} of {edges:,}) dangle: "
             "they lie on no path from the input to the logits"
+        )
+    left = found["complement"]["faithfulness"]
+    if 0 < edges < found.subject.graph.n_edges and left > LEFT_WITHOUT:
+        yield (
+            f"the circuit is not all there is: {_percent(left)} of the faithfulness is left when exactly its edges are "
+            "removed from the model"
         )
     if "random" in found.runs and 0 < edges < found.subject.graph.n_edges:
         kl, random = found["circuit"]["kl"], found["random"]["kl"]

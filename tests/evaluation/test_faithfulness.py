@@ -175,6 +175,23 @@ def test_both_engines_agree(exact_model: Adapter, random_pairs: PairFactory) -> 
     _same(fused, plain, tuple(fused.runs), 1e-4)
 
 
+@BOTH
+def test_without_any_edge_of_the_circuit_the_rest_is_left(
+    exact_model: Adapter, random_pairs: PairFactory, ablation: Ablation
+) -> None:
+    """The complement of everything is nothing, that of nothing the model, and twice the complement the circuit."""
+    everything, nothing = (_evaluate(exact_model, random_pairs(), density, ablation=ablation) for density in (1.1, 0))
+    for name in NUMBERS:
+        assert everything["complement"][name] == pytest.approx(everything["empty"][name], abs=1e-12)
+        assert nothing["complement"][name] == pytest.approx(nothing["model"][name], abs=ROUNDING)
+    circuit = _circuit(Graph(exact_model.shape), 0.6)
+    rest = Circuit(circuit.graph, circuit.graph.edge_mask & ~circuit.mask)
+    one, other = (evaluate(c, FusedPass(exact_model), random_pairs(), ablation) for c in (circuit, rest))
+    assert one["complement"].mean == other["circuit"].mean
+    assert one["circuit"].mean == other["complement"].mean
+    assert one.sizes["complement"]["edges"] == len(rest)
+
+
 # --- oracle --------------------------------------------------------------------------------------------------------
 
 
@@ -186,22 +203,24 @@ def test_every_number_is_the_literal_one(exact_model: Adapter, random_pairs: Pai
     found = evaluate(circuit, MaskedPass(exact_model), pairs, Patch(), soft_mask=soft, random_circuits=3, seed=4)
     masks = {
         "model": [graph.edge_mask], "circuit": [circuit.mask], "soft": [soft],
-        "empty": [torch.zeros_like(circuit.mask)],
+        "complement": [graph.edge_mask & ~circuit.mask], "empty": [torch.zeros_like(circuit.mask)],
         "random": [random_mask(graph, len(circuit), generator) for _ in range(3)],
     }  # fmt: skip
     model = [_logits(exact_model, graph, graph.edge_mask, pair) for pair in pairs.pairs]
     loops = {run: [_loops(exact_model, graph, mask, pairs, model) for mask in group] for run, group in masks.items()}
-    low, high = (_mean(loops[run][0]["logit_difference"]) for run in ("empty", "model"))
+    nothing, everything = (_mean(loops[run][0]["logit_difference"]) for run in ("empty", "model"))
     for run, circuits in loops.items():
         for name in NUMBERS[:-1]:
             flat = [value for numbers in circuits for value in numbers[name]]
             per_pair = [_mean(list(values)) for values in zip(*(numbers[name] for numbers in circuits), strict=True)]
             assert found[run][name] == pytest.approx(_mean(flat), abs=1e-8), (run, name)
             assert found[run].standard_error[name] == pytest.approx(_deviation(per_pair) / 5**0.5, abs=1e-8)
+            low, high = found[run].interval[name]
+            assert low - 1e-8 <= _mean(flat) <= high + 1e-8
             for percent, value in found[run].quantiles[name].items():
                 assert value == pytest.approx(_quantile(flat, int(percent) / 100), abs=1e-8), (run, name, percent)
         m = _mean([_mean(numbers["logit_difference"]) for numbers in circuits])
-        assert found[run]["faithfulness"] == pytest.approx((m - low) / (high - low), abs=1e-7)
+        assert found[run]["faithfulness"] == pytest.approx((m - nothing) / (everything - nothing), abs=1e-7)
     spread = _deviation([_mean(numbers["kl"]) for numbers in loops["random"]])
     assert found["random"].spread["kl"] == pytest.approx(spread, abs=1e-8)
     assert found.discretisation_gap == pytest.approx(
@@ -341,9 +360,10 @@ def test_the_json_is_plain_and_holds_what_was_promised(tiny_llama: Adapter, rand
     pairs = random_pairs(6)
     found = _evaluate(tiny_llama, pairs, 0.4, seed=7, random_circuits=10)
     content = json.loads(json.dumps(found.to_json(), allow_nan=False))
-    for run in ("model", "circuit", "empty", "random", "without_dangling"):
+    for run in ("model", "circuit", "empty", "random", "without_dangling", "complement"):
         for name in NUMBERS:
             assert isinstance(content[run][name], float), (run, name)
+            assert [type(end) for end in content[run]["interval"][name]] == [float, float]
             assert list(content[run]["quantiles"][name]) == ["5", "25", "50", "75", "95"]
         assert content[run]["standard_error"].keys() == set(NUMBERS)
     assert {key: content["circuit"][key] for key in found.subject.counts} == found.subject.counts
@@ -372,9 +392,11 @@ def test_rows_stand_side_by_side(exact_model: Adapter, random_pairs: PairFactory
     soft = torch.full(Graph(exact_model.shape).edge_mask.shape, 0.5)
     found = _evaluate(exact_model, random_pairs(), soft_mask=soft)
     rows = found.rows()
-    assert [row["run"] for row in rows] == ["model", "soft", "circuit", "without_dangling", "random", "empty"]
+    runs = ["model", "soft", "circuit", "without_dangling", "complement", "random", "empty"]
+    assert [row["run"] for row in rows] == runs
     n = found.subject.graph.n_edges
-    sizes = [n, n / 2, len(found.subject), len(found.subject.without_dangling()), len(found.subject), 0]
+    k = len(found.subject)
+    sizes = [n, n / 2, k, len(found.subject.without_dangling()), n - k, k, 0]
     assert [row["edges"] for row in rows] == sizes
     assert rows[2]["kl"] == found["circuit"]["kl"]
 
@@ -435,6 +457,19 @@ def test_data_that_says_little_is_warned_about(exact_model: Adapter, random_pair
     assert _warned(many, f"the model itself gets only {100 * right:.0f} % right")
     assert not _warned(many, "pairs: the means")
     assert not _warned(many, "training split")
+
+
+def test_a_circuit_without_which_the_model_works_is_warned_about(
+    exact_model: Adapter, random_pairs: PairFactory
+) -> None:
+    pairs = _answered(exact_model, random_pairs(12))
+    graph = Graph(exact_model.shape)
+    little = Circuit.from_names(graph, ["input->m0"])
+    found = evaluate(little, FusedPass(exact_model), pairs, Patch(), random_circuits=0)
+    left = found["complement"]["faithfulness"]
+    assert left > 0.2
+    assert _warned(found, f"the circuit is not all there is: {100 * left:.0f} % of the faithfulness is left")
+    assert not _warned(_evaluate(exact_model, pairs, 1.1), "not all there is")
 
 
 def test_a_circuit_no_better_than_random_is_warned_about(exact_model: Adapter, random_pairs: PairFactory) -> None:

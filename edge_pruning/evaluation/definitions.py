@@ -1,0 +1,37 @@
+"""What each number of an evaluation means, in words that are stored beside it."""
+
+from __future__ import annotations
+
+from edge_pruning.evaluation.bootstrap import CONFIDENCE, RESAMPLES
+from edge_pruning.evaluation.conditions import Conditions
+from edge_pruning.evaluation.yardstick import Yardstick
+
+_DIFFERENCES = {
+    "logit_difference": "mean logit of the answers minus mean logit of the wrong answers",
+    "probability_difference": "probability of the answers minus probability of the wrong answers",
+}
+RUNS = {
+    "complement": "all edges but the circuit's; the closer to the empty circuit, the more complete is the circuit",
+    "random": "circuits of as many edges as the circuit, drawn uniformly, counted with dangling edges",
+    "spread": "standard deviation between the random circuits",
+    "discretisation_gap": "KL of the circuit minus KL of the soft mask it was cut from, in nats",
+}
+
+
+def definitions_of(conditions: Conditions, yardstick: Yardstick) -> dict[str, str]:
+    """Of the numbers that every run has, and of how they are summarised."""
+    metric = conditions.metric
+    return {
+        "ablation": f"a removed edge carries: {conditions.ablation_description}",
+        "kl": "KL(model || run) in nats over the vocabulary, mean over a pair's compared positions",
+        metric: f"{_DIFFERENCES.get(metric, metric)}, mean over the positions with a wrong answer",
+        "accuracy": f"share of pairs with {metric} > 0 at every such position; of pairs without a wrong answer, "
+        "those whose most likely token is right at every position",
+        "exact_match": "share of pairs whose most likely token is the model's at every position",
+        "faithfulness": yardstick.definition,
+        "standard_error": "of the mean, over pairs",
+        "interval": f"{100 * CONFIDENCE:.0f} % confidence interval of the mean, bootstrapped over pairs ({RESAMPLES:,} "
+        "resamples, percentile method)",
+        "quantiles": "percent -> value, over pairs (random: pairs and circuits); for faithfulness, over the pairs' "
+        "shares, whose mean it is",
+    }

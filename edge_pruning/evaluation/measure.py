@@ -1,0 +1,70 @@
+"""Running masks on pairs and measuring what they predict: what every part of an evaluation is made of.
+
+Pairs are taken a tile at a time: what no mask changes is computed once and serves all masks. Cost: one frozen pass and
+one masked forward pass per mask, no backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from edge_pruning import metrics
+from edge_pruning.ablation import Ablation
+from edge_pruning.batch import Batch
+from edge_pruning.evaluation.measured import Measured
+from edge_pruning.forward import MaskedPass
+from edge_pruning.graph import Graph
+from edge_pruning.tasks.task import PairSet
+
+Progress = Callable[[int, int], None]
+
+
+@torch.no_grad()
+def measure(
+    engine: MaskedPass,
+    masks: Sequence[Tensor],
+    pairs: PairSet,
+    ablation: Ablation,
+    progress: Progress | None = None,
+) -> tuple[Measured, Measured]:
+    """The model's numbers [1, b], and those of every mask [mask, b], in the order of the pairs.
+
+    masks: [w, r], bool or 0 to 1. progress: called with pairs done and pairs in all.
+    """
+    on_device = [mask.to(engine.adapter.device, torch.float32) for mask in masks]
+    found, order = [], []
+    for ids in engine.tiles(pairs.pairs):
+        batch = engine.batch([pairs.pairs[i] for i in ids])
+        frozen = ablation.freeze(engine, batch)
+        runs = [frozen.logits, *(engine.logits(mask, batch, frozen) for mask in on_device)]
+        found.append(torch.stack([_numbers(frozen.logits, run, batch, pairs.metric) for run in runs], 1))
+        order += ids
+        if progress:
+            progress(len(order), len(pairs.pairs))
+    values = torch.cat(found, -1).cpu().double()  # [number, run, b], the only wait for the device
+    values = values[..., torch.tensor(order).argsort()]
+    return Measured(*values[:, :1]), Measured(*values[:, 1:])
+
+
+def _numbers(model: Tensor, logits: Tensor, batch: Batch, metric: str) -> Tensor:
+    """In the order of `Measured`, [number, b]."""
+    kl = metrics.kl_divergence(model, logits, batch)
+    difference = metrics.DIFFERENCES[metric](logits, batch)
+    hits = metrics.accuracy(logits, batch, metric), metrics.exact_match(model, logits, batch)
+    return torch.stack([kl, difference, *(hit.to(kl.dtype) for hit in hits)])
+
+
+def problems_with(graph: Graph, what: str, engine: MaskedPass, pairs: PairSet) -> Iterator[str]:
+    """Why something of this graph (`what` says what it is) cannot be measured on these pairs."""
+    if graph != engine.graph:
+        yield (
+            f"the {what} is of another graph than the engine: {graph.shape} ({graph.convention}) and "
+            f"{engine.graph.shape} ({engine.graph.convention}); make the engine with graph={what}.graph"
+        )
+    if not pairs.pairs:
+        yield f"task {pairs.task!r} has no pairs in split {pairs.split!r}; expected at least one"
+    if pairs.metric not in metrics.DIFFERENCES:
+        yield f"expected a metric {', '.join(metrics.DIFFERENCES)}; got {pairs.metric!r}"
