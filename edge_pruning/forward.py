@@ -125,20 +125,39 @@ class MaskedPass:
 
     # --- the masked run --------------------------------------------------------------------------------------------
 
-    def logits(self, mask: Tensor, batch: Batch, frozen: Frozen) -> Tensor:
-        """Logits at the compared positions [n, vocab], with the edges weighted by `mask`."""
-        stream = self.run(mask, batch, frozen)
+    def logits(self, mask: Tensor, batch: Batch, frozen: Frozen, *, along: Tensor | None = None) -> Tensor:
+        """Logits at the compared positions [n, vocab], with the edges weighted by `mask`.
+
+        along: `differences` of another run. The mask's gradient is then taken along them: not the gradient
+        of this run's mask, but how its reads' gradients g see another change, sum <g_j, along_i>.
+        """
+        stream = self.run(mask, batch, frozen, along)
         final = stream.read(self.layout.logits_reader, self.layout.n_writers, frozen.final_base)[0]
         stream.close()
         return self.adapter.unembed(final)
 
-    def run(self, mask: Tensor, batch: Batch, frozen: Frozen) -> Stream:
+    @torch.no_grad()
+    def differences(self, mask: Tensor, batch: Batch, frozen: Frozen) -> Tensor:
+        """What every computed writer writes beyond its ablated value in the run with `mask`, [w, token, d].
+
+        The last MLP's are 0 except at the compared positions, where alone it is computed.
+        """
+        compared = self.run(mask, batch, frozen)
+        assert compared.wide is not None
+        found, last = compared.wide.differences[1:], self.graph.shape.layers - 1
+        if self.layout.has_mlp(last):
+            mlp = self.layout.mlp_writer(last)
+            found[mlp] = 0
+            found[mlp, batch.rows] = compared.differences[1 + mlp]
+        return found
+
+    def run(self, mask: Tensor, batch: Batch, frozen: Frozen, along: Tensor | None = None) -> Stream:
         """Every sublayer with the edges weighted by `mask`; the stream then holds differences at compared positions.
 
         The last MLP computes nothing but those: no other position reaches the logits through it.
         """
         base, packed = frozen.base, self.layout.packed(mask)
-        stream = Stream.open(packed, base[0, ..., 0].numel(), base.shape[-1], base.dtype, self.keep_reads)
+        stream = Stream.open(packed, base[0, ..., 0].numel(), base.shape[-1], base.dtype, self.keep_reads, along)
         stream.slots(0, self.graph.n_embeddings).copy_(frozen.embedding_difference.flatten(1, 2))
         context = self.adapter.context(base.shape[2])
         for layer in range(self.graph.shape.layers):

@@ -7,7 +7,7 @@ Differences of right and wrong answers are negated: a circuit that loses the tas
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -31,12 +31,13 @@ class Objective:
     def __call__(self, model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
         return self.function(model, circuit, batch)
 
-    def check(self, pairs: Sequence[Pair]) -> None:
-        """Raises ValueError where this objective says nothing about the pairs."""
-        if self.needs_wrong_answers and not any(any(wrong) for pair in pairs for wrong in pair.wrong):
+    def check(self, pairs: Sequence[Pair], instead: Iterable[str] | None = None) -> None:
+        """Raises ValueError where this objective says nothing about the pairs; `instead`: what may be used for it."""
+        if self.needs_wrong_answers and not any(wrong for pair in pairs for wrong in pair.wrong):
+            others = [name for name in instead or OBJECTIVES if not OBJECTIVES[name].needs_wrong_answers]
             raise ValueError(
                 f"{self.name} needs wrong answers, and none of the {len(pairs)} pairs has one; give wrong answers, or "
-                f"use {', '.join(name for name, other in OBJECTIVES.items() if not other.needs_wrong_answers)}"
+                f"use {', '.join(others)}"
             )
 
 

@@ -9,6 +9,8 @@ matrix product. The backward pass has one buffer of the same kind for the gradie
 
     dL/dz_ij = <g_j, y_i - c_i>          dL/dy_i += z_ij g_j
 
+(`along` replaces the differences in the first one: EAP-IG takes gradients at one point and differences at another.)
+
 Autograd never sees the buffers. It sees one chain of empty tensors, `order`: each write takes the last link and returns
 the next, each read takes the link of the last write it can see. So every read of a writer has run backward before the
 write has, and the gradient in the writer's row is complete by then.
@@ -28,24 +30,30 @@ class Stream:
 
     mask [r, 1 + w] in the buffers' dtype, its first column 1 for the base; mask_gradient [r, w] in the mask's own.
     `keep_reads` keeps what readers read for the backward pass; without it they are computed again, which costs one more
-    product per read and saves most of the memory.
+    product per read and saves most of the memory. `wide` is the stream over all tokens that this one is a part of.
     """
 
-    def __init__(self, mask: Tensor, mask_gradient: Tensor, differences: Tensor, keep_reads: bool) -> None:
+    def __init__(
+        self, mask: Tensor, mask_gradient: Tensor, differences: Tensor, keep_reads: bool, along: Tensor | None = None,
+        wide: Stream | None = None,
+    ) -> None:
         self.mask, self.mask_gradient = mask, mask_gradient
         self.differences = differences  # [1 + w, token, d]
         self.gradients: Tensor | None = None
         self.keep_reads = keep_reads
+        self.along, self.wide = along, wide
         self.order: Tensor
 
     @classmethod
-    def open(cls, mask: Tensor, tokens: int, d: int, dtype: torch.dtype, keep_reads: bool) -> Stream:
-        """Buffers for a mask [w, r], the only thing that gets a gradient."""
+    def open(
+        cls, mask: Tensor, tokens: int, d: int, dtype: torch.dtype, keep_reads: bool, along: Tensor | None = None
+    ) -> Stream:
+        """Buffers for a mask [w, r], the only thing that gets a gradient; along: differences for it, [w, token, d]."""
         writers, readers = mask.shape
         with_base = torch.ones(readers, 1 + writers, dtype=dtype, device=mask.device)
         with_base[:, 1:] = mask.detach().T
         gradient = torch.zeros(readers, writers, dtype=mask.dtype, device=mask.device)
-        stream = cls(with_base, gradient, mask.new_empty(1 + writers, tokens, d, dtype=dtype), keep_reads)
+        stream = cls(with_base, gradient, mask.new_empty(1 + writers, tokens, d, dtype=dtype), keep_reads, along)
         stream.order = _Open.apply(mask, stream)
         return stream
 
@@ -57,7 +65,8 @@ class Stream:
 
     def at(self, tokens: Tensor) -> Stream:
         """The stream at some tokens only [n]; what follows is computed there and nowhere else. Ends this stream."""
-        small = Stream(self.mask, self.mask_gradient, self.differences[:, tokens], self.keep_reads)
+        along = None if self.along is None else self.along[:, tokens]
+        small = Stream(self.mask, self.mask_gradient, self.differences[:, tokens], self.keep_reads, along, self)
         small.order = _At.apply(self.close(), self, small, tokens)
         return small
 
@@ -87,7 +96,8 @@ class Stream:
 
     def accumulate(self, readers: slice, writers: slice, gradient: Tensor) -> None:
         """The gradients of the masks and of the writers' outputs, from that of the reads [r, token, d]."""
-        flat, seen = gradient.flatten(1), self.differences[1 + writers.start : 1 + writers.stop].flatten(1)
+        along = self.differences[1:] if self.along is None else self.along
+        flat, seen = gradient.flatten(1), along[writers].flatten(1)
         self.mask_gradient[readers, writers] = (flat @ seen.T).to(self.mask_gradient.dtype)
         z = self.mask[readers, 1 + writers.start : 1 + writers.stop]
         self.all_gradients()[writers].flatten(1).addmm_(z.T, flat)

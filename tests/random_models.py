@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -67,6 +68,14 @@ def pair(seed: int, length: int, positions: tuple[int, ...]) -> Pair:
     clean, corrupted = torch.randint(VOCABULARY, (2, length), generator=generator).tolist()
     none = ((),) * len(positions)
     return Pair(tuple(clean), (clean[0], *corrupted[1:]), positions, none, none)
+
+
+def answered(unanswered: Pair, seed: int) -> Pair:
+    """The pair with a random right and a random wrong answer at every compared position."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = [torch.randperm(VOCABULARY, generator=generator)[:2].tolist() for _ in unanswered.positions]
+    right, wrong = (tuple((tokens[i],) for tokens in drawn) for i in (0, 1))
+    return replace(unanswered, answers=right, wrong=wrong)
 
 
 def mixed_pairs() -> list[Pair]:

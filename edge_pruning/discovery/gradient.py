@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from edge_pruning.forward import MaskedPass
+from edge_pruning.batch import Batch
+from edge_pruning.forward import Frozen, MaskedPass
 from edge_pruning.frozen_cache import FrozenCache
 from edge_pruning.objectives import Objective
 
@@ -23,8 +24,15 @@ def mask_gradient(
     total = torch.zeros((), device=leaf.device)
     for tile in engine.tiles([cache.pairs[i] for i in ids]):
         batch, frozen = cache.batch([ids[i] for i in tile])
-        loss = objective(frozen.logits, engine.logits(leaf, batch, frozen), batch).sum() / len(ids)
-        loss.backward()
-        total += loss.detach()
+        total += add_gradient(leaf, engine, batch, frozen, objective) / len(ids)
     assert leaf.grad is not None
-    return total, leaf.grad
+    return total, leaf.grad / len(ids)
+
+
+def add_gradient(
+    leaf: Tensor, engine: MaskedPass, batch: Batch, frozen: Frozen, objective: Objective, *, along: Tensor | None = None
+) -> Tensor:
+    """The sum of the objective over a batch; adds its gradient to that of the mask `leaf` (see `MaskedPass.logits`)."""
+    loss = objective(frozen.logits, engine.logits(leaf, batch, frozen, along=along), batch).sum()
+    loss.backward()
+    return loss.detach()

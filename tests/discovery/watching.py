@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from random_models import config_of, pair, random_model
+from random_models import answered, config_of, pair, random_model
 from torch import Tensor
 
 from edge_pruning.ablation import Patch
@@ -20,8 +20,11 @@ from edge_pruning.graph import Graph
 from edge_pruning.tasks import PairSet
 
 SIZE = 12
-SHORT = {"steps": 25, "target_steps": 20, "warmup_steps": 3, "batch_size": 4, "initial_log_alpha": 2.0}
-PAIRS = [pair(seed, 5 + seed % 3, (4,)) for seed in range(10)]
+NULLS = ("magnitude", "node", "random")
+AT_ONCE = ("eap", "eap-ig", *NULLS)
+NEVER_LOOK_AT_LOGITS = ("magnitude", "random")
+SHORT = {"steps": 25, "target_steps": 20, "warmup_steps": 3, "batch_size": 4, "initial_log_alpha": 2.0, "candidates": 1}
+PAIRS = [answered(pair(seed, 5 + seed % 3, (4,)), seed) for seed in range(10)]
 DATA = PairSet("random", "train", "logit_difference", tuple(PAIRS), ())
 
 
@@ -32,12 +35,14 @@ class Watcher(Observer):
         self.state = state
         self.records: list[Mapping[str, float]] = []
         self.states: list[dict[str, Tensor]] = []
+        self.total = 0
 
     def resume(self) -> Mapping[str, Tensor] | None:
         return self.state
 
     def progress(self, records: Sequence[Mapping[str, float]], total: int) -> None:
         self.records += records
+        self.total = total
 
     def checkpoint(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
         self.states.append({name: value.clone() for name, value in state().items()})
@@ -47,6 +52,9 @@ def settings_of(name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the wanted settings that the method has."""
     known = {field.name for field in dataclasses.fields(METHODS[name])}
     return {key: value for key, value in wanted.items() if key in known}
+
+
+LEARNED = [name for name in METHODS if settings_of(name, {"learning_rate": 1.0})]
 
 
 def short(name: str, **changes: Any) -> Method:

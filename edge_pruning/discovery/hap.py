@@ -1,0 +1,117 @@
+"""HAP, hybrid attribution and pruning: attribution keeps a wide candidate set, Edge Pruning runs within it (Gu and
+others, 2025).
+
+    candidates = top share of attribution.find(...)          circuit = pruning.find(..., within=candidates)
+
+Attribution is cheap and ranks the hopeless edges well; what it gets wrong is the order of the good ones, and that is
+what pruning is for. Cost: one attribution, and the pruning steps on what is left of the graph. It misleads where an
+edge that matters is not a candidate: nothing brings it back. `init_scores` take the place of the attribution.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from edge_pruning.ablation import Ablation
+from edge_pruning.circuit import EdgeScores
+from edge_pruning.discovery.attribution import METRICS, metric_rule
+from edge_pruning.discovery.eap import Eap
+from edge_pruning.discovery.eap_ig import EapIg
+from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
+from edge_pruning.discovery.presets import PRESETS, get_preset
+from edge_pruning.discovery.training import spread_ranks
+from edge_pruning.forward import MaskedPass
+from edge_pruning.graph import Graph
+from edge_pruning.tasks.task import PairSet
+
+ATTRIBUTIONS: dict[str, type[Eap | EapIg]] = {cls.name: cls for cls in (Eap, EapIg)}
+
+
+@method
+@dataclass(frozen=True)
+class Hap(Method):
+    """`attribution`, by `metric`, keeps a share of all edges as `candidates`; the preset `pruning` runs within them.
+
+    `warm_start` also begins with the attribution's ranking, for runs of few steps. `steps`, `batch_size` and
+    `learning_rate` are those of the preset where they are None.
+    """
+
+    name: ClassVar[str] = "hap"
+    summary: ClassVar[str] = "attribution keeps a wide candidate set, Edge Pruning runs within it"
+
+    attribution: str = "eap-ig"
+    metric: str = "difference"
+    candidates: float = 0.3
+    warm_start: bool = False
+    pruning: str = "default"
+    steps: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        rate = self.learning_rate
+        check_settings(self, {
+            "attribution": (self.attribution in ATTRIBUTIONS, " or ".join(ATTRIBUTIONS)),
+            "metric": metric_rule(self.metric, METRICS),
+            "candidates": (0 < self.candidates <= 1, "above 0 and at most 1 (a share of all edges)"),
+            "pruning": (self.pruning in PRESETS, f"one of the presets {', '.join(PRESETS)}"),
+            "steps": (self.steps is None or self.steps >= 1, "at least 1"),
+            "batch_size": (self.batch_size is None or self.batch_size >= 1, "at least 1"),
+            "learning_rate": (rate is None or 0 < rate < math.inf, "positive"),
+        })
+        _ = self.attribution_value, self.pruning_value  # their own checks
+
+    @property
+    def one_run_ranks_all(self) -> bool:  # type: ignore[override]  # it depends on the preset
+        return self.pruning_value.one_run_ranks_all
+
+    @property
+    def attribution_value(self) -> Method:
+        return ATTRIBUTIONS[self.attribution](metric=self.metric)
+
+    @property
+    def pruning_value(self) -> Method:
+        own = {"steps": self.steps, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
+        given = {name: value for name, value in own.items() if value is not None}
+        return dataclasses.replace(get_preset(self.pruning), seed=self.seed, **given)  # type: ignore[call-arg]
+
+    def find(
+        self,
+        engine: MaskedPass,
+        data: PairSet,
+        ablation: Ablation,
+        *,
+        sizes: Sequence[int] = (),
+        within: Tensor | None = None,
+        init_scores: EdgeScores | None = None,
+        observer: Observer | None = None,
+    ) -> EdgeScores:
+        start = init_scores or self.attribution_value.find(engine, data, ablation, within=within)
+        kept = self._kept(start, engine.graph, candidates_of(engine.graph, within), sizes)
+        warm = start if self.warm_start or init_scores is not None else None
+        return self.pruning_value.find(
+            engine, data, ablation, sizes=sizes, within=kept, init_scores=warm, observer=observer
+        )
+
+    def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor | None:
+        return self.pruning_value.soft_mask(scores, edges)
+
+    def _kept(self, start: EdgeScores, graph: Graph, candidates: Tensor, sizes: Sequence[int]) -> Tensor:
+        """The best of the candidates, bool [w, r]. Raises ValueError where a wanted size does not fit into them."""
+        share = max(1, round(self.candidates * int(candidates.sum())))
+        if sizes and max(sizes) > share:
+            raise ValueError(
+                f"method {self.name!r}: candidates={self.candidates:g} keeps {share:,} edges, fewer than the wanted "
+                f"{max(sizes):,}; raise candidates"
+            )
+        values = torch.full(candidates.shape, -torch.inf)
+        values[candidates] = spread_ranks(start, graph, candidates)
+        return EdgeScores(graph, values).top(share)

@@ -1,0 +1,65 @@
+"""Activation-difference magnitude: a null that looks at how much writes change, and not at what depends on them.
+
+    score(i -> j) = mean over pairs of the mean of |y_i - c_i| over the positions that j reads
+
+which are the compared ones for the logits and all of them for every other reader; else all edges of a writer score
+alike, and ties go to the earlier edge. No gradient, no metric. Cost: one masked forward pass per batch. It misleads
+wherever large changes do not matter. Lengths are those in the stream's buffers: without the mean under LayerNorm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from edge_pruning.ablation import Ablation
+from edge_pruning.batch import Batch
+from edge_pruning.circuit import EdgeScores
+from edge_pruning.discovery.attribution import refuse_init_scores, scores_of
+from edge_pruning.discovery.method import Method, Observer, candidates_of, method
+from edge_pruning.forward import MaskedPass
+from edge_pruning.frozen_cache import FrozenCache
+from edge_pruning.tasks.task import PairSet
+
+
+@method
+@dataclass(frozen=True)
+class Magnitude(Method):
+    name: ClassVar[str] = "magnitude"
+    summary: ClassVar[str] = "null: how much a writer changes between clean and ablated, whatever depends on it"
+    one_run_ranks_all: ClassVar[bool] = True
+
+    def find(
+        self,
+        engine: MaskedPass,
+        data: PairSet,
+        ablation: Ablation,
+        *,
+        sizes: Sequence[int] = (),
+        within: Tensor | None = None,
+        init_scores: EdgeScores | None = None,
+        observer: Observer | None = None,
+    ) -> EdgeScores:
+        refuse_init_scores(self, init_scores)
+        candidates, cache = candidates_of(engine.graph, within), FrozenCache(engine, data.pairs, ablation, 0)
+        mask = candidates.to(engine.adapter.device, torch.float32)
+        values = torch.zeros(candidates.shape)
+        for ids in engine.tiles(data.pairs):
+            batch, frozen = cache.batch(ids)
+            lengths = engine.differences(mask, batch, frozen).float().norm(dim=-1)  # [w, token]
+            everywhere, compared = _means(lengths, batch)
+            values[:, :-1] += (everywhere.cpu() / len(data.pairs))[:, None]
+            values[:, -1] += compared.cpu() / len(data.pairs)
+        return scores_of(engine.graph, candidates, values)
+
+
+def _means(lengths: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Sums over a batch of each pair's mean over all of its positions, and over its compared ones, [w] each."""
+    inside = torch.arange(batch.clean.shape[1], device=lengths.device) < batch.lengths[:, None]  # [b, p]
+    everywhere = (lengths.unflatten(1, inside.shape) * (inside / batch.lengths[:, None])).sum((1, 2))
+    count = torch.bincount(batch.example, minlength=batch.size)
+    return everywhere, (lengths[:, batch.rows] / count[batch.example]).sum(1)

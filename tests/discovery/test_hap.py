@@ -1,0 +1,107 @@
+"""HAP is attribution, a cut, and Edge Pruning within it, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from watching import DATA, SIZE, Watcher, engine, find, some_edges
+
+from edge_pruning.ablation import Patch
+from edge_pruning.circuit import EdgeScores
+from edge_pruning.discovery import get_method, get_preset
+from edge_pruning.discovery.eap import Eap
+from edge_pruning.discovery.eap_ig import EapIg
+from edge_pruning.discovery.hap import Hap
+from edge_pruning.discovery.hard_concrete import HardConcrete
+from edge_pruning.discovery.soft_top_k import SoftTopK
+from edge_pruning.fused import FusedPass
+from edge_pruning.graph import Graph, ModelShape
+
+SHORT: dict[str, Any] = {"steps": 12, "batch_size": 4}
+
+
+def test_with_every_edge_a_candidate_it_is_edge_pruning() -> None:
+    plain = find(SoftTopK(**SHORT, seed=3))
+    assert torch.equal(find(Hap(**SHORT, candidates=1.0, seed=3)).values, plain.values)
+
+
+def test_it_runs_the_preset_that_it_is_given() -> None:
+    settings = {"steps": 700, "batch_size": 5, "learning_rate": 0.3}
+    hap = Hap(pruning="paper-short", seed=2, **settings)  # type: ignore[arg-type]
+    expected = HardConcrete(target_steps=450, warmup_steps=40, initial_log_alpha=2.0, seed=2, **settings)  # type: ignore[arg-type]
+    assert hap.pruning_value == expected
+    assert Hap().pruning_value == get_preset("default")
+    assert (Hap().one_run_ranks_all, hap.one_run_ranks_all) == (True, False)
+
+
+@pytest.mark.parametrize("attribution", [Eap(), EapIg(metric="kl")])
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_the_candidates_are_the_attributions_best_within_the_given_ones(attribution: Any, share: float) -> None:
+    within = some_edges(engine().graph, 0.8)
+    hap = Hap(attribution.name, attribution.metric, share, **SHORT)
+    wanted = round(share * int(within.sum()))
+    kept = attribution.find(engine(), DATA, Patch(), within=within).top(wanted)
+    scores = hap.find(engine(), DATA, Patch(), within=within)
+    assert torch.equal(scores.values.isfinite(), kept)
+    assert not (kept & ~within).any()
+    assert torch.equal(scores.values, SoftTopK(**SHORT).find(engine(), DATA, Patch(), within=kept).values)
+
+
+def test_what_is_no_candidate_is_never_run_while_pruning(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks, real = [], FusedPass.run
+
+    def run(self: FusedPass, mask: Tensor, *rest: Any) -> Any:
+        masks.append(mask.detach().clone() > 0)
+        return real(self, mask, *rest)
+
+    monkeypatch.setattr(FusedPass, "run", run)
+    kept = Hap(candidates=0.3, **SHORT).find(engine(), DATA, Patch()).values.isfinite()
+    trained = masks[-SHORT["steps"] :]
+    assert len(masks) > len(trained)
+    assert all(torch.equal(mask, kept) for mask in trained)
+
+
+def test_a_warm_start_begins_with_the_attributions_ranking() -> None:
+    hap = Hap(warm_start=True, candidates=0.4, steps=1, learning_rate=1e-4)
+    assert torch.equal(find(hap).top(SIZE), find(EapIg()).top(SIZE))
+    assert not torch.equal(find(Hap(candidates=0.4, steps=1, learning_rate=1e-4)).top(SIZE), find(EapIg()).top(SIZE))
+
+
+def test_initial_scores_take_the_place_of_the_attribution() -> None:
+    graph = engine().graph
+    drawn = EdgeScores(graph, torch.rand(graph.edge_mask.shape, generator=torch.Generator().manual_seed(5)))
+    found = find(Hap(candidates=0.4, steps=1, learning_rate=1e-4), init_scores=drawn)
+    assert torch.equal(found.values.isfinite(), drawn.top(round(0.4 * graph.n_edges)))
+    assert torch.equal(found.top(SIZE), drawn.top(SIZE))
+    with pytest.raises(ValueError, match="the initial scores are of another graph"):
+        find(Hap(), init_scores=EdgeScores(Graph(ModelShape(1, 1)), torch.zeros(3, 5)))
+
+
+def test_training_is_what_is_watched() -> None:
+    watcher = Watcher()
+    find(Hap(**SHORT), watcher)
+    assert [record["step"] for record in watcher.records] == list(range(1, 13))
+
+
+def test_a_size_that_does_not_fit_into_the_candidates_is_refused() -> None:
+    with pytest.raises(ValueError, match="method 'hap': candidates=0.1 keeps 8 edges, fewer than the wanted 12; raise"):
+        find(Hap(candidates=0.1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"candidates": 0.0}, "candidates must be above 0 and at most 1 .a share of all edges., got 0.0"),
+        ({"candidates": 1.1}, "candidates must be above 0 and at most 1"),
+        ({"attribution": "acdc"}, "attribution must be eap or eap-ig, got 'acdc'"),
+        ({"pruning": "best"}, "pruning must be one of the presets default, thorough, paper, paper-short, got 'best'"),
+        ({"attribution": "eap", "metric": "kl"}, "method 'eap': metric must be one of .*gradient is 0 there"),
+        ({"steps": 100, "pruning": "paper"}, "method 'hard-concrete': target_steps must be between 1 and steps"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        get_method("hap", **settings)
