@@ -30,7 +30,7 @@ SIGNS = ("absolute", "signed")
 
 def metric_rule(metric: str, allowed: Collection[str]) -> tuple[bool, str]:
     """For `check_settings`: is it one of the allowed metrics?"""
-    flat = "; kl and the like are smallest at the whole model, so their gradient is 0 there and says nothing"
+    flat = " (kl and the like are smallest at the whole model, where their gradient is 0 and says nothing)"
     why = "" if "kl" in allowed else flat
     return metric in allowed, f"one of {', '.join(allowed)}{why}"
 

@@ -98,7 +98,7 @@ def test_a_size_that_does_not_fit_into_the_candidates_is_refused() -> None:
         ({"candidates": 1.1}, "candidates must be above 0 and at most 1"),
         ({"attribution": "acdc"}, "attribution must be eap or eap-ig, got 'acdc'"),
         ({"pruning": "best"}, "pruning must be one of the presets default, thorough, paper, paper-short, got 'best'"),
-        ({"attribution": "eap", "metric": "kl"}, "method 'eap': metric must be one of .*gradient is 0 there"),
+        ({"attribution": "eap", "metric": "kl"}, "method 'eap': metric must be one of .*where their gradient is 0"),
         ({"steps": 100, "pruning": "paper"}, "method 'hard-concrete': target_steps must be between 1 and steps"),
     ],
 )
