@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edge_pruning.circuit import Circuit, EdgeScores
     from edge_pruning.discovery import get_method
     from edge_pruning.evaluation import evaluate
+    from edge_pruning.formats import convert
     from edge_pruning.graph import Graph, ModelShape
     from edge_pruning.loading import load_model
     from edge_pruning.runs import Run, discover
@@ -31,6 +32,7 @@ _HOMES = {
     "Graph": "graph",
     "ModelShape": "graph",
     "Run": "runs",
+    "convert": "formats",
     "discover": "runs",
     "evaluate": "evaluation",
     "get_method": "discovery",
@@ -45,6 +47,7 @@ __all__ = [
     "ModelShape",
     "Run",
     "__version__",
+    "convert",
     "discover",
     "evaluate",
     "get_method",

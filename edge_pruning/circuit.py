@@ -116,10 +116,11 @@ class Circuit:
 
     @property
     def nodes(self) -> frozenset[str]:
-        """Nodes with at least one edge: `a5.h7<q>` counts as `a5.h7`."""
-        used = zip(self.mask.any(1).tolist(), self.graph.writers, strict=True)
-        read = zip(self.mask.any(0).tolist(), self.graph.readers, strict=True)
-        return frozenset(name.partition("<")[0] for keep, name in [*used, *read] if keep)
+        """Nodes with an edge, in or out; an edge into a key-value head counts for every head that shares it."""
+        graph, reads = self.graph, self.mask.any(0)
+        used = self.mask.any(1) | (graph.feeds & reads[:, None]).any(0)
+        ends = ("logits",) if reads[-1] else ()
+        return frozenset((*(name for keep, name in zip(used.tolist(), graph.writers, strict=True) if keep), *ends))
 
     @property
     def counts(self) -> dict[str, int | str]:

@@ -32,6 +32,24 @@ def write_bytes(path: Path, content: bytes) -> None:
             temporary.unlink()
 
 
+def read_bytes(path: Path) -> bytes:
+    """Raises ValueError that names the file where there is none."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{path} does not exist") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path} is a folder, expected a file") from None
+
+
+def read_text(path: Path) -> str:
+    """Raises ValueError that names the file where it is missing or not text."""
+    try:
+        return read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file in UTF-8: {error}") from None
+
+
 def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
@@ -43,7 +61,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Raises ValueError that names the file where it is missing, truncated or not JSON."""
     try:
-        return json.loads(_read(path))
+        return json.loads(read_bytes(path))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is truncated or not JSON: {error}") from None
 
@@ -56,15 +74,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Raises ValueError that names the file where it is missing, truncated or not safetensors."""
     try:
-        return safetensors.torch.load(_read(path))
+        return safetensors.torch.load(read_bytes(path))
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f"{path} does not exist") from None
-    except IsADirectoryError:
-        raise ValueError(f"{path} is a folder, expected a file") from None

@@ -52,7 +52,8 @@ class Graph:
 
     `embeddings="joint"` has one writer `input`; `"split"` has `tok` and `pos` (as Edge Pruning's authors count).
     `kv="kv"` has one key and one value reader per key-value head, which is what the model computes; `"query"` has one
-    per query head (as EAP-IG and MIB count). Both matter: the same circuit has different sizes under each.
+    per query head (as EAP-IG and MIB count). Both matter: the same circuit has different sizes under each. Where every
+    head has its own keys and values the two are one, and `kv` is always `"kv"`, so that equal graphs are equal.
     """
 
     shape: ModelShape
@@ -65,6 +66,8 @@ class Graph:
                 f"expected embeddings 'joint' or 'split' and kv 'kv' or 'query', "
                 f"got {self.embeddings!r} and {self.kv!r}"
             )
+        if self.shape.kv_heads == self.shape.heads:
+            object.__setattr__(self, "kv", "kv")
 
     # --- names and order -------------------------------------------------------------------------------------------
 
@@ -97,6 +100,12 @@ class Graph:
         """Rows of the queries, keys and values of a layer, in that order."""
         start = layer * self._readers_per_layer
         return slice(start, start + self._readers_per_layer - 1)
+
+    def head_readers(self, layer: int, head: int) -> tuple[int, int, int]:
+        """Rows of the queries, keys and values of one head; heads may share keys and values."""
+        q = layer * self._readers_per_layer + head
+        k = layer * self._readers_per_layer + self.shape.heads + head * self.kv_readers // self.shape.heads
+        return q, k, k + self.kv_readers
 
     def mlp_reader(self, layer: int) -> slice:
         end = (layer + 1) * self._readers_per_layer
@@ -189,11 +198,8 @@ class Graph:
         """True where a reader is an input of the node that writes; bool [reader, writer]."""
         feeds = torch.zeros(len(self.readers), len(self.writers), dtype=torch.bool)
         for i in range(self.shape.layers):
-            first_reader, first_writer = self.attention_readers(i).start, self.head_writers(i).start
             for h in range(self.shape.heads):
-                shared = h * self.kv_readers // self.shape.heads
-                k = first_reader + self.shape.heads + shared
-                feeds[[first_reader + h, k, k + self.kv_readers], first_writer + h] = True
+                feeds[list(self.head_readers(i, h)), self.head_writers(i).start + h] = True
             feeds[self.mlp_reader(i), self.mlp_writer(i)] = True
         return feeds
 

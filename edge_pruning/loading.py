@@ -41,7 +41,7 @@ class Model:
     @property
     def provenance(self) -> dict[str, Any]:
         return {"name": self.name, "revision": self.revision, "type": self.adapter.model_type,
-                "shape": asdict(self.adapter.shape)}
+                "shape": asdict(self.adapter.shape), "d_model": self.adapter.d_model}
 
 
 def load_model(

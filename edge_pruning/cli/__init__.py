@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from edge_pruning.cli import convert  # each registers its command
+
 
 def main() -> None:
     # Read when torch is loaded. Threads that spin while they wait for each other make a run many times slower as soon
@@ -14,4 +16,4 @@ def main() -> None:
     app(prog_name="edge-pruning")
 
 
-__all__ = ["main"]
+__all__ = ["convert", "main"]

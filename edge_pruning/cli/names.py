@@ -8,6 +8,7 @@ from typing import Any
 
 from edge_pruning.ablation import ABLATIONS
 from edge_pruning.discovery import METHODS, PRESETS
+from edge_pruning.formats import FORMATS
 from edge_pruning.loading import NAMED
 from edge_pruning.models import ADAPTERS
 from edge_pruning.runs.config import nearest
@@ -48,6 +49,10 @@ def _ablations() -> Names:
     return [(name, _first_line(cls)) for name, cls in sorted(ABLATIONS.items())]
 
 
+def _formats() -> Names:
+    return [(name, f"{cls.summary}\n{' '.join(cls.suffixes)}") for name, cls in sorted(FORMATS.items())]
+
+
 def _settings(cls: type[Any]) -> str:
     return "\n" + ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(cls) if f.init)
 
@@ -58,4 +63,5 @@ def _first_line(cls: type[Any]) -> str:
 
 KINDS: dict[str, Callable[[], Names]] = {
     "models": _models, "tasks": _tasks, "methods": _methods, "presets": _presets, "ablations": _ablations,
+    "formats": _formats,
 }

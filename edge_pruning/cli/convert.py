@@ -1,0 +1,84 @@
+"""`edge-pruning convert`: circuits to and from other tools' files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Argument, Option
+
+from edge_pruning.cli import flags
+from edge_pruning.cli.app import app
+from edge_pruning.cli.errors import errors_reported
+from edge_pruning.cli.help import examples, flowing
+
+CONVERT = """Write a circuit into another tool's file, or read one from there.
+
+The kind of IN is seen from its name and content; that of OUT from its name, or say --to: [bold]circuit[/bold] (this
+library's), [bold]eap-ig-json[/bold] and [bold]eap-ig-pt[/bold] (EAP-IG, MIB), [bold]edges-json[/bold] (Edge Pruning's
+authors), [bold]graphml[/bold] (Gephi, networkx), [bold]dot[/bold] (Graphviz), [bold]csv[/bold]. `edge-pruning list
+formats` says more.
+
+Tools count edges differently: MIB has one input, and keys and values per query head. A circuit is recounted where
+the other format wants it; what that changed, and whatever a file cannot hold, is said on stderr. Names that are no
+edges are all reported at once. Torch files are opened with weights_only, and pickles not at all: opening one would
+run the code in it.
+"""
+
+Source = Annotated[Path, Argument(metavar="IN", help="A circuit in any of the formats.", show_default=False)]
+Target = Annotated[Path, Argument(metavar="OUT", help="The file to write.", show_default=False)]
+To = Annotated[str | None, Option(
+    "--to", metavar="FORMAT", help="What to write.", show_default="by OUT's name; .json is a circuit"
+)]
+From = Annotated[str | None, Option(
+    "--from", metavar="FORMAT", help="What IN is.", show_default="by IN's name and content"
+)]
+Shape = Annotated[str | None, Option(
+    metavar="NAME=VALUE[,...]",
+    help="The shape of the model, as far as IN does not say it: layers=12,heads=12,kv_heads=2,parallel=true.",
+)]
+Like = Annotated[Path | None, Option(metavar="CIRCUIT", help="Take the shape from this circuit of the same model.")]
+NewEdges = Annotated[int | None, Option("--edges", metavar="K", help="Cut the scores anew: keep the best K edges.")]
+Signed = Annotated[bool, Option(
+    "--signed", help="Scores of EAP-IG and MIB keep their sign, in or out. Else they rank by absolute value, as there."
+)]
+
+
+@app.command(help=flowing(CONVERT), epilog=examples(
+    "convert runs/ioi/circuit.json ioi.graphml",
+    "convert runs/ioi/circuit.json mib.json --to eap-ig-json",
+    "convert mib.json circuit.json --shape kv_heads=2 --heads kv",
+    "convert edges.json circuit.json --shape layers=12,heads=12",
+    "convert scores.pt circuit.json --edges 100",
+))
+def convert(
+    source: Source,
+    target: Target,
+    to: To = None,
+    read_as: From = None,
+    shape: Shape = None,
+    like: Like = None,
+    embeddings: flags.Embeddings = None,
+    heads: flags.Heads = None,
+    edges: NewEdges = None,
+    signed: Signed = False,
+) -> None:
+    with errors_reported():
+        import sys
+
+        from edge_pruning import formats
+
+        done = formats.convert(
+            source, target, to=to, read_as=read_as, shape=_shape(shape), like=like,
+            embeddings=embeddings, heads=heads, edges=edges, signed=signed,  # type: ignore[arg-type]  # checked by Graph
+        )
+        for notice in done.notices:
+            print(f"Note: {notice}.", file=sys.stderr)
+        counts = done.circuit.counts
+        print(f"{target}: {done.written_as}, read as {done.read_as}. {counts['edges']:,} edges, "
+              f"{counts['edges_without_dangling']:,} without dangling ones, of {counts['edges_total']:,} in the graph "
+              f"({counts['convention']}).")
+
+
+def _shape(words: str | None) -> dict[str, Any]:
+    return flags.assignments("--shape", words.split(",") if words else None)

@@ -1,0 +1,127 @@
+"""From one file to another: read, recount, cut if asked, recount again as the other format wants it, write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_pruning import files
+from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.formats.format import FORMATS, Format, get_format, settings_of
+from edge_pruning.recount import Embeddings, KeyValues, recount
+
+PICKLES = (".pkl", ".pickle", ".npy", ".npz", ".joblib")
+
+
+@dataclass(frozen=True, eq=False)
+class Conversion:
+    """The circuit that was written, from which kind of file into which, and everything to know about it."""
+
+    circuit: Circuit
+    read_as: str
+    written_as: str
+    notices: tuple[str, ...]
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    to: str | None = None,
+    read_as: str | None = None,
+    shape: Mapping[str, Any] | None = None,
+    like: str | Path | None = None,
+    embeddings: Embeddings | None = None,
+    heads: KeyValues | None = None,
+    edges: int | None = None,
+    signed: bool = False,
+) -> Conversion:
+    """Write the circuit in `source` into `target`, in another tool's format or from one.
+
+    to, read_as: names of formats (default: by the files' names and contents). shape: parts of the model's shape that
+    the source does not say (`layers`, `heads`, `kv_heads`, `parallel`). like: instead, a circuit file of that model.
+    embeddings, heads: another way of counting (`joint` or `split`; `kv` or `query`). edges: cut the scores anew.
+    signed: EAP-IG's and MIB's scores keep their sign. Raises ValueError with the reason; then nothing is written.
+    """
+    source, target = Path(source), Path(target)
+    if source.resolve() == target.resolve():
+        raise ValueError(f"{source} would be overwritten by its own conversion; give the result another name")
+    settings = {"signed": True} if signed else {}
+    reader = get_format(read_as or format_of(source), **settings)
+    writer = get_format(to or _wanted(target, reader, recounted=bool(embeddings or heads or edges)), **settings)
+    if signed and not any("signed" in settings_of(type(side)) for side in (reader, writer)):
+        raise ValueError(f"signed is about scores of EAP-IG and MIB, but this is from {reader.name} to {writer.name}")
+    given = {**_shape_like(like), **(shape or {})}
+    try:
+        found = reader.read(source, given)
+    except ValueError as error:
+        raise ValueError(_at(source, reader, str(error))) from None
+    circuit, changed = recount(found.circuit, embeddings=embeddings, kv=heads)
+    if edges is not None:
+        circuit = _cut(circuit, edges)
+    circuit, wanted = recount(circuit, embeddings=writer.embeddings, kv=writer.kv)
+    lost = writer.write(circuit, target)
+    return Conversion(circuit, reader.name, writer.name, (*found.notices, *changed, *wanted, *lost))
+
+
+def load(path: str | Path, shape: Mapping[str, Any] | None = None) -> Circuit:
+    """The circuit in a file of any format that is known by its name and content."""
+    path = Path(path)
+    reader = get_format(format_of(path))
+    try:
+        return reader.read(path, shape or {}).circuit
+    except ValueError as error:
+        raise ValueError(_at(path, reader, str(error))) from None
+
+
+def format_of(path: Path) -> str:
+    """The name of a file's format, by its suffix, and by its content where several formats share that suffix."""
+    if path.suffix.lower() in PICKLES:
+        raise ValueError(
+            f"{path} may be a pickle: opening one runs code that came with it, so none is ever read. Save the circuit "
+            f"in one of: {', '.join(sorted(FORMATS))}"
+        )
+    found = _by_suffix(path)
+    if len(found) > 1:
+        content = files.read_json(path)
+        found = [cls for cls in found if cls.holds(content)]
+    if len(found) != 1:
+        raise ValueError(f"{path}: of no known format; if it is one of these, say which with --from: {_known()}")
+    return found[0].name
+
+
+def _wanted(path: Path, reader: Format, *, recounted: bool) -> str:
+    """The format that a target's name asks for: of those that share the suffix .json, our own, for a foreign source."""
+    found = _by_suffix(path)
+    if not found:
+        raise ValueError(f"{path}: no format writes files that end so; choose one with --to: {_known()}")
+    longest = max(found, key=lambda cls: max(len(s) for s in cls.suffixes if path.name.lower().endswith(s)))
+    if longest.name == reader.name and not recounted:
+        others = ", ".join(cls.name for cls in found if cls is not longest)
+        raise ValueError(f"{path} would be {reader.name} again; choose another format with --to: {others or _known()}")
+    return longest.name
+
+
+def _by_suffix(path: Path) -> list[type[Format]]:
+    return [cls for cls in FORMATS.values() if path.name.lower().endswith(cls.suffixes)]
+
+
+def _known() -> str:
+    return ", ".join(f"{name} ({' '.join(cls.suffixes)})" for name, cls in sorted(FORMATS.items()))
+
+
+def _shape_like(path: str | Path | None) -> dict[str, Any]:
+    return {} if path is None else asdict(Circuit.load(path).graph.shape)
+
+
+def _cut(circuit: Circuit, edges: int) -> Circuit:
+    if circuit.scores is None:
+        raise ValueError(f"expected scores to choose {edges:,} edges by, but the file has none; leave edges out")
+    return Circuit.from_scores(EdgeScores(circuit.graph, circuit.scores), edges=edges, provenance=circuit.provenance)
+
+
+def _at(path: Path, reader: Format, problem: str) -> str:
+    """The problem with the file's name in front, once, and what it was read as."""
+    return problem if problem.startswith(str(path)) else f"{path} (read as {reader.name}): {problem}"

@@ -1,0 +1,96 @@
+"""What the two kinds of EAP-IG file have in common: the model's shape in `cfg`, and what a score means.
+
+EAP-IG (Hanna and others 2024) and MIB (Mueller and others 2025) count one `input`, and keys and values per query head.
+They keep the edges whose scores are largest *by absolute value*; here a higher score means keep first. So scores are
+read as absolute values, and scores with a sign are moved up until the lowest is 0, which keeps their order under both
+readings. `signed` leaves them as they are, in both directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edge_pruning.circuit import Circuit
+from edge_pruning.formats.shape import shape_from
+from edge_pruning.graph import Graph
+
+FROM_CFG = {"layers": "n_layers", "heads": "n_heads", "parallel": "parallel_attn_mlp"}
+
+
+# --- the graph --------------------------------------------------------------------------------------------------------
+
+
+def graph_from(cfg: Any, given: Mapping[str, Any]) -> Graph:
+    """The graph that a `cfg` describes. It does not know key-value heads; `given` may."""
+    if not isinstance(cfg, Mapping):
+        raise ValueError(f"expected 'cfg' to hold {', '.join(FROM_CFG.values())}; got {cfg!r:.80}")
+    said = {name: cfg[theirs] for name, theirs in FROM_CFG.items() if theirs in cfg}
+    return Graph(shape_from(said, given), "joint", "query")
+
+
+def cfg_of(circuit: Circuit) -> tuple[dict[str, Any], list[str]]:
+    """The `cfg` of a circuit's model."""
+    cfg: dict[str, Any] = {theirs: getattr(circuit.graph.shape, name) for name, theirs in FROM_CFG.items()}
+    model = circuit.provenance.get("model")
+    width = model.get("d_model") if isinstance(model, Mapping) else None
+    if width is not None:
+        return {**cfg, "d_model": width}, []
+    return cfg, ["the circuit does not say how wide its model is; EAP-IG's JSON reader wants cfg.d_model: add it there"]
+
+
+def provenance_from(cfg: Mapping[str, Any], file: str) -> dict[str, Any]:
+    """Where a circuit came from, as far as such a file says."""
+    width = {"model": {"d_model": cfg["d_model"]}} if "d_model" in cfg else {}
+    return {"source": {"file": file, "cfg": {name: value for name, value in cfg.items() if _is_plain(value)}}, **width}
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float | bool) or value is None
+
+
+def refuse_neurons(neurons: bool) -> None:
+    if neurons:
+        raise ValueError(
+            "this is a circuit of neurons; here a circuit is a set of edges between whole heads and MLPs, and leaving "
+            "the neurons out would make another circuit of it. Expected a file without neurons"
+        )
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+def outgoing_scores(circuit: Circuit, *, signed: bool) -> tuple[Tensor, list[str]]:
+    """Scores [w, r], 0 outside the graph, such that their largest are the circuit's best edges for EAP-IG too."""
+    graph = circuit.graph
+    if circuit.scores is None:
+        return circuit.mask.float(), ["the circuit has no scores: edges in it got the score 1, all others 0"]
+    scores, notices = circuit.scores.float(), []
+    candidates = graph.edge_mask & (scores > -torch.inf)
+    floor = scores[candidates].min() if candidates.any() else torch.tensor(0.0)
+    if left_out := graph.n_edges - int(candidates.sum()):
+        notices.append(f"{left_out:,} edges were no candidates and got the lowest score")
+    scores = torch.where(candidates, scores, floor)
+    if floor < 0 and not signed:
+        notices.append(f"EAP-IG and MIB rank by absolute value, so {-float(floor):.4g} was added to every score "
+                       "to keep the order; signed leaves scores as they are")
+        scores = scores - floor
+    return scores * graph.edge_mask, notices
+
+
+def incoming_scores(circuit: Circuit, *, signed: bool) -> tuple[Circuit, list[str]]:
+    """The circuit with its scores so that a higher one means keep first."""
+    edges = circuit.graph.edge_mask
+    if circuit.scores is None or torch.equal(circuit.scores[edges], circuit.mask[edges].float()):
+        return replace(circuit, scores=None), []  # scores that only say once more what is in the circuit
+    known = edges & (circuit.scores > -torch.inf)
+    negative = int((circuit.scores[known] < 0).sum())
+    if signed or not negative:
+        return circuit, []
+    scores = torch.where(known, circuit.scores.abs(), circuit.scores)
+    notice = f"{negative:,} scores were negative; their absolute values were taken, by which EAP-IG and MIB rank"
+    return replace(circuit, scores=scores), [notice]

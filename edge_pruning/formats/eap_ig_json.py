@@ -1,0 +1,81 @@
+"""EAP-IG's and MIB's JSON files: `cfg`, then every node and every edge with whether it is in the circuit.
+
+    {"cfg": {"n_layers": 12, "n_heads": 12, "parallel_attn_mlp": false, "d_model": 768},
+     "nodes": {"input": {"in_graph": true}, "a0.h0": {"in_graph": false}, ..., "logits": {"in_graph": true}},
+     "edges": {"input->a0.h0<q>": {"score": -0.0003, "in_graph": false}, ...}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from edge_pruning import files
+from edge_pruning.circuit import Circuit
+from edge_pruning.formats import eap_ig
+from edge_pruning.formats.format import Format, Found, circuit_format
+from edge_pruning.formats.rows import Row, circuit_of, shown
+from edge_pruning.recount import Embeddings, KeyValues
+
+KEYS = ("cfg", "nodes", "edges")
+
+
+@circuit_format
+@dataclass(frozen=True)
+class EapIgJson(Format):
+    """signed: scores keep their sign, and a higher one means keep first (default: see `eap_ig`)."""
+
+    name: ClassVar[str] = "eap-ig-json"
+    summary: ClassVar[str] = "EAP-IG and MIB: cfg, nodes and edges with score and in_graph"
+    suffixes: ClassVar[tuple[str, ...]] = (".json",)
+    embeddings: ClassVar[Embeddings | None] = "joint"
+    kv: ClassVar[KeyValues | None] = "query"
+
+    signed: bool = False
+
+    @classmethod
+    def holds(cls, content: Any) -> bool:
+        return isinstance(content, dict) and "edges" in content and "format" not in content
+
+    def read(self, path: Path, shape: Mapping[str, Any]) -> Found:
+        content = files.read_json(path)
+        _check(content)
+        graph = eap_ig.graph_from(content["cfg"], shape)
+        rows = [Row(name, about["in_graph"], about.get("score")) for name, about in content["edges"].items()]
+        circuit = circuit_of(graph, rows, eap_ig.provenance_from(content["cfg"], path.name))
+        circuit, notices = eap_ig.incoming_scores(circuit, signed=self.signed)
+        return Found(circuit, (*_nodes_in_conflict(circuit, content["nodes"]), *notices))
+
+    def write(self, circuit: Circuit, path: Path) -> list[str]:
+        graph = circuit.graph
+        cfg, about_cfg = eap_ig.cfg_of(circuit)
+        scores, about_scores = eap_ig.outgoing_scores(circuit, signed=self.signed)
+        nodes = {name: {"in_graph": name in circuit.nodes} for name in graph.writers}
+        places = zip(graph.names(graph.edge_mask), graph.edge_mask.nonzero().tolist(), strict=True)
+        values, kept = scores.tolist(), circuit.mask.tolist()
+        edges = {name: {"score": values[w][r], "in_graph": kept[w][r]} for name, (w, r) in places}
+        files.write_json(path, {"cfg": cfg, "nodes": {**nodes, "logits": {"in_graph": True}}, "edges": edges})
+        return [*about_cfg, *about_scores]
+
+
+def _check(content: Any) -> None:
+    """Raises ValueError unless the three parts are there and of the right kind."""
+    if not isinstance(content, dict) or any(not isinstance(content.get(key), dict) for key in KEYS):
+        found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"expected an object with {', '.join(KEYS)}, each of them an object; got {found:.200}")
+    bad = [name for name, about in content["edges"].items() if not (isinstance(about, dict) and "in_graph" in about)]
+    if bad:
+        raise ValueError(f"expected 'in_graph' for every edge, {len(bad):,} have none: {shown(bad)}")
+    eap_ig.refuse_neurons(any(isinstance(node, dict) and "neurons" in node for node in content["nodes"].values()))
+
+
+def _nodes_in_conflict(circuit: Circuit, nodes: Mapping[str, Any]) -> Iterator[str]:
+    """Edges decide, but a node said to be outside although it has edges is worth a word. Raises for unknown nodes."""
+    unknown = [name for name in nodes if name not in {*circuit.graph.writers, "logits"}]
+    if unknown:
+        raise ValueError(f"{len(unknown):,} names are no nodes of this model: {shown(unknown)}")
+    outside = {name for name, about in nodes.items() if not (about["in_graph"] if isinstance(about, dict) else about)}
+    if conflict := sorted(outside & circuit.nodes):
+        yield f"{len(conflict):,} nodes are marked as outside although they have edges: {shown(conflict)}"

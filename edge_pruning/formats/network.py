@@ -1,0 +1,66 @@
+"""A circuit as a networkx graph: for graph algorithms, and on the way to GraphML and DOT.
+
+Heads and MLPs, the input and the logits are nodes; a head has up to three edges from one writer, for its queries, keys
+and values, so it is a graph with parallel edges, whose keys are the edges' names. Keys and values are per query head,
+because an edge must end in one node. The graph's own attributes hold the shape and what the edges do not say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from edge_pruning.circuit import Circuit
+from edge_pruning.formats.rows import Row, circuit_of, rows_of, shown
+from edge_pruning.formats.shape import FIELDS, shape_from
+from edge_pruning.graph import Graph
+from edge_pruning.recount import recount
+
+if TYPE_CHECKING:
+    import networkx
+
+
+def to_networkx(circuit: Circuit) -> networkx.MultiDiGraph:
+    """The circuit as a `networkx.MultiDiGraph`; an edge has `reads` (q, k, v, mlp or logits) and its `score`."""
+    import networkx
+
+    circuit, _ = recount(circuit, kv="query")
+    graph = networkx.MultiDiGraph(**asdict(circuit.graph.shape), embeddings=circuit.graph.embeddings)
+    for name in (*circuit.graph.writers, "logits"):
+        if name in circuit.nodes:
+            graph.add_node(name, kind=_kind(name))
+    for row in rows_of(circuit):
+        if row.kept:
+            writer, _, reader = row.edge.partition("->")
+            node, _, kind = reader.partition("<")
+            about = {"edge": row.edge, "reads": kind.removesuffix(">") or _kind(node)}
+            graph.add_edge(writer, node, key=row.edge, **about, **({} if row.score is None else {"score": row.score}))
+    return graph
+
+
+def from_networkx(graph: networkx.Graph, shape: Mapping[str, Any], file: str) -> Circuit:
+    """The circuit of a graph whose edges have an attribute `edge` with their names; other edges are an error."""
+    about = [(f"{tail} to {head}", data) for tail, head, data in graph.edges(data=True)]
+    unnamed = [where for where, data in about if not isinstance(data.get("edge"), str)]
+    if unnamed:
+        raise ValueError(
+            "expected the attribute 'edge' on every edge, with a name such as a0.h1->a5.h7<q>; "
+            f"{len(unnamed):,} have none: {shown(unnamed)}"
+        )
+    said = {name: graph.graph[name] for name in FIELDS if name in graph.graph}
+    rows = [Row(data["edge"], True, data.get("score")) for _, data in about]
+    splits = any(row.edge.startswith(("tok->", "pos->")) for row in rows)
+    embeddings = graph.graph.get("embeddings", "split" if splits else "joint")
+    return circuit_of(Graph(shape_from(said, shape), embeddings, "query"), rows, {"source": {"file": file}})
+
+
+def left_out(circuit: Circuit) -> list[str]:
+    """What such a file does not hold of this circuit, in words."""
+    if circuit.scores is None:
+        return []
+    return [f"only the {len(circuit):,} edges of the circuit are in the file, not the scores of the others"]
+
+
+def _kind(node: str) -> str:
+    return {"a": "head", "m": "mlp", "l": "logits"}.get(node[0], "embedding")

@@ -1,0 +1,48 @@
+"""The shape of the model that a foreign file belongs to: from the file as far as it says it, the rest from the user.
+
+A circuit's size means nothing without its graph, so a shape is never guessed: a file that lists 30 edges could be of a
+model with 2 layers or with 200.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edge_pruning.graph import ModelShape
+
+LARGEST = 1000  # no model has more layers or heads; a broken file must not fill the memory
+COUNT = f"a whole number from 1 to {LARGEST:,}"
+FIELDS = {"layers": COUNT, "heads": COUNT, "kv_heads": COUNT, "parallel": "true or false"}
+HOW = "give the shape, as in --shape layers=12,heads=12 (also kv_heads=2, parallel=true), or --like CIRCUIT"
+
+
+def shape_from(said: Mapping[str, Any], given: Mapping[str, Any], why: str = "") -> ModelShape:
+    """The shape from what the file `said` and what the user has `given`.
+
+    why: what is known of the size, for the message where layers or heads are missing. Raises ValueError with every
+    contradiction, unknown name or wrong type.
+    """
+    unknown = sorted(given.keys() - FIELDS)
+    problems = [f"no part of a shape is called {name!r} (there are {', '.join(FIELDS)})" for name in unknown]
+    problems += [
+        f"expected {FIELDS[name]} for {name}, got {value!r}"
+        for name, value in [*said.items(), *given.items()] if name in FIELDS and not _fits(name, value)
+    ]
+    problems += [
+        f"the file says {name}={said[name]}, but {name}={given[name]} was given"
+        for name in FIELDS if name in said and name in given and said[name] != given[name]
+    ]
+    known = {**given, **said}
+    missing = [name for name in ("layers", "heads") if name not in known]
+    if missing:
+        problems.append(f"the file does not say how many {' and '.join(missing)} its model has{why}; {HOW}")
+    if problems:
+        raise ValueError("; ".join(problems))
+    return ModelShape(**known)
+
+
+def _fits(name: str, value: Any) -> bool:
+    if name == "parallel":
+        return isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
