@@ -10,6 +10,7 @@ be restricted to a candidate set, and then computes only the nodes that the set 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -86,7 +87,7 @@ class MaskedPass:
 
         consistent: the ablated values are those of one run (see `Layout.of`).
         """
-        engine = type(self)(self.adapter, self.graph, keep_reads=self.keep_reads)
+        engine = copy.copy(self)
         engine.layout = Layout.of(self.graph, candidates, consistent=consistent, heads_apart=self.heads_apart)
         return engine
 
@@ -175,15 +176,25 @@ class MaskedPass:
         """A layer's heads. May return what the layer's MLP reads from the writers before them, [token, d]."""
         layout, base = self.layout, frozen.base[2 * layer]
         x = stream.read(layout.attention_readers(layer), layout.writers_before_attention(layer), base.flatten(0, 1))
-        q, k, v = x.unflatten(1, base.shape[:2]).split(self._qkv)
+        q, k, v = self._all_rows(layer, x.unflatten(1, base.shape[:2]), base).split(self._qkv)
         y = self.adapter.attend(layer, q, k, v, context)
         stream.write(layout.head_writers(layer).start, y.flatten(1, 2), frozen.heads[layer].flatten(1, 2))
         return None
 
+    def _all_rows(self, layer: int, x: Tensor, base: Tensor) -> Tensor:
+        """The mixed reads of a layer's heads [r, b, p, d], and the base for all others."""
+        mixed = self.layout.mixed_rows(layer)
+        if len(mixed) == sum(self._qkv):
+            return x
+        places = torch.tensor(mixed, dtype=torch.long, device=base.device)
+        return base.expand(sum(self._qkv), *base.shape).index_copy(0, places, x)
+
     def _mlp(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor, seen: Tensor | None) -> None:
         """A layer's MLP; `seen` is what `_attention` has returned."""
         layout = self.layout
-        x = stream.read(layout.mlp_reader(layer), layout.writers_before_mlp(layer), base)
+        reader = layout.mlp_reader(layer)
+        mixed = reader.stop > reader.start
+        x = stream.read(reader, layout.writers_before_mlp(layer), base) if mixed else base[None]
         y = self.adapter.feed_forward(layer, x[:, None])[:, 0]
         stream.write(layout.mlp_writer(layer), y, ablated)
 

@@ -17,8 +17,8 @@ mapped: (o - o_c) W_O. Equal to `MaskedPass` up to rounding; the tests compare t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -74,28 +74,41 @@ def _bias(linear: Linear) -> Tensor:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The heads of a layer that are computed: their maps in and out, and which key-value head each of them uses.
+    """The computed heads of a layer: their maps, and how what is left out of a restricted pass is filled in.
 
-    Where all are, `heads` and `shared` are None and nothing is picked or copied.
+    mixed, fixed: the maps of the readers that are mixed, and of those that read the base whatever the mask; order:
+    their places once both stand side by side. heads: which of all heads; shared: which keys and values each of them
+    uses. In a full pass the last four are None, and nothing is picked or copied.
     """
 
-    heads_in: _Folded
-    heads_out: Tensor
+    mixed: _Folded
+    out: Tensor
     qkv: list[int]
+    fixed: _Folded | None = None
+    order: Tensor | None = None
     heads: Tensor | None = None
     shared: Tensor | None = None
 
     @classmethod
-    def of(cls, heads_in: _Folded, heads_out: Tensor, graph: Graph, layout: Layout, layer: int) -> _Chosen:
-        n, kv_all, heads, kv = graph.shape.heads, graph.kv_readers, layout.heads(layer), layout.kv_readers(layer)
-        qkv = [len(heads), len(kv), len(kv)]
-        if len(heads) == n:
-            return cls(heads_in, heads_out, qkv)
-        rows = [*heads, *(n + i for i in kv), *(n + kv_all + i for i in kv)]
-        device = heads_out.device
-        shared = torch.tensor([kv.index(h * kv_all // n) for h in heads], device=device)
-        chosen = torch.tensor(heads, device=device)
-        return cls(heads_in.rows(torch.tensor(rows, device=device)), heads_out[chosen], qkv, chosen, shared)
+    def of(cls, into: _Folded, out: Tensor, layout: Layout, layer: int) -> _Chosen:
+        heads, kv, rows, mixed = (f(layer) for f in (layout.heads, layout.kv_heads, layout.rows, layout.mixed_rows))
+        qkv, of_all = [len(heads), len(kv), len(kv)], len(heads) == len(out)
+        if of_all and len(mixed) == len(rows):
+            return cls(into, out, qkv)
+        fixed = [place for place in range(len(rows)) if place not in mixed]
+        at = partial(torch.tensor, device=out.device, dtype=torch.long)
+        shared = [kv.index(h * layout.graph.kv_readers // len(out)) for h in heads]
+        return cls(
+            into.rows(at([rows[place] for place in mixed])), out if of_all else out[at(heads)], qkv,
+            into.rows(at([rows[place] for place in fixed])) if fixed else None, at([*mixed, *fixed]).argsort(),
+            None if of_all else at(heads), None if of_all else at(shared),
+        )
+
+    def with_fixed(self, qkv: Tensor, base: Tensor) -> Tensor:
+        """All rows [r, token, e] from the mixed ones and the base [token, d]."""
+        if self.fixed is None:
+            return qkv
+        return torch.cat([qkv, self.fixed(base[None])[0]])[self.order]
 
     def split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values; where heads are missing, keys and values once per head that is left."""
@@ -124,6 +137,11 @@ class FusedPass(MaskedPass):
     def heads_apart(self) -> bool:
         return self.adapter.heads_apart
 
+    def restricted(self, candidates: Tensor, *, consistent: bool) -> Self:
+        engine = super().restricted(candidates, consistent=consistent)
+        engine._chosen_heads = cache(engine._choose_heads)  # all other weights are shared
+        return engine
+
     # --- weights, folded once --------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -146,7 +164,7 @@ class FusedPass(MaskedPass):
         return _Folded.of(parts.norm, parts.inward)
 
     def _choose_heads(self, layer: int) -> _Chosen:
-        return _Chosen.of(self._heads_in(layer), self._heads_out(layer)[0], self.graph, self.layout, layer)
+        return _Chosen.of(self._heads_in(layer), self._heads_out(layer)[0], self.layout, layer)
 
     def _into_stream(self, x: Tensor) -> Tensor:
         """LayerNorm takes the mean away wherever the stream is read, so it need not be written."""
@@ -157,22 +175,25 @@ class FusedPass(MaskedPass):
     def _attention(self, layer: int, stream: Stream, frozen: Frozen, context: Any) -> Tensor | None:
         layout, base, chosen = self.layout, frozen.base[2 * layer], self._chosen_heads(layer)
         readers, writers = layout.attention_readers(layer), layout.writers_before_attention(layer)
-        along = int(layout.has_mlp(layer))
+        mlp = layout.mlp_reader(layer)
+        along = mlp.stop - mlp.start
         qkv, seen = _ReadProject.apply(
-            stream.order, stream, readers, writers, base.flatten(0, 1), chosen.heads_in, along
+            stream.order, stream, readers, writers, base.flatten(0, 1), chosen.mixed, along
         )
-        q, k, v = chosen.split(qkv.unflatten(1, base.shape[:2]))
+        q, k, v = chosen.split(chosen.with_fixed(qkv, base.flatten(0, 1)).unflatten(1, base.shape[:2]))
         o = self.adapter.mix(layer, q, k, v, context).flatten(1, 2)
         ablated, first = chosen.of_all(frozen.heads[layer]).flatten(1, 2), layout.head_writers(layer).start
-        stream.order = _WriteHeads.apply(o, stream.order, stream, first, ablated, chosen.heads_out)
+        stream.order = _WriteHeads.apply(o, stream.order, stream, first, ablated, chosen.out)
         return seen[0] - base.flatten(0, 1) if along else None
 
     def _mlp(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor, seen: Tensor | None) -> None:
         layout = self.layout
+        reader = layout.mlp_reader(layer)
         rest = slice(layout.writers_before_attention(layer), layout.writers_before_mlp(layer))
         if seen is None:  # no head of this layer is computed, so nothing has been read along
             seen, rest = torch.zeros_like(base), slice(0, rest.stop)
-        x = _ReadRest.apply(seen + base, stream.order, stream, layout.mlp_reader(layer), rest)
+        mixed = reader.stop > reader.start
+        x = _ReadRest.apply(seen + base, stream.order, stream, reader, rest) if mixed else base[None]
         hidden = _Project.apply(x, self._mlp_in(layer))
         stream.write(layout.mlp_writer(layer), self._centre(self.adapter.mlp(layer).finish(hidden)), ablated)
 

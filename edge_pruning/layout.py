@@ -1,8 +1,9 @@
-"""Which nodes of a graph a masked pass computes, and where in its buffers they stand.
+"""Which nodes of a graph a masked pass computes, which reads it mixes, and where they stand in its buffers.
 
-A pass over all edges computes every node. A pass over a candidate set need not: a writer none of whose edges leads on
-to the logits is never read, and a head or MLP that reads nothing but ablated values writes its ablated value. What is
-left is packed: writers and readers keep their order, so every layer still has its own slices, only shorter ones.
+A pass over all edges computes everything. A pass over a candidate set need not. A writer none of whose edges leads on
+to the logits is never read. A head or MLP that reads nothing but ablated values writes its ablated value. A reader
+without candidates reads the ablated sum, whatever the mask. What is left is packed: writers and readers keep their
+order, so every layer still has its own slices, only shorter ones.
 """
 
 from __future__ import annotations
@@ -18,94 +19,78 @@ from edge_pruning.graph import Graph
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """The writers and readers of `graph` that are computed: bool [w] and bool [r]. Embeddings and logits always are.
+    """The writers of `graph` that are computed, bool [w], and the readers that are mixed, bool [r].
 
-    A head is computed with its queries, keys and values, an MLP with its read; all slices count computed nodes only.
+    Embeddings are always there, and so are the logits. All slices and counts are of what is left.
     """
 
     graph: Graph
-    live_writers: Tensor
-    live_readers: Tensor
+    computed: Tensor
+    mixed: Tensor
 
     @classmethod
     def full(cls, graph: Graph) -> Layout:
-        """Every node."""
+        """Everything."""
         everything = torch.ones_like(graph.edge_mask)
         return cls(graph, everything[:, 0], everything[0])
 
     @classmethod
     def of(cls, graph: Graph, candidates: Tensor, *, consistent: bool, heads_apart: bool) -> Layout:
-        """The nodes that a pass needs whose mask is zero outside `candidates`, bool [w, r].
+        """What a pass needs whose mask is zero outside `candidates`, bool [w, r].
 
         consistent: the ablated values are those of one run, so a node that reads only them writes its own. Under zero
         ablation, say, it does not: with all its reads cut off it still writes what its biases give. heads_apart: a
         layer can be run with some of its heads; if not, one means all.
         """
         useful = graph.without_dangling(candidates) if consistent else graph.leading_on(candidates)
-        live_writers = useful.any(1)
-        live_writers[: graph.n_embeddings] = True
+        computed, mixed = useful.any(1), useful.any(0)
+        computed[: graph.n_embeddings] = True
+        mixed[-1] = True
         if not heads_apart:
             for layer in range(graph.shape.layers):
                 heads = graph.head_writers(layer)
-                live_writers[heads] = live_writers[heads].any()
-        live_readers = graph.feeds[:, live_writers].any(1)
-        live_readers[-1] = True
-        return cls(graph, live_writers, live_readers)
+                computed[heads] = computed[heads].any()
+        return cls(graph, computed, mixed)
 
-    @property
+    @cached_property
     def is_full(self) -> bool:
-        return bool(self.live_writers.all())
+        return bool(self.computed.all() and self.mixed.all())
+
+    def packed(self, mask: Tensor) -> Tensor:
+        """The part of a mask [w, r] that is left; differentiable."""
+        if self.is_full:
+            return mask
+        rows, columns = (which.nonzero().squeeze(1).to(mask.device) for which in (self.computed, self.mixed))
+        return mask[rows[:, None], columns]
+
+    # --- nodes -----------------------------------------------------------------------------------------------------
+
+    def heads(self, layer: int) -> list[int]:
+        """Numbers of the computed heads of a layer."""
+        return _places(self.computed[self.graph.head_writers(layer)])
+
+    def kv_heads(self, layer: int) -> list[int]:
+        """Numbers of the key (and value) readers that these heads use."""
+        return sorted({h * self.graph.kv_readers // self.graph.shape.heads for h in self.heads(layer)})
+
+    def has_mlp(self, layer: int) -> bool:
+        return bool(self.computed[self.graph.mlp_writer(layer)])
+
+    def rows(self, layer: int) -> list[int]:
+        """The queries, keys and values of the computed heads, as places among all of the layer's."""
+        n, kv, shared = self.graph.shape.heads, self.graph.kv_readers, self.kv_heads(layer)
+        return [*self.heads(layer), *(n + i for i in shared), *(n + kv + i for i in shared)]
+
+    def mixed_rows(self, layer: int) -> list[int]:
+        """Those of `rows` that have candidates, as places among `rows`; in the order of `attention_readers`."""
+        mixed = self.mixed[self.graph.attention_readers(layer)]
+        return [place for place, row in enumerate(self.rows(layer)) if mixed[row]]
 
     # --- where in the buffers --------------------------------------------------------------------------------------
 
     @cached_property
-    def writers(self) -> Tensor:
-        """The computed writers' numbers in the graph, ascending."""
-        return self.live_writers.nonzero().squeeze(1)
-
-    @cached_property
-    def readers(self) -> Tensor:
-        return self.live_readers.nonzero().squeeze(1)
-
-    @cached_property
     def n_writers(self) -> int:
-        return len(self.writers)
-
-    def packed(self, mask: Tensor) -> Tensor:
-        """The part of a mask [w, r] that is computed; differentiable."""
-        if self.is_full:
-            return mask
-        return mask[self.writers.to(mask.device)[:, None], self.readers.to(mask.device)]
-
-    def heads(self, layer: int) -> tuple[int, ...]:
-        """Numbers of the computed heads of a layer."""
-        return tuple(self.live_writers[self.graph.head_writers(layer)].nonzero().squeeze(1).tolist())
-
-    def kv_readers(self, layer: int) -> tuple[int, ...]:
-        """Numbers of the computed key readers of a layer (those of the values are the same)."""
-        first = self.graph.attention_readers(layer).start + self.graph.shape.heads
-        return tuple(self.live_readers[first : first + self.graph.kv_readers].nonzero().squeeze(1).tolist())
-
-    def has_mlp(self, layer: int) -> bool:
-        return bool(self.live_writers[self.graph.mlp_writer(layer)])
-
-    def attention_readers(self, layer: int) -> slice:
-        return self._packed_slice(self._readers_before, self.graph.attention_readers(layer))
-
-    def mlp_reader(self, layer: int) -> slice:
-        return self._packed_slice(self._readers_before, self.graph.mlp_reader(layer))
-
-    def head_writers(self, layer: int) -> slice:
-        return self._packed_slice(self._writers_before, self.graph.head_writers(layer))
-
-    def mlp_writer(self, layer: int) -> int:
-        return self._writers_before[self.graph.mlp_writer(layer)]
-
-    def writers_before_attention(self, layer: int) -> int:
-        return self._writers_before[self.graph.writers_before_attention(layer)]
-
-    def writers_before_mlp(self, layer: int) -> int:
-        return self._writers_before[self.graph.writers_before_mlp(layer)]
+        return int(self.computed.sum())
 
     @property
     def most_readers(self) -> int:
@@ -115,17 +100,41 @@ class Layout:
 
     @property
     def logits_reader(self) -> slice:
-        return slice(len(self.readers) - 1, None)
+        return self._left(self._mixed_before, slice(len(self.graph.readers) - 1, len(self.graph.readers)))
+
+    def attention_readers(self, layer: int) -> slice:
+        return self._left(self._mixed_before, self.graph.attention_readers(layer))
+
+    def mlp_reader(self, layer: int) -> slice:
+        """Empty if the MLP is computed from ablated values only."""
+        return self._left(self._mixed_before, self.graph.mlp_reader(layer))
+
+    def head_writers(self, layer: int) -> slice:
+        return self._left(self._computed_before, self.graph.head_writers(layer))
+
+    def mlp_writer(self, layer: int) -> int:
+        return self._computed_before[self.graph.mlp_writer(layer)]
+
+    def writers_before_attention(self, layer: int) -> int:
+        return self._computed_before[self.graph.writers_before_attention(layer)]
+
+    def writers_before_mlp(self, layer: int) -> int:
+        return self._computed_before[self.graph.writers_before_mlp(layer)]
 
     @cached_property
-    def _writers_before(self) -> list[int]:
+    def _computed_before(self) -> list[int]:
         """How many computed writers come before each writer of the graph, and before its end."""
-        return [0, *self.live_writers.cumsum(0).tolist()]
+        return [0, *self.computed.cumsum(0).tolist()]
 
     @cached_property
-    def _readers_before(self) -> list[int]:
-        return [0, *self.live_readers.cumsum(0).tolist()]
+    def _mixed_before(self) -> list[int]:
+        return [0, *self.mixed.cumsum(0).tolist()]
 
     @staticmethod
-    def _packed_slice(before: list[int], of_graph: slice) -> slice:
+    def _left(before: list[int], of_graph: slice) -> slice:
         return slice(before[of_graph.start], before[of_graph.stop])
+
+
+def _places(which: Tensor) -> list[int]:
+    places: list[int] = which.nonzero().squeeze(1).tolist()
+    return places
