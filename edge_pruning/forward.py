@@ -88,7 +88,7 @@ class MaskedPass:
         consistent: the ablated values are those of one run (see `Layout.of`).
         """
         engine = copy.copy(self)
-        engine.layout = Layout.of(self.graph, candidates, consistent=consistent, heads_apart=self.heads_apart)
+        engine.layout = Layout.of(self.graph, candidates.cpu(), consistent=consistent, heads_apart=self.heads_apart)
         return engine
 
     @property

@@ -1,7 +1,7 @@
 """Running masks on pairs and measuring what they predict: what every part of an evaluation is made of.
 
 Pairs are taken a tile at a time: what no mask changes is computed once and serves all masks. Cost: one frozen pass and
-one masked forward pass per mask, no backward pass.
+one masked forward pass per mask, through the nodes that the mask leaves in play; no backward pass.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ def measure(
 
     masks: [w, r], bool or 0 to 1. progress: called with pairs done and pairs in all.
     """
+    restricted = [engine.restricted(mask != 0, consistent=ablation.consistent) for mask in masks]
     on_device = [mask.to(engine.adapter.device, torch.float32) for mask in masks]
     found, order = [], []
     for ids in engine.tiles(pairs.pairs):
         batch = engine.batch([pairs.pairs[i] for i in ids])
         frozen = ablation.freeze(engine, batch)
-        runs = [frozen.logits, *(engine.logits(mask, batch, frozen) for mask in on_device)]
+        masked = zip(restricted, on_device, strict=True)
+        runs = [frozen.logits, *(small.logits(mask, batch, frozen) for small, mask in masked)]
         found.append(torch.stack([_numbers(frozen.logits, run, batch, pairs.metric) for run in runs], 1))
         order += ids
         if progress:

@@ -26,14 +26,15 @@ def scan(
     progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, float]]:
     """Mean objective, under its name (`kl` in nats, say), and mean `accuracy` of each mask [w, r] on the pairs."""
+    restricted = [engine.restricted(mask != 0, consistent=ablation.consistent) for mask in masks]
     on_device = [mask.to(engine.adapter.device, torch.float32) for mask in masks]
     objective = get_objective(pairs.objective)
     totals, done = torch.zeros(len(masks), 2, dtype=torch.float64), 0
     for ids in engine.tiles(pairs.pairs):
         batch = engine.batch([pairs.pairs[i] for i in ids])
         frozen = ablation.freeze(engine, batch)
-        for total, mask in zip(totals, on_device, strict=True):
-            logits = engine.logits(mask, batch, frozen)
+        for total, small, mask in zip(totals, restricted, on_device, strict=True):
+            logits = small.logits(mask, batch, frozen)
             loss = objective(frozen.logits, logits, batch)
             total += torch.stack([loss.sum(), metrics.accuracy(logits, batch, pairs.metric).sum()]).cpu()
         done += len(ids)
