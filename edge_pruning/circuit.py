@@ -6,6 +6,7 @@ It needs no model, so it can be loaded, compared and drawn on any laptop.
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -18,6 +19,8 @@ from torch import Tensor
 from edge_pruning import files
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.version import __version__
+
+log = logging.getLogger("edge_pruning")
 
 FORMAT = "edge-pruning/circuit"
 FORMAT_VERSION = 1
@@ -208,7 +211,10 @@ class Circuit:
 
     @classmethod
     def load(cls, path: str | Path) -> Circuit:
-        """Read what `save` wrote. Raises ValueError: truncated, of another or a newer format, or with unknown edges."""
+        """Read what `save` wrote. Raises ValueError: truncated, of another or a newer format, or with unknown edges.
+
+        The JSON file alone is enough: where the scores were not sent along, the circuit has none.
+        """
         path = Path(path)
         content = files.read_json(path)
         try:
@@ -229,7 +235,9 @@ class Circuit:
             )
         graph = Graph(ModelShape(**content["graph"]["shape"]), content["graph"]["embeddings"], content["graph"]["kv"])
         scores = None
-        if "scores" in content:
+        if "scores" in content and not path.with_name(Path(content["scores"]).name).exists():
+            log.warning("%s: its scores are not beside it (%s), so it is read without", path, content["scores"])
+        elif "scores" in content:
             scores = files.read_tensors(path.with_name(Path(content["scores"]).name))["scores"]
             if scores.shape != graph.edge_mask.shape:
                 raise ValueError(f"{content['scores']} holds scores of another graph: shape {tuple(scores.shape)}")

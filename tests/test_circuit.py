@@ -90,7 +90,6 @@ def _broken(tmp_path: Path, change: Any) -> Path:
         (lambda c: c.update(edges=[1, 2]), "no complete circuit file: AttributeError"),
         (lambda c: c["edges"].append("a9.h9->logits"), r"circuit\.json: 1 names are no edges of this graph: a9\.h9"),
         (lambda c: c["graph"]["shape"].update(layers=3), "holds scores of another graph"),
-        (lambda c: c.update(scores="elsewhere.safetensors"), r"elsewhere\.safetensors does not exist"),
     ],
 )
 def test_files_that_are_no_circuit_are_refused(tmp_path: Path, change: Any, message: str) -> None:
@@ -111,6 +110,15 @@ def test_other_json_and_truncated_files_are_refused(tmp_path: Path) -> None:
         Circuit.load(path)
     with pytest.raises(ValueError, match=r"nowhere\.json does not exist"):
         Circuit.load(tmp_path / "nowhere.json")
+
+
+def test_a_circuit_can_be_sent_without_its_scores(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    circuit = Circuit.from_scores(_scores(), edges=5)
+    circuit.save(tmp_path / "circuit.json")
+    (tmp_path / "scores.safetensors").unlink()
+    found = Circuit.load(tmp_path / "circuit.json")
+    assert (found, found.scores) == (circuit, None)
+    assert "its scores are not beside it (scores.safetensors)" in caplog.text
 
 
 def test_truncated_scores_are_refused(tmp_path: Path) -> None:

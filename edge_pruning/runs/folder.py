@@ -9,7 +9,8 @@
     curve.json                one row per size
     circuit.svg training.svg curve.svg
 
-A folder belongs to one run. Other files in it are left alone, also by `overwrite`.
+A folder belongs to one run, and to one process at a time: whoever writes holds `.lock`, which the system gives back
+when the process ends, however it ends. Other files in it are left alone, also by `overwrite`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from edge_pruning import files
 from edge_pruning.version import __version__
 
 FORMAT = "edge-pruning/run"
 FORMAT_VERSION = 1
-CONFIG, EVALUATION, CURVE = "config.json", "evaluation.json", "curve.json"
+CONFIG, EVALUATION, CURVE, LOCK = "config.json", "evaluation.json", "curve.json", ".lock"
 PATTERNS = (
     *("metrics.jsonl", "metrics-*.jsonl", "checkpoint.safetensors", "checkpoint-*.safetensors"),
     *("scores.safetensors", "scores-*.safetensors", "circuit.json", "circuit-*.json"),
@@ -38,6 +41,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path, *, resume: bool = False, overwrite: bool = False) -> None:
         self.path = Path(path)
+        self._lock = FileLock(self.path / LOCK)
         if resume and overwrite:
             raise ValueError("expected resume or overwrite, got both: one keeps what is there, the other deletes it")
         self._check_place()
@@ -53,12 +57,28 @@ class RunFolder:
 
     def begin(self, config: Mapping[str, Any], *, resume: bool) -> None:
         """Make the folder ready for a run: keep what is there if it is resumed, otherwise delete what a run wrote."""
+        self._hold()
         if resume and self.config is not None:
             return
         for path in self._run_files():
             path.unlink()
         self.config = {"format": FORMAT, "version": FORMAT_VERSION, **config}
         files.write_json(self.path / CONFIG, self.config)
+
+    def release(self) -> None:
+        """Let other processes write."""
+        self._lock.release()
+
+    def _hold(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise ValueError(
+                f"another process is writing to {self.path}; wait for it, or choose another folder with --out"
+            ) from None
+        except OSError as error:
+            raise OSError(error.errno, f"could not write to {self.path}: {error.strerror or error}") from error
 
     def withdraw(self) -> None:
         """Leave nothing behind of a run that was refused before its first checkpoint."""
@@ -67,6 +87,7 @@ class RunFolder:
         for path in self._run_files():
             path.unlink()
         if not self._contents():
+            (self.path / LOCK).unlink(missing_ok=True)
             self.path.rmdir()
 
     def _check_place(self) -> None:
@@ -108,7 +129,7 @@ class RunFolder:
         return content
 
     def _contents(self) -> list[Path]:
-        return sorted(self.path.iterdir()) if self.path.is_dir() else []
+        return sorted(path for path in self.path.iterdir() if path.name != LOCK) if self.path.is_dir() else []
 
     def _run_files(self) -> list[Path]:
         return [path for pattern in PATTERNS for path in sorted(self.path.glob(pattern))]

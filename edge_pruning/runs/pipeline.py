@@ -78,17 +78,19 @@ def discover(
     watch = observer or RunObserver()
     watch.stage("loading the model")
     place = Workplace.of(config, model if isinstance(model, Model) else None)
-    if folder:
-        _refuse_differences(folder.path, stored and _identity(stored), _identity(place.description))
-        folder.begin({"settings": config.to_json(), **place.description}, resume=resume)
+    if folder is None:
+        return judge(place, find_scores(place, None, watch), watch)
+    _refuse_differences(folder.path, stored and _identity(stored), _identity(place.description))
+    folder.begin({"settings": config.to_json(), **place.description}, resume=resume)
     try:
-        found = find_scores(place, folder.path if folder else None, watch)
+        found = find_scores(place, folder.path, watch)
+        return _saved(judge(place, found, watch), folder.path, draw, watch)
     except ValueError:  # settings that only the method can judge
-        if folder and not stored:
+        if not stored:
             folder.withdraw()
         raise
-    run = judge(place, found, watch)
-    return _saved(run, folder.path, draw, watch) if folder else run
+    finally:
+        folder.release()
 
 
 def _name(model: str | Model) -> str:

@@ -312,7 +312,7 @@ def test_a_folder_that_turns_out_to_be_read_only(discover, tmp_path, monkeypatch
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    assert_refused(discover("--edges", 9), "could not write", "config.json", "Read-only file system")
+    assert_refused(discover("--edges", 9), "could not write to", "run: Read-only file system")
 
 
 def test_a_run_folder_of_a_newer_version(discover, circuit_file, tmp_path):

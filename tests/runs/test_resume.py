@@ -69,6 +69,22 @@ def test_a_run_killed_in_the_middle_gives_the_same_bits_when_resumed(model_folde
     assert [row["step"] for row in resumed.training[""]] == list(range(1, STEPS + 1))
 
 
+def test_two_processes_do_not_write_to_one_folder(discover, model_folder, pairs_file, tmp_path):
+    process = start("discover", pairs_file, "--model", model_folder, "--steps", 100_000, "--edges", 20, "--no-draw",
+                    "--device", "cpu", "--out", tmp_path / "run")
+    while lines(tmp_path / "run" / "metrics.jsonl") < 10:
+        assert process.poll() is None, process.communicate()[1].decode()
+        time.sleep(0.005)
+    for flags in (["--resume"], ["--overwrite", "--steps", 10, "--edges", 20]):
+        result = discover(*flags)
+        assert result.exit_code == 2
+        assert "another process is writing to" in result.stderr
+    assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert discover("--overwrite", "--steps", 10, "--edges", 20, "--no-draw").exit_code == 0
+
+
 def test_metrics_ahead_of_the_checkpoint_are_cut_also_inside_a_line(discover, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "SECONDS_BETWEEN", 0.0)
     assert discover("--steps", 30, "--edges", 9, "--no-draw").exit_code == 0
@@ -162,7 +178,7 @@ def test_a_full_disk_keeps_the_previous_checkpoint_and_the_run_can_be_resumed(di
     assert result.exit_code == 2
     assert "checkpoint.safetensors: No space left on device. The previous version was kept." in result.stderr
     assert int(files.read_tensors(folder / "checkpoint.safetensors")["steps"]) == 20
-    assert not list(folder.glob(".*"))
+    assert [path.name for path in folder.glob(".*")] == [".lock"]
 
     assert discover("--resume").exit_code == 0
     resumed = {name: (folder / name).read_bytes() for name in ("metrics.jsonl", "scores.safetensors", "circuit.json")}
