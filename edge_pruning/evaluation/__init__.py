@@ -1,6 +1,7 @@
 """How good a circuit is. Any circuit is judged alike, wherever it came from: nothing here knows the methods."""
 
+from edge_pruning.evaluation.curve import Curve, evaluate_curve
 from edge_pruning.evaluation.evaluation import Evaluation
 from edge_pruning.evaluation.faithfulness import evaluate
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Curve", "Evaluation", "evaluate", "evaluate_curve"]

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
+
+from edge_pruning.evaluation.conditions import Conditions
+from edge_pruning.evaluation.measured import Measured
+from edge_pruning.evaluation.ranking import Ranking
+from edge_pruning.evaluation.yardstick import Yardstick
 
 if TYPE_CHECKING:
     from edge_pruning.evaluation.evaluation import Evaluation
@@ -14,57 +19,65 @@ DISCRETISATION = 0.1  # of the KL between the empty circuit and the model
 ACCURACY = 0.75
 FEW_EXAMPLES = 30
 LEFT_WITHOUT = 0.2  # of the model's lead over the empty circuit
+TIES = 0.1  # of the scored edges
 SIZE = 0.05  # by how much the soft mask's size may differ from the circuit's
 
 
 def caveats(found: Evaluation) -> Iterator[str]:
-    """Everything worth a warning; nothing for an unremarkable evaluation."""
-    yield from _about_the_data(found)
-    yield from _about_the_scale(found)
+    """Everything worth a warning about an evaluation; nothing for an unremarkable one."""
+    yield from about_the_measurement(found.conditions, found.yardstick, found.runs)
     yield from _about_the_circuit(found)
     if "soft" in found.runs:
         yield from _about_the_soft_mask(found)
 
 
-def _about_the_data(found: Evaluation) -> Iterator[str]:
-    conditions, right = found.conditions, found["model"]["accuracy"]
+def about_the_measurement(
+    conditions: Conditions, yardstick: Yardstick, runs: Mapping[str, Measured]
+) -> Iterator[str]:
+    """Whatever was measured: what its pairs and its scale can tell."""
+    yield from _about_the_data(conditions, yardstick.model)
+    yield from _about_the_scale(yardstick)
+    broken = [name for name, run in runs.items() if not run.kl.isfinite().all()]
+    if broken:
+        yield f"the KL of some pairs is not finite ({', '.join(broken)}): there are infinite or NaN logits"
+
+
+def _about_the_data(conditions: Conditions, model: Measured) -> Iterator[str]:
+    right = float(model.accuracy.mean())
     if right < ACCURACY:
-        yield f"the model itself gets only {_percent(right)} right on this task, so there may be little to find"
+        yield f"the model itself gets only {percent(right)} right on this task, so there may be little to find"
     if conditions.split == "train":
         yield "measured on the training split, not on held-out pairs"
     if conditions.examples < FEW_EXAMPLES:
         yield f"only {conditions.examples} pairs: the means and, above all, the quantiles are rough"
-    missing = int(found.runs["model"].difference.isnan().sum())
+    missing = int(model.difference.isnan().sum())
     if 0 < missing < conditions.examples:
         yield f"{missing} of {conditions.examples} pairs have no wrong answer, so no {conditions.metric}"
     if conditions.dtype not in ("float32", "float64"):
         yield f"the model ran in {conditions.dtype}; numbers to be quoted should come from float32"
 
 
-def _about_the_scale(found: Evaluation) -> Iterator[str]:
-    span, error = found.yardstick.span, found.yardstick.span_error
-    if not found.yardstick.defined:
+def _about_the_scale(yardstick: Yardstick) -> Iterator[str]:
+    span, error = yardstick.span, yardstick.span_error
+    if not yardstick.defined:
         yield f"faithfulness is undefined: the model and the empty circuit differ by {span:.1e} only"
     elif span < 0:
         yield f"the model scores lower than the empty circuit (by {-span:.3g}), so faithfulness means the opposite"
     elif span < 3 * error:
         yield f"faithfulness is noise: the model is {span:.3g} ahead of the empty circuit, standard error {error:.3g}"
-    broken = [name for name, run in found.runs.items() if not run.kl.isfinite().all()]
-    if broken:
-        yield f"the KL of some pairs is not finite ({', '.join(broken)}): there are infinite or NaN logits"
 
 
 def _about_the_circuit(found: Evaluation) -> Iterator[str]:
     edges, kept = len(found.subject), len(found.subject.without_dangling())
     if edges - kept > DANGLING * edges:
         yield (
-            f"{_percent((edges - kept) / edges)} of the circuit's edges ({edges - kept:,} of {edges:,}) dangle: "
+            f"{percent((edges - kept) / edges)} of the circuit's edges ({edges - kept:,} of {edges:,}) dangle: "
             "they lie on no path from the input to the logits"
         )
     left = found["complement"]["faithfulness"]
     if 0 < edges < found.subject.graph.n_edges and left > LEFT_WITHOUT:
         yield (
-            f"the circuit is not all there is: {_percent(left)} of the faithfulness is left when exactly its edges are "
+            f"the circuit is not all there is: {percent(left)} of the faithfulness is left when exactly its edges are "
             "removed from the model"
         )
     if "random" in found.runs and 0 < edges < found.subject.graph.n_edges:
@@ -83,5 +96,17 @@ def _about_the_soft_mask(found: Evaluation) -> Iterator[str]:
         yield f"much is lost by cutting the mask to 0 and 1: KL {soft:.3g} of the soft mask, {hard:.3g} of the circuit"
 
 
-def _percent(share: float) -> str:
+def about_the_ranking(ranking: Ranking) -> Iterator[str]:
+    """What an order of the edges leaves open."""
+    n, candidates = ranking.graph.n_edges, ranking.scores.n_candidates
+    if candidates < n:
+        yield (
+            f"only {candidates:,} of {n:,} edges have a score: larger circuits are filled up in graph order, so their "
+            "numbers, and CPR and CMD with them, say little about the scores"
+        )
+    if ranking.ties > TIES * candidates:
+        yield f"{ranking.ties:,} of {candidates:,} scored edges share their score with another; graph order decides"
+
+
+def percent(share: float) -> str:
     return "-" if math.isnan(share) else f"{100 * share:.0f} %"

@@ -16,6 +16,15 @@ RUNS = {
     "spread": "standard deviation between the random circuits",
     "discretisation_gap": "KL of the circuit minus KL of the soft mask it was cut from, in nats",
 }
+CURVE = {
+    "edges": "the edges with the highest scores, before dangling ones are removed; without dangling: as they are run",
+    "cpr": "area under the faithfulness against the share of edges: trapezoids at MIB's ten shares from 0.1 % to 100 %",
+    "cmd": "area of |1 - faithfulness| in the same way",
+    "log_cpr": "mean of the faithfulness along the logarithm of the share of edges, at the same ten shares",
+    "log_cmd": "mean of |1 - faithfulness| in the same way",
+    "levels": "the smallest circuit, of those that were run, that reaches a level; found to 5 % of its size. stays: "
+    "whether all larger ones that were run reach it too",
+}
 
 
 def definitions_of(conditions: Conditions, yardstick: Yardstick) -> dict[str, str]:

@@ -1,11 +1,13 @@
 """Running masks on pairs and measuring what they predict: what every part of an evaluation is made of.
 
-Pairs are taken a tile at a time: what no mask changes is computed once and serves all masks. Cost: one frozen pass and
-one masked forward pass per mask, through the nodes that the mask leaves in play; no backward pass.
+Pairs are taken a tile at a time: what no mask changes is computed once and serves all masks. What masks exclude is not
+computed, but masks that follow each other share a pass over the nodes that they need together, so small ones should
+stand beside small ones. Cost: one frozen pass and at most one masked forward pass per mask, no backward pass.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -20,6 +22,7 @@ from edge_pruning.graph import Graph
 from edge_pruning.tasks.task import PairSet
 
 Progress = Callable[[int, int], None]
+MOST_PASSES = 16  # each holds copies of the weights of its heads
 
 
 @torch.no_grad()
@@ -34,14 +37,11 @@ def measure(
 
     masks: [w, r], bool or 0 to 1. progress: called with pairs done and pairs in all.
     """
-    restricted = [engine.restricted(mask != 0, consistent=ablation.consistent) for mask in masks]
-    on_device = [mask.to(engine.adapter.device, torch.float32) for mask in masks]
-    found, order = [], []
+    passes, found, order = list(_passes(engine, masks, ablation)), [], []
     for ids in engine.tiles(pairs.pairs):
         batch = engine.batch([pairs.pairs[i] for i in ids])
         frozen = ablation.freeze(engine, batch)
-        masked = zip(restricted, on_device, strict=True)
-        runs = [frozen.logits, *(small.logits(mask, batch, frozen) for small, mask in masked)]
+        runs = [frozen.logits, *(run.logits(mask, batch, frozen) for run, mask in passes)]
         found.append(torch.stack([_numbers(frozen.logits, run, batch, pairs.metric) for run in runs], 1))
         order += ids
         if progress:
@@ -49,6 +49,16 @@ def measure(
     values = torch.cat(found, -1).cpu().double()  # [number, run, b], the only wait for the device
     values = values[..., torch.tensor(order).argsort()]
     return Measured(*values[:, :1]), Measured(*values[:, 1:])
+
+
+def _passes(engine: MaskedPass, masks: Sequence[Tensor], ablation: Ablation) -> Iterator[tuple[MaskedPass, Tensor]]:
+    """Every mask on the device, with a pass that computes what it needs."""
+    together = max(1, math.ceil(len(masks) / MOST_PASSES))
+    for first in range(0, len(masks), together):
+        group = masks[first : first + together]
+        needed = torch.stack([mask.cpu() != 0 for mask in group]).any(0)
+        run = engine.restricted(needed, consistent=ablation.consistent)
+        yield from ((run, mask.to(engine.adapter.device, torch.float32)) for mask in group)
 
 
 def _numbers(model: Tensor, logits: Tensor, batch: Batch, metric: str) -> Tensor:
@@ -60,10 +70,11 @@ def _numbers(model: Tensor, logits: Tensor, batch: Batch, metric: str) -> Tensor
 
 
 def problems_with(graph: Graph, what: str, engine: MaskedPass, pairs: PairSet) -> Iterator[str]:
-    """Why something of this graph (`what` says what it is) cannot be measured on these pairs."""
+    """Why a circuit or scores (`what`) of this graph cannot be measured on these pairs."""
     if graph != engine.graph:
+        verb = "are" if what.endswith("s") else "is"
         yield (
-            f"the {what} is of another graph than the engine: {graph.shape} ({graph.convention}) and "
+            f"the {what} {verb} of another graph than the engine: {graph.shape} ({graph.convention}) and "
             f"{engine.graph.shape} ({engine.graph.convention}); make the engine with graph={what}.graph"
         )
     if not pairs.pairs:

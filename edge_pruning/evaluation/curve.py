@@ -1,0 +1,174 @@
+"""Quality against size: circuits of many sizes cut from the same scores, on the same held-out pairs.
+
+One circuit is one point; a ranking is judged by all of them. Scores from any source will do. Dangling edges are removed
+before a circuit is run and counted; both counts are kept. The result holds faithfulness, KL, accuracy and exact match
+at every size, how many edges it takes to reach given levels, and MIB's CPR and CMD (see `mib.py`).
+
+Cost: one masked pass per size, about two sizes per doubling of the number of edges, and a few more to close in on the
+levels. What a small circuit excludes is not computed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from edge_pruning.ablation import Ablation
+from edge_pruning.circuit import EdgeScores
+from edge_pruning.evaluation.bootstrap import Resamples
+from edge_pruning.evaluation.caveats import about_the_measurement, about_the_ranking
+from edge_pruning.evaluation.conditions import Conditions
+from edge_pruning.evaluation.definitions import CURVE, definitions_of
+from edge_pruning.evaluation.levels import LEVELS, Level, first_reached, size_between
+from edge_pruning.evaluation.measure import Progress, measure, problems_with
+from edge_pruning.evaluation.measured import Measured
+from edge_pruning.evaluation.mib import areas, mib_sizes
+from edge_pruning.evaluation.plain import plain
+from edge_pruning.evaluation.ranking import Ranking
+from edge_pruning.evaluation.summary import Summary, summarise
+from edge_pruning.evaluation.yardstick import Yardstick
+from edge_pruning.forward import MaskedPass
+from edge_pruning.tasks.task import PairSet
+
+FORMAT = "edge-pruning/curve"
+FORMAT_VERSION = 1
+FEWEST = 8  # edges: the smallest size by default, in a graph that is not large
+SMALLEST_SHARE = 0.0002  # of the edges: the smallest size by default, in a large graph
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """How good the circuits of all sizes are; `curve.points[3].summary["kl"]` is a mean.
+
+    runs: by number of edges, before dangling ones are removed; 0 is the empty circuit.
+    """
+
+    ranking: Ranking
+    conditions: Conditions
+    model: Measured
+    runs: Mapping[int, Measured]
+
+    @property
+    def sizes(self) -> list[int]:
+        """All sizes that were run, ascending, without the empty circuit."""
+        return sorted(size for size in self.runs if size)
+
+    @cached_property
+    def summaries(self) -> dict[int, Summary]:
+        resamples = Resamples(self.conditions.examples, self.conditions.seed)
+        return {size: summarise(self.runs[size], self.yardstick, resamples) for size in [0, *self.sizes]}
+
+    @cached_property
+    def yardstick(self) -> Yardstick:
+        return Yardstick(self.model, self.runs[0], self.conditions.metric)
+
+    @cached_property
+    def areas(self) -> dict[str, float] | None:
+        """`cpr`, `cmd`, `log_cpr`, `log_cmd`; None unless all of MIB's sizes were run."""
+        sizes = mib_sizes(self.ranking.graph.n_edges)
+        if not set(sizes) <= self.runs.keys():
+            return None
+        return areas([self.yardstick.faithfulness(self.runs[size]) for size in sizes])
+
+    def edges_needed(self, level: Level) -> int | None:
+        """The smallest size that reaches a level; None if none does."""
+        return first_reached(self.sizes, lambda size: self._reached(level, size))
+
+    def size_to_run(self, level: Level) -> int | None:
+        """What to run to know the size that a level needs more closely."""
+        return size_between(self.sizes, lambda size: self._reached(level, size))
+
+    def _reached(self, level: Level, size: int) -> bool:
+        run = self.runs[size]
+        means = {"faithfulness": self.yardstick.faithfulness(run), "kl": float(run.kl.mean())}
+        return level.reached(means, float(self.runs[0].kl.mean()))
+
+    # --- as JSON and as table rows ---------------------------------------------------------------------------------
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        of_all = about_the_measurement(self.conditions, self.yardstick, {str(k): run for k, run in self.runs.items()})
+        return (*of_all, *about_the_ranking(self.ranking))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per size: both counts and the means; None where undefined."""
+        rows: list[dict[str, Any]] = plain([{**self._counts(k), **self.summaries[k].mean} for k in self.sizes])
+        return rows
+
+    def levels(self) -> list[dict[str, Any]]:
+        """One row per level: how many edges it takes, by both counts (None: not reached); `stays`: larger ones, too."""
+        found = []
+        for level in LEVELS:
+            size = self.edges_needed(level)
+            row = {"level": level.name, "words": level.words, **self._counts(size)}
+            larger = [] if size is None else [k for k in self.sizes if k > size]
+            found.append(row | {"stays": None if size is None else all(self._reached(level, k) for k in larger)})
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; what is undefined is null."""
+        graph = self.ranking.graph
+        points = [{**self._counts(k), **self.summaries[k].to_json()} for k in [0, *self.sizes]]
+        content: dict[str, Any] = plain({
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            **asdict(self.conditions),
+            "convention": graph.convention,
+            "edges_total": graph.n_edges,
+            "candidates": self.ranking.scores.n_candidates,
+            "definitions": {**definitions_of(self.conditions, self.yardstick), **CURVE},
+            "warnings": list(self.warnings),
+            **(self.areas or dict.fromkeys(("cpr", "cmd", "log_cpr", "log_cmd"))),
+            "levels": self.levels(),
+            "points": points,
+        })
+        return content
+
+    def _counts(self, size: int | None) -> dict[str, int | None]:
+        connected = None if size is None else int(self.ranking.connected(size).sum())
+        return {"edges": size, "edges_without_dangling": connected}
+
+
+def evaluate_curve(
+    scores: EdgeScores,
+    engine: MaskedPass,
+    pairs: PairSet,
+    ablation: Ablation,
+    *,
+    sizes: Sequence[int] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Curve:
+    """How good the best `k` edges are, for every k.
+
+    sizes: numbers of edges; by default a grid over all sizes with MIB's among them, and what it takes to find where
+    the levels are reached. seed: of the confidence intervals. progress: called with pairs done and pairs in all, for
+    each look. Raises ValueError, with all problems, for scores of another graph, impossible sizes or no pairs.
+    """
+    ranking, n = Ranking(scores), scores.graph.n_edges
+    problems = list(problems_with(scores.graph, "scores", engine, pairs))
+    bad = [k for k in sizes or () if not 1 <= k <= n]
+    if bad or (sizes is not None and not sizes):
+        problems.append(f"expected sizes from 1 to {n:,} edges, got {', '.join(map(str, bad)) or 'none'}")
+    if problems:
+        raise ValueError("; ".join(problems))
+    conditions = Conditions.of(engine, pairs, ablation, seed)
+    wanted, runs = sorted(set(sizes or default_sizes(n)) - {0}), dict[int, Measured]()
+    while wanted:
+        masks = [ranking.connected(k) for k in [0, *wanted]]
+        model, measured = measure(engine, masks, pairs, ablation, progress)
+        runs |= {size: measured.one(i) for i, size in enumerate([0, *wanted])}
+        curve = Curve(ranking, conditions, model, dict(runs))
+        next_ones = {curve.size_to_run(level) for level in LEVELS} if sizes is None else set()
+        wanted = sorted(size for size in next_ones if size is not None)
+    return curve
+
+
+def default_sizes(n_edges: int) -> set[int]:
+    """Two sizes per doubling, from a few edges to all, and MIB's."""
+    smallest = max(min(FEWEST, n_edges), SMALLEST_SHARE * n_edges)
+    halvings = int(2 * math.log2(n_edges / smallest)) + 1
+    return {round(n_edges * 2 ** (-i / 2)) for i in range(halvings)} | set(mib_sizes(n_edges))
