@@ -76,7 +76,7 @@ def discover(
             edges=flags.numbers("--edges", edges, int), sparsity=flags.numbers("--sparsity", sparsity, float),
             settings=flags.assignments("--set", setting), data=flags.assignments("--data", data),
         )
-        console = _prepare()
+        console = prepare()
         from edge_pruning.cli.progress import ProgressBar
         from edge_pruning.cli.report import print_run
         from edge_pruning.runs import RunConfig
@@ -109,7 +109,7 @@ def evaluate(
     """Measure a circuit on held-out pairs: beside the model, the empty circuit, and random circuits of its size."""
     with errors_reported():
         settings = {**flags.given(test=test), **flags.assignments("--data", data)}
-        console = _prepare()
+        console = prepare()
         from edge_pruning.cli.progress import ProgressBar
         from edge_pruning.cli.report import print_evaluation
         from edge_pruning.runs import evaluate_file
@@ -143,14 +143,14 @@ def draw(circuit: flags.CircuitFile, out: flags.Picture = None, title: flags.Tit
 def list_names(what: flags.Kind) -> None:
     """Show which models, tasks, methods, presets, ablations or file formats there are, and their settings."""
     with errors_reported():
-        console = _prepare()
+        console = prepare()
         from edge_pruning.cli.names import names_of
         from edge_pruning.cli.report import print_names
 
         print_names(names_of(what), console)
 
 
-def _prepare() -> Console:
+def prepare() -> Console:
     """Messages of the library on stderr, no progress bars of other libraries; the console for results."""
     from transformers.utils import logging as transformers_logging
 

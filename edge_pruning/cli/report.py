@@ -17,6 +17,7 @@ from rich.table import Table
 from edge_pruning.runs import Run
 
 WIDTH = 120  # where stdout is no terminal
+SCORES = ("accuracy", "exact_match", "faithfulness")
 RUNS = {
     "model": "model (all edges)",
     "circuit": "circuit",
@@ -44,11 +45,7 @@ def print_run(run: Run, out: Console) -> None:
 def print_evaluation(evaluation: Mapping[str, Any], out: Console) -> None:
     """The circuit beside the model, nothing, and chance; means over the pairs."""
     metric = evaluation["metric"]
-    title = (
-        f"{evaluation['task']}: {evaluation['examples']:,} {evaluation['split']} pairs, "
-        f"removed edges carry the {evaluation['ablation']} ablation, {evaluation['dtype']}"
-    )
-    table = _table(escape(title))
+    table = _table(escape(_conditions(evaluation)))
     for column in ("", "edges", "KL (nats)", metric.replace("_", " "), "accuracy", "exact match", "faithfulness"):
         table.add_column(column, justify="right" if column else "left")
     for name, words in RUNS.items():
@@ -58,7 +55,7 @@ def print_evaluation(evaluation: Mapping[str, Any], out: Console) -> None:
             table.add_row(
                 words, _number(row["edges"], ",.0f" if name != "soft" else ",.1f"),
                 _number(row["kl"], ".3f") + (f" ± {error:.3f}" if error and name not in ("model", "random") else ""),
-                *(_number(row[column], ".3f") for column in (metric, "accuracy", "exact_match", "faithfulness")),
+                *(_number(row[column], ".3f") for column in (metric, *SCORES)),
             )
     out.print(table)
     size = evaluation["circuit"]
@@ -66,8 +63,34 @@ def print_evaluation(evaluation: Mapping[str, Any], out: Console) -> None:
         f"Size: {size['edges']:,} edges, {size['edges_without_dangling']:,} without dangling ones, of "
         f"{size['edges_total']:,} in the graph ({size['convention']})."
     )
-    for warning in evaluation["warnings"]:
-        out.print(f"Note: {escape(warning)}.")
+    _print_warnings(evaluation, out)
+
+
+def print_curve(curve: Mapping[str, Any], out: Console) -> None:
+    """Every size, the levels, and the areas."""
+    metric = curve["metric"]
+    table = _table(escape(_conditions(curve)))
+    for column in ("edges", "without dangling", "KL (nats)", metric.replace("_", " "), "accuracy", "exact match",
+                   "faithfulness"):
+        table.add_column(column, justify="right")
+    for row in curve["points"]:
+        counts = (f"{row['edges']:,}", f"{row['edges_without_dangling']:,}")
+        table.add_row(*counts, *(_number(row[name], ".3f") for name in ("kl", metric, *SCORES)))
+    out.print(table)
+    levels = _table("Edges needed")
+    for column in ("", "edges", "without dangling"):
+        levels.add_column(column, justify="right" if column else "left")
+    for row in curve["levels"]:
+        falls = "" if row["stays"] in (True, None) else " (some larger circuits fall below it)"
+        counts = (row["edges"], row["edges_without_dangling"])
+        levels.add_row(row["words"] + falls, *("not reached" if k is None else f"{k:,}" for k in counts))
+    out.print(levels)
+    out.print(
+        f"CPR {_number(curve['cpr'], '.3f')} (0.999 is perfect), CMD {_number(curve['cmd'], '.3f')} (0 is perfect); "
+        f"along the logarithm of the size {_number(curve['log_cpr'], '.3f')} (1) and "
+        f"{_number(curve['log_cmd'], '.3f')} (0). The graph has {curve['edges_total']:,} edges ({curve['convention']})."
+    )
+    _print_warnings(curve, out)
 
 
 def print_names(rows: Sequence[tuple[str, str]], out: Console) -> None:
@@ -96,6 +119,18 @@ def _print_files(folder: Path, out: Console) -> None:
         beside = f" (beside it: {', '.join(others)})" if others else ""
         out.print(f"Picture: {escape(str(picture))}{beside}")
     out.print(f"Try next: edge-pruning evaluate {escape(shlex.quote(circuit))} --ablation zero")
+
+
+def _conditions(measured: Mapping[str, Any]) -> str:
+    return (
+        f"{measured['task']}: {measured['examples']:,} {measured['split']} pairs, "
+        f"removed edges carry the {measured['ablation']} ablation, {measured['dtype']}"
+    )
+
+
+def _print_warnings(measured: Mapping[str, Any], out: Console) -> None:
+    for warning in measured["warnings"]:
+        out.print(f"Note: {escape(warning)}.")
 
 
 def _table(title: str) -> Table:

@@ -1,9 +1,10 @@
 """Runs: from a task and a model to a circuit, with everything about it in one folder. The mathematics is elsewhere."""
 
-from edge_pruning.runs.check import evaluate_file
+from edge_pruning.runs.bench import Bench
+from edge_pruning.runs.check import curve_file, evaluate_file
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.folder import RunFolder
 from edge_pruning.runs.pipeline import RunObserver, discover
 from edge_pruning.runs.result import Run
 
-__all__ = ["Run", "RunConfig", "RunFolder", "RunObserver", "discover", "evaluate_file"]
+__all__ = ["Bench", "Run", "RunConfig", "RunFolder", "RunObserver", "curve_file", "discover", "evaluate_file"]

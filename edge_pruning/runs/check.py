@@ -1,92 +1,30 @@
-"""Evaluate a circuit file: on the model, task and ablation it came from, or on others."""
+"""Judge a circuit file: on the model, task and ablation it came from, or on others (see `Bench.of` for which)."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_pruning.ablation import get_ablation
-from edge_pruning.circuit import Circuit
-from edge_pruning.evaluation import Evaluation, evaluate
-from edge_pruning.loading import Model, load_model
-from edge_pruning.tasks import get_task
+from edge_pruning.evaluation import Curve, Evaluation, evaluate, evaluate_curve
+from edge_pruning.runs.bench import Bench
 
-log = logging.getLogger("edge_pruning")
+Progress = Callable[[int, int], None]
 
 
 def evaluate_file(
-    path: str | Path,
-    *,
-    task: str | None = None,
-    model: str | Model | None = None,
-    revision: str | None = None,
-    ablation: str | None = None,
-    split: str = "test",
-    data: Mapping[str, Any] | None = None,
-    random_circuits: int = 10,
-    seed: int = 0,
-    device: str = "auto",
-    dtype: str = "float32",
-    progress: Callable[[int, int], None] | None = None,
+    path: str | Path, *, random_circuits: int = 10, progress: Progress | None = None, **conditions: Any
 ) -> Evaluation:
-    """How faithful the circuit in a file is. What is not given is taken from the circuit's own provenance.
-
-    task, split, data: which pairs (`data`: settings of the task). model: where another one of the same shape is meant.
-    ablation: also another one than the circuit was found under; those that need data take it from training pairs. seed:
-    of what is drawn at random, circuits and resampled prompts.
-    Raises ValueError with everything that is wrong: a broken file, unknown names, a circuit of another model.
-    """
-    circuit = Circuit.load(path)
-    origin = Origin(circuit, Path(path))
-    chosen = {"task": task or origin.task, "model": model or origin.model, "ablation": ablation or origin.ablation}
-    missing = [name for name, value in chosen.items() if not value]
-    if missing:
-        raise ValueError(f"{path} does not say which {', '.join(missing)} it belongs to; give --{', --'.join(missing)}")
-    settings = origin.task_settings if task in (None, origin.task) else {}
-    pairs_of = get_task(str(chosen["task"]), **{**settings, **(data or {})})
-    how = get_ablation(str(chosen["ablation"]), seed=seed)
-    pairs_of.check_split(split)
-    if not isinstance(model, Model):
-        revision = revision or origin.revision(model)
-        model = load_model(str(chosen["model"]), revision=revision, device=device, dtype=dtype)
-    origin.check(model)
-    pairs = pairs_of.pairs(model.tokenizer, split, max_length=model.adapter.max_length)
-    engine = model.engine(circuit.graph)
-    if how.needs_pairs:  # never held-out ones
-        how = how.fitted(engine, pairs_of.pairs(model.tokenizer, "train", max_length=model.adapter.max_length).pairs)
-    return evaluate(circuit, engine, pairs, how, random_circuits=random_circuits, seed=seed, progress=progress)
+    """How faithful the circuit in a file is. conditions: those of `Bench.of`; by default the circuit's own."""
+    on = Bench.of(path, **conditions)
+    return evaluate(
+        on.circuit, on.engine, on.pairs, on.ablation, random_circuits=random_circuits, seed=on.seed, progress=progress
+    )
 
 
-class Origin:
-    """What a circuit's provenance says about where it came from; None where it says nothing."""
-
-    def __init__(self, circuit: Circuit, path: Path) -> None:
-        self.circuit, self.path, self.provenance = circuit, path, circuit.provenance
-        self.task, self.model = self._part("task").get("name"), self._part("model").get("name")
-        self.ablation: str = self.provenance.get("ablation") or "patch"
-
-    @property
-    def task_settings(self) -> dict[str, Any]:
-        return dict(self._part("task").get("settings", {}))
-
-    def revision(self, model: str | None) -> str | None:
-        """The revision it was found in; of another model it says nothing."""
-        revision: str | None = self._part("model").get("revision") if model in (None, self.model) else None
-        return revision
-
-    def check(self, model: Model) -> None:
-        """Raises ValueError if the circuit cannot be one of this model."""
-        if self.circuit.graph.shape != model.adapter.shape:
-            raise ValueError(
-                f"{self.path} is a circuit of another model: {self.model or 'unknown'} with "
-                f"{self.circuit.graph.shape}, but {model.name} has {model.adapter.shape}; "
-                "give the --model it was found in"
-            )
-        if self.model is not None and self.model != model.name:
-            log.warning("this circuit was found in %s and is evaluated in %s", self.model, model.name)
-
-    def _part(self, name: str) -> Mapping[str, Any]:
-        value = self.provenance.get(name)
-        return value if isinstance(value, Mapping) else {}
+def curve_file(
+    path: str | Path, *, sizes: Sequence[int] | None = None, progress: Progress | None = None, **conditions: Any
+) -> Curve:
+    """How good circuits of all sizes are that are cut from the scores beside a circuit file."""
+    on = Bench.of(path, **conditions)
+    return evaluate_curve(on.scores, on.engine, on.pairs, on.ablation, sizes=sizes, seed=on.seed, progress=progress)

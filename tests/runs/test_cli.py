@@ -130,11 +130,43 @@ def test_list_shows_names(cli, what, name):
     assert name in result.stdout
 
 
-@pytest.mark.parametrize("command", [[], ["discover"], ["evaluate"], ["draw"], ["list"]])
+def test_a_curve_shows_every_size_the_levels_and_the_areas(discover, cli, tmp_path):
+    discover(*SHORT, "--edges", 12)
+    file = tmp_path / "run" / "circuit.json"
+    shown = " ".join(cli("curve", file).stdout.split())
+    for words in ("without dangling", "faithfulness of 85 %", "KL of 5 % of the empty circuit's", "CPR", "CMD",
+                  "removed edges carry the patch ablation", "q per head, k and v per key-value head"):
+        assert words in shown
+    found = json.loads(cli("curve", file, "--sizes", "12,5", "--ablation", "zero", "--json").stdout)
+    assert [point["edges"] for point in found["points"]] == [0, 5, 12]
+    assert (found["ablation"], found["cpr"]) == ("zero", None)
+
+
+def test_a_circuit_without_scores_has_no_curve(discover, cli, tmp_path):
+    discover(*SHORT, "--edges", 12)
+    file = tmp_path / "run" / "circuit.json"
+    content = json.loads(file.read_text())
+    del content["scores"]
+    file.write_text(json.dumps(content))
+    result = cli("curve", file)
+    assert result.exit_code == 2
+    assert "has no scores beside it" in result.stderr
+    assert "edge-pruning convert" in result.stderr
+
+
+@pytest.mark.parametrize(("sizes", "words"), [("0", "expected sizes from 1 to"), ("many", "--sizes: expected numbers")])
+def test_impossible_sizes_of_a_curve_are_refused(discover, cli, tmp_path, sizes, words):
+    discover(*SHORT, "--edges", 12)
+    result = cli("curve", tmp_path / "run" / "circuit.json", "--sizes", sizes)
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+@pytest.mark.parametrize("command", [[], ["discover"], ["evaluate"], ["curve"], ["draw"], ["list"]])
 def test_help_teaches(cli, command):
     result = cli(*command, "--help")
     assert result.exit_code == 0
-    words = {"": "circuit", "discover": "--resume", "evaluate": "--json", "draw": "--out", "list": "models"}
+    words = {"": "circuit", "discover": "--resume", "evaluate": "--json", "curve": "--sizes", "draw": "--out", "list": "models"}
     assert words["".join(command)] in result.stdout
 
 

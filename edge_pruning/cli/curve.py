@@ -1,0 +1,64 @@
+"""`edge-pruning curve`: quality against size, from the scores that a circuit was cut from."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+from typer import Option
+
+from edge_pruning.cli import flags
+from edge_pruning.cli.app import app, prepare
+from edge_pruning.cli.errors import errors_reported
+from edge_pruning.cli.help import examples, flowing
+
+CURVE = """Measure circuits of all sizes, cut from the scores beside CIRCUIT, on held-out pairs.
+
+One circuit is one point; scores are judged by all of them. Printed are the [bold]faithfulness[/bold], KL, accuracy and
+exact match at every size, how many edges it takes to reach given levels, and MIB's [bold]CPR[/bold] (area under the
+faithfulness against the share of edges; higher is better) and [bold]CMD[/bold] (area of its distance from 1; 0 is best)
+with their means along the logarithm of the size, where small circuits count as much as large ones.
+"""
+
+Sizes = Annotated[str | None, Option(
+    metavar="K[,K...]", help="Numbers of edges.",
+    show_default="two per doubling, MIB's ten, and what it takes to find the levels",
+)]
+
+
+@app.command(help=flowing(CURVE), epilog=examples(
+    "curve runs/ioi/circuit.json", "curve runs/ioi/circuit.json --ablation mean --json > curve.json"
+))
+def curve(
+    circuit: flags.CircuitFile,
+    sizes: Sizes = None,
+    task: flags.OtherTask = None,
+    model: flags.OtherModel = None,
+    revision: flags.Revision = None,
+    split: flags.Split = "test",
+    ablation: flags.OtherAblation = None,
+    test: flags.OtherTest = None,
+    data: flags.OtherData = None,
+    seed: flags.RandomSeed = 0,
+    device: flags.AnyDevice = "auto",
+    dtype: flags.AnyDtype = "float32",
+    as_json: flags.Json = False,
+) -> None:
+    with errors_reported():
+        settings = {**flags.given(test=test), **flags.assignments("--data", data)}
+        wanted = flags.numbers("--sizes", sizes, int)
+        console = prepare()
+        from edge_pruning.cli.progress import ProgressBar
+        from edge_pruning.cli.report import print_curve
+        from edge_pruning.runs import curve_file
+
+        with ProgressBar() as bar:
+            found = curve_file(
+                circuit, sizes=None if wanted is None else list(map(int, wanted)), task=task, model=model, revision=revision,
+                split=split, ablation=ablation, data=settings, seed=seed, device=device, dtype=dtype,
+                progress=lambda done, total: bar.stage("measuring all sizes", done, total),
+            ).to_json()
+        if as_json:
+            print(json.dumps(found, indent=2, ensure_ascii=False))
+        else:
+            print_curve(found, console)
