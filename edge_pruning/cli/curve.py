@@ -54,8 +54,8 @@ def curve(
 
         with ProgressBar() as bar:
             found = curve_file(
-                circuit, sizes=None if wanted is None else list(map(int, wanted)), task=task, model=model, revision=revision,
-                split=split, ablation=ablation, data=settings, seed=seed, device=device, dtype=dtype,
+                circuit, sizes=None if wanted is None else list(map(int, wanted)), task=task, model=model,
+                revision=revision, split=split, ablation=ablation, data=settings, seed=seed, device=device, dtype=dtype,
                 progress=lambda done, total: bar.stage("measuring all sizes", done, total),
             ).to_json()
         if as_json:

@@ -166,7 +166,8 @@ def test_impossible_sizes_of_a_curve_are_refused(discover, cli, tmp_path, sizes,
 def test_help_teaches(cli, command):
     result = cli(*command, "--help")
     assert result.exit_code == 0
-    words = {"": "circuit", "discover": "--resume", "evaluate": "--json", "curve": "--sizes", "draw": "--out", "list": "models"}
+    words = {"": "circuit", "discover": "--resume", "evaluate": "--json", "curve": "--sizes", "draw": "--out",
+             "list": "models"}
     assert words["".join(command)] in result.stdout
 
 
