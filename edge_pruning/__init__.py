@@ -18,6 +18,7 @@ from edge_pruning.version import __version__
 
 if TYPE_CHECKING:
     from edge_pruning.circuit import Circuit, EdgeScores
+    from edge_pruning.compare import compare_circuits
     from edge_pruning.discovery import get_method
     from edge_pruning.evaluation import evaluate
     from edge_pruning.formats import convert
@@ -32,6 +33,7 @@ _HOMES = {
     "Graph": "graph",
     "ModelShape": "graph",
     "Run": "runs",
+    "compare_circuits": "compare",
     "convert": "formats",
     "discover": "runs",
     "evaluate": "evaluation",
@@ -47,6 +49,7 @@ __all__ = [
     "ModelShape",
     "Run",
     "__version__",
+    "compare_circuits",
     "convert",
     "discover",
     "evaluate",

@@ -24,6 +24,7 @@ log = logging.getLogger("edge_pruning")
 
 FORMAT = "edge-pruning/circuit"
 FORMAT_VERSION = 1
+ORIGINS = ("model", "task", "method", "ablation", "seed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +125,11 @@ class Circuit:
         used = self.mask.any(1) | (graph.feeds & reads[:, None]).any(0)
         ends = ("logits",) if reads[-1] else ()
         return frozenset((*(name for keep, name in zip(used.tolist(), graph.writers, strict=True) if keep), *ends))
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """Names of the model, task, method, ablation and seed, as far as the provenance says them."""
+        return origin_of(self.provenance)
 
     @property
     def counts(self) -> dict[str, int | str]:
@@ -242,6 +248,14 @@ class Circuit:
             if scores.shape != graph.edge_mask.shape:
                 raise ValueError(f"{content['scores']} holds scores of another graph: shape {tuple(scores.shape)}")
         return cls(graph, graph.mask(content["edges"]), scores, content["provenance"])
+
+
+def origin_of(provenance: Mapping[str, Any]) -> dict[str, str]:
+    return {key: _name(provenance[key]) for key in ORIGINS if provenance.get(key) is not None}
+
+
+def _name(value: Any) -> str:
+    return str(value["name"]) if isinstance(value, Mapping) and value.get("name") is not None else str(value)
 
 
 def library_versions() -> dict[str, str]:

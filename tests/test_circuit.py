@@ -29,6 +29,18 @@ def _circuit(seed: int, density: float = 0.4, graph: Graph = GRAPH) -> Circuit:
 EMPTY = Circuit(GRAPH, torch.zeros_like(GRAPH.edge_mask))
 FULL = Circuit(GRAPH, GRAPH.edge_mask)
 
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+def test_nodes_are_those_with_an_edge_in_or_out() -> None:
+    assert Circuit.from_names(GRAPH, ["a0.h1->a1.h2<k>"]).nodes == {"a0.h1", "a1.h2"}
+    assert Circuit.from_names(GRAPH, ["input->m0", "m1->logits"]).nodes == {"input", "m0", "m1", "logits"}
+    grouped = Graph(ModelShape(2, 4, 2))
+    assert Circuit.from_names(grouped, ["m0->a1.h1<v>"]).nodes == {"m0", "a1.h2", "a1.h3"}
+    assert Circuit.from_names(grouped, ["m0->a1.h1<q>"]).nodes == {"m0", "a1.h1"}
+    assert EMPTY.nodes == frozenset()
+
+
 # --- files ---------------------------------------------------------------------------------------------------------
 
 

@@ -45,7 +45,7 @@ def print_run(run: Run, out: Console) -> None:
 def print_evaluation(evaluation: Mapping[str, Any], out: Console) -> None:
     """The circuit beside the model, nothing, and chance; means over the pairs."""
     metric = evaluation["metric"]
-    table = _table(escape(_conditions(evaluation)))
+    table = new_table(escape(_conditions(evaluation)))
     for column in ("", "edges", "KL (nats)", metric.replace("_", " "), "accuracy", "exact match", "faithfulness"):
         table.add_column(column, justify="right" if column else "left")
     for name, words in RUNS.items():
@@ -53,9 +53,9 @@ def print_evaluation(evaluation: Mapping[str, Any], out: Console) -> None:
         if row:
             error = row["standard_error"]["kl"]
             table.add_row(
-                words, _number(row["edges"], ",.0f" if name != "soft" else ",.1f"),
-                _number(row["kl"], ".3f") + (f" ± {error:.3f}" if error and name not in ("model", "random") else ""),
-                *(_number(row[column], ".3f") for column in (metric, *SCORES)),
+                words, number(row["edges"], ",.0f" if name != "soft" else ",.1f"),
+                number(row["kl"], ".3f") + (f" ± {error:.3f}" if error and name not in ("model", "random") else ""),
+                *(number(row[column], ".3f") for column in (metric, *SCORES)),
             )
     out.print(table)
     size = evaluation["circuit"]
@@ -69,15 +69,15 @@ def print_evaluation(evaluation: Mapping[str, Any], out: Console) -> None:
 def print_curve(curve: Mapping[str, Any], out: Console) -> None:
     """Every size, the levels, and the areas."""
     metric = curve["metric"]
-    table = _table(escape(_conditions(curve)))
+    table = new_table(escape(_conditions(curve)))
     for column in ("edges", "without dangling", "KL (nats)", metric.replace("_", " "), "accuracy", "exact match",
                    "faithfulness"):
         table.add_column(column, justify="right")
     for row in curve["points"]:
         counts = (f"{row['edges']:,}", f"{row['edges_without_dangling']:,}")
-        table.add_row(*counts, *(_number(row[name], ".3f") for name in ("kl", metric, *SCORES)))
+        table.add_row(*counts, *(number(row[name], ".3f") for name in ("kl", metric, *SCORES)))
     out.print(table)
-    levels = _table("Edges needed")
+    levels = new_table("Edges needed")
     for column in ("", "edges", "without dangling"):
         levels.add_column(column, justify="right" if column else "left")
     for row in curve["levels"]:
@@ -86,9 +86,9 @@ def print_curve(curve: Mapping[str, Any], out: Console) -> None:
         levels.add_row(row["words"] + falls, *("not reached" if k is None else f"{k:,}" for k in counts))
     out.print(levels)
     out.print(
-        f"CPR {_number(curve['cpr'], '.3f')} (0.999 is perfect), CMD {_number(curve['cmd'], '.3f')} (0 is perfect); "
-        f"along the logarithm of the size {_number(curve['log_cpr'], '.3f')} (1) and "
-        f"{_number(curve['log_cmd'], '.3f')} (0). The graph has {curve['edges_total']:,} edges ({curve['convention']})."
+        f"CPR {number(curve['cpr'], '.3f')} (0.999 is perfect), CMD {number(curve['cmd'], '.3f')} (0 is perfect); "
+        f"along the logarithm of the size {number(curve['log_cpr'], '.3f')} (1) and "
+        f"{number(curve['log_cmd'], '.3f')} (0). The graph has {curve['edges_total']:,} edges ({curve['convention']})."
     )
     _print_warnings(curve, out)
 
@@ -101,13 +101,13 @@ def print_names(rows: Sequence[tuple[str, str]], out: Console) -> None:
 
 
 def _curve(run: Run) -> Table:
-    table = _table(f"All sizes, {run.curve[0]['split']} pairs")
+    table = new_table(f"All sizes, {run.curve[0]['split']} pairs")
     for column in ("", "edges", "without dangling", "KL (nats)", "accuracy"):
         table.add_column(column, justify="right" if column else "left")
     for i, row in enumerate(run.curve):
         numbers = (f"{row['edges']:,}", f"{row['edges_without_dangling']:,}")
         mark = "circuit.json" if i == run.chosen else ""
-        table.add_row(mark, *numbers, _number(row["kl"], ".3f"), _number(row["accuracy"], ".3f"))
+        table.add_row(mark, *numbers, number(row["kl"], ".3f"), number(row["accuracy"], ".3f"))
     return table
 
 
@@ -133,11 +133,11 @@ def _print_warnings(measured: Mapping[str, Any], out: Console) -> None:
         out.print(f"Note: {escape(warning)}.")
 
 
-def _table(title: str) -> Table:
+def new_table(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
-def _number(value: float | None, form: str) -> str:
+def number(value: float | None, form: str) -> str:
     return "–" if value is None or not math.isfinite(value) else format(value, form)
 
 

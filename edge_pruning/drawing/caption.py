@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edge_pruning.circuit import Circuit
-
-ORIGINS = ("model", "task", "method", "ablation", "seed")
+from edge_pruning.circuit import Circuit, origin_of
 
 
 def caption_sentences(circuit: Circuit, without_dangling: int) -> list[str]:
@@ -26,9 +24,5 @@ def _origin(provenance: Mapping[str, Any]) -> str:
         parts = [_origin(part).removesuffix(".") if isinstance(part, Mapping) else "" for part in provenance["of"]]
         known = "; and of ".join(part for part in parts if part)
         return f"{str(provenance['operation']).capitalize()} of {known or f'{len(parts)} circuits'}."
-    named = [(key, _name(provenance[key])) for key in ORIGINS if provenance.get(key) is not None]
-    return ", ".join(f"{key}: {name}" for key, name in named) + "." if named else ""
-
-
-def _name(value: Any) -> str:
-    return str(value["name"]) if isinstance(value, Mapping) and "name" in value else str(value)
+    named = origin_of(provenance)
+    return ", ".join(f"{key}: {name}" for key, name in named.items()) + "." if named else ""

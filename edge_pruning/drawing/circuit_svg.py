@@ -14,11 +14,12 @@ from edge_pruning.circuit import Circuit
 from edge_pruning.drawing import svg
 from edge_pruning.drawing.caption import caption_sentences
 from edge_pruning.drawing.layout import LABEL_SIZE, Layout, Point, Port
-from edge_pruning.drawing.legend import draw_legend, legend_entries
+from edge_pruning.drawing.legend import Entry, draw_legend, legend_entries
 from edge_pruning.drawing.nodes import draw_dots, draw_nodes, obstacles
 from edge_pruning.drawing.routing import Router, spread
-from edge_pruning.drawing.stroke import BAND, HUES, INK, MUTED, DrawnEdge, drawn_edges, stroke
+from edge_pruning.drawing.stroke import BAND, INK, MUTED, DrawnEdge, drawn_edges, stroke
 from edge_pruning.drawing.text import BOLD, printable, shorten, wrap
+from edge_pruning.graph import Graph
 
 AXIS, MARGIN = 46.0, 22.0
 NARROWEST = 560.0
@@ -38,18 +39,22 @@ def draw_circuit(circuit: Circuit, *, title: str | None = None, caption: str | N
     connected = circuit.graph.without_dangling(circuit.mask)
     edges = drawn_edges(circuit, connected)
     sentences = [*([caption] if caption else []), *caption_sentences(circuit, int(connected.sum()))]
+    return picture(circuit.graph, edges, legend_entries(edges, grouped=Layout(circuit.graph).grouped), sentences, title)
 
-    bare = Layout(circuit.graph)
+
+def picture(
+    graph: Graph, edges: Sequence[DrawnEdge], entries: Sequence[Entry], sentences: Sequence[str], title: str | None
+) -> str:
+    """The edges, weakest first, on their graph, with these legend entries and sentences below."""
+    bare = Layout(graph)
     width = max(NARROWEST, AXIS + bare.width + MARGIN)
     left, top = AXIS + (width - AXIS - MARGIN - bare.width) / 2, MARGIN + (TITLE_SIZE + 12 if title else 0)
-    layout = Layout(circuit.graph, left, top)
-    legend, below = draw_legend(
-        legend_entries(edges, grouped=layout.grouped), AXIS, top + layout.height + 32, width - AXIS - MARGIN
-    )
+    layout = Layout(graph, left, top)
+    legend, below = draw_legend(entries, AXIS, top + layout.height + 32, width - AXIS - MARGIN)
     notes, below = _notes(sentences, below + 4, width)
-    graph = [*_background(layout, width), draw_dots(layout, edges), *_edges(layout, edges), *draw_nodes(layout, edges)]
+    drawn = [*_background(layout, width), draw_dots(layout, edges), *_edges(layout, edges), *draw_nodes(layout, edges)]
     header = [svg.title(title or "Circuit"), svg.description(" ".join(sentences)), svg.element("style", HOVER)]
-    return _document(width, below + MARGIN / 2, header, [*_heading(title, width), *graph, *legend, *notes])
+    return _document(width, below + MARGIN / 2, header, [*_heading(title, width), *drawn, *legend, *notes])
 
 
 def _document(width: float, height: float, header: Sequence[str], children: Sequence[str]) -> str:
@@ -98,10 +103,10 @@ def _edges(layout: Layout, edges: Sequence[DrawnEdge]) -> list[str]:
 
 def _edge(edge: DrawnEdge, path: str, edges: int) -> str:
     width, opacity = stroke(edge.strength, edges)
-    hue, line = HUES[edge.kind], {"d": path, "fill": "none", "stroke_linecap": "round"}
+    line = {"d": path, "fill": "none", "stroke_linecap": "round"}
     halo = svg.element("path", **line, stroke="#ffffff", stroke_width=width + 2.5, stroke_opacity=0.6 * opacity)
     visible, dashes = (0.5 * opacity, "4 4") if edge.dangling else (opacity, None)
-    look = {"stroke": hue, "stroke_width": width, "stroke_opacity": visible, "stroke_dasharray": dashes}
+    look = {"stroke": edge.hue, "stroke_width": width, "stroke_opacity": visible, "stroke_dasharray": dashes}
     drawn = svg.element("path", **line, **look)
     return svg.element("g", svg.title(_tooltip(edge)), halo, drawn, class_="ep-edge", data_edge=edge.name)
 

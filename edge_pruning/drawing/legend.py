@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_pruning.drawing import svg
-from edge_pruning.drawing.stroke import HUES, INK, KINDS, MUTED, SHARED_OPACITY, DrawnEdge, stroke
+from edge_pruning.drawing.stroke import GROUPS, HUES, INK, KINDS, MUTED, SHARED_OPACITY, DrawnEdge, stroke
 from edge_pruning.drawing.text import text_width
 
 SIZE = 11.0
@@ -39,6 +39,14 @@ def legend_entries(edges: Sequence[DrawnEdge], *, grouped: bool) -> list[Entry]:
     if grouped and any(edge.kind in ("k", "v") for edge in edges):
         entries.append(Entry.of(_shared_bar(), "key-value head, shared by the heads above it"))
     return entries + _strengths(edges)
+
+
+def group_entries(edges: Sequence[DrawnEdge], words: Mapping[str, str]) -> list[Entry]:
+    """What each group of edges of two circuits is called."""
+    entries = [Entry.of(_line(GROUPS[group], 2.6, 1.0), words[group]) for group in GROUPS if group in words]
+    if any(edge.dangling for edge in edges):
+        entries.append(Entry.of(_line(MUTED, 1.4, 0.8, dashed=True), "dangling in its circuit"))
+    return entries
 
 
 def _shared_bar() -> str:

@@ -25,7 +25,7 @@ def draw_nodes(layout: Layout, edges: Sequence[DrawnEdge]) -> list[str]:
         *(_shared(layout, bar) for bar in _shared_bars(layout, edges)),
         *(_bar(layout.logits() if name == "logits" else layout.writer(name), name, tooltip[name]) for name in ends),
         *(_node(layout.writer(name), name, tooltip[name]) for name in named),
-        *(_mark(layout, reader) for reader in _attention_readers(edges)),
+        *(_mark(layout, reader, compared=any(edge.group for edge in edges)) for reader in _attention_readers(edges)),
     ]
 
 
@@ -93,13 +93,13 @@ def _node(box: Box, name: str, tooltip: str) -> str:
     return svg.element("g", svg.title(tooltip), body, _label(box, label), class_="ep-node", data_node=name)
 
 
-def _mark(layout: Layout, reader: str) -> str:
-    """A short coloured bar on a head's lower side, or half of a key-value head's bar: this input is used."""
+def _mark(layout: Layout, reader: str, *, compared: bool) -> str:
+    """A short bar on a head's lower side, or half of a key-value head's bar: this input is used. Its hue says which."""
     port, height = layout.enters(reader), 4.0 if read_node(layout, reader) else KV_HEIGHT - 2
     size = {"width": port.right - port.left + 3, "height": height, "rx": 2}
     y = port.y - (height / 2 if read_node(layout, reader) else height + 1)
     opacity = None if read_node(layout, reader) else SHARED_OPACITY
-    look = {"fill": HUES[reader[-2]], "fill_opacity": opacity}
+    look = {"fill": MUTED if compared else HUES[reader[-2]], "fill_opacity": opacity}
     return svg.element("rect", x=port.left - 1.5, y=y, **size, **look, class_="ep-port")
 
 

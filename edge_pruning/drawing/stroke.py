@@ -17,6 +17,7 @@ from edge_pruning.circuit import Circuit
 
 INK, MUTED, FAINT, BAND = "#1f2933", "#66707c", "#cfd5dc", "#f4f6f8"
 HUES = {"q": "#0072b2", "k": "#d55e00", "v": "#009e73", "mlp": "#7c838c", "logits": "#3a424d"}
+GROUPS = {"both": "#3a424d", "first": "#0072b2", "second": "#e69f00"}  # where two circuits are compared
 SHARED_OPACITY = 0.55  # of the bars of shared key-value heads: they can be wide, and must not drown the edges
 KINDS = {
     "q": "queries (left)",
@@ -29,13 +30,17 @@ KINDS = {
 
 @dataclass(frozen=True)
 class DrawnEdge:
-    """An edge of the circuit as the picture needs it; `strength` is between 0 (weakest drawn) and 1 (strongest)."""
+    """An edge of the circuit as the picture needs it; `strength` is between 0 (weakest drawn) and 1 (strongest).
+
+    group: which of two circuits have it, where circuits are compared; then the hue says that, not what the edge feeds.
+    """
 
     writer: str
     reader: str
     score: float | None
     strength: float
     dangling: bool
+    group: str = ""
 
     @property
     def name(self) -> str:
@@ -46,6 +51,10 @@ class DrawnEdge:
         if self.reader == "logits":
             return "logits"
         return self.reader[-2] if self.reader.endswith(">") else "mlp"
+
+    @property
+    def hue(self) -> str:
+        return GROUPS[self.group] if self.group else HUES[self.kind]
 
 
 def drawn_edges(circuit: Circuit, connected: Tensor) -> list[DrawnEdge]:

@@ -1,0 +1,101 @@
+"""`edge-pruning compare`: what circuits share, what only one has, and whether each does the others' tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from rich.markup import escape
+from typer import Argument, Option
+
+from edge_pruning.cli import flags
+from edge_pruning.cli.app import app, prepare
+from edge_pruning.cli.errors import errors_reported
+from edge_pruning.cli.help import examples, flowing
+
+if TYPE_CHECKING:
+    from edge_pruning.compare import Comparison
+    from edge_pruning.runs.transfer import Transfer
+
+COMPARE = """Compare two or more circuits: which edges and nodes they share, and whether each does the others' tasks.
+
+[bold]Overlap[/bold] (IoU) is what both have over what either has: 1 is equal, 0 is nothing in common; beside it stands
+what random circuits of these sizes would share. [bold]Transfer[/bold] evaluates every circuit on the held-out pairs of
+every circuit's task, if all were found in one model: circuits can share few edges and do the same.
+
+Circuits may be files of other tools too (see `edge-pruning convert`). Circuits that are only counted differently are
+recounted, which is said. Circuits of differently shaped models have no edges in common; where layers and heads agree,
+--nodes compares their nodes.
+"""
+
+Circuits = Annotated[list[Path], Argument(metavar="A B [C ...]", help="Circuit files.", show_default=False)]
+Nodes = Annotated[bool, Option("--nodes", help="Compare nodes only, also of different graphs.")]
+DoTransfer = Annotated[bool, Option("--transfer/--no-transfer", help="Evaluate each circuit on the others' tasks.")]
+Test = Annotated[int | None, Option(help="How many test pairs for the transfer.", show_default="the tasks'")]
+Picture = Annotated[Path | None, Option(
+    "--out", "-o", help="A picture (SVG): two circuits drawn over each other; of more, their overlaps as heat maps."
+)]
+Json = Annotated[bool, Option("--json", help="Print JSON, with all edges and nodes by name.")]
+
+
+@app.command(help=flowing(COMPARE), epilog=examples(
+    "compare runs/ioi/circuit.json runs/gp/circuit.json -o overlap.svg",
+    "compare seed0/circuit.json seed1/circuit.json seed2/circuit.json --json",
+    "compare mine.json mib.json --no-transfer",
+))
+def compare(
+    circuits: Circuits,
+    nodes: Nodes = False,
+    transfer: DoTransfer = True,
+    test: Test = None,
+    device: flags.AnyDevice = "auto",
+    dtype: flags.AnyDtype = "float32",
+    out: Picture = None,
+    as_json: Json = False,
+) -> None:
+    with errors_reported():
+        console = prepare()
+        from edge_pruning import formats
+        from edge_pruning.cli.comparison_report import draw_comparison, print_comparison
+        from edge_pruning.compare import compare_circuits
+
+        paths = {_letter(i): path for i, path in enumerate(circuits)}
+        found = compare_circuits({name: formats.load(path) for name, path in paths.items()}, nodes_only=nodes)
+        judged, reason = _transfer(paths, test, device, dtype) if transfer else (None, "")
+        if out:
+            draw_comparison(found, judged, paths, out)
+        if as_json:
+            print(json.dumps(_json(found, judged, reason, paths), indent=2, ensure_ascii=False))
+        else:
+            print_comparison(found, judged, reason, paths, console)
+            if out:
+                console.print(f"Picture: {escape(str(out))}")
+
+
+def _letter(i: int) -> str:
+    return chr(ord("A") + i) if i < 26 else f"C{i + 1}"
+
+
+def _transfer(paths: Mapping[str, Path], test: int | None, device: str, dtype: str) -> tuple[Transfer | None, str]:
+    """The transfer, or the reason why there is none."""
+    from edge_pruning.cli.progress import ProgressBar
+    from edge_pruning.runs.transfer import transfer
+
+    with ProgressBar() as bar:
+        try:
+            found = transfer(
+                paths, test=test, device=device, dtype=dtype,
+                progress=lambda done, total: bar.stage(f"evaluated {done} of {total}"),
+            )
+        except (ValueError, OSError) as error:
+            return None, str(error)
+    return found, ""
+
+
+def _json(found: Comparison, judged: Transfer | None, reason: str, paths: Mapping[str, Path]) -> dict[str, Any]:
+    content = found.to_json()
+    for circuit in content["circuits"]:
+        circuit["file"] = str(paths[circuit["name"]])
+    return {**content, "transfer": judged.to_json() if judged else None, "no_transfer_because": reason or None}

@@ -1,0 +1,161 @@
+"""How much circuits have in common: edges and nodes that all of them have, that only one has, and their overlap.
+
+Overlap is the intersection over the union (IoU), 0 to 1. Two circuits of 100 edges that share 50 have an IoU of 1/3,
+far more than chance: random circuits of 100 of 32,491 edges share a third of one edge. Circuits are not unique, so a
+low IoU does not say that one of them is wrong; how well each does the other's task says more (`runs.transfer`).
+
+No model is needed. Circuits that are only counted differently are recounted; circuits of models of another shape have
+no edges in common by definition, but their nodes can be compared where layers and heads agree in number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from edge_pruning.circuit import Circuit
+from edge_pruning.recount import recount
+
+FORMAT = "edge-pruning/comparison"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Sets:
+    """The edges, or the nodes, of several circuits. In matrices, rows and columns are the circuits in their order."""
+
+    of: tuple[frozenset[str], ...]
+
+    @property
+    def shared(self) -> frozenset[str]:
+        """What all circuits have."""
+        return frozenset.intersection(*self.of)
+
+    @property
+    def union(self) -> frozenset[str]:
+        return frozenset.union(*self.of)
+
+    def only(self, i: int) -> frozenset[str]:
+        """What circuit i has and no other."""
+        return self.of[i].difference(*(other for j, other in enumerate(self.of) if j != i))
+
+    @property
+    def iou(self) -> list[list[float]]:
+        """Shared over all of both, 0 to 1; two empty circuits agree (1)."""
+        return self._pairwise(lambda a, b: len(a & b) / len(a | b) if a | b else 1.0)
+
+    @property
+    def contained(self) -> list[list[float]]:
+        """The share of the row's that the column has too; 1 for an empty row."""
+        return self._pairwise(lambda a, b: len(a & b) / len(a) if a else 1.0)
+
+    def chance(self, total: int) -> list[list[float]]:
+        """About the IoU of random sets of these sizes, drawn from `total`: expected shared over expected all."""
+
+        def expected(a: frozenset[str], b: frozenset[str]) -> float:
+            shared = len(a) * len(b) / total
+            return shared / (len(a) + len(b) - shared) if a or b else 1.0
+
+        return self._pairwise(expected)
+
+    def _pairwise(self, value: Callable[[frozenset[str], frozenset[str]], float]) -> list[list[float]]:
+        return [[value(a, b) for b in self.of] for a in self.of]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Circuits side by side. `circuits` are as they were counted for it; edges are None where only nodes compare."""
+
+    circuits: Mapping[str, Circuit]
+    edges: Sets | None
+    notices: tuple[str, ...] = ()
+
+    @cached_property
+    def nodes(self) -> Sets:
+        return Sets(tuple(circuit.nodes for circuit in self.circuits.values()))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.circuits)
+
+    def strongest(self, edges: frozenset[str], i: int) -> list[str]:
+        """The edges, those with the highest score in circuit i first; by name where it has no scores."""
+        circuit = list(self.circuits.values())[i]
+        if circuit.scores is None:
+            return sorted(edges)
+        places = circuit.graph.mask(edges)
+        scores = dict(zip(circuit.graph.names(places), circuit.scores[places].tolist(), strict=True))
+        return sorted(edges, key=lambda edge: (-scores[edge], edge))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; lists are sorted by name, except what only one has: its strongest first."""
+        circuits = list(self.circuits.items())
+        edges = None
+        if self.edges is not None:
+            only = {name: self.strongest(self.edges.only(i), i) for i, (name, _) in enumerate(circuits)}
+            chance = self.edges.chance(circuits[0][1].graph.n_edges)
+            shared = sorted(self.edges.shared)
+            edges = {**_matrices(self.edges), "iou_by_chance": chance, "shared": shared, "only": only}
+        nodes = {
+            **_matrices(self.nodes),
+            "shared": sorted(self.nodes.shared),
+            "only": {name: sorted(self.nodes.only(i)) for i, (name, _) in enumerate(circuits)},
+        }
+        return {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "circuits": [{"name": name, **circuit.origin, "counts": circuit.counts} for name, circuit in circuits],
+            "edges": edges,
+            "nodes": nodes,
+            "notices": list(self.notices),
+        }
+
+
+def compare_circuits(circuits: Mapping[str, Circuit], *, nodes_only: bool = False) -> Comparison:
+    """Compare two or more circuits, by name.
+
+    nodes_only: leave edges out, which makes circuits of different graphs comparable if layers and heads agree. Raises
+    ValueError for circuits of models of different shapes, with what differs and what can be compared.
+    """
+    if len(circuits) < 2:
+        raise ValueError(f"expected two circuits or more to compare, got {len(circuits)}")
+    _check_shapes(circuits, nodes_only)
+    found, notices = dict(circuits), _different_models(circuits)
+    if len({circuit.graph for circuit in circuits.values()}) > 1:
+        for name, circuit in circuits.items():
+            found[name], changes = recount(circuit, embeddings="joint", kv=None if nodes_only else "kv")
+            notices += [f"{name} is recounted to be comparable: {change}" for change in changes]
+    edges = None if nodes_only else Sets(tuple(frozenset(circuit.edges) for circuit in found.values()))
+    return Comparison(found, edges, tuple(notices))
+
+
+def _matrices(sets: Sets) -> dict[str, list[list[float]]]:
+    return {"iou": sets.iou, "contained": sets.contained}
+
+
+def _check_shapes(circuits: Mapping[str, Circuit], nodes_only: bool) -> None:
+    shapes = {name: circuit.graph.shape for name, circuit in circuits.items()}
+    if len(set(shapes.values())) == 1:
+        return
+    alike = len({(shape.layers, shape.heads) for shape in shapes.values()}) == 1
+    if alike and nodes_only:
+        return
+    described = "; ".join(
+        f"{name}: {shape.layers} layers of {shape.heads} heads, {shape.kv_heads} key-value heads, "
+        f"{'parallel' if shape.parallel else 'sequential'} blocks" for name, shape in shapes.items()
+    )
+    offer = (
+        "They agree in layers and heads, so their nodes can be compared: --nodes (nodes_only=True)" if alike else
+        "Their layers or heads differ in number, so not even their nodes correspond"
+    )
+    raise ValueError(f"these circuits are of different graphs, so their edges do not correspond ({described}). {offer}")
+
+
+def _different_models(circuits: Mapping[str, Circuit]) -> list[str]:
+    models = {name: circuit.origin["model"] for name, circuit in circuits.items() if "model" in circuit.origin}
+    if len(set(models.values())) < 2:
+        return []
+    named = ", ".join(f"{name}: {model}" for name, model in models.items())
+    return [f"the circuits are of different models ({named}): equal names need not play equal parts"]

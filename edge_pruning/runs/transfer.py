@@ -1,0 +1,116 @@
+"""Does a circuit do the other circuit's task? Every circuit judged on the held-out pairs of every circuit's task.
+
+Two circuits can share few edges and do the same, or share most and differ where it matters; this shows which. A column
+is one circuit's task with its own settings and ablation, so that everything in a column is judged alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_pruning.circuit import Circuit
+from edge_pruning.formats.circuit_json import CircuitJson
+from edge_pruning.formats.conversion import format_of
+from edge_pruning.loading import load_model
+from edge_pruning.runs.bench import Origin
+from edge_pruning.runs.check import evaluate_file
+
+NUMBERS = ("kl", "faithfulness", "accuracy", "exact_match")
+
+
+@dataclass(frozen=True)
+class Column:
+    """What the circuits are judged on: a task with its settings, under an ablation; `of`: whose task it is."""
+
+    of: tuple[str, ...]
+    task: str
+    settings: Mapping[str, Any]
+    ablation: str
+
+    @property
+    def title(self) -> str:
+        return f"{Path(self.task).name} ({self.ablation})"
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """`rows[name][i]`: means of circuit `name` on column i: `kl` (nats), `faithfulness`, `accuracy`, `exact_match`."""
+
+    model: str
+    columns: tuple[Column, ...]
+    rows: Mapping[str, tuple[Mapping[str, float], ...]]
+
+    def to_json(self) -> dict[str, Any]:
+        columns = [{"of": list(column.of), "task": column.task, "ablation": column.ablation} for column in self.columns]
+        rows = {name: [dict(numbers) for numbers in row] for name, row in self.rows.items()}
+        return {"model": self.model, "columns": columns, "rows": rows}
+
+
+def transfer(
+    circuits: Mapping[str, str | Path],
+    *,
+    test: int | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    progress: Callable[[int, int], None] | None = None,
+) -> Transfer:
+    """Evaluate every circuit file on the test pairs of every one's task. test: how many pairs, if not the tasks' own.
+
+    progress: called with evaluations done and in all. Raises ValueError with the reason where the circuits do not name
+    one common model, or one names no task.
+    """
+    paths = {name: Path(path) for name, path in circuits.items()}
+    foreign = [name for name, path in paths.items() if format_of(path) != CircuitJson.name]
+    if foreign:
+        raise ValueError(f"{', '.join(foreign)} came from another tool, whose files do not say which task they are for")
+    origins = {name: Origin(Circuit.load(path), path) for name, path in paths.items()}
+    name, revision = _common_model(origins)
+    columns = _columns(origins, {} if test is None else {"test": test})
+    model = load_model(name, revision=revision, device=device, dtype=dtype)
+    rows: dict[str, tuple[Mapping[str, float], ...]] = {}
+    for circuit, path in paths.items():
+        found = []
+        for column in columns:
+            judged = evaluate_file(
+                path, task=column.task, model=model, ablation=column.ablation, data=column.settings, random_circuits=0
+            ).to_json()["circuit"]
+            found.append({number: judged[number] for number in NUMBERS})
+            if progress:
+                progress(len(rows) * len(columns) + len(found), len(paths) * len(columns))
+        rows[circuit] = tuple(found)
+    return Transfer(name, columns, rows)
+
+
+def _common_model(origins: Mapping[str, Origin]) -> tuple[str, str | None]:
+    models = {name: (origin.model, origin.revision(None)) for name, origin in origins.items()}
+    unnamed = [name for name, (model, _) in models.items() if model is None]
+    if unnamed:
+        raise ValueError(f"{', '.join(unnamed)} does not say which model it was found in")
+    if len(set(models.values())) > 1:
+        named = ", ".join(f"{name}: {model}" for name, (model, _) in models.items())
+        raise ValueError(f"the circuits are of different models ({named})")
+    model, revision = next(iter(models.values()))
+    return str(model), revision
+
+
+def _columns(origins: Mapping[str, Origin], changed: Mapping[str, Any]) -> tuple[Column, ...]:
+    """One for each different task, in the circuits' order."""
+    without = [name for name, origin in origins.items() if origin.task is None]
+    if without:
+        raise ValueError(f"{', '.join(without)} does not say which task it was found for")
+    columns: list[Column] = []
+    for name, origin in origins.items():
+        found = Column((name,), str(origin.task), {**origin.task_settings, **changed}, origin.ablation)
+        same = [i for i, column in enumerate(columns) if _asks_the_same(column, found)]
+        if same:
+            columns[same[0]] = Column((*columns[same[0]].of, name), found.task, found.settings, found.ablation)
+        else:
+            columns.append(found)
+    return tuple(columns)
+
+
+def _asks_the_same(a: Column, b: Column) -> bool:
+    return (a.task, a.settings, a.ablation) == (b.task, b.settings, b.ablation)
