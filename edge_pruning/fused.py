@@ -16,7 +16,8 @@ mapped: (o - o_c) W_O. Equal to `MaskedPass` up to rounding; the tests compare t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, Self
 
@@ -32,23 +33,30 @@ from edge_pruning.stream import Stream
 
 
 @dataclass(frozen=True)
-class _Folded:
-    """A norm and the linear map behind it: q = rstd(x) * (x @ weight) + bias; weight [r, d, e], bias [r, 1, e]."""
+class _Map:
+    """A linear map of the stream as it is: q = x @ weight + bias; weight [r, d, e], bias [r, 1, e]."""
 
     weight: Tensor
     bias: Tensor
-    eps: float
 
-    @classmethod
-    def of(cls, norm: Norm, linear: Linear) -> _Folded:
-        """Folded in float64: once, and exact."""
-        weight = linear.weight.double()
-        bias = _bias(linear).double()
-        if norm.bias is not None:
-            bias = bias + norm.bias.double() @ weight
-        weight = weight * norm.gain.double()[:, None]
-        dtype = linear.weight.dtype
-        return cls(weight.to(dtype).contiguous(), bias[:, None].to(dtype), norm.eps)
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """q [r, token, e] of reads x [r, token, d], or of one read [1, token, d]."""
+        return torch.matmul(x, self.weight) + self.bias, None
+
+    def gradient(self, x: Tensor, q: Tensor, rstd: Tensor | None, g: Tensor, *, out: Tensor) -> Tensor:
+        """dL/dx [r, token, d] from g = dL/dq, into `out`."""
+        return torch.bmm(g, self.weight.mT, out=out)
+
+    def rows(self, which: Tensor) -> Self:
+        """Some of the readers."""
+        return replace(self, weight=self.weight[which].contiguous(), bias=self.bias[which])
+
+
+@dataclass(frozen=True)
+class _Folded(_Map):
+    """A norm and the linear map behind it: q = rstd(x) * (x @ weight) + bias."""
+
+    eps: float
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """q [r, token, e] and rstd [r or 1, token, 1] of reads x [r, token, d], or of one read [1, token, d]."""
@@ -56,14 +64,21 @@ class _Folded:
         rstd = square.div_(x.shape[-1]).add_(self.eps).rsqrt_()
         return torch.addcmul(self.bias, torch.matmul(x, self.weight), rstd), rstd
 
-    def rows(self, which: Tensor) -> _Folded:
-        """Some of the readers."""
-        return _Folded(self.weight[which].contiguous(), self.bias[which], self.eps)
-
-    def gradient(self, x: Tensor, q: Tensor, rstd: Tensor, g: Tensor, *, out: Tensor) -> Tensor:
-        """dL/dx [r, token, d] from g = dL/dq, into `out`."""
+    def gradient(self, x: Tensor, q: Tensor, rstd: Tensor | None, g: Tensor, *, out: Tensor) -> Tensor:
+        assert rstd is not None
         inner = (g * (q - self.bias)).sum(-1, keepdim=True).mul_(rstd.square()).div_(x.shape[-1])
         return torch.bmm(g * rstd, self.weight.mT, out=out).addcmul_(x, inner, value=-1)
+
+
+def _folded(norm: Norm | None, linear: Linear) -> _Map:
+    """Folded in float64: once, and exact."""
+    weight, bias, dtype = linear.weight.double(), _bias(linear).double(), linear.weight.dtype
+    if norm is not None and norm.bias is not None:
+        bias = bias + norm.bias.double() @ weight
+    if norm is not None and norm.gain is not None:
+        weight = weight * norm.gain.double()[:, None]
+    weight, bias = weight.to(dtype).contiguous(), bias[:, None].to(dtype)
+    return _Map(weight, bias) if norm is None else _Folded(weight, bias, norm.eps)
 
 
 def _bias(linear: Linear) -> Tensor:
@@ -81,16 +96,16 @@ class _Chosen:
     uses. In a full pass the last four are None, and nothing is picked or copied.
     """
 
-    mixed: _Folded
+    mixed: _Map
     out: Tensor
     qkv: list[int]
-    fixed: _Folded | None = None
+    fixed: _Map | None = None
     order: Tensor | None = None
     heads: Tensor | None = None
     shared: Tensor | None = None
 
     @classmethod
-    def of(cls, into: _Folded, out: Tensor, layout: Layout, layer: int) -> _Chosen:
+    def of(cls, into: _Map, out: Tensor, layout: Layout, layer: int) -> _Chosen:
         heads, kv, rows, mixed = (f(layer) for f in (layout.heads, layout.kv_heads, layout.rows, layout.mixed_rows))
         qkv, of_all = [len(heads), len(kv), len(kv)], len(heads) == len(out)
         if of_all and len(mixed) == len(rows):
@@ -127,10 +142,11 @@ class FusedPass(MaskedPass):
 
     def __init__(self, adapter: PartsAdapter, graph: Graph | None = None, *, keep_reads: bool = True) -> None:
         super().__init__(adapter, graph, keep_reads=keep_reads)
-        self.centred = adapter.attention(0).norm.centred
+        norm = adapter.attention(0).norm
+        self.centred = norm is not None and norm.centred
         self._heads_in = cache(self._fold_heads)
         self._heads_out = cache(self._fold_out)
-        self._mlp_in = cache(self._fold_mlp)
+        self._mlp_parts = cache(self._fold_mlp)
         self._chosen_heads = cache(self._choose_heads)
 
     @property
@@ -145,12 +161,12 @@ class FusedPass(MaskedPass):
     # --- weights, folded once --------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _fold_heads(self, layer: int) -> _Folded:
+    def _fold_heads(self, layer: int) -> _Map:
         """Queries, keys and values of a layer as one stack of maps, in the order of the readers."""
         parts, kv = self.adapter.attention(layer), self.graph.kv_readers
         maps = (parts.q, expanded(parts.k, kv), expanded(parts.v, kv))
         stack = Linear(torch.cat([linear.weight for linear in maps]), torch.cat([_bias(linear) for linear in maps]))
-        return _Folded.of(parts.norm, stack)
+        return _folded(parts.norm, stack)
 
     @torch.no_grad()
     def _fold_out(self, layer: int) -> tuple[Tensor, Tensor | None]:
@@ -159,9 +175,10 @@ class FusedPass(MaskedPass):
         return self._into_stream(parts.out).contiguous(), bias
 
     @torch.no_grad()
-    def _fold_mlp(self, layer: int) -> _Folded:
+    def _fold_mlp(self, layer: int) -> tuple[_Map, Callable[[Tensor], Tensor]] | None:
+        """The way into the hidden units and the way out of them; None if the MLP has no such parts."""
         parts = self.adapter.mlp(layer)
-        return _Folded.of(parts.norm, parts.inward)
+        return None if parts is None else (_folded(parts.norm, parts.inward), parts.finish)
 
     def _choose_heads(self, layer: int) -> _Chosen:
         return _Chosen.of(self._heads_in(layer), self._heads_out(layer)[0], self.layout, layer)
@@ -194,8 +211,15 @@ class FusedPass(MaskedPass):
             seen, rest = torch.zeros_like(base), slice(0, rest.stop)
         mixed = reader.stop > reader.start
         x = _ReadRest.apply(seen + base, stream.order, stream, reader, rest) if mixed else base[None]
-        hidden = _Project.apply(x, self._mlp_in(layer))
-        stream.write(layout.mlp_writer(layer), self._centre(self.adapter.mlp(layer).finish(hidden)), ablated)
+        stream.write(layout.mlp_writer(layer), self._centre(self._mlp_output(layer, x)), ablated)
+
+    def _mlp_output(self, layer: int, x: Tensor) -> Tensor:
+        """[1, token, d] from what the MLP reads [1, token, d]."""
+        parts = self._mlp_parts(layer)
+        if parts is None:
+            return self.adapter.feed_forward(layer, x[:, None])[:, 0]
+        inward, finish = parts
+        return finish(_Project.apply(x, inward))
 
     def _centre(self, x: Tensor) -> Tensor:
         return x - x.mean(-1, keepdim=True) if self.centred else x
@@ -225,7 +249,7 @@ class _ReadProject(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, order: Tensor, stream: Stream, readers: slice, writers: int, base: Tensor, folded: _Folded, along: int
+        ctx: Any, order: Tensor, stream: Stream, readers: slice, writers: int, base: Tensor, folded: _Map, along: int
     ) -> tuple[Tensor, Tensor]:
         both, heads = slice(readers.start, readers.stop + along), readers.stop - readers.start
         x = stream.mix(both, writers, base)
@@ -264,7 +288,7 @@ class _Project(Function):
     """Norm and projection: q [r, token, e] of x [r, token, d]."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, folded: _Folded) -> Tensor:
+    def forward(ctx: Any, x: Tensor, folded: _Map) -> Tensor:
         q, rstd = folded(x)
         ctx.folded = folded
         ctx.save_for_backward(x, q, rstd)

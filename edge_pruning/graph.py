@@ -203,28 +203,40 @@ class Graph:
             feeds[self.mlp_reader(i), self.mlp_writer(i)] = True
         return feeds
 
-    def leading_on(self, mask: Tensor) -> Tensor:
+    @cached_property
+    def feeds_together(self) -> Tensor:
+        """The same if the heads of a layer depend on each other, through a norm that they share, say."""
+        feeds = self.feeds.clone()
+        for i in range(self.shape.layers):
+            feeds[self.attention_readers(i), self.head_writers(i)] = True
+        return feeds
+
+    def leading_on(self, mask: Tensor, feeds: Tensor | None = None) -> Tensor:
         """The edges of `mask` whose reader reaches the logits along edges of `mask`; bool [writer, reader]."""
+        feeds = self.feeds if feeds is None else feeds
         to_logits = torch.zeros(len(self.readers), dtype=torch.bool)
         to_logits[-1] = True
         for _ in range(2 * self.shape.layers):  # the longest path has two sublayers per layer
             useful = (mask & to_logits).any(1)
-            to_logits = to_logits | (self.feeds & useful).any(1)
+            to_logits = to_logits | (feeds & useful).any(1)
         return mask & to_logits
 
-    def reached(self, mask: Tensor) -> Tensor:
+    def reached(self, mask: Tensor, feeds: Tensor | None = None) -> Tensor:
         """The edges of `mask` whose writer is reached from the embeddings along edges of `mask`; bool [w, r]."""
+        feeds = self.feeds if feeds is None else feeds
         from_input = torch.zeros(len(self.writers), dtype=torch.bool)
         from_input[: self.n_embeddings] = True
         for _ in range(2 * self.shape.layers):
             fed = (mask & from_input[:, None]).any(0)
-            from_input = from_input | (self.feeds & fed[:, None]).any(0)
+            from_input = from_input | (feeds & fed[:, None]).any(0)
         return mask & from_input[:, None]
 
-    def without_dangling(self, mask: Tensor) -> Tensor:
+    def without_dangling(self, mask: Tensor, feeds: Tensor | None = None) -> Tensor:
         """The edges of `mask` that lie on some path from an embedding to the logits; bool [writer, reader].
 
         An edge dangles if nothing reaches its writer from the embeddings, or if its reader cannot reach the logits.
         Under patch ablation removing dangling edges changes nothing: an unreached writer carries its ablated value.
+        `feeds` says which reader is an input of which writer (default: each node's own); where heads share a norm, what
+        dangles in the usual sense can still matter, and `feeds_together` says what cannot.
         """
-        return self.reached(mask) & self.leading_on(mask)
+        return self.reached(mask, feeds) & self.leading_on(mask, feeds)

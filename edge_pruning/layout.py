@@ -40,9 +40,10 @@ class Layout:
 
         consistent: the ablated values are those of one run, so a node that reads only them writes its own. Under zero
         ablation, say, it does not: with all its reads cut off it still writes what its biases give. heads_apart: a
-        layer can be run with some of its heads; if not, one means all.
+        layer can be run with some of its heads, which do not depend on the others; if not, one means all.
         """
-        useful = graph.without_dangling(candidates) if consistent else graph.leading_on(candidates)
+        feeds = graph.feeds if heads_apart else graph.feeds_together
+        useful = graph.without_dangling(candidates, feeds) if consistent else graph.leading_on(candidates, feeds)
         computed, mixed = useful.any(1), useful.any(0)
         computed[: graph.n_embeddings] = True
         mixed[-1] = True

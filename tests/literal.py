@@ -60,18 +60,20 @@ def _run(
     bias = torch.zeros(adapter.d_model, dtype=writes[0].dtype, device=tokens.device)
     context = adapter.context(tokens.shape[1])
 
-    def read(readers: slice, count: int) -> Tensor:
+    def read(readers: slice, count: int, bias: Tensor) -> Tensor:
         y = torch.stack(writes[:count])
         c = torch.stack(ablated[:count]) if ablated else torch.zeros_like(y)
         z = mask[:count, readers].to(y.dtype)
         return sum_up(z, y, c) + bias
 
     for layer in range(graph.shape.layers):
-        x = read(graph.attention_readers(layer), graph.writers_before_attention(layer))
+        x = read(graph.attention_readers(layer), graph.writers_before_attention(layer), bias)
         reads = x.split([graph.shape.heads, graph.kv_readers, graph.kv_readers])
         writes += list(adapter.attend(layer, *reads, context))
-        out_bias = adapter.out_bias(layer)
+        out_bias, before = adapter.out_bias(layer), bias
         bias = bias if out_bias is None else bias + out_bias
-        writes += list(adapter.feed_forward(layer, read(graph.mlp_reader(layer), graph.writers_before_mlp(layer))))
-    final = read(slice(len(graph.readers) - 1, None), len(graph.writers))[0]
+        seen = before if graph.shape.parallel else bias
+        x = read(graph.mlp_reader(layer), graph.writers_before_mlp(layer), seen)
+        writes += list(adapter.feed_forward(layer, x))
+    final = read(slice(len(graph.readers) - 1, None), len(graph.writers), bias)[0]
     return adapter.unembed(final), writes

@@ -7,19 +7,48 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from edge_pruning.batch import Pair
 from edge_pruning.graph import Graph
-from edge_pruning.models import Adapter, adapt
+from edge_pruning.models import ADAPTERS, Adapter, adapt
 
 VOCABULARY = 19
-_COMMON = {"vocab_size": VOCABULARY, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
-_GPT2 = {"n_positions": 12, "n_embd": 12, "n_layer": 2, "n_head": 3}
-_LLAMA = {
+_COMMON = {
+    "vocab_size": VOCABULARY, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None,
     "max_position_embeddings": 12, "hidden_size": 16, "intermediate_size": 10, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2,
 }
+_OF_FAMILY: dict[str, dict[str, Any]] = {
+    "gpt2": {"hidden_size": 12, "num_attention_heads": 3},
+    "qwen3": {"head_dim": 4},
+    "qwen3_moe": {"head_dim": 4, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 6},
+    "stablelm": {"rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}},
+    "phi3": {"rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}},
+    "gpt_neox": {"rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}},
+    "granite": {
+        "embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_multiplier": 0.7, "attention_multiplier": 0.4,
+    },
+    "cohere": {"logit_scale": 0.7},
+    "gptj": {"rotary_dim": 2},
+    "gemma": {"head_dim": 6},
+    "gemma2": {
+        "head_dim": 6, "sliding_window": 3, "query_pre_attn_scalar": 3, "attn_logit_softcapping": 2.0,
+        "final_logit_softcapping": 4.0,
+    },
+    "gemma3_text": {
+        "head_dim": 6, "sliding_window": 3, "query_pre_attn_scalar": 3,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+    "mixtral": {"num_local_experts": 3, "num_experts_per_tok": 2},
+    "gpt_oss": {
+        "head_dim": 4, "num_local_experts": 3, "num_experts_per_tok": 2, "sliding_window": 3,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 100.0},
+    },
+}  # fmt: skip
+_ODD = {"num_attention_heads": 3, "num_key_value_heads": 1, "hidden_size": 18}
+
+# The two families that every test about the masked pass itself is run on.
 CONFIGS: dict[str, dict[str, Any]] = {
     "gpt2": {},
     "gpt2, untied, exact gelu, scaled by layer": {
@@ -37,17 +66,63 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "llama, no grouping": {"num_attention_heads": 2, "num_key_value_heads": 2, "num_hidden_layers": 3},
 }
 
+# Settings of a family beyond its plain one that an adapter has to get right. Every registered family has a plain one.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "mistral, no window, tied": {"sliding_window": None, "tie_word_embeddings": True},
+    "mistral, window": {"sliding_window": 3},
+    "qwen2, windows, odd heads": {
+        **_ODD, "use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1,
+    },
+    "qwen3, biases, odd heads": {**_ODD, "attention_bias": True, "head_dim": 4, "tie_word_embeddings": True},
+    "starcoder2, window, no biases": {"sliding_window": 3, "use_bias": False},
+    "stablelm, parallel": {"use_parallel_residual": True, "use_qkv_bias": True},
+    "stablelm, norms of q and k": {"qk_layernorm": True, "tie_word_embeddings": True},
+    "phi3, window, odd heads": {**_ODD, "sliding_window": 3},
+    "phi, norms of q and k, odd heads": {**_ODD, "hidden_size": 24, "qk_layernorm": True},
+    "olmo2, odd heads": {**_ODD, "tie_word_embeddings": True},
+    "granite, biases": {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": False},
+    "cohere, norms of q and k, biases": {"use_qk_norm": True, "attention_bias": True, "tie_word_embeddings": False},
+    "gpt_neox, sequential, no biases, odd heads": {
+        "use_parallel_residual": False, "attention_bias": False, "num_attention_heads": 3, "hidden_size": 12,
+    },
+    "falcon, two norms, grouped": {"new_decoder_architecture": True, "num_kv_heads": 2, "bias": True},
+    "falcon, grouped, one norm": {
+        "new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1,
+    },
+    "falcon, sequential, alibi, odd heads": {
+        "parallel_attn": False, "multi_query": False, "alibi": True, "bias": True, "num_attention_heads": 3,
+        "hidden_size": 12,
+    },
+    "gemma, untied, odd heads": {**_ODD, "tie_word_embeddings": False, "attention_bias": True},
+    "gemma2, no caps, odd heads": {**_ODD, "attn_logit_softcapping": None, "final_logit_softcapping": None},
+    "gemma3_text, capped logits, odd heads": {**_ODD, "final_logit_softcapping": 4.0},
+    "mixtral, window": {"sliding_window": 3, "tie_word_embeddings": True},
+    "qwen3_moe, one plain layer": {"mlp_only_layers": [1], "norm_topk_prob": True},
+    "gpt_oss, no biases, odd heads": {**_ODD, "attention_bias": False},
+    "opt, projected, no biases, odd heads": {
+        "word_embed_proj_dim": 6, "enable_bias": False, "num_attention_heads": 3, "hidden_size": 12,
+        "layer_norm_elementwise_affine": False, "tie_word_embeddings": False,
+    },
+    "bloom, odd heads": {"num_attention_heads": 3, "hidden_size": 12},
+}  # fmt: skip
+FAMILIES = {**{kind: {} for kind in ADAPTERS}, **CONFIGS, **VARIANTS}
 
-def config_of(kind: str, **changes: Any) -> GPT2Config | LlamaConfig:
+
+def config_of(kind: str, **changes: Any) -> PreTrainedConfig:
     """The configuration called `kind`, with changes."""
-    if kind.startswith("gpt2"):
-        return GPT2Config(**{**_COMMON, **_GPT2, **CONFIGS[kind], **changes})
-    return LlamaConfig(**{**_COMMON, **_LLAMA, **CONFIGS[kind], **changes})
+    family = kind.partition(",")[0]
+    own_name = CONFIG_MAPPING[family].attribute_map  # hidden_size is n_embd for some
+    parts = (_COMMON, _OF_FAMILY.get(family, {}), FAMILIES[kind], changes)
+    settings = {own_name.get(name, name): value for part in parts for name, value in part.items()}
+    return AutoConfig.for_model(family, **settings)
 
 
-def random_model(config: GPT2Config | LlamaConfig, dtype: torch.dtype = torch.float64, seed: int = 0) -> Adapter:
+def random_model(
+    config: PreTrainedConfig, dtype: torch.dtype = torch.float64, seed: int = 0, **options: Any
+) -> Adapter:
     """Weights and biases of standard deviation 0.3, gains around 1, so that nothing can be left out unnoticed."""
-    hf = AutoModelForCausalLM.from_config(config)
+    options = {"experts_implementation": "eager"} | options  # the fast one has no float64
+    hf = AutoModelForCausalLM.from_config(config, **options)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in hf.named_parameters():
@@ -58,7 +133,8 @@ def random_model(config: GPT2Config | LlamaConfig, dtype: torch.dtype = torch.fl
 
 def graphs_of(adapter: Adapter) -> list[Graph]:
     """Every counting convention that says something else about this model."""
-    second = Graph(adapter.shape, "split") if adapter.model_type == "gpt2" else Graph(adapter.shape, "joint", "query")
+    split = adapter.model_type in ("gpt2", "opt")
+    second = Graph(adapter.shape, "split") if split else Graph(adapter.shape, "joint", "query")
     return [Graph(adapter.shape), second]
 
 

@@ -84,6 +84,14 @@ def test_one_head_means_all_where_heads_cannot_be_told_apart() -> None:
     assert (together.heads(0), together.heads(1), together.kv_heads(1)) == ([], [0, 1, 2, 3], [0, 1])
 
 
+def test_what_reaches_the_logits_through_a_norm_that_heads_share_is_computed() -> None:
+    graph = Graph(ModelShape(2, 2))
+    within = graph.mask(["input->m0", "m0->a1.h0<q>", "a1.h1->logits"])  # head 0 changes the scale of head 1
+    apart, together = (Layout.of(graph, within, consistent=True, heads_apart=apart) for apart in (True, False))
+    assert (apart.has_mlp(0), apart.heads(1)) == (False, [])
+    assert (together.has_mlp(0), together.heads(0), together.heads(1)) == (True, [], [0, 1])
+
+
 def test_a_full_layout_is_the_graph_itself() -> None:
     graph = Graph(ModelShape(3, 4, 2), "split")
     layout: Any = Layout.full(graph)

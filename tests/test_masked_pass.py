@@ -11,9 +11,9 @@ import pytest
 import torch
 from literal import literal_batch_logits
 from random_models import CONFIGS, config_of, graphs_of, mixed_pairs, pair, random_mask, random_model
+from running import logits_and_gradient, relative, runner, weights
 from torch import Tensor
 
-from edge_pruning.ablation import Patch
 from edge_pruning.batch import Batch
 from edge_pruning.forward import MaskedPass
 from edge_pruning.fused import FusedPass
@@ -36,32 +36,10 @@ def setting(kind: str, convention: int) -> tuple[Adapter, Graph, Batch]:
     return adapter, graphs_of(adapter)[convention], Batch.of(mixed_pairs())
 
 
-def weights(logits: Tensor) -> Tensor:
-    """What a test's loss gives every logit, so that each of them matters."""
-    return torch.randn(logits.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64).to(logits.dtype)
-
-
-def logits_and_gradient(run: Any, mask: Tensor) -> tuple[Tensor, Tensor]:
-    leaf = mask.clone().requires_grad_()
-    logits = run(leaf)
-    (logits * weights(logits)).sum().backward()
-    assert leaf.grad is not None
-    return logits.detach(), leaf.grad
-
-
 @cache
 def literally(kind: str, convention: int) -> tuple[Tensor, Tensor]:
     adapter, graph, batch = setting(kind, convention)
     return logits_and_gradient(lambda z: literal_batch_logits(adapter, graph, z, batch), random_mask(graph))
-
-
-def relative(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max() / expected.abs().max())
-
-
-def runner(engine: MaskedPass, batch: Batch) -> Any:
-    frozen = Patch().freeze(engine, batch)
-    return lambda mask: engine.logits(mask, batch, frozen)
 
 
 # --- the formula ----------------------------------------------------------------------------------------------------
@@ -229,24 +207,3 @@ def test_the_hugging_face_model_is_as_it_was(kind: str, engine: type[MaskedPass]
         hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
         assert not any(hooks)
     assert all(parameter.grad is None for parameter in adapter.hf.parameters())
-
-
-# --- half precision --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("kind", ["gpt2", "llama, biases, tied, odd heads, own head size"])
-def test_bfloat16_is_close_to_float32_and_its_mask_gradients_are_float32(kind: str, engine: type[MaskedPass]) -> None:
-    half = random_model(config_of(kind), torch.bfloat16)
-    full = random_model(config_of(kind), torch.float32)
-    full.hf.load_state_dict({name: value.float() for name, value in half.hf.state_dict().items()})
-    batch, results = Batch.of(mixed_pairs()), []
-    for adapter in (half, full):
-        masked = engine(adapter)
-        results.append(logits_and_gradient(runner(masked, batch), random_mask(masked.graph, dtype=torch.float32)))
-    (logits, gradient), (expected, expected_gradient) = results
-    assert logits.dtype == torch.bfloat16
-    assert gradient.dtype == torch.float32
-    assert relative(logits.float(), expected) < 0.05
-    assert relative(gradient, expected_gradient) < 0.1
-    assert torch.cosine_similarity(gradient.flatten(), expected_gradient.flatten(), dim=0) > 0.995

@@ -144,10 +144,22 @@ BROKEN: dict[str, tuple[str, Break]] = {
     "heads of the wrong group": ("llama", _mix(Llama, _wrong_group)),
     "the norm of the other sublayer": ("llama", _attention(Llama, lambda a: replace(a, norm=replace(
         a.norm, module=torch.nn.Identity(), gain=torch.ones_like(a.norm.gain))))),
-    "gate and up swapped": ("llama", _mlp(Llama, lambda m: replace(
-        m, inward=replace(m.inward, weight=m.inward.weight.roll(m.inward.weight.shape[-1] // 2, -1))))),
     "no final norm": ("llama", _final_norm_off),
 }  # fmt: skip
+BROKEN_PARTS: dict[str, tuple[str, Break]] = {
+    "gate and up swapped": ("llama", _mlp(Llama, lambda m: replace(
+        m, inward=replace(m.inward, weight=m.inward.weight.roll(m.inward.weight.shape[-1] // 2, -1))))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BROKEN_PARTS)
+def test_parts_that_are_not_what_the_verbs_say_are_refused(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind, sabotage = BROKEN_PARTS[what]
+    sabotage(monkeypatch)
+    adapter = random_model(config_of(kind), torch.float32)
+    assert self_check(MaskedPass(adapter))
+    with pytest.raises(ValueError, match=f"{LAWS[0]}: off by "):
+        self_check(FusedPass(adapter))
 
 
 @pytest.mark.parametrize("engine", ENGINES)

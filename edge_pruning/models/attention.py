@@ -1,14 +1,60 @@
-"""What heads do between their maps in and out: softmax attention, on heads first [h, b, p, e]."""
+"""What heads do between their maps in and out: softmax attention over earlier positions; heads first, [h, b, p, e].
+
+    scores = scale * q k^T + bias          bias: ALiBi's penalty on distance, [h, 1, 1, p]
+    scores = cap * tanh(scores / cap)      Gemma's soft cap
+    weights = softmax(scores)              over positions up to this one, at most `window` of them
+    weights = softmax([scores, sink])      a learned logit per head that takes attention away, [h]
+
+Keys and values may have fewer heads than queries: each then serves a group of neighbouring query heads.
+"""
 
 from __future__ import annotations
 
+from functools import cache
+
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 
-def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """Softmax attention of every position to itself and those before; [h, b, p, e], k and v maybe with fewer heads."""
-    groups = q.shape[0] // k.shape[0]
-    if groups > 1:
-        k, v = k.repeat_interleave(groups, 0), v.repeat_interleave(groups, 0)
-    return functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+def causal_attention(
+    q: Tensor, k: Tensor, v: Tensor, scale: float, *, window: int | None = None, bias: Tensor | None = None
+) -> Tensor:
+    """Softmax attention of every position to itself and those before, by the fast kernel."""
+    k, v = for_every_query(k, q), for_every_query(v, q)
+    width = q.shape[-2]
+    if bias is None and (window is None or window >= width):
+        return functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+    mask = visible(width, window, q.device)
+    if bias is not None:
+        mask = bias.to(q.dtype).masked_fill(~mask, -torch.inf)
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+
+
+def explicit_attention(
+    q: Tensor, k: Tensor, v: Tensor, scale: float, *, window: int | None = None, cap: float | None = None,
+    sink: Tensor | None = None,
+) -> Tensor:
+    """The same, written out, with a soft cap on the scores or a sink beside them, which no fast kernel has."""
+    k, v = for_every_query(k, q), for_every_query(v, q)
+    scores = scale * (q @ k.mT)
+    if cap is not None:
+        scores = cap * torch.tanh(scores / cap)
+    scores = scores.masked_fill(~visible(q.shape[-2], window, q.device), -torch.inf)
+    if sink is not None:
+        scores = torch.cat([scores, sink[:, None, None, None].expand(*scores.shape[:-1], 1)], -1)
+    weights = scores.softmax(-1)
+    return weights[..., : k.shape[-2]] @ v
+
+
+def for_every_query(x: Tensor, q: Tensor) -> Tensor:
+    """Keys or values of key-value heads, once per query head."""
+    groups = q.shape[0] // x.shape[0]
+    return x if groups == 1 else x.repeat_interleave(groups, 0)
+
+
+@cache
+def visible(width: int, window: int | None, device: torch.device) -> Tensor:
+    """True where a query position (row) sees a key position (column)."""
+    seen = torch.ones(width, width, dtype=torch.bool, device=device).tril()
+    return seen if window is None else seen.triu(1 - window)

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from edge_pruning.graph import ModelShape
 from edge_pruning.models.attention import causal_attention
-from edge_pruning.models.parts import Attention, Linear, Mlp, Norm, PartsAdapter
+from edge_pruning.models.parts import Attention, Linear, Mlp, Norm, PartsAdapter, lean
 from edge_pruning.models.registry import adapter
 
 
@@ -54,7 +53,7 @@ class Gpt2(PartsAdapter):
 
     def mlp(self, layer: int) -> Mlp:
         block = self.hf.transformer.h[layer]
-        activate = _activation(self.config.activation_function, block.mlp.act)
+        activate = lean(block.mlp.act)
         inward = Linear(block.mlp.c_fc.weight[None], block.mlp.c_fc.bias[None])
         return Mlp(_norm(block.ln_2), inward, lambda hidden: block.mlp.c_proj(activate(hidden)))
 
@@ -64,8 +63,3 @@ class Gpt2(PartsAdapter):
 
 def _norm(module: nn.LayerNorm) -> Norm:
     return Norm(module, module.weight, module.bias, module.eps, centred=True)
-
-
-def _activation(name: str, module: nn.Module) -> Any:
-    """`gelu_new` written out as a formula keeps nine tensors for the backward pass; built in it keeps one."""
-    return (lambda x: functional.gelu(x, approximate="tanh")) if name in ("gelu_new", "gelu_pytorch_tanh") else module

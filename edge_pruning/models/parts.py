@@ -4,7 +4,9 @@
     mix(layer, q, k, v)      what the heads do between those maps: rotary positions, softmax  [h, b, p, e]
     mlp(layer)               the norm, the linear map in, and the rest of the MLP
 
-The verbs `attend` and `feed_forward` follow from these, and `fused.FusedPass` makes one step of norm and map.
+The verbs `attend` and `feed_forward` follow from these, and `fused.FusedPass` makes one step of norm and map. A norm
+may be missing (None); so may the parts of an MLP that is no linear map and the rest (experts): `feed_forward` is then
+said by the family itself.
 """
 
 from __future__ import annotations
@@ -12,23 +14,25 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from transformers.activations import NewGELUActivation
 
 from edge_pruning.models.adapter import Adapter
 
 
 @dataclass(frozen=True)
 class Norm:
-    """A norm in front of a reader: the module itself, and the numbers that define it.
+    """A norm in front of a reader: the module itself, and the numbers that define it (no gain: 1; no bias: 0).
 
     `y = (x - mean) * rstd * gain + bias` if `centred` (LayerNorm), without the mean if not (RMSNorm).
     """
 
     module: nn.Module
-    gain: Tensor
+    gain: Tensor | None
     bias: Tensor | None
     eps: float
     centred: bool
@@ -53,7 +57,7 @@ class Attention:
     The output bias [d] belongs to no head; it stays in the base sum of the masked pass.
     """
 
-    norm: Norm
+    norm: Norm | None
     q: Linear
     k: Linear
     v: Linear
@@ -65,7 +69,7 @@ class Attention:
 class Mlp:
     """A layer's MLP: norm, linear map [1, d, f] into the hidden units, `finish` from their pre-activations to [d]."""
 
-    norm: Norm
+    norm: Norm | None
     inward: Linear
     finish: Callable[[Tensor], Tensor]
 
@@ -76,7 +80,9 @@ class PartsAdapter(Adapter):
     `heads_apart`: `mix` treats every head alone and all of them alike, so it may be given some of a layer's heads.
     """
 
-    heads_apart: ClassVar[bool] = True
+    @property
+    def heads_apart(self) -> bool:
+        return True
 
     @abstractmethod
     def attention(self, layer: int) -> Attention: ...
@@ -86,12 +92,14 @@ class PartsAdapter(Adapter):
         """Heads' outputs before their output map: q [h, b, p, e], k and v [kv head or h, b, p, e] -> [h, b, p, e]."""
 
     @abstractmethod
-    def mlp(self, layer: int) -> Mlp: ...
+    def mlp(self, layer: int) -> Mlp | None: ...
 
     def project(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Reads of the heads [h or kv head, b, p, d], before the norm, to queries, keys and values [.., b, p, e]."""
-        parts, norm = self.attention(layer), self.attention(layer).norm.module
-        return parts.q(norm(q)), expanded(parts.k, k.shape[0])(norm(k)), expanded(parts.v, v.shape[0])(norm(v))
+        parts = self.attention(layer)
+        maps = (parts.q, expanded(parts.k, k.shape[0]), expanded(parts.v, v.shape[0]))
+        q, k, v = (linear(normalised(parts.norm, x)) for linear, x in zip(maps, (q, k, v), strict=True))
+        return q, k, v
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, context: Any) -> Tensor:
         mixed = self.mix(layer, *self.project(layer, q, k, v), context)
@@ -102,7 +110,12 @@ class PartsAdapter(Adapter):
 
     def feed_forward(self, layer: int, x: Tensor) -> Tensor:
         parts = self.mlp(layer)
-        return parts.finish(parts.inward(parts.norm.module(x)))
+        assert parts is not None, "an MLP without parts has a verb of its own"
+        return parts.finish(parts.inward(normalised(parts.norm, x)))
+
+
+def normalised(norm: Norm | None, x: Tensor) -> Tensor:
+    return x if norm is None else norm.module(x)
 
 
 def expanded(linear: Linear, heads: int) -> Linear:
@@ -112,3 +125,8 @@ def expanded(linear: Linear, heads: int) -> Linear:
         return linear
     bias = None if linear.bias is None else linear.bias.repeat_interleave(times, 0)
     return Linear(linear.weight.repeat_interleave(times, 0), bias)
+
+
+def lean(act: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """`gelu_new` written out as a formula keeps nine tensors for the backward pass; built in it keeps one."""
+    return (lambda x: functional.gelu(x, approximate="tanh")) if isinstance(act, NewGELUActivation) else act

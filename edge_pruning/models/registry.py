@@ -8,8 +8,9 @@ from edge_pruning.models.adapter import Adapter
 
 ADAPTERS: dict[str, type[Adapter]] = {}
 
+RENORMALISED = "its residual stream is renormalised after every sublayer (post-norm), so an edge has no linear meaning"
 _REASONS = {
-    "its residual stream is renormalised after every sublayer (post-norm), so an edge has no linear meaning":
+    RENORMALISED:
         ("bert", "roberta", "distilbert", "albert", "electra", "xlm-roberta", "openai-gpt"),
     "it is an encoder-decoder with two streams": ("t5", "bart", "mbart", "pegasus", "marian", "mt5"),
     "it has recurrent layers, not attention heads that read a stream": ("mamba", "mamba2", "rwkv", "jamba"),

@@ -1,0 +1,19 @@
+"""Gemma: Llama with embeddings scaled up, norms whose gain is one plus their weight, and heads of their own size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge_pruning.models.decoder import Decoder
+from edge_pruning.models.parts import Norm
+from edge_pruning.models.registry import adapter
+
+
+@adapter
+class Gemma(Decoder):
+    """Scaled embeddings, norms with gain 1 + weight."""
+
+    model_type = "gemma"
+
+    def norm(self, module: Any) -> Norm:
+        return Norm(module, 1 + module.weight, None, module.eps, centred=False)

@@ -1,0 +1,36 @@
+"""GPT-OSS: mixtures of experts with biases, attention sinks, and a sliding window in every other layer.
+
+Unusual: each head has a learned logit that takes part in its softmax and gives nothing (the sink), so a head can look
+nowhere; rotary tables hold one angle per pair of numbers.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edge_pruning.models.attention import explicit_attention
+from edge_pruning.models.experts import ExpertsDecoder
+from edge_pruning.models.registry import adapter
+
+
+@adapter
+class GptOss(ExpertsDecoder):
+    """Mixtures of experts, attention sinks, sliding windows in turn, biases."""
+
+    model_type = "gpt_oss"
+
+    @property
+    def heads_apart(self) -> bool:
+        return False
+
+    def context(self, width: int) -> tuple[Tensor, Tensor]:
+        cos, sin = self.rotary_tables(width)
+        return torch.cat([cos, cos], -1), torch.cat([sin, sin], -1)
+
+    def window(self, layer: int) -> int | None:
+        return self.heads(layer).sliding_window
+
+    def attend_to(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        heads = self.heads(layer)
+        return explicit_attention(q, k, v, heads.scaling, window=self.window(layer), sink=heads.sinks)

@@ -1,0 +1,67 @@
+"""GPT-J: parallel blocks whose heads and MLP share one LayerNorm, rotary pairs of neighbours in a part of each head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from edge_pruning.models.attention import causal_attention
+from edge_pruning.models.decoder import Decoder, plain_mlp
+from edge_pruning.models.parts import Mlp, Norm
+from edge_pruning.models.registry import adapter
+from edge_pruning.models.rotary import rotate_neighbours
+
+
+@adapter
+class GptJ(Decoder):
+    """Parallel blocks with one shared norm, partial rotary in pairs of neighbours."""
+
+    model_type = "gptj"
+    parallel = True
+
+    @property
+    def kv_heads(self) -> int:
+        return self.config.num_attention_heads
+
+    @property
+    def body(self) -> Any:
+        return self.hf.transformer
+
+    @property
+    def words(self) -> nn.Module:
+        return self.body.wte
+
+    @property
+    def final_norm(self) -> nn.Module:
+        return self.body.ln_f
+
+    def block(self, layer: int) -> Any:
+        return self.body.h[layer]
+
+    def heads(self, layer: int) -> Any:
+        return self.block(layer).attn
+
+    def attention_norm(self, layer: int) -> Norm:
+        return self.norm(self.block(layer).ln_1)
+
+    def mlp_norm(self, layer: int) -> Norm:
+        return self.attention_norm(layer)
+
+    def out_map(self, layer: int) -> nn.Linear:
+        return self.heads(layer).out_proj
+
+    def context(self, width: int) -> tuple[Tensor, Tensor]:
+        """The model's own tables [p, n]: the first half of a row are sines, one per pair."""
+        sin, cos = self.heads(0).embed_positions[:width].to(self.device, self.dtype).chunk(2, -1)
+        return cos.repeat_interleave(2, -1), sin.repeat_interleave(2, -1)
+
+    def positioned(self, layer: int, q: Tensor, k: Tensor, context: Any) -> tuple[Tensor, Tensor]:
+        return rotate_neighbours(q, *context), rotate_neighbours(k, *context)
+
+    def attend_to(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return causal_attention(q, k, v, q.shape[-1] ** -0.5)
+
+    def mlp(self, layer: int) -> Mlp:
+        mlp = self.block(layer).mlp
+        return plain_mlp(self.mlp_norm(layer), mlp.fc_in, mlp.act, mlp.fc_out)

@@ -1,0 +1,16 @@
+"""Qwen2 and Qwen2.5: Llama with biases on queries, keys and values; some layers may see a sliding window only."""
+
+from __future__ import annotations
+
+from edge_pruning.models.decoder import Decoder
+from edge_pruning.models.registry import adapter
+
+
+@adapter
+class Qwen2(Decoder):
+    """Biases on q, k and v; a sliding window in some layers."""
+
+    model_type = "qwen2"
+
+    def window(self, layer: int) -> int | None:
+        return self.heads(layer).sliding_window

@@ -1,0 +1,14 @@
+"""Qwen3-MoE: Qwen3 whose MLPs are mixtures of experts, but for some layers."""
+
+from __future__ import annotations
+
+from edge_pruning.models.experts import ExpertsDecoder
+from edge_pruning.models.qwen3 import Qwen3
+from edge_pruning.models.registry import adapter
+
+
+@adapter
+class Qwen3Moe(ExpertsDecoder, Qwen3):
+    """Mixtures of experts in most layers, each one node; normalised queries and keys."""
+
+    model_type = "qwen3_moe"

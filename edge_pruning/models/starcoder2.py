@@ -1,0 +1,19 @@
+"""StarCoder2: Llama's grouped rotary heads with LayerNorm, biases, a sliding window, and an MLP without a gate."""
+
+from __future__ import annotations
+
+from edge_pruning.models.decoder import plain_mlp
+from edge_pruning.models.mistral import Mistral
+from edge_pruning.models.parts import Mlp
+from edge_pruning.models.registry import adapter
+
+
+@adapter
+class Starcoder2(Mistral):
+    """LayerNorm, biases, MLP without a gate, sliding window."""
+
+    model_type = "starcoder2"
+
+    def mlp(self, layer: int) -> Mlp:
+        mlp = self.block(layer).mlp
+        return plain_mlp(self.mlp_norm(layer), mlp.c_fc, mlp.act, mlp.c_proj)
