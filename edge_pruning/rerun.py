@@ -63,10 +63,6 @@ class Rerun:
         self.whole, wide, compared = self._from(0, self._known(self.sites[0], n), skip=False)
         self.wide[n:], self.compared[:n], self.compared[n:] = wide[:, 0], self.wide[:n, batch.rows], compared[:, 0]
 
-    @property
-    def tokens(self) -> int:
-        return self.wide.shape[1]
-
     @torch.no_grad()
     def logits(self, reader: int, columns: Tensor) -> Tensor:
         """Logits at the compared positions [k, n, vocab] with each of `columns` [k, w] as the mask of `reader`."""

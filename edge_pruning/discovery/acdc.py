@@ -41,7 +41,7 @@ from edge_pruning.tasks.task import PairSet
 
 log = logging.getLogger("edge_pruning")
 
-FIRST_TOGETHER = 4  # candidates run side by side at first; twice as many after a row without a stop, half after a stop
+MOST_TOGETHER = 8  # candidates side by side: twice as many after a row without a stop, half as many after a stop
 
 
 @method
@@ -133,7 +133,8 @@ class Judge:
 
     def __init__(self, engine: MaskedPass, pairs: Sequence[Pair], ablation: Ablation, objective: Objective) -> None:
         self.engine, self.objective, self.n = MaskedPass(engine.adapter, engine.graph), objective, len(pairs)
-        batches = [self.engine.batch([pairs[i] for i in ids]) for ids in self.engine.tiles(pairs)]
+        tiles = self.engine.tiles(pairs, max(1, self.engine.tile_tokens // MOST_TOGETHER))  # full with all side by side
+        batches = [self.engine.batch([pairs[i] for i in ids]) for ids in tiles]
         self.parts = [(batch, ablation.freeze(self.engine, batch)) for batch in batches]
         self.reruns: list[Rerun] = []
 
@@ -149,11 +150,6 @@ class Judge:
     def settle(self, reader: int, column: Tensor) -> None:
         for rerun in self.reruns:
             rerun.mask[:, reader] = column.to(rerun.mask)
-
-    @property
-    def most_together(self) -> int:
-        """How many alternatives fit side by side into a micro-batch."""
-        return max(1, self.engine.tile_tokens // max(rerun.tokens for rerun in self.reruns))
 
     def _mean(self, logits: list[Tensor]) -> list[float]:
         total = torch.zeros(len(logits[0]), dtype=torch.float64)
@@ -194,12 +190,11 @@ class Search:
         if self._is_idle(reader):
             self._remove(writers, reader, [0.0] * len(writers), floor)
             writers = writers[:0]
-        together = FIRST_TOGETHER
+        together = MOST_TOGETHER
         while len(writers):
-            row = writers[: min(together, self.judge.most_together)]
-            tried, stopped = self._try(row, reader, threshold, floor)
+            tried, stopped = self._try(writers[:together], reader, threshold, floor)
             writers = writers[tried:]
-            together = max(1, together // 2) if stopped else 2 * together
+            together = max(1, together // 2) if stopped else min(2 * together, MOST_TOGETHER)
         self.judge.settle(reader, self.mask[:, reader])
 
     def _try(self, row: Tensor, reader: int, threshold: float, floor: float) -> tuple[int, bool]:

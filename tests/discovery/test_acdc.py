@@ -87,8 +87,7 @@ def test_it_removes_what_trying_one_by_one_removes(
 def test_how_many_run_side_by_side_changes_nothing(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     on, method = FusedPass(random_model(config_of("gpt2"))), Acdc(threshold=0.02, sweep=2)
     expected = method.find(on, FEW, Patch())
-    monkeypatch.setattr(acdc, "FIRST_TOGETHER", most)
-    monkeypatch.setattr(Judge, "most_together", most)
+    monkeypatch.setattr(acdc, "MOST_TOGETHER", most)
     found = method.find(on, FEW, Patch())
     assert torch.equal(found.values.argsort(), expected.values.argsort())
     assert all(torch.equal(found.values >= t, expected.values >= t) for t in method.thresholds)
