@@ -17,6 +17,7 @@ from edge_pruning.graph import Graph
 from edge_pruning.models import Adapter, adapt, check_supported
 from edge_pruning.models.bundled import BUNDLED
 from edge_pruning.models.parts import PartsAdapter
+from edge_pruning.models.tracr import Compiled, compiled_folder
 from edge_pruning.self_check import self_check
 
 NAMED = {"bundled": BUNDLED}
@@ -52,16 +53,19 @@ def load_model(
     dtype: str = "float32",
     trust_remote_code: bool = False,
 ) -> Model:
-    """Load a causal language model: `bundled`, a folder, or a hub id.
+    """Load a causal language model: `bundled`, a folder, or a hub id; or a compiled program (`tracr:reverse`).
 
     device: cpu, cuda, mps or auto (the best there is). dtype: float32 or bfloat16 (float64 for tests). Raises
     ValueError: not found, no weights or tokenizer, an architecture that cannot be run exactly (with the reason).
     """
     source = str(NAMED.get(name, name))
+    compiled = compiled_folder(source)
     remote = {"revision": revision, "trust_remote_code": trust_remote_code}
     if dtype not in DTYPES:
         raise ValueError(f"expected dtype {', '.join(DTYPES)}; got {dtype!r}")
     where = pick_device(device)
+    if compiled:
+        return _compiled_program(name, compiled, where, DTYPES[dtype])
     config = _read(transformers.AutoConfig, name, source, "configuration (config.json)", **remote)
     check_supported(config)
     tokenizer = _read(transformers.AutoTokenizer, name, source, "tokenizer", **remote)
@@ -69,6 +73,14 @@ def load_model(
         raise ValueError(f"could not load the tokenizer of model {name!r}: it knows no words{_hint(name)}")
     hf = _read(transformers.AutoModelForCausalLM, name, source, "weights", dtype=DTYPES[dtype], **remote)
     model = Model(adapt(hf.to(where)), tokenizer, name, revision or getattr(config, "_commit_hash", None))
+    self_check(model.engine())
+    return model
+
+
+def _compiled_program(name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Model:
+    """Programs read values, so the program itself stands where other models have a tokenizer."""
+    compiled = Compiled.load(folder)
+    model = Model(adapt(compiled.model.to(device, dtype)), compiled.program, name, compiled.fingerprint)
     self_check(model.engine())
     return model
 

@@ -1,0 +1,98 @@
+"""From a RASP program to weights, through Tracr.
+
+Tracr can compile a program into something else without a word, so everything is checked on every input: that Tracr's
+own forward pass says what the program says, and that our module says what Tracr's forward pass says, to 1e-5.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from edge_pruning.models.tracr.conversion import answers, description, weights
+from edge_pruning.models.tracr.extra import tracr
+from edge_pruning.models.tracr.folder import Compiled
+from edge_pruning.models.tracr.inputs import input_space
+from edge_pruning.models.tracr.module import TracrTransformer
+from edge_pruning.models.tracr.program import BOS, PAD, Value
+from edge_pruning.models.tracr.unsupported import expressions, unsupported
+
+PARITY = 1e-5  # between our logits and those of Tracr's own forward pass
+
+
+def compile_program(
+    program: Any,
+    vocabulary: Sequence[Value],
+    max_length: int,
+    *,
+    name: str | None = None,
+    most_inputs: int = 1000,
+    seed: int = 0,
+) -> Compiled:
+    """Compile a RASP expression (a `tracr.rasp.rasp.SOp`) over a vocabulary, for inputs of up to `max_length` values.
+
+    name: of the program; the expression's own by default. most_inputs: all inputs are checked and kept if there are no
+    more than these, else a sample that depends on `seed`. Raises ValueError: the extra is not installed, a vocabulary
+    or length that makes no sense, expressions that Tracr cannot compile (all of them, by name), or a compiled model
+    that does not do what the program says.
+    """
+    rasp = tracr("rasp.rasp")
+    problems = list(_problems(vocabulary, max_length))
+    if problems:
+        raise ValueError(f"cannot compile: {'; '.join(problems)}")
+    if not isinstance(program, rasp.RASPExpr):
+        raise ValueError(f"expected a RASP expression (tracr.rasp.rasp.SOp), got {program!r}")
+    program = _numbered(program)
+    vocabulary = tuple(sorted(vocabulary, key=lambda value: (type(value).__name__, value)))
+    inputs = input_space(vocabulary, max_length, most_inputs, seed)
+    found = unsupported(program, inputs)
+    if found:
+        raise ValueError(f"Tracr cannot compile {program.name!r}: {'; '.join(found)}")
+    model = _compiled_by_tracr(program, vocabulary, max_length)
+    about = description(model, program, name or program.name, vocabulary, max_length)
+    transformer = TracrTransformer(about, weights(model, about, program.label))
+    origin = {"inputs": len(inputs), "of": sum(len(vocabulary) ** n for n in range(1, max_length + 1)), "seed": seed}
+    compiled = Compiled(about, transformer, answers(model, program, about, inputs), origin | _versions())
+    if not compiled.parity_error <= PARITY:
+        raise ValueError(
+            f"our logits differ from those of Tracr's own forward pass by {compiled.parity_error:.1e} (at most "
+            f"{PARITY:g} is allowed): this version of tracr-pypi is not understood"
+        )
+    return compiled
+
+
+def _problems(vocabulary: Sequence[Value], max_length: int) -> Iterator[str]:
+    reserved = [value for value in vocabulary if value in (BOS, PAD)]
+    if reserved:
+        yield f"the vocabulary contains {' and '.join(map(repr, reserved))}, which Tracr reserves; use another word"
+    if not vocabulary or len(set(vocabulary)) < len(vocabulary):
+        yield f"expected a vocabulary of different values, at least one, got {list(vocabulary)}"
+    if max_length < 1:
+        yield f"expected a max_length of at least 1, got {max_length}"
+
+
+def _numbered(program: Any) -> Any:
+    """A copy whose expressions are numbered in the order they are met, so that equal programs get equal weights.
+
+    Tracr sorts the residual stream by names that end in a number, which grows with every expression ever made.
+    """
+    program = copy.deepcopy(program)
+    for number, expression in enumerate(expressions(program), 1):
+        expression.unique_id = number
+    return program
+
+
+def _compiled_by_tracr(program: Any, vocabulary: Sequence[Value], max_length: int) -> Any:
+    """Tracr's own model. What its stages raise becomes one kind of error that names the program."""
+    try:
+        return tracr("compiler.compiling").compile_rasp_to_model(
+            program, set(vocabulary), max_length, compiler_bos=BOS, compiler_pad=PAD
+        )
+    except Exception as error:  # a compiler that is not ours, whose stages raise all kinds
+        raise ValueError(f"Tracr cannot compile {program.name!r}: {type(error).__name__}: {error}") from error
+
+
+def _versions() -> dict[str, str]:
+    return {"tracr-pypi": importlib.metadata.version("tracr-pypi")}

@@ -1,0 +1,21 @@
+"""The package `tracr-pypi`, an extra because it brings JAX: its modules are imported when a program is compiled."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any
+
+
+def is_installed() -> bool:
+    return importlib.util.find_spec("tracr") is not None
+
+
+def tracr(module: str) -> Any:
+    """A module of the package tracr, `rasp.rasp` say. Raises ValueError with the line that installs it."""
+    if not is_installed():
+        raise ValueError(
+            "compiling a program needs Tracr, which is not installed: pip install 'edge-pruning[tracr]' (it brings JAX "
+            "and Haiku). Programs that are compiled already need nothing: see edge-pruning list models"
+        )
+    return importlib.import_module(f"tracr.{module}")

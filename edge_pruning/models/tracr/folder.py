@@ -1,0 +1,153 @@
+"""A compiled program on disk: `config.json`, `model.safetensors`, `inputs.safetensors`.
+
+Nearly all weights are zero, so a weight is stored as its numbers that are not, under its name, and their places in the
+flattened tensor, under `NAME.at`: a few kilobytes a program. `inputs.safetensors` holds what Tracr's own forward pass
+says of every input (see `inputs.py`), so that anyone can check this module against it without JAX.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edge_pruning import files
+from edge_pruning.models.tracr.inputs import Inputs
+from edge_pruning.models.tracr.module import TracrTransformer, weight_shapes
+from edge_pruning.models.tracr.program import Program
+
+CONFIG, WEIGHTS, INPUTS = "config.json", "model.safetensors", "inputs.safetensors"
+BUNDLED = Path(__file__).parent / "bundled"
+PREFIX = "tracr:"
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A program, its transformer, and its inputs with what Tracr says of them. `origin`: how it was made."""
+
+    program: Program
+    model: TracrTransformer
+    inputs: Inputs
+    origin: dict[str, Any]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Equal for equal programs with equal weights: truth belongs to these."""
+        digest = hashlib.sha256(json.dumps(dataclasses.asdict(self.program)).encode())
+        for name in sorted(weight_shapes(self.program)):
+            digest.update(self.model.weights[name].float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def parity_error(self) -> float:
+        """How far this module's logits are from those of Tracr's own forward pass, at most, over all inputs."""
+        rows = self.inputs.rows(self.program)
+        return max(float((self.model(torch.tensor([tokens]))[0] - logits).abs().max()) for tokens, logits, _ in rows)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the folder, its configuration last."""
+        folder = Path(folder)
+        weights = {name: self.model.weights[name] for name in weight_shapes(self.program)}
+        files.write_tensors(folder / WEIGHTS, _sparse(weights))
+        files.write_tensors(folder / INPUTS, vars(self.inputs))
+        program = {"model_type": Program.model_type, **dataclasses.asdict(self.program)}
+        files.write_json(folder / CONFIG, program | {"origin": self.origin})
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Compiled:
+        """Read what `save` wrote. Raises ValueError that names what is missing, truncated or does not fit."""
+        folder = Path(folder)
+        program, origin = read_program(folder)
+        weights = _dense(files.read_tensors(folder / WEIGHTS), weight_shapes(program), folder / WEIGHTS)
+        inputs = _inputs(files.read_tensors(folder / INPUTS), program, folder / INPUTS)
+        return cls(program, TracrTransformer(program, weights), inputs, origin)
+
+
+def bundled_programs() -> tuple[str, ...]:
+    """The programs that ship with the library, as compiled weights."""
+    return tuple(sorted(path.parent.name for path in BUNDLED.glob(f"*/{CONFIG}")))
+
+
+def compiled_folder(name: str) -> Path | None:
+    """Where a compiled program lies: `tracr:NAME` is a bundled one, `tracr:PATH` or PATH a folder; None if neither.
+
+    Raises ValueError where the name begins with `tracr:` and there is no such program.
+    """
+    place = Path(name.removeprefix(PREFIX))
+    if name == PREFIX + place.name and place.name in bundled_programs():
+        return BUNDLED / place
+    if _looks_compiled(place) or (name.startswith(PREFIX) and place.is_dir()):
+        return place
+    if name.startswith(PREFIX):
+        near = difflib.get_close_matches(place.name, bundled_programs(), 3)
+        raise ValueError(
+            f"there is no compiled program {name!r}; nearest: {', '.join(near or bundled_programs())}; or a folder that "
+            "`edge-pruning tracr compile` has written"
+        )
+    return None
+
+
+def _looks_compiled(folder: Path) -> bool:
+    """Also where a part of it is broken, so that the error is about that part."""
+    try:
+        content = files.read_json(folder / CONFIG)
+    except ValueError:
+        return (folder / INPUTS).exists()
+    return isinstance(content, dict) and content.get("model_type") == Program.model_type
+
+
+def read_program(folder: Path) -> tuple[Program, dict[str, Any]]:
+    """config.json: the program, and how it was made."""
+    content = files.read_json(folder / CONFIG)
+    names = [field.name for field in dataclasses.fields(Program)]
+    missing = [name for name in names if not isinstance(content, dict) or name not in content]
+    if missing:
+        raise ValueError(f"{folder / CONFIG} is no complete description of a compiled program: no {', '.join(missing)}")
+    return Program(**{name: _tuples(content[name]) for name in names}), content.get("origin", {})
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists only."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _sparse(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    stored = {}
+    for name, weight in weights.items():
+        at = weight.flatten().nonzero().squeeze(1)
+        stored |= {name: weight.flatten()[at], f"{name}.at": at.to(torch.int32)}
+    return stored
+
+
+def _dense(stored: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], path: Path) -> dict[str, Tensor]:
+    """Raises ValueError with every weight that is missing or does not fit the configuration."""
+    weights, problems = {}, []
+    for name, shape in shapes.items():
+        value, at = stored.get(name), stored.get(f"{name}.at")
+        if value is None or at is None:
+            problems.append(f"no {name}")
+        elif value.shape != at.shape or (at.numel() and int(at.max()) >= math.prod(shape)):
+            problems.append(f"{name} does not fit into shape {shape}")
+        else:
+            weights[name] = torch.zeros(math.prod(shape)).index_copy_(0, at.long(), value.float()).view(shape)
+    if problems:
+        raise ValueError(f"{path} does not hold the weights that {CONFIG} beside it describes: {'; '.join(problems)}")
+    return weights
+
+
+def _inputs(stored: dict[str, Tensor], program: Program, path: Path) -> Inputs:
+    n, width = len(stored.get("tokens", ())), program.max_length + 1
+    expected = {"tokens": (n, width), "logits": (n, width, program.n_outputs), "defined": (n, width)}
+    wrong = [name for name, shape in expected.items() if name not in stored or stored[name].shape != shape]
+    if wrong:
+        raise ValueError(f"{path} does not hold the inputs of the program in {CONFIG} beside it: {', '.join(wrong)}")
+    return Inputs(**{name: stored[name] for name in expected})
