@@ -105,7 +105,9 @@ Picture = Annotated[Path | None, Option(
     "--out", "-o", help="The picture (SVG).", show_default="the circuit's name with .svg"
 )]
 Title = Annotated[str | None, Option(help="Stands above the picture.")]
-Kind = Annotated[str, Argument(help="models, tasks, methods, presets, ablations or formats.", show_default=False)]
+Kind = Annotated[str, Argument(
+    help="models, tasks, methods, presets, ablations, formats or programs.", show_default=False
+)]
 
 # --- from words to values ---------------------------------------------------------------------------------------------
 

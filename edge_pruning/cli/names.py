@@ -11,6 +11,8 @@ from edge_pruning.discovery import METHODS, PRESETS
 from edge_pruning.formats import FORMATS
 from edge_pruning.loading import NAMED
 from edge_pruning.models import ADAPTERS
+from edge_pruning.models.tracr import LIBRARY, bundled_programs
+from edge_pruning.models.tracr.folder import PREFIX
 from edge_pruning.runs.config import nearest
 from edge_pruning.tasks import TASKS
 
@@ -29,7 +31,15 @@ def _models() -> Names:
     families = ", ".join(sorted(ADAPTERS))
     shipped = [(name, "a small GPT-2 that comes with the library") for name in NAMED]
     others = [("PATH", "a folder in Hugging Face format"), ("HUB_ID", "a model on the Hugging Face hub")]
-    return [*shipped, *((name, f"{what} ({families})") for name, what in others)]
+    compiled = [(PREFIX + name, "a compiled program, whose circuit is known") for name in bundled_programs()]
+    return [*shipped, *((name, f"{what} ({families})") for name, what in others), *compiled]
+
+
+def _programs() -> Names:
+    return [
+        (name, f"{entry.summary}\nvocabulary {' '.join(map(str, entry.vocabulary))}, up to {entry.max_length} values")
+        for name, entry in sorted(LIBRARY.items())
+    ]
 
 
 def _tasks() -> Names:
@@ -63,5 +73,5 @@ def _first_line(cls: type[Any]) -> str:
 
 KINDS: dict[str, Callable[[], Names]] = {
     "models": _models, "tasks": _tasks, "methods": _methods, "presets": _presets, "ablations": _ablations,
-    "formats": _formats,
+    "formats": _formats, "programs": _programs,
 }

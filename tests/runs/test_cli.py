@@ -122,7 +122,7 @@ def test_draw_writes_a_picture(discover, cli, tmp_path):
 
 @pytest.mark.parametrize(("what", "name"), [
     ("models", "bundled"), ("tasks", "gendered-pronoun"), ("methods", "soft-top-k"), ("ablations", "zero"),
-    ("presets", "paper"), ("formats", "eap-ig-json"),
+    ("presets", "paper"), ("formats", "eap-ig-json"), ("programs", "xproportion"),
 ])
 def test_list_shows_names(cli, what, name):
     result = cli("list", what)

@@ -1,7 +1,7 @@
 """Transformers whose circuit is known: RASP programs compiled by Tracr, bundled as weights or made from your own.
 
-    compiled = compile_program(my_rasp_expression, vocabulary=["a", "b"], max_length=4)      # needs the extra [tracr]
-    compiled.save("models/mine")                                                   # edge-pruning discover tracr:models/mine
+    compiled = compile_program(my_rasp_expression, ["a", "b"], max_length=4)      # needs the extra [tracr]
+    compiled.save("models/mine")                                      # edge-pruning discover tracr:models/mine
 """
 
 from edge_pruning.models.tracr import adapter  # noqa: F401  (registration)

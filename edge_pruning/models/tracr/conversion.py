@@ -86,7 +86,8 @@ def _forward(
     model: Any, program: Program, output: str, tokens: Sequence[tuple[int, ...]]
 ) -> tuple[list[Tensor], list[list[Value]]]:
     """Logits [p, output] of every input, and the values that Tracr reads off itself; equal lengths run together."""
-    by_length, found = defaultdict(list), {}
+    found: dict[tuple[int, ...], tuple[Tensor, list[Value]]] = {}
+    by_length = defaultdict(list)
     for row in tokens:
         by_length[len(row)].append(row)
     unembed = _unembed(program, output)

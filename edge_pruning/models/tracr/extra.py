@@ -8,7 +8,8 @@ from typing import Any
 
 
 def is_installed() -> bool:
-    return importlib.util.find_spec("tracr") is not None
+    spec = importlib.util.find_spec("tracr")
+    return spec is not None and spec.origin is not None  # any folder of that name is found too, but has no origin
 
 
 def tracr(module: str) -> Any:

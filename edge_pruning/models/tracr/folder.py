@@ -60,16 +60,19 @@ class Compiled:
         files.write_tensors(folder / WEIGHTS, _sparse(weights))
         files.write_tensors(folder / INPUTS, vars(self.inputs))
         program = {"model_type": Program.model_type, **dataclasses.asdict(self.program)}
-        files.write_json(folder / CONFIG, program | {"origin": self.origin})
+        files.write_json(folder / CONFIG, program | {"fingerprint": self.fingerprint, "origin": self.origin})
 
     @classmethod
     def load(cls, folder: str | Path) -> Compiled:
         """Read what `save` wrote. Raises ValueError that names what is missing, truncated or does not fit."""
         folder = Path(folder)
-        program, origin = read_program(folder)
+        program, content = read_program(folder)
         weights = _dense(files.read_tensors(folder / WEIGHTS), weight_shapes(program), folder / WEIGHTS)
         inputs = _inputs(files.read_tensors(folder / INPUTS), program, folder / INPUTS)
-        return cls(program, TracrTransformer(program, weights), inputs, origin)
+        compiled = cls(program, TracrTransformer(program, weights), inputs, content.get("origin", {}))
+        if compiled.fingerprint != content.get("fingerprint"):
+            raise ValueError(f"{folder / WEIGHTS} does not hold the weights that {CONFIG} beside it was written with")
+        return compiled
 
 
 def bundled_programs() -> tuple[str, ...]:
@@ -90,8 +93,8 @@ def compiled_folder(name: str) -> Path | None:
     if name.startswith(PREFIX):
         near = difflib.get_close_matches(place.name, bundled_programs(), 3)
         raise ValueError(
-            f"there is no compiled program {name!r}; nearest: {', '.join(near or bundled_programs())}; or a folder that "
-            "`edge-pruning tracr compile` has written"
+            f"there is no compiled program {name!r}; nearest: {', '.join(near or bundled_programs())}; or a folder "
+            "that `edge-pruning tracr compile` has written"
         )
     return None
 
@@ -106,13 +109,13 @@ def _looks_compiled(folder: Path) -> bool:
 
 
 def read_program(folder: Path) -> tuple[Program, dict[str, Any]]:
-    """config.json: the program, and how it was made."""
+    """The program in config.json, and everything that stands there."""
     content = files.read_json(folder / CONFIG)
     names = [field.name for field in dataclasses.fields(Program)]
     missing = [name for name in names if not isinstance(content, dict) or name not in content]
     if missing:
         raise ValueError(f"{folder / CONFIG} is no complete description of a compiled program: no {', '.join(missing)}")
-    return Program(**{name: _tuples(content[name]) for name in names}), content.get("origin", {})
+    return Program(**{name: _tuples(content[name]) for name in names}), content
 
 
 def _tuples(value: Any) -> Any:
@@ -121,7 +124,7 @@ def _tuples(value: Any) -> Any:
 
 
 def _sparse(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    stored = {}
+    stored: dict[str, Tensor] = {}
     for name, weight in weights.items():
         at = weight.flatten().nonzero().squeeze(1)
         stored |= {name: weight.flatten()[at], f"{name}.at": at.to(torch.int32)}
@@ -140,7 +143,8 @@ def _dense(stored: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], path: 
         else:
             weights[name] = torch.zeros(math.prod(shape)).index_copy_(0, at.long(), value.float()).view(shape)
     if problems:
-        raise ValueError(f"{path} does not hold the weights that {CONFIG} beside it describes: {'; '.join(problems)}")
+        listed = "; ".join(problems)
+        raise ValueError(f"{path} does not hold the weights that {CONFIG} beside it was written with: {listed}")
     return weights
 
 

@@ -22,7 +22,7 @@ from edge_pruning.models.tracr.program import Program
 def weight_shapes(program: Program) -> dict[str, tuple[int, ...]]:
     """Every weight by name; those of all layers (and heads) are stacked."""
     layers, heads, d, e, f = program.layers, program.heads, len(program.residual), program.key_size, program.hidden
-    inward = {name: (layers, heads, d, e) for name in ("query", "key", "value")}
+    inward = dict.fromkeys(("query", "key", "value"), (layers, heads, d, e))
     biases = {f"{name}_bias": (layers, heads, e) for name in inward}
     return inward | biases | {
         "tokens": (len(program.tokens), d),
