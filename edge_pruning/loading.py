@@ -17,7 +17,7 @@ from edge_pruning.graph import Graph
 from edge_pruning.models import Adapter, adapt, check_supported
 from edge_pruning.models.bundled import BUNDLED
 from edge_pruning.models.parts import PartsAdapter
-from edge_pruning.models.tracr import Compiled, compiled_folder
+from edge_pruning.models.tracr import Compiled, Tracr, compiled_folder
 from edge_pruning.self_check import self_check
 
 NAMED = {"bundled": BUNDLED}
@@ -80,7 +80,7 @@ def load_model(
 def _compiled_program(name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Model:
     """Programs read values, so the program itself stands where other models have a tokenizer."""
     compiled = Compiled.load(folder)
-    model = Model(adapt(compiled.model.to(device, dtype)), compiled.program, name, compiled.fingerprint)
+    model = Model(Tracr(compiled.model.to(device, dtype)), compiled.program, name, compiled.fingerprint)
     self_check(model.engine())
     return model
 

@@ -4,11 +4,11 @@
     compiled.save("models/mine")                                      # edge-pruning discover tracr:models/mine
 """
 
-from edge_pruning.models.tracr import adapter  # noqa: F401  (registration)
+from edge_pruning.models.tracr.adapter import Tracr
 from edge_pruning.models.tracr.compiling import compile_program
 from edge_pruning.models.tracr.folder import Compiled, bundled_programs, compiled_folder
 from edge_pruning.models.tracr.library import LIBRARY, library_program
 from edge_pruning.models.tracr.program import Program
 
-__all__ = ["LIBRARY", "Compiled", "Program", "bundled_programs", "compile_program", "compiled_folder",
+__all__ = ["LIBRARY", "Compiled", "Program", "Tracr", "bundled_programs", "compile_program", "compiled_folder",
            "library_program"]

@@ -1,4 +1,6 @@
-"""Compiled RASP programs as a model family: `module.TracrTransformer` already runs in verbs.
+"""Compiled RASP programs seen through the five verbs, which `module.TracrTransformer` already speaks.
+
+They are no Hugging Face family, so they are not registered as one.
 
 Unusual: attention in both directions, so pairs are run whole beside others of equal length; no norm; one-hot residual
 dimensions, and heads and MLPs whose weights are all zero where a layer has nothing to compute.
@@ -12,11 +14,9 @@ from torch import Tensor
 
 from edge_pruning.graph import ModelShape
 from edge_pruning.models.adapter import Adapter
-from edge_pruning.models.registry import adapter
 from edge_pruning.models.tracr.program import Program
 
 
-@adapter
 class Tracr(Adapter):
     model_type = Program.model_type
     causal = False
