@@ -85,9 +85,9 @@ class Comparison:
         circuit = list(self.circuits.values())[i]
         if circuit.scores is None:
             return sorted(edges)
-        places = circuit.graph.mask(edges)
-        scores = dict(zip(circuit.graph.names(places), circuit.scores[places].tolist(), strict=True))
-        return sorted(edges, key=lambda edge: (-scores[edge], edge))
+        places = circuit.graph.places(names := sorted(edges))
+        scores = dict(zip(names, circuit.scores[places.unbind(1)].tolist(), strict=True))
+        return sorted(names, key=lambda edge: -scores[edge])
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; lists are sorted by name, except what only one has: its strongest first."""

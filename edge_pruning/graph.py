@@ -158,17 +158,23 @@ class Graph:
 
     def mask(self, names: Iterable[str]) -> Tensor:
         """Bool mask [writer, reader] of the named edges; names that are no edges are reported all at once."""
-        mask, unknown = torch.zeros_like(self.edge_mask), []
-        for name in names:
-            writer, _, reader = name.partition("->")
-            w, r = self._writer_index.get(writer), self._reader_index.get(reader)
-            if w is None or r is None or not self.edge_mask[w, r]:
-                unknown.append(name)
-            else:
-                mask[w, r] = True
-        if unknown:
-            raise ValueError(self._describe_unknown(unknown))
+        mask = torch.zeros_like(self.edge_mask)
+        mask[self.places(names).unbind(1)] = True
         return mask
+
+    def places(self, names: Iterable[str]) -> Tensor:
+        """Writer and reader of each named edge, [name, 2]; names that are no edges are reported all at once."""
+        names = list(names)
+        places = torch.tensor([self._place(name) for name in names], dtype=torch.long).view(-1, 2)
+        known = (places >= 0).all(1)
+        known[known.clone()] = self.edge_mask[places[known].unbind(1)]
+        if not known.all():
+            raise ValueError(self._describe_unknown([names[i] for i in (~known).nonzero().flatten().tolist()]))
+        return places
+
+    def _place(self, name: str) -> tuple[int, int]:
+        writer, _, reader = name.partition("->")
+        return self._writer_index.get(writer, -1), self._reader_index.get(reader, -1)
 
     @cached_property
     def _writer_index(self) -> dict[str, int]:

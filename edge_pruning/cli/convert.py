@@ -38,6 +38,12 @@ Shape = Annotated[str | None, Option(
     help="The shape of the model, as far as IN does not say it: layers=12,heads=12,kv_heads=2,parallel=true.",
 )]
 Like = Annotated[Path | None, Option(metavar="CIRCUIT", help="Take the shape from this circuit of the same model.")]
+Embeddings = Annotated[str | None, Option(
+    help="Count embeddings as one writer (joint) or as tokens and positions (split).", show_default="as IN or OUT does"
+)]
+Heads = Annotated[str | None, Option(
+    help="Count keys and values per key-value head (kv) or per query head (query).", show_default="as IN or OUT does"
+)]
 NewEdges = Annotated[int | None, Option("--edges", metavar="K", help="Cut the scores anew: keep the best K edges.")]
 Signed = Annotated[bool, Option(
     "--signed", help="Scores of EAP-IG and MIB keep their sign, in or out. Else they rank by absolute value, as there."
@@ -58,8 +64,8 @@ def convert(
     read_as: From = None,
     shape: Shape = None,
     like: Like = None,
-    embeddings: flags.Embeddings = None,
-    heads: flags.Heads = None,
+    embeddings: Embeddings = None,
+    heads: Heads = None,
     edges: NewEdges = None,
     signed: Signed = False,
 ) -> None:

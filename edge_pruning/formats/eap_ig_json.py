@@ -49,10 +49,10 @@ class EapIgJson(Format):
         return Found(circuit, (*_nodes_in_conflict(circuit, content["nodes"]), *notices))
 
     def write(self, circuit: Circuit, path: Path) -> list[str]:
-        graph = circuit.graph
+        graph, used = circuit.graph, circuit.nodes
         cfg, about_cfg = eap_ig.cfg_of(circuit)
         scores, about_scores = eap_ig.outgoing_scores(circuit, signed=self.signed)
-        nodes = {name: {"in_graph": name in circuit.nodes} for name in graph.writers}
+        nodes = {name: {"in_graph": name in used} for name in graph.writers}
         places = zip(graph.names(graph.edge_mask), graph.edge_mask.nonzero().tolist(), strict=True)
         values, kept = scores.tolist(), circuit.mask.tolist()
         edges = {name: {"score": values[w][r], "in_graph": kept[w][r]} for name, (w, r) in places}

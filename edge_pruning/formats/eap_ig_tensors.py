@@ -56,7 +56,7 @@ class EapIgTensors(Format):
         return Found(circuit, tuple(notices))
 
     def write(self, circuit: Circuit, path: Path) -> list[str]:
-        graph = circuit.graph
+        graph, nodes = circuit.graph, circuit.nodes
         cfg, about_cfg = eap_ig.cfg_of(circuit)
         scores, about_scores = eap_ig.outgoing_scores(circuit, signed=self.signed)
         content = {
@@ -65,7 +65,7 @@ class EapIgTensors(Format):
             "dst_nodes": list(graph.readers),
             "edges_scores": scores,
             "edges_in_graph": circuit.mask,
-            "nodes_in_graph": torch.tensor([name in circuit.nodes for name in graph.writers]),
+            "nodes_in_graph": torch.tensor([name in nodes for name in graph.writers]),
         }
         file = io.BytesIO()
         torch.save(content, file)

@@ -27,8 +27,9 @@ def to_networkx(circuit: Circuit) -> networkx.MultiDiGraph:
 
     circuit, _ = recount(circuit, kv="query")
     graph = networkx.MultiDiGraph(**asdict(circuit.graph.shape), embeddings=circuit.graph.embeddings)
+    used = circuit.nodes
     for name in (*circuit.graph.writers, "logits"):
-        if name in circuit.nodes:
+        if name in used:
             graph.add_node(name, kind=_kind(name))
     for row in rows_of(circuit):
         if row.kept:

@@ -41,16 +41,18 @@ def rows_of(circuit: Circuit) -> Iterator[Row]:
 
 def circuit_of(graph: Graph, rows: Sequence[Row], provenance: Mapping[str, Any]) -> Circuit:
     """The circuit that the rows describe; edges that they do not list are outside it, and were no candidates."""
-    problems = [*_wrong_names(graph, rows), *_wrong_values(rows)]
+    problems = [*_listed_twice(rows), *_wrong_values(rows)]
+    try:
+        places = graph.places(row.edge for row in rows)
+    except ValueError as error:
+        problems.insert(0, str(error))
     if problems:
         raise ValueError("; ".join(problems))
-    mask = graph.mask(row.edge for row in rows if row.kept)
+    mask, scores = torch.zeros_like(graph.edge_mask), torch.full(graph.edge_mask.shape, -torch.inf)
+    mask[places.unbind(1)] = torch.tensor([row.kept for row in rows], dtype=torch.bool)
     if all(row.score is None for row in rows):
         return Circuit(graph, mask, provenance=provenance)
-    given = {row.edge: row.score for row in rows if row.score is not None}
-    scores = torch.full(mask.shape, -torch.inf)
-    places = graph.mask(given)
-    scores[places] = torch.tensor([given[name] for name in graph.names(places)], dtype=torch.float32)
+    scores[places.unbind(1)] = torch.tensor([-math.inf if row.score is None else row.score for row in rows])
     return Circuit(graph, mask, scores, provenance)
 
 
@@ -60,11 +62,7 @@ def shown(names: Sequence[object]) -> str:
     return ", ".join(str(name) for name in names[:SHOWN]) + more
 
 
-def _wrong_names(graph: Graph, rows: Sequence[Row]) -> Iterator[str]:
-    try:
-        graph.mask(row.edge for row in rows)
-    except ValueError as error:
-        yield str(error)
+def _listed_twice(rows: Sequence[Row]) -> Iterator[str]:
     twice = [name for name, count in Counter(row.edge for row in rows).items() if count > 1]
     if twice:
         yield f"expected every edge once, {len(twice):,} are listed more often: {shown(twice)}"
