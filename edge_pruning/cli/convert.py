@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,8 +71,6 @@ def convert(
     signed: Signed = False,
 ) -> None:
     with errors_reported():
-        import sys
-
         from edge_pruning import formats
 
         done = formats.convert(
