@@ -3,5 +3,6 @@
 from edge_pruning.evaluation.curve import Curve, evaluate_curve
 from edge_pruning.evaluation.evaluation import Evaluation
 from edge_pruning.evaluation.faithfulness import evaluate
+from edge_pruning.evaluation.minimality import Minimality, evaluate_minimality
 
-__all__ = ["Curve", "Evaluation", "evaluate", "evaluate_curve"]
+__all__ = ["Curve", "Evaluation", "Minimality", "evaluate", "evaluate_curve", "evaluate_minimality"]

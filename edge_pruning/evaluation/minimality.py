@@ -1,0 +1,193 @@
+"""Minimality: what each edge of a circuit is good for, by removing it alone.
+
+    loss(e) = KL(model || circuit without e) - KL(model || circuit),        in nats, mean over pairs
+
+An edge is *needed* if the loss is above zero beyond chance, *harmful* if it is below, and otherwise *idle*: it does
+nothing that these pairs could show. Chance is judged by a t-test of the pairs' losses for each edge (they are paired:
+the same pairs with and without), two-sided, and corrected for as many tests as there are edges (Benjamini and Hochberg,
+1995): among the edges called needed or harmful at most 5 % are expected to be idle.
+
+It misleads where edges stand in for each other: each alone is idle, both together are not. So all idle edges are also
+removed at once. Cost: one masked pass per edge over as many pairs as `max_runs` allows; large circuits get fewer pairs.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edge_pruning.ablation import Ablation
+from edge_pruning.circuit import Circuit
+from edge_pruning.evaluation.caveats import percent
+from edge_pruning.evaluation.measure import Progress, measure, problems_with
+from edge_pruning.evaluation.plain import plain
+from edge_pruning.forward import MaskedPass
+from edge_pruning.tasks.task import PairSet
+
+SIGNIFICANCE = 0.05  # false discovery rate
+ROUNDING = 1e-6  # nats: differences below this are those of float32
+MAX_RUNS = 50_000
+FEWEST_PAIRS = 30
+IDLE = 0.1  # of the edges: more is worth a warning
+DEFINITION = (
+    "loss: KL of the circuit without this edge minus KL of the circuit, in nats, mean over the pairs. needed, harmful: "
+    f"the loss is above or below 0 (two-sided t-test over pairs, false discovery rate {SIGNIFICANCE:g} by Benjamini "
+    "and Hochberg over all edges); idle: neither"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Minimality:
+    """What is lost with every single edge of a circuit.
+
+    losses: per edge and pair, float64 [edge, b], edges in the order of `circuit.edges`. kl: of the circuit, and of the
+    circuit without all of its idle edges, on the same pairs.
+    """
+
+    circuit: Circuit
+    losses: Tensor
+    kl: float
+    kl_without_idle: float
+
+    @property
+    def loss(self) -> Tensor:
+        """Mean over pairs, [edge]."""
+        return self.losses.mean(1)
+
+    @cached_property
+    def p(self) -> Tensor:
+        """Of the t-tests, corrected for their number, [edge]."""
+        return corrected_p(self.losses)
+
+    @property
+    def idle(self) -> Tensor:
+        """Bool [edge]."""
+        return self.p >= SIGNIFICANCE
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many edges are needed, idle, harmful."""
+        found, loss = ~self.idle, self.loss
+        needed, harmful = int((found & (loss > 0)).sum()), int((found & (loss < 0)).sum())
+        return {"needed": needed, "idle": len(loss) - needed - harmful, "harmful": harmful}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        idle, harmful = self.counts["idle"], self.counts["harmful"]
+        edges, pairs, found = len(self.losses), self.losses.shape[1], []
+        if idle > IDLE * edges:
+            found.append(
+                f"{percent(idle / edges)} of the kept edges ({idle:,} of {edges:,}) do nothing that {pairs:,} pairs "
+                f"could show, each removed alone; without all of them the KL is {self.kl_without_idle:.3g} instead of "
+                f"{self.kl:.3g}"
+            )
+        if harmful:
+            found.append(f"{harmful:,} of {edges:,} edges do harm: the circuit is closer to the model without each")
+        return tuple(found)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per edge, the most needed first: `edge`, `loss`, `standard_error`, `p`, `verdict`."""
+        numbers = (self.loss, _errors(self.losses), self.p)
+        found = zip(self.circuit.edges, *(number.tolist() for number in numbers), strict=True)
+        rows = [
+            {"edge": edge, "loss": loss, "standard_error": e, "p": p, "verdict": _verdict(loss, p)}
+            for edge, loss, e, p in found
+        ]
+        return sorted(plain(rows), key=lambda row: -row["loss"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        counts = self.counts
+        content: dict[str, Any] = plain({
+            "definition": DEFINITION,
+            "examples": self.losses.shape[1],
+            "edges": len(self.loss),
+            **counts,
+            "idle_share": counts["idle"] / max(1, len(self.loss)),
+            "kl": self.kl,
+            "kl_without_idle": self.kl_without_idle,
+            "rows": self.rows(),
+        })
+        return content
+
+
+def evaluate_minimality(
+    circuit: Circuit,
+    engine: MaskedPass,
+    pairs: PairSet,
+    ablation: Ablation,
+    *,
+    max_runs: int = MAX_RUNS,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Minimality:
+    """Remove every edge alone, and see what is lost.
+
+    max_runs: how many edges times pairs; where the circuit is too large for all pairs, some are drawn (by the seed).
+    Raises ValueError for a circuit of another graph, an empty one, or no pairs.
+    """
+    problems = list(problems_with(circuit.graph, "circuit", engine, pairs))
+    if not len(circuit):
+        problems.append("the circuit has no edges, so none can be removed")
+    if max_runs < 1:
+        problems.append(f"expected max_runs of at least 1, got {max_runs}")
+    if problems:
+        raise ValueError("; ".join(problems))
+    some = _some(pairs, max(FEWEST_PAIRS, max_runs // len(circuit)), seed)
+    masks = [circuit.mask, *(_without(circuit.mask, place) for place in circuit.mask.nonzero().tolist())]
+    _, measured = measure(engine, masks, some, ablation, progress)
+    losses = measured.kl[1:] - measured.kl[:1]
+    found = Minimality(circuit, losses, float(measured.kl[0].mean()), float("nan"))
+    _, rest = measure(engine, [_without(circuit.mask, *_places(circuit, found.idle))], some, ablation, progress)
+    return replace(found, kl_without_idle=float(rest.kl.mean()))
+
+
+def corrected_p(losses: Tensor) -> Tensor:
+    """Of a two-sided t-test that the mean over pairs is 0, for each edge's losses [edge, b]; corrected, [edge].
+
+    Losses within rounding count as 0; an edge without any other is certain to do nothing (1).
+    """
+    from scipy import stats  # slow to import, and seldom needed
+
+    values = losses.where(losses.abs() > ROUNDING, 0)
+    t = (values.mean(1) / _errors(values)).abs().nan_to_num(0, posinf=torch.inf)
+    p = 2 * stats.t.sf(t.numpy(), max(1, losses.shape[1] - 1))
+    return torch.from_numpy(stats.false_discovery_control(p))
+
+
+def _errors(losses: Tensor) -> Tensor:
+    """Standard errors of the means over pairs, [edge]; NaN where there is one pair only."""
+    n = losses.shape[1]
+    return losses.std(1) / n**0.5 if n > 1 else torch.full_like(losses[:, 0], torch.nan)
+
+
+def _verdict(loss: float, p: float) -> str:
+    return "idle" if p >= SIGNIFICANCE else "needed" if loss > 0 else "harmful"
+
+
+def _without(mask: Tensor, *places: Sequence[int]) -> Tensor:
+    """The mask [w, r] without these edges."""
+    left = mask.clone()
+    for w, r in places:
+        left[w, r] = False
+    return left
+
+
+def _places(circuit: Circuit, chosen: Tensor) -> list[list[int]]:
+    places: list[list[int]] = circuit.mask.nonzero()[chosen].tolist()
+    return places
+
+
+def _some(pairs: PairSet, most: int, seed: int) -> PairSet:
+    """At most so many of the pairs, drawn at random, in their order."""
+    if len(pairs.pairs) <= most:
+        return pairs
+    ids = sorted(random.Random(f"minimality {seed}").sample(range(len(pairs.pairs)), most))
+    texts = tuple(pairs.texts[i] for i in ids) if pairs.texts else ()
+    return replace(pairs, pairs=tuple(pairs.pairs[i] for i in ids), texts=texts)
