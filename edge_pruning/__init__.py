@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edge_pruning.formats import convert
     from edge_pruning.graph import Graph, ModelShape
     from edge_pruning.loading import load_model
-    from edge_pruning.runs import Run, discover
+    from edge_pruning.runs import Run, discover, discover_seeds
     from edge_pruning.tasks import get_task
 
 _HOMES = {
@@ -36,6 +36,7 @@ _HOMES = {
     "compare_circuits": "compare",
     "convert": "formats",
     "discover": "runs",
+    "discover_seeds": "runs",
     "evaluate": "evaluation",
     "get_method": "discovery",
     "get_task": "tasks",
@@ -52,6 +53,7 @@ __all__ = [
     "compare_circuits",
     "convert",
     "discover",
+    "discover_seeds",
     "evaluate",
     "get_method",
     "get_task",

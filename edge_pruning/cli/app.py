@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,6 +40,7 @@ def edge_pruning(version: Annotated[bool, typer.Option("--version", help="Print 
     "discover greater-than --edges 30,50,100,200",
     "discover greater-than --sparsity 0.97 --preset paper",
     "discover pairs.jsonl --model gpt2",
+    "discover ioi --edges 100 --seeds 5",
     "discover ioi --out runs/ioi --resume",
 ))
 def discover(
@@ -54,6 +56,7 @@ def discover(
     learning_rate: flags.LearningRate = None,
     setting: flags.Setting = None,
     seed: flags.Seed = None,
+    seeds: flags.Seeds = None,
     polish: flags.Polish = False,
     ablation: flags.Ablation = None,
     train: flags.Train = None,
@@ -78,14 +81,19 @@ def discover(
         )
         console = prepare()
         from edge_pruning.cli.progress import ProgressBar
-        from edge_pruning.cli.report import print_run
-        from edge_pruning.runs import RunConfig
+        from edge_pruning.cli.report import print_run, print_seeds
+        from edge_pruning.runs import RunConfig, discover_seeds
         from edge_pruning.runs import discover as run_discover
 
         place = out or RunConfig.of({"task": task, **given}).default_folder
+        how = {"resume": resume, "overwrite": overwrite, "draw": draw, **given}
         with ProgressBar() as bar:
-            run = run_discover(task, out=place, resume=resume, overwrite=overwrite, draw=draw, observer=bar, **given)
-        print_run(run, console)
+            if seeds is None:
+                print_after = partial(print_run, run_discover(task, out=place, observer=bar, **how))
+            else:
+                place = out or place.with_name(f"{place.name}-seeds")
+                print_after = partial(print_seeds, discover_seeds(task, seeds=seeds, out=place, observer=bar, **how))
+        print_after(console)
 
 
 @app.command(epilog=examples(

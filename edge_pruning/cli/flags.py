@@ -53,6 +53,11 @@ Setting = Annotated[list[str] | None, _in(
     "Method", "--set", metavar="NAME=VALUE", help="Any other setting of the method; may be repeated."
 )]
 Seed = Annotated[int | None, _in("Method", help="Of everything random in the search.", show_default="0")]
+Seeds = Annotated[int | None, _in(
+    "Method", metavar="N",
+    help="Search N times, with the seeds from --seed on, each in a subfolder; say how far the circuits agree, and how "
+    "good a consensus of them is.",
+)]
 Polish = Annotated[bool, _in(
     "Method", "--polish", help="At the end, swap edges where that lowers the KL on training pairs."
 )]

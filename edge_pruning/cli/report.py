@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edge_pruning.runs import Run
+from edge_pruning.runs import Run, SeedRuns
 
 WIDTH = 120  # where stdout is no terminal
 SCORES = ("accuracy", "exact_match", "faithfulness")
@@ -40,6 +40,36 @@ def print_run(run: Run, out: Console) -> None:
         out.print(_curve(run))
     if run.folder:
         _print_files(run.folder, out)
+
+
+def print_seeds(found: SeedRuns, out: Console) -> None:
+    """Each seed's circuit beside what they agree on, and how far that goes."""
+    about = found.stability
+    for size in about["sizes"]:
+        table = _table(escape(
+            f"{about['settings']['task']}: {len(about['seeds'])} seeds, {about['examples']:,} {about['split']} pairs, "
+            f"removed edges carry the {about['ablation']} ablation"
+        ))
+        for column in ("", "edges", "without dangling", "KL (nats)", *(name.replace("_", " ") for name in SCORES)):
+            table.add_column(column, justify="right" if column else "left")
+        judged = size["evaluation"]
+        each = zip(judged["seeds"], size["sizes"], strict=True)
+        rows = [(f"seed {row['seed']}", counts, row) for row, counts in each]
+        rows += [("consensus", size["consensus"], judged["consensus"]), ("core (in all)", size["core"], judged["core"])]
+        for words, counts, row in rows:
+            numbers = (_number(row[name], ".3f") for name in ("kl", *SCORES))
+            table.add_row(words, f"{counts['edges']:,}", f"{counts['edges_without_dangling']:,}", *numbers)
+        out.print(table)
+        edges, nodes = size["edge_iou"], size["node_iou"]
+        out.print(
+            f"Two circuits share {edges['mean']:.2f} of their edges ({edges['least']:.2f} to {edges['most']:.2f}; by "
+            f"chance {edges['by_chance']:.2f}) and {nodes['mean']:.2f} of their nodes (intersection over union). "
+            f"{size['core']['edges']:,} edges are in all of them, {len(size['contingent']):,} in some."
+        )
+        _print_warnings(size, out)
+    out.print(f"Edges are counted of {size['consensus']['edges_total']:,} in the graph ({about['convention']}).")
+    if found.folder:
+        out.print(f"\nConsensus: {escape(str(found.folder / f'consensus{found.part(0)}.json'))}")
 
 
 def print_evaluation(evaluation: Mapping[str, Any], out: Console) -> None:

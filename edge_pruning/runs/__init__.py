@@ -6,5 +6,17 @@ from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.folder import RunFolder
 from edge_pruning.runs.pipeline import RunObserver, discover
 from edge_pruning.runs.result import Run
+from edge_pruning.runs.seeds import SeedRuns, discover_seeds
 
-__all__ = ["Bench", "Run", "RunConfig", "RunFolder", "RunObserver", "curve_file", "discover", "evaluate_file"]
+__all__ = [
+    "Bench",
+    "Run",
+    "RunConfig",
+    "RunFolder",
+    "RunObserver",
+    "SeedRuns",
+    "curve_file",
+    "discover",
+    "discover_seeds",
+    "evaluate_file",
+]

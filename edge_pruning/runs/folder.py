@@ -8,6 +8,7 @@
     evaluation.json           how faithful it is on held-out pairs (evaluation-50.json ...); written last
     curve.json                one row per size
     circuit.svg training.svg curve.svg
+    report.html report.json   where they were asked for with `edge-pruning evaluate --report`
 
 A folder belongs to one run, and to one process at a time: whoever writes holds `.lock`, which the system gives back
 when the process ends, however it ends. Other files in it are left alone, also by `overwrite`.
@@ -18,7 +19,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from filelock import FileLock, Timeout
 
@@ -32,12 +33,20 @@ PATTERNS = (
     *("metrics.jsonl", "metrics-*.jsonl", "checkpoint.safetensors", "checkpoint-*.safetensors"),
     *("scores.safetensors", "scores-*.safetensors", "circuit.json", "circuit-*.json"),
     *(EVALUATION, "evaluation-*.json", CURVE, "circuit.svg", "training.svg", "training-*.svg", "curve.svg"),
+    *("report.html", "report.json"),
     CONFIG,  # last, so that a half-deleted run is still known as one
 )
 
 
 class RunFolder:
-    """A folder that a run may use. Raises ValueError if it holds something else, or a run that nobody gave up."""
+    """A folder that a run may use. Raises ValueError if it holds something else, or a run that nobody gave up.
+
+    patterns: the files that the run writes. last: the one that says that it is finished.
+    """
+
+    format: ClassVar[str] = FORMAT
+    patterns: ClassVar[tuple[str, ...]] = PATTERNS
+    last: ClassVar[str] = EVALUATION
 
     def __init__(self, path: str | Path, *, resume: bool = False, overwrite: bool = False) -> None:
         self.path = Path(path)
@@ -49,11 +58,11 @@ class RunFolder:
         if self._contents() and not resume:
             self._check_overwrite(overwrite)
         elif self._contents() and self.config is None:
-            raise ValueError(f"{self.path} is no run folder (it has no {CONFIG}), so nothing can be resumed there")
+            raise ValueError(f"{self.path} is {self._what_it_is()}, so nothing can be resumed there")
 
     @property
     def finished(self) -> bool:
-        return self.config is not None and (self.path / EVALUATION).exists()
+        return self.config is not None and (self.path / self.last).exists()
 
     def begin(self, config: Mapping[str, Any], *, resume: bool) -> None:
         """Make the folder ready for a run: keep what is there if it is resumed, otherwise delete what a run wrote."""
@@ -62,7 +71,7 @@ class RunFolder:
             return
         for path in self._run_files():
             path.unlink()
-        self.config = {"format": FORMAT, "version": FORMAT_VERSION, **config}
+        self.config = {"format": self.format, "version": FORMAT_VERSION, **config}
         files.write_json(self.path / CONFIG, self.config)
 
     def release(self) -> None:
@@ -108,28 +117,37 @@ class RunFolder:
             )
         if self.config is None and self._run_files():
             taken = ", ".join(path.name for path in self._run_files())
-            raise ValueError(f"{self.path} is no run folder, and {taken} would be overwritten; choose another folder")
+            raise ValueError(f"{self.path} is {self._what_it_is()}, and {taken} would be overwritten; choose another")
+
+    def _what_it_is(self) -> str:
+        """A folder without a config.json of this kind, in words."""
+        kind = self._content_of_config().get("format")
+        if kind is None:
+            return f"no run folder (it has no {CONFIG} of one)"
+        return f"no run folder of this kind: {CONFIG} says {kind!r}, expected {self.format!r} (--seeds or not)"
 
     def _stored_config(self) -> dict[str, Any] | None:
         """The run's config.json; None where there is none, or where it is some other program's."""
-        path = self.path / CONFIG
-        if not path.exists():
-            return None
-        try:
-            content = files.read_json(path)
-        except ValueError:
-            return None
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
+        content = self._content_of_config()
+        if content.get("format") != self.format:
             return None
         if content["version"] > FORMAT_VERSION:
             raise ValueError(
-                f"{path} was written in format version {content['version']}; this edge-pruning {__version__} reads up "
-                f"to {FORMAT_VERSION}; upgrade with: pip install --upgrade edge-pruning"
+                f"{self.path / CONFIG} was written in format version {content['version']}; this edge-pruning "
+                f"{__version__} reads up to {FORMAT_VERSION}; upgrade with: pip install --upgrade edge-pruning"
             )
         return content
+
+    def _content_of_config(self) -> dict[str, Any]:
+        """Whatever config.json holds; nothing if it cannot be read."""
+        try:
+            content = files.read_json(self.path / CONFIG)
+        except ValueError:
+            return {}
+        return content if isinstance(content, dict) else {}
 
     def _contents(self) -> list[Path]:
         return sorted(path for path in self.path.iterdir() if path.name != LOCK) if self.path.is_dir() else []
 
     def _run_files(self) -> list[Path]:
-        return [path for pattern in PATTERNS for path in sorted(self.path.glob(pattern))]
+        return [path for pattern in self.patterns for path in sorted(self.path.glob(pattern))]

@@ -70,9 +70,9 @@ def discover(
     (steps=300, batch_size=16, ...) and the task's (train=200, test=500). Raises ValueError with everything that is
     wrong, OSError if a file cannot be written, `discovery.training.Diverged` if the loss is not finite.
     """
-    given = {"task": task, **({"model": _name(model)} if model is not None else {}), **settings}
+    given = {"task": task, **settings, **named(model)}
     folder = None if out is None else RunFolder(out, resume=resume, overwrite=overwrite)
-    config, stored = _settings(given, folder if resume else None)
+    config, stored = checked_settings(given, folder if resume else None)
     if stored and folder and folder.finished:
         return _again(folder.path, draw)
     watch = observer or RunObserver()
@@ -80,7 +80,7 @@ def discover(
     place = Workplace.of(config, model if isinstance(model, Model) else None)
     if folder is None:
         return judge(place, find_scores(place, None, watch), watch)
-    _refuse_differences(folder.path, stored and _identity(stored), _identity(place.description))
+    refuse_differences(folder.path, stored and _identity(stored), _identity(place.description))
     folder.begin({"settings": config.to_json(), **place.description}, resume=resume)
     try:
         found = find_scores(place, folder.path, watch)
@@ -93,20 +93,22 @@ def discover(
         folder.release()
 
 
-def _name(model: str | Model) -> str:
-    return model.name if isinstance(model, Model) else model
+def named(model: str | Model | None) -> dict[str, str]:
+    """The model as a setting, if it is one."""
+    return {} if model is None else {"model": model.name if isinstance(model, Model) else model}
 
 
-def _settings(given: Mapping[str, Any], folder: RunFolder | None) -> tuple[RunConfig, Mapping[str, Any] | None]:
+def checked_settings(given: Mapping[str, Any], folder: RunFolder | None) -> tuple[RunConfig, Mapping[str, Any] | None]:
     """The run's settings, and config.json of the run that is resumed, if there is one. Refuses other settings."""
     stored = folder.config if folder else None
     config = RunConfig.of(given, stored and stored["settings"])
     if stored and folder:
-        _refuse_differences(folder.path, stored["settings"], config.to_json())
+        refuse_differences(folder.path, stored["settings"], config.to_json())
     return config, stored
 
 
-def _refuse_differences(path: Path, stored: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
+def refuse_differences(path: Path, stored: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
+    """Raises ValueError if a run that is to be resumed was made with other settings."""
     found = differences(stored, now) if stored else []
     if found:
         raise ValueError(

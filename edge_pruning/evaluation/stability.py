@@ -1,0 +1,145 @@
+"""Stability: how far circuits that were found with different seeds agree.
+
+Circuits are not unique. Several seeds show how far from unique: the intersection over union of edges and of nodes for
+every pair of circuits, the *core* (edges in all of them), and the *contingent* rest, edge by edge. A *consensus*
+circuit takes the edges that most circuits have, ties by mean rank of their scores, up to the median size.
+
+Two circuits drawn blindly overlap as well, the more the larger they are; that overlap stands beside the measured one.
+Cost: none; circuits are compared, not run.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edge_pruning.circuit import Circuit
+
+UNLIKE = 0.5  # intersection over union
+SIZES = 1.2  # largest over smallest
+RULE = (
+    "the edges that most circuits have, as many as the median circuit has; ties go to the better mean rank of the "
+    "scores, then to the earlier edge"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Stability:
+    """How far the circuits of several seeds agree. Raises ValueError unless there are at least two, of one graph."""
+
+    circuits: tuple[Circuit, ...]
+    seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.circuits) < 2 or len(self.seeds) != len(self.circuits):
+            raise ValueError(
+                f"expected at least 2 circuits, each with its seed, got {len(self.circuits)} circuits and "
+                f"{len(self.seeds)} seeds"
+            )
+        for other in self.circuits[1:]:
+            self.circuits[0].edge_iou(other)  # raises for another graph
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """How many circuits have each edge, [w, r]."""
+        return torch.stack([circuit.mask for circuit in self.circuits]).sum(0)
+
+    @property
+    def core(self) -> Circuit:
+        """The edges that all circuits have."""
+        return self._derived("core", self.counts == len(self.circuits))
+
+    @property
+    def union(self) -> Circuit:
+        """The edges that any circuit has."""
+        return self._derived("union", self.counts > 0)
+
+    @property
+    def contingent(self) -> dict[str, int]:
+        """Edges that some circuits have but not all: name to how many have it, most first."""
+        rest = (self.counts > 0) & (self.counts < len(self.circuits))
+        named = zip(self.circuits[0].graph.names(rest), self.counts[rest].tolist(), strict=True)
+        return dict(sorted(named, key=lambda item: -item[1]))
+
+    @property
+    def consensus(self) -> Circuit:
+        """The circuit that the circuits agree on most; see `RULE`."""
+        graph = self.circuits[0].graph
+        size = round(statistics.median(len(circuit) for circuit in self.circuits))
+        preference = self.counts.double() - self._mean_rank / self.counts.numel()  # ranks only break ties
+        order = preference.masked_fill(~graph.edge_mask, -torch.inf).flatten().argsort(descending=True, stable=True)
+        mask = torch.zeros(order.shape, dtype=torch.bool).index_fill_(0, order[:size], True)
+        return self._derived("consensus", mask.view_as(graph.edge_mask))
+
+    @property
+    def _mean_rank(self) -> Tensor:
+        """Mean place of each edge in the circuits' rankings, from 0 (best), [w, r]; 0 where circuits have no scores."""
+        ranks = [circuit.scores.flatten().argsort(descending=True, stable=True).argsort().double()
+                 for circuit in self.circuits if circuit.scores is not None]
+        return torch.stack(ranks).mean(0).view_as(self.counts) if ranks else torch.zeros_like(self.counts)
+
+    def _derived(self, operation: str, mask: Tensor) -> Circuit:
+        origin = {**self.circuits[0].provenance, "seed": list(self.seeds), "of_seeds": operation}
+        return Circuit(self.circuits[0].graph, mask, provenance=origin)
+
+    # --- overlap ---------------------------------------------------------------------------------------------------
+
+    @property
+    def edge_iou(self) -> list[list[float]]:
+        """Of every two circuits, [circuit, circuit]; 1 on the diagonal."""
+        return [[one.edge_iou(other) for other in self.circuits] for one in self.circuits]
+
+    @property
+    def node_iou(self) -> list[list[float]]:
+        return [[one.node_iou(other) for other in self.circuits] for one in self.circuits]
+
+    @property
+    def by_chance(self) -> float:
+        """Edge overlap that blindly drawn circuits of the same sizes have on average: a b / n shared edges expected."""
+        n, found = self.circuits[0].graph.n_edges, []
+        for one, other in combinations(self.circuits, 2):
+            shared = len(one) * len(other) / n
+            found.append(shared / max(1e-9, len(one) + len(other) - shared))
+        return statistics.fmean(found)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "seeds": list(self.seeds),
+            "sizes": [circuit.counts for circuit in self.circuits],
+            "edge_iou": {**_of_pairs(self.edge_iou), "by_chance": self.by_chance},
+            "node_iou": _of_pairs(self.node_iou),
+            "core": {**self.core.counts, "names": sorted(self.core.edges)},
+            "contingent": self.contingent,
+            "union": self.union.counts,
+            "consensus": {**self.consensus.counts, "rule": RULE},
+        }
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before one of these circuits is called the circuit."""
+        iou, n, found = _of_pairs(self.edge_iou), len(self.circuits), []
+        smallest, *_, largest = sorted(len(circuit) for circuit in self.circuits)
+        if len(set(self.circuits)) == 1:
+            found.append(f"all {n} seeds gave the same circuit; if the method draws nothing at random, it says little")
+        elif iou["mean"] < UNLIKE:
+            found.append(
+                f"no single one is the circuit: two of the {n} seeds' circuits share {iou['mean']:.2f} of their edges "
+                f"(intersection over union; by chance {self.by_chance:.2f})"
+            )
+        if largest > SIZES * smallest:
+            found.append(f"the circuits have {smallest:,} to {largest:,} edges, which alone lowers their overlap")
+        return tuple(found)
+
+
+def _of_pairs(matrix: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """A symmetric matrix with the mean, least and most over its pairs."""
+    pairs = [matrix[i][j] for i, j in combinations(range(len(matrix)), 2)]
+    return {"mean": statistics.fmean(pairs), "least": min(pairs), "most": max(pairs), "matrix": matrix}

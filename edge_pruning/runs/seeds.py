@@ -1,0 +1,217 @@
+"""The same run with several seeds, side by side in one folder: how far from unique is the circuit?
+
+    seed-0/ seed-1/ ...       a run folder each
+    config.json               the settings that they share, and their seeds
+    consensus.json core.json  circuits: what most agree on, what all have (consensus-50.json ... for several sizes)
+    stability.json            overlap, core and rest, and how good the consensus is on test pairs; written last
+
+Everything but the seed of the search is the same: the pairs, the model, the settings. Where sizes were asked for, each
+size is compared apart; else the circuits that the runs chose. A killed run goes on with `resume`: finished seeds are
+read, the one that was interrupted continues from its checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from edge_pruning import files
+from edge_pruning.circuit import Circuit
+from edge_pruning.drawing import draw_circuit
+from edge_pruning.evaluation import Stability, evaluate
+from edge_pruning.loading import Model, load_model
+from edge_pruning.runs.folder import CONFIG, RunFolder
+from edge_pruning.runs.pipeline import RunObserver, Workplace, checked_settings, discover, named, refuse_differences
+from edge_pruning.runs.result import Cut, Run
+
+FORMAT = "edge-pruning/seeds"
+STABILITY_FORMAT = "edge-pruning/stability"
+FORMAT_VERSION = 1
+STABILITY = "stability.json"
+NUMBERS = ("kl", "accuracy", "exact_match", "faithfulness")
+
+
+class SeedsFolder(RunFolder):
+    """A folder of runs that differ in their seed."""
+
+    format: ClassVar[str] = FORMAT
+    patterns: ClassVar[tuple[str, ...]] = (
+        STABILITY, "consensus.json", "consensus-*.json", "core.json", "core-*.json", "consensus.svg", "consensus-*.svg",
+        CONFIG,
+    )
+    last: ClassVar[str] = STABILITY
+
+    def withdraw(self) -> None:
+        """As long as no seed has begun."""
+        if not any(self.path.glob("seed-*")):
+            super().withdraw()
+
+
+@dataclass(frozen=True, eq=False)
+class SeedRuns:
+    """Finished runs that differ in their seed alone.
+
+    stability: what stability.json holds, with an entry in `["sizes"]` for each size that was compared. consensus,
+    cores: the circuits that were agreed on, one for each of these.
+    """
+
+    runs: tuple[Run, ...]
+    stability: Mapping[str, Any]
+    consensus: tuple[Circuit, ...]
+    cores: tuple[Circuit, ...]
+    folder: Path | None = None
+
+    def part(self, size: int) -> str:
+        """What the files of one size are called: nothing is added where there is one only."""
+        return f"-{len(self.consensus[size])}" if len(self.consensus) > 1 else ""
+
+    @classmethod
+    def load(cls, folder: str | Path) -> SeedRuns:
+        """Finished runs from their folder. Raises ValueError that names the file that is missing or broken."""
+        folder = Path(folder)
+        content = files.read_json(folder / STABILITY)
+        sizes = [size["consensus"]["edges"] for size in content["sizes"]]
+        parts = [f"-{size}" for size in sizes] if len(sizes) > 1 else [""]
+        runs = tuple(Run.load(folder / f"seed-{seed}") for seed in content["seeds"])
+        consensus, cores = (
+            tuple(Circuit.load(folder / f"{name}{part}.json") for part in parts) for name in ("consensus", "core")
+        )
+        return cls(runs, content, consensus, cores, folder)
+
+
+def discover_seeds(
+    task: str,
+    *,
+    seeds: int,
+    seed: int | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    model: str | Model | None = None,
+    draw: bool = True,
+    observer: RunObserver | None = None,
+    **settings: Any,
+) -> SeedRuns:
+    """Find the circuit that does a task `seeds` times, with the seeds `seed` (0), `seed + 1`, ..., and compare.
+
+    Everything else as in `discover`. Raises ValueError for fewer than two seeds.
+    """
+    if seeds < 2:
+        raise ValueError(f"expected at least 2 seeds to compare, got {seeds}; leave it out for a single run")
+    given = {"task": task, **settings, **named(model), **({} if seed is None else {"seed": seed})}
+    folder = None if out is None else SeedsFolder(out, resume=resume, overwrite=overwrite)
+    config, stored = checked_settings(given, folder if resume else None)
+    if stored and folder:
+        refuse_differences(folder.path, {"seeds": stored["seeds"]}, {"seeds": seeds})
+    if stored and folder and folder.finished:
+        return SeedRuns.load(folder.path)
+    watch = observer or RunObserver()
+    watch.stage("loading the model")
+    if not isinstance(model, Model):
+        model = load_model(config.model, revision=config.revision, device=config.device, dtype=config.dtype)
+    place = Workplace.of(config, model)
+    if folder is None:
+        return _compared(place, _run_all(place, seeds, None, watch, draw=False, overwrite=False), watch)
+    folder.begin({"settings": config.to_json(), "seeds": seeds}, resume=resume)
+    try:
+        runs = _run_all(place, seeds, folder.path, watch, draw=draw, overwrite=overwrite)
+        return _saved(_compared(place, runs, watch), folder.path, draw)
+    except ValueError:
+        if not stored:
+            folder.withdraw()
+        raise
+    finally:
+        folder.release()
+
+
+# --- the parts --------------------------------------------------------------------------------------------------------
+
+
+class _OneOfSeveral(RunObserver):
+    """Says which seed a run is of."""
+
+    def __init__(self, watch: RunObserver, which: str) -> None:
+        self.watch, self.which = watch, which
+
+    def stage(self, words: str, done: int = 0, total: int = 0) -> None:
+        self.watch.stage(f"{self.which}: {words}", done, total)
+
+    def progress(self, records: Sequence[Mapping[str, float]], total: int) -> None:
+        self.watch.progress(records, total)
+
+
+def _run_all(
+    place: Workplace, seeds: int, folder: Path | None, watch: RunObserver, *, draw: bool, overwrite: bool
+) -> list[Run]:
+    """Every seed's run; what is in a subfolder is continued, unless it is to be replaced."""
+    config, runs = place.config.to_json(), []
+    for i in range(seeds):
+        seed = place.config.seed + i
+        out = None if folder is None else folder / f"seed-{seed}"
+        runs.append(discover(
+            **{**config, "seed": seed, "model": place.model}, out=out, resume=out is not None and not overwrite,
+            overwrite=overwrite, draw=draw, observer=_OneOfSeveral(watch, f"seed {i + 1} of {seeds}"),
+        ))
+    return runs
+
+
+def _compared(place: Workplace, runs: Sequence[Run], watch: RunObserver) -> SeedRuns:
+    """Compare the circuits, each size apart where sizes were asked for, and evaluate what they agree on."""
+    seeds = tuple(place.config.seed + i for i in range(len(runs)))
+    chosen = [[run.cuts[run.chosen] for run in runs]]
+    groups = [[run.cuts[i] for run in runs] for i in range(len(place.sizes))] or chosen
+    found = [Stability(tuple(cut.circuit for cut in cuts), seeds) for cuts in groups]
+    sizes = [
+        {**of_size.to_json(), "evaluation": _judged(place, of_size, cuts, watch), "warnings": list(of_size.warnings)}
+        for of_size, cuts in zip(found, groups, strict=True)
+    ]
+    content = {
+        "format": STABILITY_FORMAT,
+        "version": FORMAT_VERSION,
+        "settings": place.config.to_json(),
+        "seeds": list(seeds),
+        "split": place.test.split,
+        "examples": len(place.test.pairs),
+        "ablation": place.config.ablation,
+        "convention": place.graph.convention,
+        "sizes": sizes,
+    }
+    consensus, cores = tuple(of_size.consensus for of_size in found), tuple(of_size.core for of_size in found)
+    return SeedRuns(tuple(runs), content, consensus, cores)
+
+
+def _judged(place: Workplace, found: Stability, cuts: Sequence[Cut], watch: RunObserver) -> dict[str, Any]:
+    """Of one size: every seed's circuit, the consensus and the core, on test pairs."""
+    words = f"evaluating what the seeds agree on ({len(found.consensus):,} edges)"
+    judged = {
+        name: evaluate(
+            circuit, place.float32_engine, place.test, place.float32_ablation, random_circuits=0,
+            seed=place.config.seed, progress=partial(watch.stage, words),
+        ).to_json()["circuit"]
+        for name, circuit in (("consensus", found.consensus), ("core", found.core))
+    }
+    each = [
+        {"seed": seed, **_numbers(cut.evaluation["circuit"] if cut.evaluation else {})}
+        for seed, cut in zip(found.seeds, cuts, strict=True)
+    ]
+    return {"seeds": each, **{name: _numbers(numbers) for name, numbers in judged.items()}}
+
+
+def _numbers(block: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: block.get(name) for name in NUMBERS}
+
+
+def _saved(found: SeedRuns, folder: Path, draw: bool) -> SeedRuns:
+    """The circuits that were agreed on, and stability.json last."""
+    for size, (consensus, core) in enumerate(zip(found.consensus, found.cores, strict=True)):
+        part = found.part(size)
+        consensus.save(folder / f"consensus{part}.json")
+        core.save(folder / f"core{part}.json")
+        if draw:
+            title = f"Consensus of {len(found.runs)} seeds, {found.runs[0].title}"
+            files.write_text(folder / f"consensus{part}.svg", draw_circuit(consensus, title=title))
+    files.write_json(folder / STABILITY, found.stability)
+    return replace(found, folder=folder)
