@@ -46,7 +46,7 @@ def print_seeds(found: SeedRuns, out: Console) -> None:
     """Each seed's circuit beside what they agree on, and how far that goes."""
     about = found.stability
     for size in about["sizes"]:
-        table = _table(escape(
+        table = new_table(escape(
             f"{about['settings']['task']}: {len(about['seeds'])} seeds, {about['examples']:,} {about['split']} pairs, "
             f"removed edges carry the {about['ablation']} ablation"
         ))
@@ -57,7 +57,7 @@ def print_seeds(found: SeedRuns, out: Console) -> None:
         rows = [(f"seed {row['seed']}", counts, row) for row, counts in each]
         rows += [("consensus", size["consensus"], judged["consensus"]), ("core (in all)", size["core"], judged["core"])]
         for words, counts, row in rows:
-            numbers = (_number(row[name], ".3f") for name in ("kl", *SCORES))
+            numbers = (number(row[name], ".3f") for name in ("kl", *SCORES))
             table.add_row(words, f"{counts['edges']:,}", f"{counts['edges_without_dangling']:,}", *numbers)
         out.print(table)
         edges, nodes = size["edge_iou"], size["node_iou"]

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from edge_pruning.circuit import Circuit
+from edge_pruning.compare import Sets
 
 UNLIKE = 0.5  # intersection over union
 SIZES = 1.2  # largest over smallest
@@ -91,31 +92,22 @@ class Stability:
 
     # --- overlap ---------------------------------------------------------------------------------------------------
 
-    @property
-    def edge_iou(self) -> list[list[float]]:
-        """Of every two circuits, [circuit, circuit]; 1 on the diagonal."""
-        return [[one.edge_iou(other) for other in self.circuits] for one in self.circuits]
+    @cached_property
+    def edges(self) -> Sets:
+        return Sets(tuple(frozenset(circuit.edges) for circuit in self.circuits))
 
-    @property
-    def node_iou(self) -> list[list[float]]:
-        return [[one.node_iou(other) for other in self.circuits] for one in self.circuits]
-
-    @property
-    def by_chance(self) -> float:
-        """Edge overlap that blindly drawn circuits of the same sizes have on average: a b / n shared edges expected."""
-        n, found = self.circuits[0].graph.n_edges, []
-        for one, other in combinations(self.circuits, 2):
-            shared = len(one) * len(other) / n
-            found.append(shared / max(1e-9, len(one) + len(other) - shared))
-        return statistics.fmean(found)
+    @cached_property
+    def nodes(self) -> Sets:
+        return Sets(tuple(circuit.nodes for circuit in self.circuits))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
+        by_chance = _of_pairs(self.edges.chance(self.circuits[0].graph.n_edges))["mean"]
         return {
             "seeds": list(self.seeds),
             "sizes": [circuit.counts for circuit in self.circuits],
-            "edge_iou": {**_of_pairs(self.edge_iou), "by_chance": self.by_chance},
-            "node_iou": _of_pairs(self.node_iou),
+            "edge_iou": {**_of_pairs(self.edges.iou), "by_chance": by_chance},
+            "node_iou": _of_pairs(self.nodes.iou),
             "core": {**self.core.counts, "names": sorted(self.core.edges)},
             "contingent": self.contingent,
             "union": self.union.counts,
@@ -125,14 +117,14 @@ class Stability:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What to know before one of these circuits is called the circuit."""
-        iou, n, found = _of_pairs(self.edge_iou), len(self.circuits), []
+        iou, n, found = self.to_json()["edge_iou"], len(self.circuits), []
         smallest, *_, largest = sorted(len(circuit) for circuit in self.circuits)
         if len(set(self.circuits)) == 1:
             found.append(f"all {n} seeds gave the same circuit; if the method draws nothing at random, it says little")
         elif iou["mean"] < UNLIKE:
             found.append(
                 f"no single one is the circuit: two of the {n} seeds' circuits share {iou['mean']:.2f} of their edges "
-                f"(intersection over union; by chance {self.by_chance:.2f})"
+                f"(intersection over union; by chance {iou['by_chance']:.2f})"
             )
         if largest > SIZES * smallest:
             found.append(f"the circuits have {smallest:,} to {largest:,} edges, which alone lowers their overlap")
