@@ -73,6 +73,7 @@ class MaskedPass:
         self.graph = graph or Graph(adapter.shape)
         self.keep_reads = keep_reads
         self.layout = Layout.full(self.graph)
+        self.largest_tile: int | None = None  # in tokens, once a larger one has not fitted
         if self.graph.shape != adapter.shape:
             raise ValueError(f"the graph is of another model: {self.graph.shape}, this one is {adapter.shape}")
         self._qkv = [self.graph.shape.heads, self.graph.kv_readers, self.graph.kv_readers]
@@ -97,7 +98,7 @@ class MaskedPass:
         readers = max(1, self.layout.most_readers)
         per_token = readers * self.adapter.d_model * self.adapter.dtype.itemsize
         budget = CPU_TILE_BYTES if self.adapter.device.type == "cpu" else GPU_TILE_BYTES
-        return max(1, budget // per_token)
+        return max(1, min(budget // per_token, self.largest_tile or budget))
 
     # --- pairs, side by side ---------------------------------------------------------------------------------------
 

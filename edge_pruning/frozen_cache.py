@@ -16,6 +16,7 @@ from torch import Tensor
 from edge_pruning.ablation import Ablation
 from edge_pruning.batch import Batch, Pair
 from edge_pruning.forward import Frozen, MaskedPass
+from edge_pruning.micro_batches import over_tiles
 
 
 class FrozenCache:
@@ -31,8 +32,8 @@ class FrozenCache:
         self._starts = starts
         self._per_position: dict[str, Tensor] = {}
         self._per_row: dict[str, Tensor] = {}
-        for ids in engine.tiles(pairs[: self.kept]):
-            self._keep(ids, self._compute(ids))
+        for ids, frozen in over_tiles(engine, pairs[: self.kept], self._compute):
+            self._keep(ids, frozen)
 
     @property
     def bytes(self) -> int:

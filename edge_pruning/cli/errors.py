@@ -1,7 +1,7 @@
 """Errors as a user should see them: one message on stderr and exit code 2, not a traceback.
 
-What is expected to go wrong (a bad setting, a broken file, a full disk, a loss that is not finite) arrives here as
-ValueError, OSError or Diverged. Anything else is a bug of ours and keeps its traceback.
+What is expected to go wrong (a bad setting, a broken file, a full disk, a loss that is not finite, too little memory)
+arrives here as ValueError, OSError, Diverged or OutOfMemory. Anything else is a bug of ours and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ BAD_INPUT, INTERRUPTED = 2, 130
 @contextmanager
 def errors_reported(*, interrupted: str = "interrupted") -> Iterator[None]:
     from edge_pruning.discovery.training import Diverged
+    from edge_pruning.micro_batches import OutOfMemory
 
     try:
         yield
-    except (ValueError, OSError, Diverged) as error:
+    except (ValueError, OSError, Diverged, OutOfMemory) as error:
         _exit(f"error: {_words(error)}", BAD_INPUT)
     except KeyboardInterrupt:
         _exit(interrupted, INTERRUPTED)

@@ -42,6 +42,7 @@ from edge_pruning.discovery.gradient import add_gradient
 from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
 from edge_pruning.forward import MaskedPass
 from edge_pruning.frozen_cache import FrozenCache
+from edge_pruning.micro_batches import over_tiles
 from edge_pruning.objectives import Objective
 from edge_pruning.tasks.task import PairSet
 
@@ -85,8 +86,12 @@ class EapIg(Method):
         candidates, objective = candidates_of(engine.graph, within), metric_of(self, self.metric, METRICS, data)
         cache = FrozenCache(engine, data.pairs, ablation, 0)
         effects = torch.zeros(candidates.shape)
-        for ids in engine.tiles(data.pairs):
-            effects -= self._gradient(engine, cache, ids, candidates, objective).cpu() / len(data.pairs)
+
+        def of_tile(ids: list[int]) -> Tensor:
+            return self._gradient(engine, cache, ids, candidates, objective).cpu()
+
+        for _, gradient in over_tiles(engine, data.pairs, of_tile):
+            effects -= gradient / len(data.pairs)
         return scores_of(engine.graph, candidates, ranked(effects, self.sign))
 
     def _gradient(

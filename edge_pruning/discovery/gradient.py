@@ -13,6 +13,7 @@ from torch import Tensor
 from edge_pruning.batch import Batch
 from edge_pruning.forward import Frozen, MaskedPass
 from edge_pruning.frozen_cache import FrozenCache
+from edge_pruning.micro_batches import over_tiles
 from edge_pruning.objectives import Objective
 
 
@@ -22,9 +23,12 @@ def mask_gradient(
     """The mean of the objective over the pairs `ids`, and its gradient in the mask [w, r]; both on the device."""
     leaf = mask.detach().to(engine.adapter.device, torch.float32).requires_grad_()
     total = torch.zeros((), device=leaf.device)
-    for tile in engine.tiles([cache.pairs[i] for i in ids]):
-        batch, frozen = cache.batch([ids[i] for i in tile])
-        total += add_gradient(leaf, engine, batch, frozen, objective) / len(ids)
+
+    def of_tile(tile: list[int]) -> Tensor:
+        return add_gradient(leaf, engine, *cache.batch([ids[i] for i in tile]), objective)
+
+    for _, loss in over_tiles(engine, [cache.pairs[i] for i in ids], of_tile):
+        total += loss / len(ids)
     assert leaf.grad is not None
     return total, leaf.grad / len(ids)
 

@@ -23,6 +23,7 @@ from edge_pruning.discovery.attribution import refuse_init_scores, scores_of
 from edge_pruning.discovery.method import Method, Observer, candidates_of, method
 from edge_pruning.forward import MaskedPass
 from edge_pruning.frozen_cache import FrozenCache
+from edge_pruning.micro_batches import over_tiles
 from edge_pruning.tasks.task import PairSet
 
 
@@ -48,10 +49,12 @@ class Magnitude(Method):
         candidates, cache = candidates_of(engine.graph, within), FrozenCache(engine, data.pairs, ablation, 0)
         mask = candidates.to(engine.adapter.device, torch.float32)
         values = torch.zeros(candidates.shape)
-        for ids in engine.tiles(data.pairs):
+
+        def of_tile(ids: list[int]) -> tuple[Tensor, Tensor]:
             batch, frozen = cache.batch(ids)
-            lengths = engine.differences(mask, batch, frozen).float().norm(dim=-1)  # [w, token]
-            everywhere, compared = _means(lengths, batch)
+            return _means(engine.differences(mask, batch, frozen).float().norm(dim=-1), batch)  # [w, token]
+
+        for _, (everywhere, compared) in over_tiles(engine, data.pairs, of_tile):
             values[:, :-1] += (everywhere.cpu() / len(data.pairs))[:, None]
             values[:, -1] += compared.cpu() / len(data.pairs)
         return scores_of(engine.graph, candidates, values)

@@ -19,6 +19,7 @@ from edge_pruning.batch import Batch
 from edge_pruning.evaluation.measured import Measured
 from edge_pruning.forward import MaskedPass
 from edge_pruning.graph import Graph
+from edge_pruning.micro_batches import over_tiles
 from edge_pruning.tasks.task import PairSet
 
 Progress = Callable[[int, int], None]
@@ -38,11 +39,15 @@ def measure(
     masks: [w, r], bool or 0 to 1. progress: called with pairs done and pairs in all.
     """
     passes, found, order = list(_passes(engine, masks, ablation)), [], []
-    for ids in engine.tiles(pairs.pairs):
+
+    def of_tile(ids: list[int]) -> Tensor:
         batch = engine.batch([pairs.pairs[i] for i in ids])
         frozen = ablation.freeze(engine, batch)
         runs = [frozen.logits, *(run.logits(mask, batch, frozen) for run, mask in passes)]
-        found.append(torch.stack([_numbers(frozen.logits, run, batch, pairs.metric) for run in runs], 1))
+        return torch.stack([_numbers(frozen.logits, run, batch, pairs.metric) for run in runs], 1)
+
+    for ids, numbers in over_tiles(engine, pairs.pairs, of_tile):
+        found.append(numbers)
         order += ids
         if progress:
             progress(len(order), len(pairs.pairs))

@@ -13,6 +13,7 @@ from torch import Tensor
 from edge_pruning import metrics
 from edge_pruning.ablation import Ablation
 from edge_pruning.forward import MaskedPass
+from edge_pruning.micro_batches import over_tiles
 from edge_pruning.objectives import get_objective
 from edge_pruning.tasks import PairSet
 
@@ -30,13 +31,18 @@ def scan(
     on_device = [mask.to(engine.adapter.device, torch.float32) for mask in masks]
     objective = get_objective(pairs.objective)
     totals, done = torch.zeros(len(masks), 2, dtype=torch.float64), 0
-    for ids in engine.tiles(pairs.pairs):
-        batch = engine.batch([pairs.pairs[i] for i in ids])
+
+    def of_tile(ids: list[int]) -> Tensor:
+        batch, sums = engine.batch([pairs.pairs[i] for i in ids]), []
         frozen = ablation.freeze(engine, batch)
-        for total, small, mask in zip(totals, restricted, on_device, strict=True):
+        for small, mask in zip(restricted, on_device, strict=True):
             logits = small.logits(mask, batch, frozen)
             loss = objective(frozen.logits, logits, batch)
-            total += torch.stack([loss.sum(), metrics.accuracy(logits, batch, pairs.metric).sum()]).cpu()
+            sums.append(torch.stack([loss.sum(), metrics.accuracy(logits, batch, pairs.metric).sum()]))
+        return torch.stack(sums).cpu()
+
+    for ids, sums in over_tiles(engine, pairs.pairs, of_tile):
+        totals += sums
         done += len(ids)
         if progress:
             progress(done, len(pairs.pairs))

@@ -1,0 +1,91 @@
+"""A micro-batch that does not fit is cut in half and tried again, and nothing is lost or counted twice."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+from random_models import config_of, mixed_pairs, pair, random_mask, random_model
+from torch import Tensor
+
+from edge_pruning.ablation import Patch
+from edge_pruning.circuit import Circuit
+from edge_pruning.discovery.gradient import mask_gradient
+from edge_pruning.evaluation import evaluate
+from edge_pruning.forward import MaskedPass
+from edge_pruning.frozen_cache import FrozenCache
+from edge_pruning.fused import FusedPass
+from edge_pruning.micro_batches import OutOfMemory, over_tiles
+from edge_pruning.objectives import get_objective
+from edge_pruning.tasks.task import PairSet
+
+FULL = "CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of ..."
+PAIRS = [*mixed_pairs(), *(pair(seed, 6, (5,)) for seed in range(10, 15))]
+
+
+class SmallDevice(FusedPass):
+    """Has no room for more than `most` pairs in one run."""
+
+    most = 2
+
+    def run(self, mask: Tensor, batch: Any, *rest: Any) -> Any:
+        if batch.size > self.most:
+            raise torch.OutOfMemoryError(FULL)
+        return super().run(mask, batch, *rest)
+
+
+@pytest.fixture
+def engine() -> MaskedPass:
+    return SmallDevice(random_model(config_of("gpt2")))
+
+
+def test_the_gradient_is_the_same_and_the_cut_is_said_once(
+    engine: MaskedPass, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, mask, kl = FusedPass(engine.adapter), random_mask(engine.graph, dtype=torch.float32), get_objective("kl")
+    ids, found = list(range(len(PAIRS))), []
+    with caplog.at_level(logging.WARNING, "edge_pruning"):
+        for each in (whole, engine, engine):
+            found.append(mask_gradient(each, FrozenCache(each, PAIRS, Patch(), 0), ids, mask, kl))
+    for loss, gradient in found[1:]:
+        torch.testing.assert_close(loss, found[0][0])
+        torch.testing.assert_close(gradient, found[0][1], rtol=1e-5, atol=1e-7)
+    (said,) = caplog.messages
+    tokens = len(PAIRS) * max(map(engine.width, PAIRS))
+    assert f"with {tokens} tokens in a micro-batch (CUDA out of memory. Tried to allocate 2.00 GiB.)" in said
+    assert f"at most {tokens // 2} at a time" in said
+    assert engine.tile_tokens == engine.largest_tile <= tokens // 2
+
+
+def test_an_evaluation_measures_every_pair_once(engine: MaskedPass) -> None:
+    circuit = Circuit(engine.graph, random_mask(engine.graph) > 0.5)
+    pairs = PairSet("random", "test", "logit_difference", tuple(PAIRS), ())
+    cut, whole = (evaluate(circuit, each, pairs, Patch(), random_circuits=1)
+                  for each in (engine, FusedPass(engine.adapter)))  # fmt: skip
+    assert cut["circuit"]["kl"] == pytest.approx(whole["circuit"]["kl"])
+
+
+def test_later_work_begins_with_what_fits(engine: MaskedPass) -> None:
+    sizes: list[int] = []
+
+    def work(ids: list[int]) -> int:
+        sizes.append(len(ids))
+        if len(ids) > 3:
+            raise torch.OutOfMemoryError(FULL)
+        return len(ids)
+
+    for _ in range(2):
+        done = [(ids, n) for ids, n in over_tiles(engine, PAIRS, work)]
+        assert sorted(i for ids, _ in done for i in ids) == list(range(len(PAIRS)))
+    assert sizes[:3] == [9, 5, 3]
+    assert sizes.count(9) == 1
+
+
+def test_a_single_pair_that_does_not_fit_is_said_to_be() -> None:
+    engine = SmallDevice(random_model(config_of("gpt2")))
+    engine.most = 0
+    mask, kl = random_mask(engine.graph, dtype=torch.float32), get_objective("kl")
+    with pytest.raises(OutOfMemory, match=r"single pair of \d tokens \(CUDA out of memory. Tried .*--dtype bfloat16"):
+        mask_gradient(engine, FrozenCache(engine, PAIRS, Patch(), 0), [0, 1, 2], mask, kl)
