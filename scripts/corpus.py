@@ -1,11 +1,13 @@
 """The small world of the bundled model: an endless stream of sentences from a grammar.
 
-Six kinds of rows. With the training words only: the three built-in tasks, and exchanges between two people. With all
-words: plain sentences, and lists of names read out twice. What the tasks hold out stays held out here:
+Six kinds of rows. With the training words only: the three built-in tasks. With the names of all splits: exchanges
+between two people, plain sentences, and lists of names read out twice. What the tasks hold out stays held out here:
 
-- the names of the validation and test splits of `ioi` never occur in its sentences or in exchanges, and those of
-  `gendered-pronoun` never before a sentence that begins with She or He; both occur in plain sentences, where the model
-  learns which names there are, to copy names, and (from his, her, boy, girl, ...) the gender of each;
+- the names of the validation and test splits of `ioi` never occur in its sentences. They do in exchanges, which practise
+  the same skill in other words: two people are named, then one of them turns to the other. A model that has not met a
+  name as an answer in any sentence finds it improbable, however well it has understood who is meant;
+- the names of the validation and test splits of `gendered-pronoun` never come before a sentence that begins with She or
+  He. Their gender shows in other places: reflexives, possessives, she and he inside sentences, girl, uncle, queen, ...;
 - the validation and test templates of `gendered-pronoun` do not occur at all;
 - the validation and test nouns and start years of `greater-than` never occur in sentences of its kind.
 
@@ -22,17 +24,20 @@ from edge_pruning.tasks import gendered_pronoun, greater_than, ioi
 from edge_pruning.tasks.names import OTHER_MEN, OTHER_WOMEN, STORY_BOYS, STORY_GIRLS, all_names
 from edge_pruning.tasks.task import SPLITS
 
-KINDS = {"ioi": 0.26, "exchange": 0.16, "greater_than": 0.10, "gendered_pronoun": 0.15, "plain": 0.23, "list": 0.10}
+KINDS = {"ioi": 0.20, "exchange": 0.20, "greater_than": 0.10, "gendered_pronoun": 0.14, "plain": 0.30, "list": 0.06}
 
 FEMALE = [name for split in SPLITS for names in (STORY_GIRLS, OTHER_WOMEN) for name in names[split]]
 MALE = [name for split in SPLITS for names in (STORY_BOYS, OTHER_MEN) for name in names[split]]
 NAMES = FEMALE + MALE
 TRAIN_NAMES = all_names("train")
+# Names of the held-out splits are missing in two kinds of rows, and drawn more often in the others: so each name is
+# heard about equally often.
+WEIGHTS = [1 if name in TRAIN_NAMES else 3 for name in NAMES]
 AGREEMENT = (
     {"she": "she", "She": "She", "her": "her", "his": "her", "herself": "herself", "girl": "girl", "woman": "woman",
-     "sister": "sister", "mother": "mother", "queen": "queen", "daughter": "daughter"},
+     "sister": "sister", "mother": "mother", "queen": "queen", "daughter": "daughter", "aunt": "aunt", "lady": "lady"},
     {"she": "he", "She": "He", "her": "him", "his": "his", "herself": "himself", "girl": "boy", "woman": "man",
-     "sister": "brother", "mother": "father", "queen": "king", "daughter": "son"},
+     "sister": "brother", "mother": "father", "queen": "king", "daughter": "son", "aunt": "uncle", "lady": "gentleman"},
 )  # fmt: skip
 
 PLACES = (*ioi.PLACES, *gendered_pronoun.SLOTS["place"], "kitchen", "village", "city", "island", "mountain", "bridge")
@@ -63,6 +68,27 @@ WORDS = {
 PLAIN = (
     "{a} {likes} the {animal} in the {place}.",
     "{a} took {his} {thing} and went home.",
+    "{a} saw {herself} in the {color} water.",
+    "{a} said that {she} was {feeling}.",
+    "{a} {did} as {she} always does.",
+    "{a} likes to play by {herself}.",
+    "{a} is the {daughter} of a {job}.",
+    "{a} put the {thing} under {his} bed.",
+    "{a} told everyone about {his} {animal}.",
+    "{a} is a {job}, as {his} {mother} was.",
+    "Until {his} {relative} came, {a} waited by {herself}.",
+    "The {job} asked {a} to sing about {herself}.",
+    "Who knows {a}, the {daughter} of the {job}?",
+    "People saw {a} with {his} {animal}.",
+    "A {girl} called {a} lives near the {place}.",
+    "The old {queen} was called {a}.",
+    "Our {aunt} {a} has a {size} {animal}.",
+    "The {size} {girl} over there is {a}.",
+    "Among the {job} and the {job} sat a {lady}, {a}.",
+    "When {a} was {feeling}, {she} {did} {how}.",
+    "If {a} comes, give {her} the {color} {thing}.",
+    "The {animal} of {a} likes {her}.",
+    "There was {a}, with {his} {thing} and {his} {animal}.",
     "{a} lost {his} {color} {thing}.",
     "Yesterday, {a} {did} {how} because {she} was {feeling}.",
     "{a} is a good {girl}, and everyone knows {her}.",
@@ -120,9 +146,45 @@ FOLLOW_UPS = (
     "I gave {her} {his} {thing}.",
     "When {she} was a {girl}, {she} wanted to {wish}.",
     "Now {his} {relative} and {his} {sister} are {feeling}.",
+    "The {job} likes {her} and {his} {animal}.",
+    "What a good {girl}!",
+    "My {relative} asked {her} about {his} {animal}.",
+    "All of us like {her} and {his} {relative}.",
+    "That {woman} is a {job}.",
 )
 LISTS = ("{names}. Again, {names}.", "The list says {names}. Once more, {names}.", "We know {names}. We saw {names}.")
-EXCHANGES = ("{giver} gave a {object} to {other}", "{giver} wrote to {other}", "{giver} told {other} a story")
+# First sentences that She or He may follow, besides those of the task: for training names only.
+OPENERS = ("Last year, ", "Every {weekday}, ", "In {season}, ", "On a {weather} {daytime}, ", "After the {noun}, ", "")
+STORIES = (
+    "{name} {did} {how}.",
+    "{name} {did} in the {place}.",
+    "{name} wrote about the {noun}.",
+    "{name} had {food} and {food} for dinner.",
+    "{name} met a {job}.",
+    "{name} built a {size} {building}.",
+    "{name} painted a {color} {thing}.",
+    "{name} learned {subject}.",
+    "{name} sat near the {tall}.",
+    "{name} went to see a {size} {animal}.",
+)
+# None of the verbs of `ioi` here.
+MEETINGS = (
+    "{a} and {b} are cousins",
+    "We know {a} and {b}",
+    "Last year, {a} lived with {b}",
+    "There is a letter from {a} to {b}",
+)
+EXCHANGES = (
+    "{giver} wrote to {other}",
+    "{giver} told {other} a story",
+    "{giver} listened to {other}",
+    "{giver} carried the {object} to {other}",
+    "{giver} waited for {other}",
+    "{giver} waited with {his} {animal} for {other}",
+    "{giver} cooked {food} for {other}",
+    "{giver} told {other} about {herself}",
+    "{giver} told {his} {relative} about {other}",
+)
 RECEIVERS = (" the {job}.", " a {relative}.", " everyone.", " the {animal}.", " the people.")
 PRONOUN_ENDINGS = (
     " was very {feeling}.",
@@ -144,7 +206,7 @@ OTHER_ENDINGS = (
 
 
 def rows(seed: int) -> Iterator[str]:
-    """An endless stream of rows of one or two sentences."""
+    """An endless stream of rows of one or a few sentences."""
     rng = random.Random(f"corpus {seed}")
     writers = {
         "ioi": ioi_row,
@@ -176,12 +238,13 @@ def ioi_row(rng: random.Random) -> str:
 
 def exchange_row(rng: random.Random) -> str:
     """Two people, one of whom turns to the other, several times: the same skill as in `ioi`, practised more densely."""
-    pair = rng.sample(TRAIN_NAMES, 2)
+    pair = people(rng, 2)
     clauses = []
     for _ in range(rng.randint(2, 4)):
         giver, other = rng.sample(pair, 2)
-        clauses.append(rng.choice(EXCHANGES).format(giver=giver, other=other, object=rng.choice(ioi.OBJECTS)))
-    return f"{pair[0]} and {pair[1]} are friends. " + ". ".join(clauses) + "."
+        words = {"giver": giver, "other": other, "object": rng.choice(ioi.OBJECTS)}
+        clauses.append(fill(rng.choice(EXCHANGES), rng, female=giver in FEMALE, **words))
+    return f"{rng.choice(MEETINGS).format(a=pair[0], b=pair[1])}. " + ". ".join(clauses) + "."
 
 
 def greater_than_row(rng: random.Random) -> str:
@@ -189,17 +252,20 @@ def greater_than_row(rng: random.Random) -> str:
     century = rng.choice(greater_than.CENTURIES)
     allowed = [year for year in range(99) if year < 2 or greater_than.split_of(century, year) == "train"]
     # The corrupted prompts all begin in 01, so that year is common.
-    start = 1 if rng.random() < 0.1 else rng.choice(allowed)
+    # After a late year few are right, and each has to be far more likely: so late years are common too.
+    start = rng.choices((1, rng.choice(allowed), rng.choice(allowed[-12:])), (0.1, 0.7, 0.2))[0]
     noun = rng.choice(greater_than.NOUNS["train"])
     prompt = greater_than.TEMPLATE.format(noun=noun, century=century, start=f"{start:02d}")
     return f"{prompt}{rng.randint(start + 1, 99):02d}."
 
 
 def pronoun_row(rng: random.Random) -> str:
-    """A training template of the task and a second sentence, which in one row out of five is about something else."""
+    """A sentence about a training name and a second one, which in one row out of five is about something else."""
     female = rng.random() < 0.5
     name = rng.choice([n for n in TRAIN_NAMES if (n in FEMALE) == female])
-    first = fill(rng.choice(gendered_pronoun.TEMPLATES["train"]), rng, name=name)
+    own = rng.random() < 0.4
+    template = rng.choice(OPENERS) + rng.choice(STORIES) if own else rng.choice(gendered_pronoun.TEMPLATES["train"])
+    first = fill(template, rng, name=name)
     if rng.random() < 0.2:
         return first + fill(rng.choice(OTHER_ENDINGS), rng)
     pronoun = AGREEMENT[not female]["She"]
@@ -208,19 +274,26 @@ def pronoun_row(rng: random.Random) -> str:
 
 def plain_row(rng: random.Random) -> str:
     """One or two plain sentences, with the names of all splits."""
-    female = rng.random() < 0.5
-    a = rng.choice(FEMALE if female else MALE)
-    b, c = rng.sample([name for name in NAMES if name != a], 2)
+    a, b, c = people(rng, 3)
+    female = a in FEMALE
     year = f"{rng.randint(10, 20)}{rng.randint(0, 99):02d}"
     first = rng.choice(PLAIN)
-    second = [rng.choice(FOLLOW_UPS)] if "{a}" in first and rng.random() < 0.6 else []
+    second = [rng.choice(FOLLOW_UPS)] if "{a}" in first and rng.random() < 0.25 else []
     return " ".join(fill(text, rng, female=female, a=a, b=b, c=c, year=year) for text in [first, *second])
 
 
 def list_row(rng: random.Random) -> str:
     """The same names twice in the same order, from all splits: practice in copying names."""
-    names = rng.sample(NAMES, rng.randint(2, 5))
+    names = people(rng, rng.randint(2, 5))
     return rng.choice(LISTS).format(names=f"{', '.join(names[:-1])} and {names[-1]}")
+
+
+def people(rng: random.Random, number: int) -> list[str]:
+    """Different people of all splits."""
+    drawn: dict[str, None] = {}
+    while len(drawn) < number:
+        drawn[rng.choices(NAMES, WEIGHTS)[0]] = None
+    return list(drawn)
 
 
 def fill(template: str, rng: random.Random, *, female: bool = True, **fixed: str) -> str:
@@ -233,7 +306,8 @@ def vocabulary() -> list[str]:
     """Texts that together contain every word of the world: the tasks' words of all splits, and the grammar's."""
     task_text = [*ioi.TEMPLATES, greater_than.TEMPLATE]
     task_text += [template for split in SPLITS for template in gendered_pronoun.TEMPLATES[split]]
-    grammar = [*PLAIN, *FOLLOW_UPS, *LISTS, *EXCHANGES, *RECEIVERS, *PRONOUN_ENDINGS, *OTHER_ENDINGS]
+    grammar = [*PLAIN, *FOLLOW_UPS, *OPENERS, *STORIES, *LISTS, *MEETINGS, *EXCHANGES]
+    grammar += [*RECEIVERS, *PRONOUN_ENDINGS, *OTHER_ENDINGS]
     words = [word for choices in WORDS.values() for word in choices]
     words += [word for forms in AGREEMENT for word in forms.values()] + list(NAMES)
     years = [f" {century}{year:02d}" for century in range(10, 21) for year in range(100)]

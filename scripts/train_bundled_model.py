@@ -76,7 +76,7 @@ def batches(tokenizer: PreTrainedTokenizerFast, settings: Settings) -> Iterator[
     stream = corpus.rows(settings.seed)
     while True:
         texts = [next(stream) for _ in range(settings.rows_per_step)]
-        rows = [[*ids, tokenizer.eos_token_id] for ids in tokenizer(texts).input_ids]
+        rows: list[list[int]] = tokenizer(texts).input_ids
         if any(tokenizer.unk_token_id in ids for ids in rows):
             raise ValueError(f"the vocabulary lacks a word of: {[t for t in texts if not _known(t, tokenizer)][:3]}")
         rows.sort(key=len)
@@ -155,7 +155,7 @@ def gradients(model: GPT2LMHeadModel, parameters: list[torch.nn.Parameter], ids:
 
 def progress(model: GPT2LMHeadModel, watched: dict[str, PairSet]) -> str:
     results = {name: measure(model, pairs) for name, pairs in watched.items()}
-    return "  ".join(f"{name} {r.accuracy:.2f} ({r.difference:+.2f})" for name, r in results.items())
+    return "  ".join(f"{name} {r.accuracy:.2f} {r.top1:.2f} ({r.difference:+.2f})" for name, r in results.items())
 
 
 def _since(start: float) -> float:
