@@ -3,9 +3,9 @@
 Six kinds of rows. With the training words only: the three built-in tasks. With the names of all splits: exchanges
 between two people, plain sentences, and lists of names read out twice. What the tasks hold out stays held out here:
 
-- the names of the validation and test splits of `ioi` never occur in its sentences. They do in exchanges, which practise
-  the same skill in other words: two people are named, then one of them turns to the other. A model that has not met a
-  name as an answer in any sentence finds it improbable, however well it has understood who is meant;
+- the names of the validation and test splits of `ioi` never occur in its sentences. They do in exchanges, which
+  practise the same skill in other words: two people are named, then one of them turns to the other. A model that has
+  met a name as an answer nowhere finds it improbable, however well it has understood who is meant;
 - the names of the validation and test splits of `gendered-pronoun` never come before a sentence that begins with She or
   He. Their gender shows in other places: reflexives, possessives, she and he inside sentences, girl, uncle, queen, ...;
 - the validation and test templates of `gendered-pronoun` do not occur at all;
