@@ -272,7 +272,7 @@ What the tasks hold out:
 The held-out names are drawn more often where they may occur, so that every name is heard about equally often.
 `tests/tasks/test_corpus.py` checks all this on the text itself. Where the top-1 answer to `gendered-pronoun` is wrong,
 it is nearly always the beginning of a sentence about something else (The ..., Everyone ...), not the other pronoun:
-after sentences about held-out names the model has read nothing but such beginnings.
+after a sentence about a held-out name, the model has read other beginnings but never She or He.
 
 ## Training
 
