@@ -1,8 +1,9 @@
 """Pictures as SVG text: circuits, comparisons, training runs, quality against size. Nothing here loads a model."""
 
 from edge_pruning.drawing.circuit_svg import draw_circuit
-from edge_pruning.drawing.curves import draw_size_curve, draw_training
+from edge_pruning.drawing.curves import draw_size_curve
 from edge_pruning.drawing.matrices import Matrix, draw_matrices
 from edge_pruning.drawing.overlap import draw_overlap
+from edge_pruning.drawing.training import draw_training
 
 __all__ = ["Matrix", "draw_circuit", "draw_matrices", "draw_overlap", "draw_size_curve", "draw_training"]

@@ -105,7 +105,7 @@ def _edge(edge: DrawnEdge, path: str, edges: int) -> str:
     width, opacity = stroke(edge.strength, edges)
     line = {"d": path, "fill": "none", "stroke_linecap": "round"}
     halo = svg.element("path", **line, stroke="#ffffff", stroke_width=width + 2.5, stroke_opacity=0.6 * opacity)
-    visible, dashes = (0.5 * opacity, "4 4") if edge.dangling else (opacity, None)
+    visible, dashes = (max(0.3, 0.5 * opacity), "4 4") if edge.dangling else (opacity, None)
     look = {"stroke": edge.hue, "stroke_width": width, "stroke_opacity": visible, "stroke_dasharray": dashes}
     drawn = svg.element("path", **line, **look)
     return svg.element("g", svg.title(_tooltip(edge)), halo, drawn, class_="ep-edge", data_edge=edge.name)

@@ -82,6 +82,6 @@ def _ranks(scores: list[float | None]) -> list[float]:
 def stroke(strength: float, edges: int) -> tuple[float, float]:
     """Width and opacity; the more edges a picture has, the finer its lines."""
     crowd = min(1.0, max(0.0, math.log10(max(edges, 1) / 20) / math.log10(20)))  # 0 at 20 edges, 1 at 400
-    thin, thick = 1.2 - 0.4 * crowd, 4.2 - 1.8 * crowd
-    faint, solid = 0.55 - 0.22 * crowd, 0.95 - 0.05 * crowd
+    thin, thick = 1.2 - 0.6 * crowd, 4.2 - 1.8 * crowd
+    faint, solid = 0.55 - 0.35 * crowd, 0.95 - 0.05 * crowd
     return thin + strength**1.5 * (thick - thin), faint + strength * (solid - faint)

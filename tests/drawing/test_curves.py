@@ -10,6 +10,7 @@ import matplotlib as mpl
 import pytest
 
 from edge_pruning.drawing import draw_size_curve, draw_training
+from edge_pruning.drawing.training import _of_random_sizes
 
 RECORDS: list[dict[str, Any]] = [
     {"step": i, "kl": 1 / (i + 1), "edges": 1000 - 9 * i, "target_edges": 990 - 9 * i, "undecided": 0.1}
@@ -31,6 +32,51 @@ def test_a_training_run_has_a_panel_for_each_quantity_with_units() -> None:
     for expected in expectations:
         assert expected in drawn
     assert "Multipliers" not in drawn
+
+
+def random_sizes(steps: int = 80) -> list[dict[str, Any]]:
+    """A run that draws a size at every step: KL depends on the size, and falls to a tenth in the second half."""
+    sizes = [10 * 8 ** ((7 * step % 20) / 19) * 2 for step in range(steps)]
+    kl = [30 / size * (1 if step < steps / 2 else 0.1) for step, size in enumerate(sizes)]
+    return [
+        {"step": step + 1, "kl": kl[step], "edges": size, "target_edges": size, "undecided": 0.5}
+        for step, size in enumerate(sizes)
+    ]
+
+
+def test_a_run_with_sizes_drawn_at_random_is_told_apart_by_size_and_by_time() -> None:
+    drawn = words(draw_training(random_sizes()))
+    for expected in ("20 to 40 edges", "40 to 80 edges", "80 to 160 edges", "steps 1 to 20", "steps 61 to 80"):
+        assert drawn.count(expected) == 1
+    assert "Faithfulness over steps" in drawn
+    assert "Faithfulness over sizes" in drawn
+    assert "Circuit size" not in drawn  # every value, at every step, would be what was drawn
+    assert "Circuit size" in words(draw_training(RECORDS))  # a target that only falls is worth a curve
+
+
+def test_smoothing_shows_the_progress_and_not_the_sizes() -> None:
+    """Literally: within the band of the largest sizes, the smoothed curve is ten times lower at the end."""
+    panel = _of_random_sizes(random_sizes())[0]
+    for line in panel.lines:
+        values = [y for _, y in line.points]
+        assert values[0] / values[-1] > 5
+        assert len({round(y, 12) for y in values}) < len(values)
+    assert [x for x, _ in panel.lines[0].points] == sorted(x for x, _ in panel.lines[0].points)
+
+
+def test_every_step_is_a_dot_of_its_quarter() -> None:
+    records = random_sizes()
+    lines = _of_random_sizes(records)[1].lines
+    dots = [(x, y) for line in lines for x, y in line.points]
+    assert dots == [(row["target_edges"], row["kl"]) for row in records]
+    assert [len(line.points) for line in lines] == [20, 20, 20, 20]
+
+
+def test_objectives_below_zero_get_a_plain_axis() -> None:
+    records = [{"logit_difference": -row.pop("kl"), **row} for row in random_sizes()]
+    by_objective = [panel for panel in _of_random_sizes(records) if any(line.points for line in panel.lines)]
+    assert not by_objective[0].log_y
+    assert "minus the logit difference" in words(draw_training(records))
 
 
 def test_fields_may_be_missing_or_not_finite() -> None:
