@@ -251,11 +251,9 @@ class Circuit:
 
 
 def origin_of(provenance: Mapping[str, Any]) -> dict[str, str]:
-    return {key: _name(provenance[key]) for key in ORIGINS if provenance.get(key) is not None}
-
-
-def _name(value: Any) -> str:
-    return str(value["name"]) if isinstance(value, Mapping) and value.get("name") is not None else str(value)
+    values = {key: provenance.get(key) for key in ORIGINS}
+    names = {key: value.get("name") if isinstance(value, Mapping) else value for key, value in values.items()}
+    return {key: str(name) for key, name in names.items() if name is not None}
 
 
 def library_versions() -> dict[str, str]:

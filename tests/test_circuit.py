@@ -41,6 +41,12 @@ def test_nodes_are_those_with_an_edge_in_or_out() -> None:
     assert EMPTY.nodes == frozenset()
 
 
+def test_the_origin_names_what_the_provenance_names() -> None:
+    provenance = {"model": {"d_model": 64}, "task": {"name": "ioi", "settings": {}}, "ablation": "patch", "seed": 0}
+    circuit = Circuit(GRAPH, GRAPH.edge_mask, provenance=provenance)
+    assert circuit.origin == {"task": "ioi", "ablation": "patch", "seed": "0"}
+
+
 # --- files ---------------------------------------------------------------------------------------------------------
 
 
