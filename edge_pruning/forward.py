@@ -122,7 +122,10 @@ class MaskedPass:
         return cut
 
     def batch(self, pairs: Sequence[Pair]) -> Batch:
-        """Pairs of one tile as tensors on the model's device."""
+        """Pairs of one tile as tensors on the model's device. Raises ValueError if one is longer than the context."""
+        longest = max(map(self.width, pairs))
+        if longest > self.adapter.max_length:
+            raise ValueError(f"a pair has {longest} tokens, but the model's context ends at {self.adapter.max_length}")
         return Batch.of(pairs, self.adapter.device, whole=not self.adapter.causal)
 
     # --- the masked run --------------------------------------------------------------------------------------------

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
+import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 
 from edge_pruning.forward import MaskedPass
 from edge_pruning.fused import FusedPass
@@ -18,8 +18,10 @@ from edge_pruning.models import Adapter, adapt, check_supported
 from edge_pruning.models.bundled import BUNDLED
 from edge_pruning.models.parts import PartsAdapter
 from edge_pruning.models.tracr import Compiled, Tracr, compiled_folder
+from edge_pruning.pretrained import hint, read
 from edge_pruning.self_check import self_check
 
+log = logging.getLogger("edge_pruning")
 NAMED = {"bundled": BUNDLED}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
@@ -53,28 +55,60 @@ def load_model(
     dtype: str = "float32",
     trust_remote_code: bool = False,
 ) -> Model:
-    """Load a causal language model: `bundled`, a folder, or a hub id; or a compiled program (`tracr:reverse`).
+    """Load a model: `bundled`, a folder, or a hub id; or a compiled program (`tracr:reverse`).
 
-    device: cpu, cuda, mps or auto (the best there is). dtype: float32 or bfloat16 (float64 for tests). Raises
-    ValueError: not found, no weights or tokenizer, an architecture that cannot be run exactly (with the reason).
+    device: cpu, cuda, mps or auto (the best there is). dtype: float32 or bfloat16 (float64 for tests).
+    trust_remote_code: whether code that comes with the model may run on this machine. Raises ValueError: not found, no
+    weights or tokenizer, an architecture that cannot be run exactly (with the reason).
     """
-    source = str(NAMED.get(name, name))
-    compiled = compiled_folder(source)
-    remote = {"revision": revision, "trust_remote_code": trust_remote_code}
+    source, remote = str(NAMED.get(name, name)), {"revision": revision, "trust_remote_code": trust_remote_code}
     if dtype not in DTYPES:
         raise ValueError(f"expected dtype {', '.join(DTYPES)}; got {dtype!r}")
-    where = pick_device(device)
+    where, compiled = pick_device(device), compiled_folder(source)
     if compiled:
         return _compiled_program(name, compiled, where, DTYPES[dtype])
-    config = _read(transformers.AutoConfig, name, source, "configuration (config.json)", **remote)
-    check_supported(config)
-    tokenizer = _read(transformers.AutoTokenizer, name, source, "tokenizer", **remote)
-    if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):  # made up where there is none
-        raise ValueError(f"could not load the tokenizer of model {name!r}: it knows no words{_hint(name)}")
-    hf = _read(transformers.AutoModelForCausalLM, name, source, "weights", dtype=DTYPES[dtype], **remote)
+    config = read(transformers.AutoConfig, name, source, "configuration (config.json)", known=NAMED, **remote)
+    family = check_supported(config)
+    tokenizer = _tokenizer(name, source, config, remote)
+    loader, options = getattr(transformers, family.loader), _options(config, dtype)
+    hf = read(loader, name, source, "weights", known=NAMED, dtype=DTYPES[dtype], **options, **remote)
     model = Model(adapt(hf.to(where)), tokenizer, name, revision or getattr(config, "_commit_hash", None))
     self_check(model.engine())
     return model
+
+
+def _tokenizer(name: str, source: str, config: Any, remote: Mapping[str, Any]) -> Any:
+    """The model's tokenizer. Raises ValueError if it knows no words, or words that the model does not."""
+    tokenizer = read(transformers.AutoTokenizer, name, source, "tokenizer", known=NAMED, **remote)
+    if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):  # made up where there is none
+        raise ValueError(f"could not load the tokenizer of model {name!r}: it knows no words{hint(name, NAMED)}")
+    rows, own = config.vocab_size, tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys()
+    beyond = sum(tokenizer.get_vocab()[word] >= rows for word in own)  # added ones may lie beyond; no text has them
+    if beyond:
+        raise ValueError(
+            f"the tokenizer of model {name!r} belongs to another model: {beyond:,} of its {len(own):,} tokens have ids "
+            f"beyond the {rows:,} that the model knows. Give the folder of the right model, or replace tokenizer files"
+        )
+    if len(own) < rows / 2:
+        log.warning(
+            "the tokenizer of model %r has %s tokens, the model %s: is it this model's?", name, f"{len(own):,}",
+            f"{rows:,}",
+        )
+    return tokenizer
+
+
+def _options(config: Any, dtype: str) -> dict[str, Any]:
+    """How the weights are to be read. Raises ValueError if they are quantised."""
+    quantised = getattr(config, "quantization_config", None)
+    if quantised is None:
+        return {"experts_implementation": "eager"} if dtype == "float64" else {}  # the fast one has no float64
+    how = quantised if isinstance(quantised, Mapping) else quantised.to_dict()
+    if how.get("quant_method") == "mxfp4":  # experts only, and they can be unpacked on reading
+        return {"quantization_config": transformers.Mxfp4Config(dequantize=True)}
+    raise ValueError(
+        f"its weights are quantised ({how.get('quant_method', 'unknown method')}), so gradients and the laws of the "
+        "self-check would hold only roughly; load the original model, with --dtype bfloat16 if memory is short"
+    )
 
 
 def _compiled_program(name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Model:
@@ -95,22 +129,3 @@ def pick_device(name: str) -> torch.device:
         usable = ", ".join(k for k, yes in available.items() if yes)
         raise ValueError(f"device {name!r} is not available here; use one of: auto, {usable}")
     return torch.device(name)
-
-
-def _read(loader: Any, name: str, source: str, what: str, **options: Any) -> Any:
-    """`loader.from_pretrained`, with errors that say which part of the model is missing and what to do."""
-    try:
-        return loader.from_pretrained(source, **options)
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"could not load the {what} of model {name!r}: {reason}{_hint(name)}") from error
-
-
-def _hint(name: str) -> str:
-    path = Path(name)
-    if path.is_dir():
-        found = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
-        return f" (the folder {name} holds: {found}; expected config.json, tokenizer files and *.safetensors)"
-    near = difflib.get_close_matches(name, NAMED, 1)
-    nearest = f" Did you mean {near[0]!r}?" if near else ""
-    return f" (no such folder, and not found on the hub; bundled models: {', '.join(NAMED)}.{nearest})"

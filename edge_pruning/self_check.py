@@ -50,9 +50,31 @@ def self_check(engine: MaskedPass) -> list[float]:
     if broken:
         raise ValueError(
             f"this {engine.adapter.model_type} model is not run exactly (relative error, at most {tolerance:g} allowed)"
-            f": {'; '.join(broken)}. Its circuits would be wrong, so it is refused."
+            f": {'; '.join(broken)}; {_where(engine, tolerance)}. Its circuits would be wrong, so it is refused."
         )
     return errors
+
+
+@torch.no_grad()
+def _where(engine: MaskedPass, tolerance: float) -> str:
+    """At which layer the plain run, said in the adapter's verbs, first leaves the model's own residual stream."""
+    adapter, graph = engine.adapter, engine.graph
+    verbs, batch = MaskedPass(adapter, graph), engine.batch(adapter.sample(0))
+    try:
+        expected = adapter.own_stream(batch.clean)
+    except Exception as error:  # a message about an error must not become another one
+        return f"its own stream cannot be looked at ({type(error).__name__})"
+    if len(expected) != graph.shape.layers:
+        return f"its own stream has {len(expected)} layers where {graph.shape.layers} were expected"
+    found = verbs.freeze(batch, *[verbs.plain_run(batch.clean)] * 2).base[::2]
+    for layer, (stream, own) in enumerate(zip(found, expected, strict=True)):
+        off = _relative(stream - own, own)
+        if not off <= tolerance:
+            what = f"layer {layer - 1}" if layer else "the embeddings"
+            return f"its residual stream is wrong from {what} on (off by {off:.1e} behind it)"
+    if max(law_errors(verbs)) <= tolerance:
+        return "said in the adapter's verbs it is right, so the parts for the fast path are wrong"
+    return f"its residual stream is right before layer {graph.shape.layers - 1}, so what is wrong is there or behind it"
 
 
 def _both(batch: Batch) -> tuple[Tensor, Tensor]:

@@ -70,12 +70,14 @@ def discover(
     draw: flags.Draw = True,
     device: flags.Device = None,
     dtype: flags.Dtype = None,
+    trust_remote_code: flags.TrustRemoteCode = False,
 ) -> None:
     with errors_reported(interrupted="interrupted; continue with the same command and --resume"):
         given = flags.given(
             model=model, revision=revision, method=method, preset=preset, steps=steps, batch_size=batch_size,
             learning_rate=learning_rate, ablation=ablation, train=train, test=test, seed=seed, embeddings=embeddings,
             heads=heads, device=device, dtype=dtype, polish=polish or None,
+            trust_remote_code=trust_remote_code or None,
             edges=flags.numbers("--edges", edges, int), sparsity=flags.numbers("--sparsity", sparsity, float),
             settings=flags.assignments("--set", setting), data=flags.assignments("--data", data),
         )
@@ -112,6 +114,7 @@ def evaluate(
     seed: flags.RandomSeed = 0,
     device: flags.AnyDevice = "auto",
     dtype: flags.AnyDtype = "float32",
+    trust_remote_code: flags.TrustRemoteCode = False,
     as_json: flags.Json = False,
 ) -> None:
     """Measure a circuit on held-out pairs: beside the model, the empty circuit, and random circuits of its size."""
@@ -125,7 +128,7 @@ def evaluate(
         with ProgressBar() as bar:
             found = evaluate_file(
                 circuit, task=task, model=model, revision=revision, split=split, ablation=ablation, data=settings,
-                random_circuits=random, seed=seed, device=device, dtype=dtype,
+                random_circuits=random, seed=seed, device=device, dtype=dtype, trust_remote_code=trust_remote_code,
                 progress=lambda done, total: bar.stage("evaluating", done, total),
             ).to_json()
         if as_json:

@@ -92,6 +92,10 @@ Dtype = Annotated[str | None, _in(
     help="float32 or bfloat16 (faster where the machine supports it; the report is in float32 all the same).",
 )]
 
+TrustRemoteCode = Annotated[bool, _in(
+    "Machine", "--trust-remote-code", help="Let code that comes with the model run on this machine."
+)]
+
 # --- evaluate and draw ------------------------------------------------------------------------------------------------
 
 CircuitFile = Annotated[Path, Argument(help="A circuit file.", show_default=False)]

@@ -28,10 +28,12 @@ class Adapter(ABC):
     """One model family, seen through the five verbs. `hf` stays as it was and works as before afterwards.
 
     `causal`: no position sees a later one. If a family is not, its pairs are run whole, beside others of equal length.
+    `loader`: the class in `transformers` that reads its weights.
     """
 
     model_type: ClassVar[str]
     causal: ClassVar[bool] = True
+    loader: ClassVar[str] = "AutoModelForCausalLM"
 
     def __init__(self, hf: Any) -> None:
         self.hf = hf
@@ -100,6 +102,11 @@ class Adapter(ABC):
     def own_logits(self, inputs: Tensor) -> Tensor:
         """What the model itself says, without this library: [b, p, vocab]."""
         return self.hf(inputs, use_cache=False).logits
+
+    def own_stream(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """The residual stream before every layer [b, p, d], as the model itself has it; for the error message."""
+        streams: tuple[Tensor, ...] = self.hf(inputs, use_cache=False, output_hidden_states=True).hidden_states
+        return streams[:-1]  # the last one is behind the final norm
 
     def sample(self, seed: int) -> list[Pair]:
         """Two short pairs of random tokens, compared at every position."""

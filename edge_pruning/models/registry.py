@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from edge_pruning.models.adapter import Adapter
@@ -9,12 +10,11 @@ from edge_pruning.models.adapter import Adapter
 ADAPTERS: dict[str, type[Adapter]] = {}
 
 RENORMALISED = "its residual stream is renormalised after every sublayer (post-norm), so an edge has no linear meaning"
-_REASONS = {
-    RENORMALISED:
-        ("bert", "roberta", "distilbert", "albert", "electra", "xlm-roberta", "openai-gpt"),
-    "it is an encoder-decoder with two streams": ("t5", "bart", "mbart", "pegasus", "marian", "mt5"),
-    "it has recurrent layers, not attention heads that read a stream": ("mamba", "mamba2", "rwkv", "jamba"),
-}
+_POST_NORM = (
+    "bert", "roberta", "distilbert", "albert", "electra", "xlm-roberta", "camembert", "mpnet", "deberta", "deberta-v2",
+    "xlm", "openai-gpt",
+)
+_RECURRENT = ("mamba", "mamba2", "falcon_mamba", "rwkv", "jamba", "recurrent_gemma", "xlstm")
 
 
 def adapter(cls: type[Adapter]) -> type[Adapter]:
@@ -27,13 +27,42 @@ def check_supported(config: Any) -> type[Adapter]:
     """The adapter class for a Hugging Face configuration. Raises ValueError with the reason where there is none."""
     kind = getattr(config, "model_type", None)
     if kind not in ADAPTERS:
-        reasons = (why for why, kinds in _REASONS.items() if kind in kinds)
-        reason = next(reasons, "no adapter has been written for it yet")
-        raise ValueError(f"model type {kind!r} is not supported: {reason}. Supported: {', '.join(sorted(ADAPTERS))}.")
-    refusal = ADAPTERS[kind].refusal(config)
+        known = ", ".join(sorted(ADAPTERS))
+        raise ValueError(f"model type {kind!r} is not supported: {_reason(config, kind)}. Supported: {known}.")
+    refusal = ADAPTERS[kind].refusal(config) or _indivisible(config)
     if refusal:
         raise ValueError(f"this {kind} model cannot be run exactly: {refusal}")
     return ADAPTERS[kind]
+
+
+def described(config: Any) -> Adapter:
+    """The adapter of a configuration without a model: its shape and other facts. Raises ValueError as above."""
+    return check_supported(config)(SimpleNamespace(config=config))
+
+
+def _reason(config: Any, kind: str | None) -> str:
+    """Why there is no adapter for a kind of model."""
+    if kind in _POST_NORM:
+        return RENORMALISED
+    if kind in _RECURRENT:
+        return "it has recurrent layers, not attention heads that read a stream"
+    if getattr(config, "is_encoder_decoder", False):
+        return "it is an encoder-decoder with two streams"
+    if hasattr(config, "text_config"):
+        return "it joins several models, for text and for something else; load its text model by itself"
+    return "no adapter has been written for it yet"
+
+
+def _indivisible(config: Any) -> str | None:
+    """What is wrong with the numbers of heads, if anything is."""
+    heads, d = config.num_attention_heads, config.hidden_size
+    if getattr(config, "head_dim", None) is None and d % heads:
+        return f"its width of {d} does not divide into {heads} heads; check config.json"
+    try:
+        _ = ADAPTERS[config.model_type](SimpleNamespace(config=config)).shape
+    except ValueError as error:
+        return f"{error}; check config.json"
+    return None
 
 
 def adapt(hf: Any) -> Adapter:

@@ -42,6 +42,7 @@ class Bench:
         seed: int = 0,
         device: str = "auto",
         dtype: str = "float32",
+        trust_remote_code: bool = False,
     ) -> Self:
         """What is not given is taken from the circuit's own provenance.
 
@@ -64,7 +65,9 @@ class Bench:
         pairs_of.check_split(split)
         if not isinstance(model, Model):
             revision = revision or origin.revision(model)
-            model = load_model(str(chosen["model"]), revision=revision, device=device, dtype=dtype)
+            model = load_model(
+                str(chosen["model"]), revision=revision, device=device, dtype=dtype, trust_remote_code=trust_remote_code
+            )
         origin.check(model)
         longest = model.adapter.max_length
         pairs = pairs_of.pairs(model.tokenizer, split, max_length=longest)

@@ -34,6 +34,7 @@ class RunConfig:
     preset or method: how circuits are found; `settings` are changes to it. edges or sparsity: the size, or several;
     neither: see `sizes.py`. ablation: what a removed edge carries. embeddings, heads: how edges are counted (`joint` or
     `split` embedding writers; key and value readers per `kv` or per `query` head). polish: swap edges at the end.
+    trust_remote_code: whether code that comes with the model may run.
     """
 
     task: str
@@ -52,6 +53,7 @@ class RunConfig:
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
+    trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "edges", _several(self.edges))

@@ -153,7 +153,7 @@ class Workplace:
 
     @classmethod
     def of(cls, config: RunConfig, model: Model | None = None) -> Workplace:
-        model = model or load_model(config.model, revision=config.revision, device=config.device, dtype=config.dtype)
+        model = model or _load(config, config.device, config.dtype)
         sizes = requested_sizes(config.graph(model.adapter.shape), config.edges, config.sparsity)
         train, test = (_pairs(config, model, split) for split in ("train", "test"))
         place = cls(config, model, train, test, sizes)
@@ -174,8 +174,7 @@ class Workplace:
         """The engine for final numbers: in float32, whatever the scores were found in."""
         if self.model.adapter.dtype in (torch.float32, torch.float64):
             return self.engine
-        config, device = self.config, str(self.model.adapter.device)
-        return load_model(config.model, revision=config.revision, device=device, dtype="float32").engine(self.graph)
+        return _load(self.config, str(self.model.adapter.device), "float32").engine(self.graph)
 
     @cached_property
     def ablation(self) -> Ablation:
@@ -206,6 +205,11 @@ class Workplace:
             "dtype": config.dtype,
             "versions": library_versions(),
         }
+
+
+def _load(config: RunConfig, device: str, dtype: str) -> Model:
+    trust = config.trust_remote_code
+    return load_model(config.model, revision=config.revision, device=device, dtype=dtype, trust_remote_code=trust)
 
 
 def _pairs(config: RunConfig, model: Model, split: str) -> PairSet:
