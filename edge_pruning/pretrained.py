@@ -25,8 +25,9 @@ def read(loader: Any, name: str, source: str, what: str, *, known: Collection[st
     except (OSError, ValueError, KeyError, ImportError, SafetensorError, StrictDataclassError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = " ".join(lines[:2]) or type(error).__name__
-        advice = _about_the_hub(error, name) or hint(name, known)
-        raise ValueError(f"could not load the {what} of model {name!r}: {reason}{advice}") from error
+        mistyped = difflib.get_close_matches(name, known, 1)
+        advice = "" if mistyped else _about_the_hub(error, name)
+        raise ValueError(f"could not load the {what} of model {name!r}: {reason}{advice or hint(name, known)}") from error
 
 
 def hint(name: str, known: Collection[str] = ()) -> str:
