@@ -26,8 +26,8 @@ def read(loader: Any, name: str, source: str, what: str, *, known: Collection[st
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = " ".join(lines[:2]) or type(error).__name__
         mistyped = difflib.get_close_matches(name, known, 1)
-        advice = "" if mistyped else _about_the_hub(error, name)
-        raise ValueError(f"could not load the {what} of model {name!r}: {reason}{advice or hint(name, known)}") from error
+        advice = hint(name, known) if mistyped else _about_the_hub(error, name) or hint(name, known)
+        raise ValueError(f"could not load the {what} of model {name!r}: {reason}{advice}") from error
 
 
 def hint(name: str, known: Collection[str] = ()) -> str:

@@ -131,7 +131,7 @@ def test_a_model_folder_without_a_part(cli, model_folder, pairs_file, tmp_path, 
 
 
 @pytest.mark.parametrize(("kind", "reason"), [
-    ("bert", "post-norm"), ("t5", "encoder-decoder"), ("gemma", "no adapter"),
+    ("bert", "post-norm"), ("t5", "encoder-decoder"), ("xglm", "no adapter"),
 ])
 def test_an_architecture_that_is_not_supported(cli, pairs_file, tmp_path, kind, reason):
     folder = tmp_path / "model"
