@@ -4,13 +4,14 @@ A pair is a clean and a corrupted prompt of the same length in tokens, the posit
 answers there. A batch puts several pairs side by side. Under causal attention tokens to the right change nothing, so a
 shorter pair is filled up on the right and the result is exactly that of the pair alone; sorting by length
 (`MaskedPass.tiles`) keeps such filling rare. Where attention looks to the right as well, a batch holds whole prompts of
-one length.
+one length. A vision transformer's prompts are images, and its one compared position is where the class is read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,13 +46,38 @@ class Pair:
             raise ValueError(f"expected positions from 0 to {len(self.clean) - 1} (the last token), got {outside}")
 
 
+@dataclass(frozen=True, eq=False)
+class ImagePair(Pair):
+    """One clean and one corrupted image [channel, height, width], as the model's image processor leaves them.
+
+    `answers` are the classes that count as right, `wrong` those that count as wrong: one tuple each, for the one place
+    where a class is predicted.
+    """
+
+    clean: Tensor  # type: ignore[assignment]
+    corrupted: Tensor  # type: ignore[assignment]
+    positions: tuple[int, ...] = (0,)
+    answers: tuple[tuple[int, ...], ...] = ((),)
+    wrong: tuple[tuple[int, ...], ...] = ((),)
+
+    def __post_init__(self) -> None:
+        shapes = [tuple(image.shape) for image in (self.clean, self.corrupted)]
+        if shapes[0] != shapes[1] or len(shapes[0]) != 3:
+            raise ValueError(f"expected two images of one shape [channel, height, width], got {shapes[0]}, {shapes[1]}")
+        if self.positions != (0,) or len(self.answers) != 1 or len(self.wrong) != 1:
+            raise ValueError(
+                "an image has one class: expected positions (0,) and one tuple each of answers and wrong answers, got "
+                f"{self.positions}, {len(self.answers)} and {len(self.wrong)}"
+            )
+
+
 @dataclass(frozen=True)
 class Batch:
     """Pairs side by side. `n` counts compared positions over the whole batch, example after example.
 
-    clean, corrupted: token ids [b, p]; lengths: tokens of each pair [b]; rows: the compared positions as indices into
-    the flattened [b * p], [n]; example: which pair each belongs to, [n]; answers, wrong: accepted and wrong tokens,
-    [n, any], filled with -1.
+    clean, corrupted: token ids [b, p], or images [b, channel, height, width]; lengths: positions that each pair takes
+    [b]; rows: the compared positions as indices into the flattened [b * p], [n]; example: which pair each belongs to,
+    [n]; answers, wrong: accepted and wrong tokens, [n, any], filled with -1; width: p.
     """
 
     clean: Tensor
@@ -61,37 +87,36 @@ class Batch:
     example: Tensor
     answers: Tensor
     wrong: Tensor
+    width: int = field(kw_only=True)
 
     @property
     def size(self) -> int:
         return self.clean.shape[0]
 
-    @property
-    def width(self) -> int:
-        """Positions that are computed of every pair."""
-        return self.clean.shape[1]
-
     @classmethod
-    def of(cls, pairs: Sequence[Pair], device: torch.device | str = "cpu", *, whole: bool = False) -> Batch:
-        """Nothing is computed after the last compared position, so nothing after it is kept, unless `whole`."""
-        ends = [len(pair.clean) if whole else max(pair.positions) + 1 for pair in pairs]
+    def of(
+        cls, pairs: Sequence[Pair], device: torch.device | str = "cpu", *, widths: Sequence[int] | None = None
+    ) -> Batch:
+        """widths: how many positions of each pair are computed; by default none after the last compared one."""
+        ends = widths or [max(pair.positions) + 1 for pair in pairs]
         width = max(ends)
-        if whole and min(ends) < width:
-            raise ValueError(
-                f"this model's attention looks to the right, so a batch holds prompts of one length; got {min(ends)} "
-                f"to {width} tokens. `engine.tiles` cuts pairs into such batches"
-            )
         rows = [b * width + p for b, pair in enumerate(pairs) for p in pair.positions]
         fields = (
-            _filled([pair.clean[:end] for pair, end in zip(pairs, ends, strict=True)], 0),
-            _filled([pair.corrupted[:end] for pair, end in zip(pairs, ends, strict=True)], 0),
+            _side_by_side([pair.clean for pair in pairs], ends),
+            _side_by_side([pair.corrupted for pair in pairs], ends),
             torch.tensor(ends),
             torch.tensor(rows),
             torch.tensor([b for b, pair in enumerate(pairs) for _ in pair.positions]),
             _filled([tokens for pair in pairs for tokens in pair.answers], -1),
             _filled([tokens for pair in pairs for tokens in pair.wrong], -1),
         )
-        return cls(*(field.to(device, non_blocking=True) for field in fields))
+        return cls(*(field.to(device, non_blocking=True) for field in fields), width=width)
+
+
+def _side_by_side(prompts: Sequence[Any], ends: Sequence[int]) -> Tensor:
+    if isinstance(prompts[0], Tensor):
+        return torch.stack(list(prompts))
+    return _filled([prompt[:end] for prompt, end in zip(prompts, ends, strict=True)], 0)
 
 
 def _filled(rows: Sequence[Sequence[int]], value: int) -> Tensor:

@@ -104,7 +104,7 @@ class MaskedPass:
 
     def width(self, pair: Pair) -> int:
         """How many positions of a pair are computed: under causal attention none after the last compared one."""
-        return max(pair.positions) + 1 if self.adapter.causal else len(pair.clean)
+        return max(pair.positions) + 1 if self.adapter.causal else self.adapter.width(pair)
 
     def tiles(self, pairs: Sequence[Pair], max_tokens: int | None = None) -> list[list[int]]:
         """Cut pairs into micro-batches: lists of indices, at most `tile_tokens` tokens each (or one pair).
@@ -123,10 +123,17 @@ class MaskedPass:
 
     def batch(self, pairs: Sequence[Pair]) -> Batch:
         """Pairs of one tile as tensors on the model's device. Raises ValueError if one is longer than the context."""
-        longest = max(map(self.width, pairs))
-        if longest > self.adapter.max_length:
-            raise ValueError(f"a pair has {longest} tokens, but the model's context ends at {self.adapter.max_length}")
-        return Batch.of(pairs, self.adapter.device, whole=not self.adapter.causal)
+        widths = [self.width(pair) for pair in pairs]
+        if max(widths) > self.adapter.max_length:
+            raise ValueError(
+                f"a pair has {max(widths)} tokens, but the model's context ends at {self.adapter.max_length}"
+            )
+        if not self.adapter.causal and min(widths) < max(widths):
+            raise ValueError(
+                f"this model's attention looks to the right, so a batch holds prompts of one length; got {min(widths)} "
+                f"to {max(widths)} tokens. `engine.tiles` cuts pairs into such batches"
+            )
+        return Batch.of(pairs, self.adapter.device, widths=widths)
 
     # --- the masked run --------------------------------------------------------------------------------------------
 
@@ -219,11 +226,11 @@ class MaskedPass:
         )
 
     @torch.no_grad()
-    def plain_run(self, tokens: Tensor) -> Writes:
-        """What every writer writes when the model runs as it is on token ids [b, p]."""
-        embeddings = self.adapter.embed(tokens, split=self.graph.embeddings == "split")
+    def plain_run(self, inputs: Tensor) -> Writes:
+        """What every writer writes when the model runs as it is on token ids [b, p] (or images)."""
+        embeddings = self.adapter.embed(inputs, split=self.graph.embeddings == "split")
         embeddings = self._into_stream(embeddings)
-        context, x = self.adapter.context(tokens.shape[1]), embeddings.sum(0)
+        context, x = self.adapter.context(embeddings.shape[2]), embeddings.sum(0)
         heads, mlps = [], []
         for layer in range(self.graph.shape.layers):
             heads.append(self._plain_heads(layer, x, context))

@@ -69,7 +69,8 @@ def load_model(
         return _compiled_program(name, compiled, where, DTYPES[dtype])
     config = read(transformers.AutoConfig, name, source, "configuration (config.json)", known=NAMED, **remote)
     family = check_supported(config)
-    tokenizer = _tokenizer(name, source, config, remote)
+    reads_text = family.loader == Adapter.loader
+    tokenizer = _tokenizer(name, source, config, remote) if reads_text else None
     loader, options = getattr(transformers, family.loader), _options(config, dtype)
     hf = read(loader, name, source, "weights", known=NAMED, dtype=DTYPES[dtype], **options, **remote)
     model = Model(adapt(hf.to(where)), tokenizer, name, revision or getattr(config, "_commit_hash", None))

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 from edge_pruning.batch import Pair
 from edge_pruning.graph import Graph
@@ -40,6 +41,7 @@ _OF_FAMILY: dict[str, dict[str, Any]] = {
         "head_dim": 6, "sliding_window": 3, "query_pre_attn_scalar": 3,
         "layer_types": ["sliding_attention", "full_attention"],
     },
+    "vit": {"image_size": 8, "patch_size": 4, "num_channels": 2, "num_labels": VOCABULARY},
     "mixtral": {"num_local_experts": 3, "num_experts_per_tok": 2},
     "gpt_oss": {
         "head_dim": 4, "num_local_experts": 3, "num_experts_per_tok": 2, "sliding_window": 3,
@@ -104,6 +106,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "layer_norm_elementwise_affine": False, "tie_word_embeddings": False,
     },
     "bloom, odd heads": {"num_attention_heads": 3, "hidden_size": 12},
+    "vit, wide images, no biases, odd heads": {
+        "image_size": [8, 12], "num_attention_heads": 3, "hidden_size": 12, "qkv_bias": False, "hidden_act": "relu",
+    },
 }  # fmt: skip
 FAMILIES = {**{kind: {} for kind in ADAPTERS}, **CONFIGS, **VARIANTS}
 
@@ -122,7 +127,7 @@ def random_model(
 ) -> Adapter:
     """Weights and biases of standard deviation 0.3, gains around 1, so that nothing can be left out unnoticed."""
     options = {"experts_implementation": "eager"} | options  # the fast one has no float64
-    hf = AutoModelForCausalLM.from_config(config, **options)
+    hf = getattr(transformers, ADAPTERS[config.model_type].loader).from_config(config, **options)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in hf.named_parameters():
@@ -133,7 +138,7 @@ def random_model(
 
 def graphs_of(adapter: Adapter) -> list[Graph]:
     """Every counting convention that says something else about this model."""
-    split = adapter.model_type in ("gpt2", "opt")
+    split = adapter.model_type in ("gpt2", "opt", "vit")
     second = Graph(adapter.shape, "split") if split else Graph(adapter.shape, "joint", "query")
     return [Graph(adapter.shape), second]
 
@@ -157,6 +162,13 @@ def answered(unanswered: Pair, seed: int) -> Pair:
 def mixed_pairs() -> list[Pair]:
     """All that may differ inside a batch: lengths, how many compared positions, where; text may go on after them."""
     return [pair(1, 5, (4,)), pair(2, 9, (2, 6)), pair(3, 6, (5, 3, 1)), pair(4, 4, (0,))]
+
+
+def pairs_for(adapter: Adapter) -> list[Pair]:
+    """The same for the family that reads images: those of its sample, and what may differ inside a batch of them."""
+    if adapter.causal:
+        return mixed_pairs()
+    return [replace(pair, answers=((seed,),)) for seed in range(3) for pair in adapter.sample(seed)]
 
 
 def random_mask(graph: Graph, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -12,7 +12,7 @@ from random_models import VOCABULARY, config_of, mixed_pairs, random_mask, rando
 from torch import Tensor, nn
 
 from edge_pruning.ablation import Patch
-from edge_pruning.batch import Batch, Pair
+from edge_pruning.batch import Pair
 from edge_pruning.forward import MaskedPass
 from edge_pruning.frozen_cache import FrozenCache
 from edge_pruning.fused import FusedPass
@@ -129,6 +129,3 @@ def test_the_cache_keeps_whole_prompts(engine: MaskedPass) -> None:
         torch.testing.assert_close(engine.logits(mask, batch, frozen), expected, rtol=0, atol=1e-12)
 
 
-def test_a_batch_cannot_mix_lengths_that_are_run_whole() -> None:
-    with pytest.raises(ValueError, match="one length"):
-        Batch.of(mixed_pairs(), whole=True)

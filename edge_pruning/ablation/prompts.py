@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from edge_pruning.batch import Pair
+from edge_pruning.batch import ImagePair, Pair
 from edge_pruning.forward import MaskedPass
 
 Prompt = tuple[int, ...]
 
 
 def prompts_of(engine: MaskedPass, pairs: Sequence[Pair]) -> tuple[Prompt, ...]:
+    """Raises ValueError for images: what they have in common position by position is their corners."""
+    if any(isinstance(pair, ImagePair) for pair in pairs):
+        raise ValueError("mean and resample ablation are for prompts of tokens; for images use patch or zero")
     return tuple(pair.clean[: engine.width(pair)] for pair in pairs)
 
 

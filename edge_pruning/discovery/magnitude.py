@@ -62,7 +62,7 @@ class Magnitude(Method):
 
 def _means(lengths: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """Sums over a batch of each pair's mean over all of its positions, and over its compared ones, [w] each."""
-    inside = torch.arange(batch.clean.shape[1], device=lengths.device) < batch.lengths[:, None]  # [b, p]
+    inside = torch.arange(batch.width, device=lengths.device) < batch.lengths[:, None]  # [b, p]
     everywhere = (lengths.unflatten(1, inside.shape) * (inside / batch.lengths[:, None])).sum((1, 2))
     count = torch.bincount(batch.example, minlength=batch.size)
     return everywhere, (lengths[:, batch.rows] / count[batch.example]).sum(1)

@@ -71,6 +71,10 @@ class Adapter(ABC):
     def dtype(self) -> torch.dtype:
         return next(self.hf.parameters()).dtype
 
+    def width(self, pair: Pair) -> int:
+        """How many positions a whole pair takes."""
+        return len(pair.clean)
+
     # --- verbs -----------------------------------------------------------------------------------------------------
 
     @abstractmethod

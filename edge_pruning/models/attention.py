@@ -1,8 +1,8 @@
-"""What heads do between their maps in and out: softmax attention over earlier positions; heads first, [h, b, p, e].
+"""What heads do between their maps in and out: softmax attention; heads first, [h, b, p, e].
 
     scores = scale * q k^T + bias          bias: ALiBi's penalty on distance, [h, 1, 1, p]
     scores = cap * tanh(scores / cap)      Gemma's soft cap
-    weights = softmax(scores)              over positions up to this one, at most `window` of them
+    weights = softmax(scores)              over positions up to this one, at most `window` of them (or over all)
     weights = softmax([scores, sink])      a learned logit per head that takes attention away, [h]
 
 Keys and values may have fewer heads than queries: each then serves a group of neighbouring query heads.
@@ -29,6 +29,11 @@ def causal_attention(
     if bias is not None:
         mask = bias.to(q.dtype).masked_fill(~mask, -torch.inf)
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+
+
+def full_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Softmax attention of every position to all, by the fast kernel."""
+    return functional.scaled_dot_product_attention(q, for_every_query(k, q), for_every_query(v, q), scale=scale)
 
 
 def explicit_attention(

@@ -25,6 +25,7 @@ from edge_pruning.batch import Pair
 from edge_pruning.tasks.encoding import Encoder, TextPair
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
 Split = Literal["train", "validation", "test"]
@@ -51,7 +52,11 @@ class PairSet:
     def hash(self) -> str:
         """A fingerprint of the token ids: equal hashes mean that two results were measured on the same data."""
         ids = [[p.clean, p.corrupted, p.positions, p.answers, p.wrong] for p in self.pairs]
-        return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(ids, default=_of_image).encode()).hexdigest()
+
+
+def _of_image(image: Tensor) -> str:
+    return hashlib.sha256(image.contiguous().cpu().numpy().tobytes()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

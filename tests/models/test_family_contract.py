@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from literal import literal_batch_logits
-from random_models import FAMILIES, config_of, graphs_of, mixed_pairs, random_mask, random_model
+from random_models import FAMILIES, config_of, graphs_of, pairs_for, random_mask, random_model
 from running import logits_and_gradient, relative, runner, weights
 from torch import Tensor
 
@@ -39,6 +39,10 @@ def engines(adapter: Adapter, graph: Graph | None = None, **options: Any) -> lis
     return [MaskedPass(adapter, graph, **options), *fused]
 
 
+def batch_for(adapter: Adapter) -> Batch:
+    return MaskedPass(adapter).batch(pairs_for(adapter))
+
+
 def conventions(adapter: Adapter) -> list[Graph]:
     """The ways to count edges that differ."""
     return list({graph.n_edges: graph for graph in graphs_of(adapter)}.values())
@@ -61,7 +65,7 @@ def test_the_three_laws_hold(kind: str) -> None:
 
 @pytest.mark.usefixtures("exact_norm")
 def test_masked_logits_and_gradients_are_those_of_the_literal_formula(kind: str) -> None:
-    adapter, batch = model(kind), Batch.of(mixed_pairs())
+    adapter, batch = model(kind), batch_for(model(kind))
     for graph in conventions(adapter):
         mask = random_mask(graph)
 
@@ -79,7 +83,7 @@ def test_masked_logits_and_gradients_are_those_of_the_literal_formula(kind: str)
 @pytest.mark.usefixtures("exact_norm")
 def test_the_gradient_is_the_slope_of_the_logits(kind: str) -> None:
     engine = engines(model(kind))[-1]
-    run, mask = runner(engine, Batch.of(mixed_pairs())), 0.1 + 0.8 * random_mask(engine.graph, 3)
+    run, mask = runner(engine, batch_for(engine.adapter)), 0.1 + 0.8 * random_mask(engine.graph, 3)
     logits, gradient = logits_and_gradient(run, mask)
     edges = engine.graph.edge_mask.nonzero()
     for w, r in edges[torch.randperm(len(edges), generator=torch.Generator().manual_seed(1))[:3]].tolist():
@@ -107,7 +111,7 @@ def test_a_model_that_transformers_itself_runs_wrong_is_refused() -> None:
 @pytest.mark.usefixtures("exact_norm")
 @pytest.mark.parametrize("ablation", [Patch(), Zero()], ids=lambda a: a.name)
 def test_what_candidates_leave_out_changes_nothing(kind: str, ablation: Ablation) -> None:
-    whole, batch = engines(model(kind))[-1], Batch.of(mixed_pairs())
+    whole, batch = engines(model(kind))[-1], batch_for(model(kind))
     frozen = ablation.freeze(whole, batch)
     for seed in range(4):
         drawn = torch.rand(whole.graph.edge_mask.shape, generator=torch.Generator().manual_seed(seed))
@@ -123,8 +127,9 @@ def test_what_candidates_leave_out_changes_nothing(kind: str, ablation: Ablation
 def test_a_pair_is_the_same_in_any_company(kind: str) -> None:
     for engine in engines(model(kind)):
         mask = random_mask(engine.graph)
-        together = runner(engine, Batch.of(mixed_pairs()))(mask)
-        alone = [runner(engine, Batch.of([pair]))(mask) for pair in mixed_pairs()]
+        pairs = pairs_for(engine.adapter)
+        together = runner(engine, engine.batch(pairs))(mask)
+        alone = [runner(engine, engine.batch([pair]))(mask) for pair in pairs]
         assert relative(torch.cat(alone), together) < EXACT
 
 
@@ -132,7 +137,7 @@ def test_all_edges_in_bfloat16_are_the_model_up_to_rounding(kind: str) -> None:
     """As far from float32 as the model's own bfloat16 logits are, within a factor."""
     half, full = (random_model(config_of(kind), dtype) for dtype in (torch.bfloat16, torch.float32))
     full.hf.load_state_dict({name: value.float() for name, value in half.hf.state_dict().items()})
-    batch = Batch.of(mixed_pairs())
+    batch = batch_for(full)
     exact = full.own_logits(batch.clean).flatten(0, 1)[batch.rows]
     own_error = relative(half.own_logits(batch.clean).flatten(0, 1)[batch.rows].float(), exact)
     for engine in engines(half):
@@ -169,11 +174,11 @@ def traces(hf: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("fails", [False, True], ids=["", "after an exception"])
 def test_the_hugging_face_model_is_as_it_was(kind: str, fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    adapter, tokens = model(kind), torch.arange(8)[None]
-    logits = adapter.own_logits(tokens)
+    adapter, batch = model(kind), batch_for(model(kind))
+    logits = adapter.own_logits(batch.clean)
     state, before = {name: value.clone() for name, value in adapter.hf.state_dict().items()}, traces(adapter.hf)
     for engine in engines(adapter):
-        run = runner(engine, Batch.of(mixed_pairs()))
+        run = runner(engine, batch)
         if fails:
             monkeypatch.setattr(adapter, "unembed", lambda x: x / "")
             with pytest.raises(TypeError):
@@ -181,7 +186,7 @@ def test_the_hugging_face_model_is_as_it_was(kind: str, fails: bool, monkeypatch
             monkeypatch.undo()
         else:
             logits_and_gradient(run, random_mask(engine.graph))
-    assert torch.equal(adapter.own_logits(tokens), logits)
+    assert torch.equal(adapter.own_logits(batch.clean), logits)
     assert all(torch.equal(value, state[name]) for name, value in adapter.hf.state_dict().items())
     assert traces(adapter.hf) == before
     assert all(parameter.grad is None for parameter in adapter.hf.parameters())
