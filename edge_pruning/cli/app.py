@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -99,7 +99,9 @@ def discover(
 
 
 @app.command(epilog=examples(
-    "evaluate runs/ioi/circuit.json", "evaluate runs/ioi/circuit.json --ablation zero --json > zero.json"
+    "evaluate runs/ioi/circuit.json",
+    "evaluate runs/ioi/circuit.json --ablation zero --json > zero.json",
+    "evaluate runs/ioi/circuit.json --report",
 ))
 def evaluate(
     circuit: flags.CircuitFile,
@@ -115,6 +117,8 @@ def evaluate(
     device: flags.AnyDevice = "auto",
     dtype: flags.AnyDtype = "float32",
     trust_remote_code: flags.TrustRemoteCode = False,
+    report: flags.Report = False,
+    out: flags.ReportPath = None,
     as_json: flags.Json = False,
 ) -> None:
     """Measure a circuit on held-out pairs: beside the model, the empty circuit, and random circuits of its size."""
@@ -122,19 +126,27 @@ def evaluate(
         settings = {**flags.given(test=test), **flags.assignments("--data", data)}
         console = prepare()
         from edge_pruning.cli.progress import ProgressBar
-        from edge_pruning.cli.report import print_evaluation
-        from edge_pruning.runs import evaluate_file
+        from edge_pruning.cli.report import print_evaluation, print_report_files
+        from edge_pruning.runs import evaluate_file, report_file, report_path, write_report
 
+        conditions: dict[str, Any] = {
+            "task": task, "model": model, "revision": revision, "split": split, "ablation": ablation, "data": settings,
+            "random_circuits": random, "seed": seed, "device": device, "dtype": dtype,
+            "trust_remote_code": trust_remote_code,
+        }
+        page = report_path(circuit, out) if report or out else None
         with ProgressBar() as bar:
-            found = evaluate_file(
-                circuit, task=task, model=model, revision=revision, split=split, ablation=ablation, data=settings,
-                random_circuits=random, seed=seed, device=device, dtype=dtype, trust_remote_code=trust_remote_code,
-                progress=lambda done, total: bar.stage("evaluating", done, total),
-            ).to_json()
+            if page is None:
+                found = evaluate_file(circuit, progress=partial(bar.stage, "evaluating"), **conditions)
+            else:
+                judged = report_file(circuit, stage=bar.stage, **conditions)
+                write_report(judged, page)
+                found = judged.evaluation
         if as_json:
-            print(json.dumps(found, indent=2, ensure_ascii=False))
+            print(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
         else:
-            print_evaluation(found, console)
+            print_evaluation(found.to_json(), console)
+            print_report_files(page, console)
 
 
 @app.command(epilog=examples("draw runs/ioi/circuit.json -o circuit.svg"))

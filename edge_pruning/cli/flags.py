@@ -110,6 +110,12 @@ RandomSeed = Annotated[int, Option("--seed", help="Of random circuits, and of pr
 AnyDevice = Annotated[str, Option("--device", help=_DEVICE)]
 AnyDtype = Annotated[str, Option("--dtype", help="float32 or bfloat16.")]
 Json = Annotated[bool, Option("--json", help="Print JSON, with standard errors and quantiles.")]
+Report = Annotated[bool, Option(
+    "--report", help="Also measure all sizes and every edge alone, and write it all as one HTML page and as JSON."
+)]
+ReportPath = Annotated[Path | None, Option(
+    "--out", "-o", help="The page (.html; implies --report).", show_default="report.html beside the circuit"
+)]
 Picture = Annotated[Path | None, Option(
     "--out", "-o", help="The picture (SVG).", show_default="the circuit's name with .svg"
 )]

@@ -96,6 +96,11 @@ def print_evaluation(evaluation: Mapping[str, Any], out: Console) -> None:
     _print_warnings(evaluation, out)
 
 
+def print_report_files(page: Path | None, out: Console) -> None:
+    if page is not None:
+        out.print(f"Report: {escape(str(page))} (and as JSON: {escape(page.with_suffix('.json').name)})")
+
+
 def print_curve(curve: Mapping[str, Any], out: Console) -> None:
     """Every size, the levels, and the areas."""
     metric = curve["metric"]

@@ -99,7 +99,8 @@ class Minimality:
             {"edge": edge, "loss": loss, "standard_error": e, "p": p, "verdict": _verdict(loss, p)}
             for edge, loss, e, p in found
         ]
-        return sorted(plain(rows), key=lambda row: -row["loss"])
+        ordered: list[dict[str, Any]] = plain(sorted(rows, key=lambda row: -row["loss"]))
+        return ordered
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

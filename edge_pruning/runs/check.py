@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_pruning.evaluation import Curve, Evaluation, evaluate, evaluate_curve
+from torch import Tensor
+
+from edge_pruning import files
+from edge_pruning.discovery import get_method
+from edge_pruning.evaluation import Curve, Evaluation, Report, evaluate, evaluate_curve, report_on
+from edge_pruning.page import render
 from edge_pruning.runs.bench import Bench
+from edge_pruning.runs.seeds import STABILITY, STABILITY_FORMAT
 
 Progress = Callable[[int, int], None]
+Stage = Callable[[str, int, int], None]
 
 
 def evaluate_file(
@@ -28,3 +35,59 @@ def curve_file(
     """How good circuits of all sizes are that are cut from the scores beside a circuit file."""
     on = Bench.of(path, **conditions)
     return evaluate_curve(on.scores, on.engine, on.pairs, on.ablation, sizes=sizes, seed=on.seed, progress=progress)
+
+
+def report_file(
+    path: str | Path, *, random_circuits: int = 10, stage: Stage = lambda words, done, total: None, **conditions: Any
+) -> Report:
+    """The circuit in a file, judged in every way; with the stability of several seeds where it lies beside it."""
+    on = Bench.of(path, **conditions)
+    return report_on(
+        on.circuit, on.engine, on.pairs, on.ablation, soft_mask=_soft_mask(on), random_circuits=random_circuits,
+        stability=_stability_beside(on.path), seed=on.seed, stage=stage,
+    )
+
+
+def report_path(circuit: Path, wanted: Path | None = None) -> Path:
+    """Where the page about a circuit file is written: circuit-50.json has report-50.html beside it.
+
+    Raises ValueError unless the wanted name ends in .html, or if the JSON beside it would replace the circuit.
+    """
+    stem = circuit.stem
+    name = f"report{stem[7:]}" if stem.startswith("circuit") else f"{stem}-report"
+    path = wanted or circuit.with_name(f"{name}.html")
+    if path.suffix.lower() not in (".html", ".htm") or path.with_suffix(".json").absolute() == circuit.absolute():
+        raise ValueError(
+            "the report is a page with a JSON file beside it, so its name ends in .html and is not the circuit's; got "
+            f"{path}"
+        )
+    return path
+
+
+def write_report(report: Report, path: Path) -> None:
+    """The page, and the same as JSON beside it; see `report_path`."""
+    content = report.to_json()
+    files.write_json(path.with_suffix(".json"), content)
+    files.write_text(path, render(content, report.evaluation.subject))
+
+
+def _soft_mask(on: Bench) -> Tensor | None:
+    """The mask that the circuit was cut from, where it came from a method that has one."""
+    method = on.circuit.provenance.get("method")
+    if on.circuit.scores is None or not isinstance(method, Mapping) or "polish" in on.circuit.provenance:
+        return None
+    try:
+        found = get_method(method["name"], **method.get("settings", {}))
+    except (ValueError, TypeError, KeyError):  # another tool's, or of a version that had other settings
+        return None
+    return found.soft_mask(on.scores, len(on.circuit))
+
+
+def _stability_beside(path: Path) -> Mapping[str, Any] | None:
+    """What stability.json says in the circuit's folder, or in the one above (for the circuit of one seed)."""
+    for folder in (path.parent, path.parent.parent):
+        if (folder / STABILITY).exists():
+            content = files.read_json(folder / STABILITY)
+            if isinstance(content, dict) and content.get("format") == STABILITY_FORMAT:
+                return content
+    return None

@@ -221,3 +221,40 @@ def test_polishing_an_open_size_measures_the_polished_circuit(discover, tmp_path
     run = ep.Run.load(tmp_path / "run")
     assert "polish" in run.circuit.provenance
     assert len(run.circuit) == run.curve[run.chosen]["edges"]
+
+
+def test_a_report_is_a_page_and_the_same_as_json(discover, cli, tmp_path):
+    discover(*SHORT, "--edges", 12)
+    folder = tmp_path / "run"
+    result = cli("evaluate", folder / "circuit.json", "--report")
+    assert result.exit_code == 0, result.stderr
+    assert "report.html (and as JSON: report.json)" in " ".join(result.stdout.split())
+    page, content = (folder / "report.html").read_text(), json.loads((folder / "report.json").read_text())
+    assert "Circuit report" in page
+    assert content["curve"]["cpr"] is not None
+    assert content["minimality"]["edges"] == 12
+    written = json.loads((folder / "evaluation.json").read_text())
+    assert content["evaluation"]["circuit"]["kl"] == written["circuit"]["kl"]
+    assert content["evaluation"]["soft"]["kl"] == written["soft"]["kl"]
+    assert content["evaluation"]["discretisation_gap"] == written["discretisation_gap"]
+    assert content["circuit"]["provenance"]["method"]["name"] == "soft-top-k"
+
+
+def test_a_report_elsewhere_with_json_on_stdout_and_the_seeds_beside_it(discover, cli, tmp_path):
+    discover(*SHORT, "--edges", 12, "--seeds", 2)
+    for file in ("consensus.json", "seed-1/circuit.json"):
+        result = cli("evaluate", tmp_path / "run" / file, "-o", tmp_path / "pages" / "one.html", "--json")
+        assert json.loads(result.stdout)["format"] == "edge-pruning/evaluation"
+        assert "Other seeds" in (tmp_path / "pages" / "one.html").read_text()
+    assert "Quality against size" in (tmp_path / "pages" / "one.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["report.txt", "circuit.json", "circuit.html"])
+def test_a_report_does_not_replace_what_is_no_page(discover, cli, tmp_path, name):
+    discover(*SHORT, "--edges", 12)
+    file = tmp_path / "run" / "circuit.json"
+    before = file.read_bytes()
+    result = cli("evaluate", file, "-o", tmp_path / "run" / name)
+    assert result.exit_code == 2
+    assert "its name ends in .html and is not the circuit's" in result.stderr
+    assert file.read_bytes() == before

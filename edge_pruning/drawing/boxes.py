@@ -1,0 +1,67 @@
+"""Box plots as SVG text: how far a number is spread over the pairs, one row per run.
+
+The box holds the middle half of the pairs, its line is the median; the whiskers reach from 5 to 95 %; a dot is the
+mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edge_pruning.drawing import svg
+from edge_pruning.drawing.chart import BOTTOM, SIZE, TITLE_SIZE, WIDTH, Axis, document, words_of
+from edge_pruning.drawing.stroke import FAINT, INK, MUTED
+from edge_pruning.drawing.text import printable, shorten
+
+LEFT, RIGHT, TOP, ROW = 4.0, 14.0, 34.0, 46.0
+PERCENTS = ("5", "25", "50", "75", "95")
+
+
+@dataclass(frozen=True)
+class Box:
+    """A row: its name, quantiles (percent to value), mean and hue."""
+
+    name: str
+    quantiles: Mapping[str, float]
+    mean: float
+    hue: str
+
+
+def draw_boxes(title: str, axis: Axis, boxes: Sequence[Box]) -> str:
+    """The rows below each other on one axis. On a logarithmic axis what is not above 0 stands at its left end."""
+    height = TOP + ROW * len(boxes) + BOTTOM - 10
+    parts = [_text(shorten(printable(title), WIDTH, TITLE_SIZE), 0, TITLE_SIZE + 1, font_size=TITLE_SIZE,
+                   font_weight="600", fill=INK)]
+    for tick in axis.ticks:
+        x = _x(axis, tick)
+        parts.append(svg.element("line", x1=x, x2=x, y1=TOP - 6, y2=height - BOTTOM + 6, stroke=FAINT, stroke_width=1))
+        parts.append(_text(words_of(tick), x, height - BOTTOM + SIZE + 10, text_anchor="middle"))
+    parts.append(_text(printable(axis.label), WIDTH / 2, height - 4, text_anchor="middle"))
+    for i, box in enumerate(boxes):
+        parts += _row(axis, box, TOP + i * ROW)
+    return document(title, WIDTH, height, parts)
+
+
+def _row(axis: Axis, box: Box, top: float) -> list[str]:
+    if not all(math.isfinite(box.quantiles[percent]) for percent in PERCENTS):
+        return [_text(f"{box.name}: not defined", LEFT, top + SIZE)]
+    least, lower, median, upper, most = (_x(axis, box.quantiles[percent]) for percent in PERCENTS)
+    middle, words = top + 27.0, ", ".join(f"{p} % {words_of(box.quantiles[p])}" for p in PERCENTS)
+    whisker = svg.element("line", x1=least, x2=most, y1=middle, y2=middle, stroke=box.hue, stroke_width=1.5)
+    body = svg.element("rect", svg.title(f"{box.name}: {words}"), x=lower, y=middle - 8, width=max(1.5, upper - lower),
+                       height=16, rx=2, fill=box.hue, fill_opacity=0.28, stroke=box.hue)
+    line = svg.element("line", x1=median, x2=median, y1=middle - 8, y2=middle + 8, stroke=box.hue, stroke_width=2.5)
+    mean = svg.element("circle", svg.title(f"{box.name}: mean {words_of(box.mean)}"), cx=_x(axis, box.mean), cy=middle,
+                       r=3, fill=INK)
+    return [_text(shorten(printable(box.name), WIDTH, SIZE), LEFT, top + SIZE, fill=INK), whisker, body, line, mean]
+
+
+def _x(axis: Axis, value: float) -> float:
+    share = 0.0 if axis.log and value <= 0 else min(1.0, max(0.0, axis.share(value)))
+    return LEFT + share * (WIDTH - LEFT - RIGHT)
+
+
+def _text(words: str, x: float, y: float, **look: object) -> str:
+    return svg.text(words, x, y, **{"font_size": SIZE, "fill": MUTED, **look})

@@ -1,0 +1,31 @@
+"""Pictures on a dark page: every colour that is chosen for white paper, and what it becomes.
+
+Pictures say their colours as attributes, and a style sheet outweighs those, so a page can turn them without redrawing.
+"""
+
+from __future__ import annotations
+
+from edge_pruning.drawing.nodes import OTHER_FILL
+from edge_pruning.drawing.stroke import BAND, FAINT, HUES, INK, MUTED
+
+PAPER, DARK_PAPER = "#ffffff", "#171c22"
+DARK = {
+    PAPER: DARK_PAPER,
+    INK: "#e4e8ec",
+    MUTED: "#9aa5b1",
+    FAINT: "#36404a",
+    BAND: "#1d232a",
+    OTHER_FILL: "#2b343d",
+    HUES["q"]: "#4fa9e0",
+    HUES["k"]: "#f0873c",
+    HUES["v"]: "#2fc396",
+    HUES["logits"]: "#b4bec8",
+}
+
+
+def dark_rules(inside: str) -> str:
+    """Style rules that turn the pictures inside a selector dark."""
+    return "\n".join(
+        f'{inside} [{attribute}="{light}"]{{{attribute}:{dark}}}'
+        for light, dark in DARK.items() for attribute in ("fill", "stroke")
+    )

@@ -1,0 +1,117 @@
+"""Everything about a circuit in one value: its evaluation, the curve of its scores, what each edge is good for, other
+seeds, and pairs to look at. `page` makes a document of it.
+
+Parts that a circuit cannot have are None: no curve without scores, no minimality without edges, no stability without
+other seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edge_pruning.ablation import Ablation
+from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.evaluation.curve import Curve, evaluate_curve
+from edge_pruning.evaluation.evaluation import Evaluation
+from edge_pruning.evaluation.faithfulness import evaluate
+from edge_pruning.evaluation.minimality import MAX_RUNS, Minimality, evaluate_minimality
+from edge_pruning.evaluation.plain import plain
+from edge_pruning.forward import MaskedPass
+from edge_pruning.tasks.task import PairSet
+
+FORMAT = "edge-pruning/report"
+FORMAT_VERSION = 1
+SHOWN_PAIRS = 6
+
+Stage = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """A circuit, judged in every way. stability: what stability.json of several seeds holds. pairs: some, as text."""
+
+    evaluation: Evaluation
+    curve: Curve | None
+    minimality: Minimality | None
+    stability: Mapping[str, Any] | None
+    pairs: tuple[Mapping[str, Any], ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before quoting any of it, each sentence once."""
+        parts = [part.warnings for part in (self.evaluation, self.curve, self.minimality) if part is not None]
+        parts += [size["warnings"] for size in (self.stability or {}).get("sizes", ())]
+        return tuple(dict.fromkeys(warning for part in parts for warning in part))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; what is undefined is null."""
+        content: dict[str, Any] = plain({
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "warnings": list(self.warnings),
+            "circuit": self.evaluation.subject.to_json(),
+            "evaluation": self.evaluation.to_json(),
+            "curve": None if self.curve is None else self.curve.to_json(),
+            "minimality": None if self.minimality is None else self.minimality.to_json(),
+            "stability": self.stability,
+            "pairs": list(self.pairs),
+        })
+        return content
+
+
+def report_on(
+    circuit: Circuit,
+    engine: MaskedPass,
+    pairs: PairSet,
+    ablation: Ablation,
+    *,
+    soft_mask: Tensor | None = None,
+    random_circuits: int = 10,
+    max_runs: int = MAX_RUNS,
+    stability: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    stage: Stage = lambda words, done, total: None,
+) -> Report:
+    """Judge a circuit in every way. max_runs: see `evaluate_minimality`. stage: called with what is being done, pairs
+    done and pairs in all. Raises ValueError as `evaluate` does.
+    """
+    found = evaluate(
+        circuit, engine, pairs, ablation, soft_mask=soft_mask, random_circuits=random_circuits, seed=seed,
+        progress=lambda done, total: stage("evaluating", done, total),
+    )
+    curve = minimality = None
+    if circuit.scores is not None:
+        curve = evaluate_curve(
+            EdgeScores(circuit.graph, circuit.scores), engine, pairs, ablation, seed=seed,
+            progress=lambda done, total: stage("measuring all sizes", done, total),
+        )
+    if len(circuit):
+        minimality = evaluate_minimality(
+            circuit, engine, pairs, ablation, max_runs=max_runs, seed=seed,
+            progress=lambda done, total: stage("removing every edge alone", done, total),
+        )
+    return Report(found, curve, minimality, stability, telling_pairs(found, pairs))
+
+
+def telling_pairs(found: Evaluation, pairs: PairSet, n: int = SHOWN_PAIRS) -> tuple[Mapping[str, Any], ...]:
+    """The pairs that the circuit is furthest from the model on, as text, with what both make of them."""
+    model, circuit = found.runs["model"], found.runs["circuit"]
+    worst = circuit.kl[0].nan_to_num(-torch.inf).argsort(descending=True, stable=True)[:n].tolist()
+    return tuple(
+        {
+            "clean": pairs.texts[i].clean,
+            "corrupted": pairs.texts[i].corrupted,
+            "answer": list(pairs.texts[i].answer),
+            "wrong": list(pairs.texts[i].wrong),
+            "template": pairs.texts[i].template,
+            "kl": float(circuit.kl[0, i]),
+            "model": float(model.difference[0, i]),
+            "circuit": float(circuit.difference[0, i]),
+        }
+        for i in (worst if pairs.texts else ())
+    )

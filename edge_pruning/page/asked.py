@@ -1,0 +1,64 @@
+"""What was asked and how it was measured, as names and sentences: the part of a report that makes it repeatable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Json = Mapping[str, Any]
+
+
+def asked(report: Json) -> list[tuple[str, str]]:
+    """Rows of a list: what, and its value in words. What a circuit's provenance does not say is left out."""
+    return [*_how_it_was_found(report["circuit"]["provenance"]), *_how_it_was_judged(report)]
+
+
+def _how_it_was_found(origin: Json) -> Iterator[tuple[str, str]]:
+    task, model, method = (_part(origin, name) for name in ("task", "model", "method"))
+    if task:
+        yield "Task", _with_settings(task)
+    if model:
+        revision = f", revision {model['revision']}" if model.get("revision") else ""
+        shape = f", {_settings(model['shape'])}" if model.get("shape") else ""
+        yield "Model", f"{model.get('name')}{revision}{shape}"
+    if method:
+        preset = f", preset {method['preset']}" if method.get("preset") else ""
+        yield "Method", f"{method.get('name')}{preset}: {_settings(method.get('settings') or {})}"
+    if origin.get("requested"):
+        yield "Size", f"asked for: {', '.join(map(str, origin['requested']))} edges"
+    elif origin.get("size_rule"):
+        yield "Size", str(origin["size_rule"])
+    train = _part(_part(origin, "data"), "train")
+    if train:
+        yield "Found on", f"{train.get('pairs')} training pairs ({str(train.get('hash'))[:12]})"
+    for name, key in (("Ablation in the search", "ablation"), ("Seed of the search", "seed"), ("Search in", "dtype")):
+        if origin.get(key) is not None:
+            yield name, str(origin[key])
+    if _part(origin, "versions"):
+        yield "Versions", _settings(origin["versions"])
+
+
+def _how_it_was_judged(report: Json) -> Iterator[tuple[str, str]]:
+    found = report["evaluation"]
+    yield "Judged on", f"{found['examples']:,} {found['split']} pairs of {found['task']} ({found['data_hash'][:12]})"
+    yield "Ablation here", f"{found['ablation']}: a removed edge carries {_lower(found['ablation_description'])}"
+    yield "Judged in", f"{found['dtype']}, seed {found['seed']} for what is drawn at random"
+    yield "Counting", f"{found['convention']}; {found['circuit']['edges_total']:,} edges in the graph"
+
+
+def _part(of: Json, name: str) -> Json:
+    value = of.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _with_settings(part: Json) -> str:
+    settings = _settings(part.get("settings") or {})
+    return f"{part.get('name')}{f', {settings}' if settings else ''}"
+
+
+def _settings(values: Json) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items())
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]

@@ -1,0 +1,101 @@
+"""The pictures of a report, from its JSON: curves on both axes, every edge's loss, the spread over pairs, overlaps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edge_pruning.drawing import Matrix, draw_matrices
+from edge_pruning.drawing.boxes import Box, draw_boxes
+from edge_pruning.drawing.chart import Axis, Chart, Point, draw_chart
+from edge_pruning.drawing.stroke import HUES, MUTED
+from edge_pruning.page.words import count, number, small
+
+Json = Mapping[str, Any]
+
+BLUE, ORANGE, GREEN, PURPLE = HUES["q"], HUES["k"], HUES["v"], "#cc79a7"
+NUMBERS = {"faithfulness": BLUE, "kl": ORANGE, "accuracy": GREEN, "exact_match": PURPLE}
+TITLES = {"faithfulness": "Faithfulness", "kl": "KL divergence", "accuracy": "Accuracy", "exact_match": "Exact match"}
+UNITS = {"kl": "nats", "faithfulness": "0: empty circuit, 1: model", "accuracy": "share of pairs",
+         "exact_match": "share of pairs"}
+VERDICTS = {"needed": BLUE, "idle": MUTED, "harmful": ORANGE}
+SPREADS = {"circuit": BLUE, "complement": PURPLE, "random": GREEN, "empty": MUTED}
+RUNS = {
+    "model": "the model (all edges)",
+    "circuit": "the circuit",
+    "soft": "its soft mask, before the cut",
+    "without_dangling": "without dangling edges",
+    "complement": "all edges but the circuit's",
+    "random": "random circuits of that size",
+    "empty": "the empty circuit",
+}
+SMALLEST_LOSS = 1e-5  # nats: where the axis of the losses begins
+
+
+def curve_charts(curve: Json, evaluation: Json, *, log: bool) -> list[str]:
+    """Every number against the number of edges; the circuit stands out."""
+    return [draw_chart(_curve_chart(curve, evaluation, name, log=log)) for name in NUMBERS]
+
+
+def _curve_chart(curve: Json, evaluation: Json, name: str, *, log: bool) -> Chart:
+    points = [_point(row, name) for row in curve["points"] if row[name] is not None]
+    mark = _point(evaluation["circuit"], name) if evaluation["circuit"][name] is not None else None
+    sizes, values = [p.x for p in points if p.x > 0 or not log], [p.y for p in points]
+    log_y = log and name == "kl"
+    positive = [y for y in values if y > 1e-4] if log_y else values
+    levels = {"faithfulness": [1.0], "accuracy": [evaluation["model"]["accuracy"]], "exact_match": [1.0]}.get(name, [])
+    x = Axis("edges, without dangling ones" + (" (logarithmic)" if log else ""), min(sizes, default=1.0),
+             max([*sizes, 2.0]), log)
+    y = Axis.over(UNITS[name], positive, log=log_y, at_least=[] if log_y else [0.0, *levels])
+    return Chart(TITLES[name], x, y, [p for p in points if not log_y or p.y > 1e-4], NUMBERS[name], levels, mark)
+
+
+def _point(row: Json, name: str) -> Point:
+    low, high = row["interval"][name]
+    connected, edges = count(row["edges_without_dangling"]), count(row["edges"])
+    words = f"{connected} edges ({edges} with dangling ones): {number(row[name])}"
+    known = "" if low is None else f", 95 % interval {number(low)} to {number(high)}"
+    return Point(row["edges_without_dangling"], row[name], words + known, low, high)
+
+
+def loss_chart(minimality: Json) -> str:
+    """Every edge's loss by rank, on a logarithmic axis; edges whose removal helps, by how much it helps."""
+    rows = minimality["rows"]
+    dots = [
+        (Point(rank, max(SMALLEST_LOSS, abs(row["loss"])), f"{row['edge']}: {small(row['loss'])} nats, "
+               f"{row['verdict']}"), VERDICTS[row["verdict"]])
+        for rank, row in enumerate(rows, 1) if row["loss"] is not None
+    ]
+    y = Axis.over("nats, up or down (logarithmic)", [dot.y for dot, _ in dots], log=True, at_least=[SMALLEST_LOSS])
+    x = Axis("edges, most needed first", 0.0, max(2.0, len(rows) + 1.0))
+    return draw_chart(Chart("Change of the KL without each edge", x, y, (), BLUE, dots=dots))
+
+
+def spread_charts(evaluation: Json) -> list[str]:
+    """KL and faithfulness over the pairs, of the circuit and what it is compared with."""
+    return [_spread(evaluation, name, log=name == "kl") for name in ("kl", "faithfulness")]
+
+
+def _spread(evaluation: Json, name: str, *, log: bool) -> str:
+    blocks = {run: evaluation[run] for run in SPREADS if evaluation[run] is not None}
+    boxes = [
+        Box(RUNS[run], {p: _float(v) for p, v in block["quantiles"][name].items()}, _float(block[name]), SPREADS[run])
+        for run, block in blocks.items()
+    ]
+    values = [max(1e-3, v) if log else v for box in boxes for v in (*box.quantiles.values(), box.mean)]
+    label = f"{UNITS[name]}, over the pairs" + (" (logarithmic)" if log else "")
+    return draw_boxes(TITLES[name], Axis.over(label, values, log=log), boxes)
+
+
+def _float(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def overlap_chart(size: Json) -> str:
+    """Of every two seeds' circuits: edges and nodes in common."""
+    names = [f"seed {seed}" for seed in size["seeds"]]
+    short: Sequence[str] = [str(seed) for seed in size["seeds"]]
+    return draw_matrices([
+        Matrix("Edges in common (IoU)", names, short, size["edge_iou"]["matrix"]),
+        Matrix("Nodes in common (IoU)", names, short, size["node_iou"]["matrix"]),
+    ])
