@@ -42,6 +42,7 @@ def curve(
     seed: flags.RandomSeed = 0,
     device: flags.AnyDevice = "auto",
     dtype: flags.AnyDtype = "float32",
+    trust_remote_code: flags.TrustRemoteCode = False,
     as_json: flags.Json = False,
 ) -> None:
     with errors_reported():
@@ -56,6 +57,7 @@ def curve(
             found = curve_file(
                 circuit, sizes=None if wanted is None else list(map(int, wanted)), task=task, model=model,
                 revision=revision, split=split, ablation=ablation, data=settings, seed=seed, device=device, dtype=dtype,
+                trust_remote_code=trust_remote_code,
                 progress=lambda done, total: bar.stage("measuring all sizes", done, total),
             ).to_json()
         if as_json:

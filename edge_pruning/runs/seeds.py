@@ -22,7 +22,7 @@ from edge_pruning import files
 from edge_pruning.circuit import Circuit
 from edge_pruning.drawing import draw_circuit
 from edge_pruning.evaluation import Stability, evaluate
-from edge_pruning.loading import Model, load_model
+from edge_pruning.loading import Model
 from edge_pruning.runs.folder import CONFIG, RunFolder
 from edge_pruning.runs.pipeline import RunObserver, Workplace, checked_settings, discover, named, refuse_differences
 from edge_pruning.runs.result import Cut, Run
@@ -110,9 +110,7 @@ def discover_seeds(
         return SeedRuns.load(folder.path)
     watch = observer or RunObserver()
     watch.stage("loading the model")
-    if not isinstance(model, Model):
-        model = load_model(config.model, revision=config.revision, device=config.device, dtype=config.dtype)
-    place = Workplace.of(config, model)
+    place = Workplace.of(config, model if isinstance(model, Model) else None)
     if folder is None:
         return _compared(place, _run_all(place, seeds, None, watch, draw=False, overwrite=False), watch)
     folder.begin({"settings": config.to_json(), "seeds": seeds}, resume=resume)
