@@ -113,6 +113,23 @@ class Batch:
         return cls(*(field.to(device, non_blocking=True) for field in fields), width=width)
 
 
+def unpadded(ids: Tensor, attention_mask: Tensor) -> list[tuple[int, ...]]:
+    """The texts of a padded batch, as a tokenizer makes it: ids and mask [b, p], filled up on the left or on the right.
+
+    Padding is not kept and masked but left out, so no result depends on it. Raises ValueError for empty texts, and for
+    masks with holes: a position that is not there would still be counted as one.
+    """
+    if ids.shape != attention_mask.shape or ids.dim() != 2:
+        raise ValueError(f"expected ids and mask of one shape [b, p], got {tuple(ids.shape)}, "
+                         f"{tuple(attention_mask.shape)}")  # fmt: skip
+    present = attention_mask.bool()
+    begins = present & ~torch.nn.functional.pad(present, (1, 0))[:, :-1]
+    broken = (begins.sum(1) != 1).nonzero().flatten().tolist()
+    if broken:
+        raise ValueError(f"expected one run of ones in each row of the attention mask; rows {broken} have none or more")
+    return [tuple(row[there].tolist()) for row, there in zip(ids, present, strict=True)]
+
+
 def _side_by_side(prompts: Sequence[Any], ends: Sequence[int]) -> Tensor:
     if isinstance(prompts[0], Tensor):
         return torch.stack(list(prompts))

@@ -61,6 +61,7 @@ def discover(
     ablation: flags.Ablation = None,
     train: flags.Train = None,
     test: flags.Test = None,
+    chat: flags.Chat = False,
     data: flags.Data = None,
     embeddings: flags.Embeddings = None,
     heads: flags.Heads = None,
@@ -77,7 +78,7 @@ def discover(
             model=model, revision=revision, method=method, preset=preset, steps=steps, batch_size=batch_size,
             learning_rate=learning_rate, ablation=ablation, train=train, test=test, seed=seed, embeddings=embeddings,
             heads=heads, device=device, dtype=dtype, polish=polish or None,
-            trust_remote_code=trust_remote_code or None,
+            trust_remote_code=trust_remote_code or None, chat=chat or None,
             edges=flags.numbers("--edges", edges, int), sparsity=flags.numbers("--sparsity", sparsity, float),
             settings=flags.assignments("--set", setting), data=flags.assignments("--data", data),
         )

@@ -15,7 +15,7 @@ _ABLATION = (
     "(its value on another training prompt, drawn at random) or zero."
 )
 _DEVICE = "cpu, cuda, mps, or auto: the best there is."
-_DATA = "Any other setting of the task, such as seed=1 or skip_unequal=true."
+_DATA = "Any other setting of the task, such as seed=1, skip_unequal=true, or bos=true: a beginning-of-text token."
 _OWN, _CIRCUITS = "the method's or preset's", "the circuit's"
 
 
@@ -65,6 +65,10 @@ Polish = Annotated[bool, _in(
 Ablation = Annotated[str | None, _in("Data", help=_ABLATION, show_default="patch")]
 Train = Annotated[int | None, _in("Data", help="Pairs to find the circuit with.", show_default="the task's")]
 Test = Annotated[int | None, _in("Data", help="Held-out pairs to report on.", show_default="the task's")]
+Chat = Annotated[bool, _in(
+    "Data", "--chat",
+    help="Prompts are what a user says, in the model's chat template; a .jsonl file may hold lists of messages.",
+)]
 Data = Annotated[list[str] | None, _in("Data", "--data", metavar="NAME=VALUE", help=_DATA)]
 
 Embeddings = Annotated[str | None, _in(

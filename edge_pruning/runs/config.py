@@ -23,7 +23,7 @@ from edge_pruning.loading import DTYPES
 from edge_pruning.tasks import Task, get_task
 
 DEFAULT_PRESET = "default"
-TASK_SETTINGS = ("train", "validation", "test")
+TASK_SETTINGS = ("train", "validation", "test", "bos", "chat")
 
 
 @dataclass(frozen=True, kw_only=True)

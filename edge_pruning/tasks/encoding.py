@@ -50,13 +50,23 @@ class UnequalLengths(ValueError):
 
 
 class Encoder:
-    """A tokenizer as tasks see it. `notices` collects what had to be left out because of it."""
+    """A tokenizer as tasks see it. `notices` collects what had to be left out because of it.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, what: str = "this task") -> None:
+    bos: whether its beginning-of-text token stands in front of every text; None leaves that to the tokenizer.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, what: str = "this task", *, bos: bool | None = None
+    ) -> None:
         self.tokenizer, self.what = tokenizer, what
         self.notices: list[str] = []
         self._cache: dict[str, Ids] = {}
-        self._start = self._tokens_before_text()
+        self._start = self._tokens_before_text() if bos is None else self._beginning() if bos else ()
+
+    def _beginning(self) -> Ids:
+        if self.tokenizer.bos_token_id is None:
+            raise ValueError(f"{self.what}: bos=true, but this tokenizer has no beginning-of-text token")
+        return (self.tokenizer.bos_token_id,)
 
     def _tokens_before_text(self) -> Ids:
         """What the tokenizer puts in front of every text by default: Llama's <s>, nothing for GPT-2."""

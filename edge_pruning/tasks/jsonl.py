@@ -2,6 +2,8 @@
 
     {"clean": "The capital of France is", "corrupted": "The capital of Japan is", "answer": " Paris"}
 
+With `chat`, prompts are what a user says, or lists of messages (`[{"role": "user", "content": "..."}]`).
+
 `answer` may be a list of single tokens that all count as right. Optional: `wrong_answer` (a text or a list; without one
 there is no logit difference to report) and `split` (train, validation or test; all rows or none). Rows without a split
 are divided 60 / 20 / 20 by a hash of their clean prompt: the order of the rows does not matter, and two rows with the
@@ -12,15 +14,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_pruning.batch import Pair
+from edge_pruning.tasks.chat import Chat, begun, is_messages
 from edge_pruning.tasks.encoding import Encoder, TextPair, UnequalLengths
-from edge_pruning.tasks.task import SPLITS, PairSet, Split, Task
+from edge_pruning.tasks.task import SPLITS, PairSet, Split, TextTask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,10 +40,11 @@ class Row:
     line: int
     text: TextPair
     split: str | None
+    key: str  # the clean prompt as it stands in the file, which decides the split
 
 
 @dataclass(frozen=True)
-class JsonlTask(Task):
+class JsonlTask(TextTask):
     """Pairs from a JSON Lines file, one object per line."""
 
     path: str | Path
@@ -58,8 +62,8 @@ class JsonlTask(Task):
     def pairs(self, tokenizer: PreTrainedTokenizerBase, split: str, *, max_length: int | None = None) -> PairSet:
         """The whole file is checked, whichever split is asked for: a problem shows before anything is computed."""
         split, problems = self.check_split(split), Problems(f"task {str(self.path)!r}")
-        rows = self._rows(problems)
-        encoder = Encoder(tokenizer, problems.what)
+        encoder, chat = self.reader(tokenizer, problems.what)
+        rows = self._rows(problems, chat)
         encoder.prepare(string for row in rows for string in row.text.strings)
         pairs = _encode(rows, encoder, problems, skip_unequal=self.skip_unequal, max_length=max_length)
         splits = _splits([row for row in rows if row.line in pairs], self.seed, problems)
@@ -75,12 +79,12 @@ class JsonlTask(Task):
             self.objective,
         )
 
-    def _rows(self, problems: Problems) -> list[Row]:
+    def _rows(self, problems: Problems, chat: Chat | None) -> list[Row]:
         lines = Path(self.path).read_bytes().split(b"\n")
         numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
         if not numbered:
             problems.add(None, "the file is empty; expected one JSON object per line")
-        rows = (_row(number, line, problems) for number, line in numbered)
+        rows = (_row(number, line, problems, chat) for number, line in numbered)
         return [row for row in rows if row is not None]
 
 
@@ -106,7 +110,7 @@ class Problems:
 # --- one line ------------------------------------------------------------------------------------------------------
 
 
-def _row(line: int, raw: bytes, problems: Problems) -> Row | None:
+def _row(line: int, raw: bytes, problems: Problems, chat: Chat | None) -> Row | None:
     """A line as a checked row; None, with its problems noted, if it cannot be used."""
     try:
         value = json.loads(raw.decode("utf-8-sig"))
@@ -116,13 +120,31 @@ def _row(line: int, raw: bytes, problems: Problems) -> Row | None:
     if not isinstance(value, dict):
         problems.add(line, f"expected an object with the fields {', '.join(FIELDS[:3])}, got {type(value).__name__}")
         return None
-    wrongs = [*_field_problems(value)]
+    wrongs = [*_field_problems(value, chat)]
     if not wrongs:
-        text = TextPair(value["clean"], value["corrupted"], _texts(value["answer"]), _texts(value.get("wrong_answer")))
-        wrongs = [*_text_problems(text)]
+        try:
+            text = _text_pair(value, chat)
+            wrongs = [*_text_problems(text)]
+        except ValueError as error:
+            wrongs = [str(error)]
     for message in wrongs:
         problems.add(line, message)
-    return None if wrongs else Row(line, text, value.get("split"))
+    return None if wrongs else Row(line, text, value.get("split"), _key(value["clean"]))
+
+
+def _text_pair(value: Mapping[str, Any], chat: Chat | None) -> TextPair:
+    """A row's texts; chats are written out. Raises ValueError where the chat template refuses them."""
+    clean, corrupted = value["clean"], value["corrupted"]
+    answers = _texts(value["answer"]), _texts(value.get("wrong_answer"))
+    if chat is None:
+        return TextPair(clean, corrupted, *answers)
+    if begun(clean) != begun(corrupted):
+        raise ValueError("one prompt ends with a message of the assistant, the other does not")
+    return chat.pair(clean, corrupted, *answers)
+
+
+def _key(prompt: Any) -> str:
+    return prompt if isinstance(prompt, str) else json.dumps(prompt)
 
 
 def _texts(value: str | list[str] | None) -> tuple[str, ...]:
@@ -137,10 +159,16 @@ def _is_answer(value: Any) -> bool:
     return _is_text(value) or (isinstance(value, list) and bool(value) and all(map(_is_text, value)))
 
 
-def _field_problems(value: dict[str, Any]) -> Iterable[str]:
+def _field_problems(value: dict[str, Any], chat: Chat | None) -> Iterable[str]:
+    prompt: tuple[Callable[[Any], bool], str] = (_is_text, "a text that is not empty")
+    if chat:
+        prompt = (lambda v: _is_text(v) or is_messages(v)), "a text or a list of messages with role and content"
+    elif is_messages(value.get("clean")):
+        yield "these prompts are lists of messages, which need --chat (chat=true)"
+        return
     checks: dict[str, tuple[Callable[[Any], bool], str]] = {
-        "clean": (_is_text, "a text that is not empty"),
-        "corrupted": (_is_text, "a text that is not empty"),
+        "clean": prompt,
+        "corrupted": prompt,
         "answer": (_is_answer, "a text or a list of texts, none empty"),
         "wrong_answer": (lambda v: v is None or _is_answer(v), "a text or a list of texts, none empty"),
         "split": (lambda v: v is None or v in SPLITS, f"one of {', '.join(SPLITS)}"),
@@ -212,7 +240,7 @@ def _splits(rows: list[Row], seed: int, problems: Problems) -> dict[int, Split]:
             problems.add(row.line, "has no split, but other rows do; give every row one, or none")
     seen: dict[str, Row] = {}
     for row in rows:
-        first = seen.setdefault(row.text.clean, row)
+        first = seen.setdefault(row.key, row)
         if first.split != row.split:
             problems.add(
                 row.line, f"the clean prompt of line {first.line} ({first.split}) is here in split {row.split}"
@@ -222,14 +250,14 @@ def _splits(rows: list[Row], seed: int, problems: Problems) -> dict[int, Split]:
 
 def _hashed_splits(rows: list[Row], seed: int) -> dict[int, Split]:
     """Clean prompts in the order of their hashes, cut at the shares; three or more prompts leave no split empty."""
-    unique = {row.text.clean for row in rows}
+    unique = {row.key for row in rows}
     prompts = sorted(unique, key=lambda text: hashlib.sha256(f"{seed} {text}".encode()).digest())
     held_out = max(1, round(HELD_OUT * len(prompts)))
     order: list[Split] = [*repeat(SPLITS[2], held_out), *repeat(SPLITS[1], held_out)]
     order = order[: max(0, len(prompts) - 1)]  # a circuit cannot be found without training rows
     order += repeat(SPLITS[0], len(prompts) - len(order))
     by_prompt = dict(zip(prompts, order, strict=True))
-    return {row.line: by_prompt[row.text.clean] for row in rows}
+    return {row.line: by_prompt[row.key] for row in rows}
 
 
 def _without_repeats(rows: Iterable[Row], notices: list[str]) -> list[Row]:

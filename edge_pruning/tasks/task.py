@@ -22,6 +22,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args
 
 from edge_pruning.batch import Pair
+from edge_pruning.tasks.chat import Chat
 from edge_pruning.tasks.encoding import Encoder, TextPair
 
 if TYPE_CHECKING:
@@ -89,7 +90,24 @@ class Task(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratedTask(Task):
+class TextTask(Task):
+    """A task for models that read text.
+
+    bos: whether the beginning-of-text token stands in front of every prompt; None: as the tokenizer does by default.
+    chat: prompts are what a user says to the model, in its own chat template (which brings its own beginning).
+    """
+
+    bos: bool | None = None
+    chat: bool = False
+
+    def reader(self, tokenizer: PreTrainedTokenizerBase, what: str) -> tuple[Encoder, Chat | None]:
+        """How texts become tokens, and chats become texts (None if there are none)."""
+        chat = Chat(tokenizer, what) if self.chat else None
+        return Encoder(tokenizer, what, bos=False if chat else self.bos), chat
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedTask(TextTask):
     """A task that writes its own text: as many pairs per split as asked for, no pair twice."""
 
     train: int = 200
@@ -107,10 +125,12 @@ class GeneratedTask(Task):
         """An endless stream of random pairs of a split; words that the tokenizer cannot take are left out."""
 
     def pairs(self, tokenizer: PreTrainedTokenizerBase, split: str, *, max_length: int | None = None) -> PairSet:
-        split, encoder = self.check_split(split), Encoder(tokenizer, f"task {self.name!r}")
+        split, (encoder, chat) = self.check_split(split), self.reader(tokenizer, f"task {self.name!r}")
         # A text seed goes through SHA-512 in the standard library, so it means the same on every machine.
         rng = random.Random(f"{self.name} {split} {self.seed}")
         texts = self._distinct(self.candidates(encoder, split, rng), encoder, split)
+        if chat:
+            texts = [chat.pair(text.clean, text.corrupted, text.answer, text.wrong, text.template) for text in texts]
         encoder.prepare(string for text in texts for string in text.strings)
         pairs = tuple(encoder.pair(text) for text in texts)
         longest = max(len(pair.clean) for pair in pairs)
