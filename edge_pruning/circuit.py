@@ -100,11 +100,20 @@ class Circuit:
     @classmethod
     def from_scores(cls, scores: EdgeScores, *, edges: int | None = None, threshold: float | None = None,
                     provenance: Mapping[str, Any] | None = None) -> Circuit:
-        """Cut scores into a circuit: the best `edges`, all candidates at or above `threshold`, or the natural size."""
+        """Cut scores into a circuit: the best `edges`, all candidates at or above `threshold`, or the natural size.
+
+        A threshold that keeps nothing, or everything, is warned about.
+        """
         if edges is not None and threshold is not None:
             raise ValueError("give edges or threshold, not both")
         if threshold is not None:
             mask = (scores.values >= threshold) & (scores.values > -torch.inf)
+            if scores.n_candidates and int(mask.sum()) in (0, scores.n_candidates):
+                candidates = scores.values[scores.values > -torch.inf]
+                log.warning(
+                    "a threshold of %g keeps %d of %d scored edges; their scores are from %g to %g", threshold,
+                    int(mask.sum()), scores.n_candidates, float(candidates.min()), float(candidates.max()),
+                )
         else:
             size = scores.natural_size if edges is None else edges
             if size is None:

@@ -247,6 +247,17 @@ def test_circuits_of_one_ranking_are_nested(size: int) -> None:
     assert small & large == small
 
 
+@pytest.mark.parametrize(("threshold", "kept"), [(100.0, 0), (-100.0, GRAPH.n_edges)])
+def test_a_threshold_that_keeps_nothing_or_everything_is_said(
+    caplog: pytest.LogCaptureFixture, threshold: float, kept: int
+) -> None:
+    assert len(Circuit.from_scores(_scores(), threshold=threshold)) == kept
+    assert f"keeps {kept} of {GRAPH.n_edges} scored edges; their scores are from -" in caplog.text
+    caplog.clear()
+    Circuit.from_scores(_scores(), threshold=0.0)
+    assert not caplog.text
+
+
 def test_scores_are_cut_by_number_by_threshold_or_by_natural_size() -> None:
     scores = EdgeScores(GRAPH, _scores().values, natural_size=6)
     assert len(Circuit.from_scores(scores)) == 6

@@ -136,7 +136,7 @@ def print_names(rows: Sequence[tuple[str, str]], out: Console) -> None:
 
 
 def _curve(run: Run) -> Table:
-    table = new_table(f"All sizes, {run.curve[0]['split']} pairs")
+    table = new_table(f"All sizes, {run.curve[0]['split']} pairs, {run.config['ablation']} ablation")
     for column in ("", "edges", "without dangling", "KL (nats)", "accuracy"):
         table.add_column(column, justify="right" if column else "left")
     for i, row in enumerate(run.curve):

@@ -69,6 +69,8 @@ def _about_the_scale(yardstick: Yardstick) -> Iterator[str]:
 
 def _about_the_circuit(found: Evaluation) -> Iterator[str]:
     edges, kept = len(found.subject), len(found.subject.without_dangling())
+    if edges in (0, found.subject.graph.n_edges):
+        yield f"the circuit is {'the whole model' if edges else 'empty: it has no edges'}, so there is nothing to judge"
     if edges - kept > DANGLING * edges:
         yield (
             f"{percent((edges - kept) / edges)} of the circuit's edges ({edges - kept:,} of {edges:,}) dangle: "

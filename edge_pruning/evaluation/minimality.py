@@ -34,6 +34,7 @@ SIGNIFICANCE = 0.05  # false discovery rate
 ROUNDING = 1e-6  # nats: differences below this are those of float32
 MAX_RUNS = 50_000
 FEWEST_PAIRS = 30
+AT_ONCE = 64  # edges: their masks are in memory together
 IDLE = 0.1  # of the edges: more is worth a warning
 DEFINITION = (
     "loss: KL of the circuit without this edge minus KL of the circuit, in nats, mean over the pairs. needed, harmful: "
@@ -141,12 +142,21 @@ def evaluate_minimality(
     if problems:
         raise ValueError("; ".join(problems))
     some = _some(pairs, max(FEWEST_PAIRS, max_runs // len(circuit)), seed)
-    masks = [circuit.mask, *(_without(circuit.mask, place) for place in circuit.mask.nonzero().tolist())]
-    _, measured = measure(engine, masks, some, ablation, progress)
-    losses = measured.kl[1:] - measured.kl[:1]
-    found = Minimality(circuit, losses, float(measured.kl[0].mean()), float("nan"))
-    _, rest = measure(engine, [_without(circuit.mask, *_places(circuit, found.idle))], some, ablation, progress)
+    places, parts = circuit.mask.nonzero().tolist(), []
+    for first in range(0, len(places), AT_ONCE):
+        masks = [circuit.mask, *(_without(circuit.mask, place) for place in places[first : first + AT_ONCE])]
+        _, measured = measure(engine, masks, some, ablation, _part_of(progress, first, len(places)))
+        parts.append(measured.kl[1:] - measured.kl[:1])
+    found = Minimality(circuit, torch.cat(parts), float(measured.kl[0].mean()), float("nan"))
+    _, rest = measure(engine, [_without(circuit.mask, *_places(circuit, found.idle))], some, ablation)
     return replace(found, kl_without_idle=float(rest.kl.mean()))
+
+
+def _part_of(progress: Progress | None, first: int, edges: int) -> Progress | None:
+    """Progress of some edges on all pairs, as progress of all edges on all pairs."""
+    if progress is None:
+        return None
+    return lambda done, total: progress((first * total + done * min(AT_ONCE, edges - first)) // edges, total)
 
 
 def corrected_p(losses: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from edge_pruning.ablation import Ablation, get_ablation
 from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.formats import load as load_circuit
 from edge_pruning.forward import MaskedPass
 from edge_pruning.loading import Model, load_model
 from edge_pruning.tasks import PairSet, get_task
@@ -44,14 +45,15 @@ class Bench:
         dtype: str = "float32",
         trust_remote_code: bool = False,
     ) -> Self:
-        """What is not given is taken from the circuit's own provenance.
+        """What is not given is taken from the circuit's own provenance. The file may be another tool's (see `formats`),
+        which seldom says more than the edges.
 
         task, split, data: which pairs (`data`: settings of the task). model: where another one of the same shape is
         meant. ablation: also another one than the circuit was found under; those that need data take it from training
         pairs, whatever the split. seed: of all that is drawn at random (circuits, resampled prompts, intervals). Raises
         ValueError with everything that is wrong: a broken file, unknown names, a circuit of another model.
         """
-        circuit = Circuit.load(path)
+        circuit = load_circuit(path)
         origin = Origin(circuit, Path(path))
         chosen = {"task": task or origin.task, "model": model or origin.model, "ablation": ablation or origin.ablation}
         missing = [name for name, value in chosen.items() if not value]

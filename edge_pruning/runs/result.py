@@ -91,7 +91,7 @@ class Run:
             if records:
                 files.write_text(folder / f"training{part}.svg", draw_training(records, title=self.title))
         if len(self.cuts) > 1:
-            title = f"{self.title}, {self.curve[0]['split']} pairs"
+            title = f"{self.title}, {self.curve[0]['split']} pairs, {self.config['ablation']} ablation"
             files.write_text(folder / "curve.svg", draw_size_curve(self.curve, title=title))
 
     @classmethod

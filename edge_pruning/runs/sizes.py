@@ -54,14 +54,14 @@ def smallest_faithful(losses: Sequence[float], empty: float) -> int:
 
 def scanned_row(circuit: Circuit, scanned: Mapping[str, float]) -> dict[str, Any]:
     """One size's line in curve.json, on validation pairs: for sizes that were only looked at to choose among them."""
-    return {**circuit.counts, "split": "validation", **scanned}
+    return {**circuit.counts, "split": "validation", "ablation": circuit.provenance.get("ablation"), **scanned}
 
 
 def evaluated_row(evaluation: Mapping[str, Any], validation_kl: float | None) -> dict[str, Any]:
     """One size's line in curve.json, on test pairs, and the validation KL that the choice was made by."""
     circuit, random = evaluation["circuit"], evaluation["random"]
     names = ("edges", "edges_without_dangling", "edges_total", "convention")
-    row = {name: circuit[name] for name in names} | {"split": evaluation["split"]}
+    row = {name: circuit[name] for name in names} | {name: evaluation[name] for name in ("split", "ablation")}
     row |= {name: circuit[name] for name in ("kl", "accuracy", "exact_match", "faithfulness")}
     row |= {"random_kl": random["kl"]} if random else {}
     return row if validation_kl is None else row | {"validation_kl": validation_kl}

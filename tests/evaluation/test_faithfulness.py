@@ -459,6 +459,12 @@ def test_data_that_says_little_is_warned_about(exact_model: Adapter, random_pair
     assert not _warned(many, "training split")
 
 
+def test_circuits_of_no_edges_and_of_all_are_warned_about(exact_model: Adapter, random_pairs: PairFactory) -> None:
+    assert _warned(_evaluate(exact_model, random_pairs(), 0), "the circuit is empty: it has no edges")
+    assert _warned(_evaluate(exact_model, random_pairs(), 1.1), "the circuit is the whole model")
+    assert not _warned(_evaluate(exact_model, random_pairs(), 0.5), "nothing to judge")
+
+
 def test_a_circuit_without_which_the_model_works_is_warned_about(
     exact_model: Adapter, random_pairs: PairFactory
 ) -> None:

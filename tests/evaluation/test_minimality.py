@@ -62,6 +62,19 @@ def test_the_loss_of_an_edge_is_the_difference_of_two_evaluations(
     assert found.kl == pytest.approx(float(whole.mean()), abs=1e-10)
 
 
+def test_progress_counts_pairs_over_all_parts(
+    exact_model: Adapter, random_pairs: PairFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, pairs, circuit = FusedPass(exact_model), random_pairs(9), _circuit(Graph(exact_model.shape), 0.5)
+    seen: list[tuple[int, int]] = []
+    whole = evaluate_minimality(circuit, engine, pairs, Patch())
+    monkeypatch.setattr("edge_pruning.evaluation.minimality.AT_ONCE", 7)
+    parts = evaluate_minimality(circuit, engine, pairs, Patch(), progress=lambda done, all: seen.append((done, all)))
+    torch.testing.assert_close(parts.losses, whole.losses)
+    assert seen == sorted(seen)
+    assert seen[-1] == (9, 9)
+
+
 def test_dangling_edges_are_idle_under_patch(exact_model: Adapter, random_pairs: PairFactory) -> None:
     engine = FusedPass(exact_model)
     circuit = _circuit(engine.graph, 0.2)

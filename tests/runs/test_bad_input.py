@@ -265,6 +265,16 @@ def test_an_unknown_split_or_ablation(cli, circuit_file):
     assert_refused(cli("evaluate", circuit_file, "--ablation", "zeros"), "nearest: zero")
 
 
+def test_scores_that_are_not_numbers(cli, circuit_file, tmp_path):
+    file = circuit_file.with_name("scores.safetensors")
+    scores = load_file(file)["scores"]
+    scores[0, 0] = torch.nan
+    save_file({"scores": scores}, file)
+    assert_refused(cli("curve", circuit_file), "1 edge scores are NaN")
+    assert_refused(cli("evaluate", circuit_file, "--report"), "1 edge scores are NaN")
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
 # --- run folders ------------------------------------------------------------------------------------------------------
 
 

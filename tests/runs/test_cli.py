@@ -258,3 +258,16 @@ def test_a_report_does_not_replace_what_is_no_page(discover, cli, tmp_path, name
     assert result.exit_code == 2
     assert "its name ends in .html and is not the circuit's" in result.stderr
     assert file.read_bytes() == before
+
+
+def test_a_circuit_in_another_tools_file_is_judged_too(discover, cli, tmp_path):
+    """Such a file says neither the task nor the model, but its edges and scores."""
+    discover(*SHORT, "--edges", 12)
+    ours, theirs = tmp_path / "run" / "circuit.json", tmp_path / "theirs.json"
+    assert cli("convert", ours, theirs, "--to", "eap-ig-json", "--signed").exit_code == 0
+    assert "does not say which task, model it belongs to" in cli("evaluate", theirs).stderr
+    origin = json.loads(ours.read_text())["provenance"]
+    known = ("--task", origin["task"]["name"], "--model", origin["model"]["name"], "--json")
+    expected, found = (json.loads(cli("evaluate", file, *known).stdout) for file in (ours, theirs))
+    assert found["circuit"]["kl"] == pytest.approx(expected["circuit"]["kl"], abs=1e-6)
+    assert json.loads(cli("curve", theirs, *known, "--sizes", 12).stdout)["points"][1]["edges"] == 12
