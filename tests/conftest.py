@@ -51,6 +51,8 @@ class _Float64(TorchDispatchMode):
         narrows = func is torch.ops.aten._to_copy.default and kwargs.get("dtype") == torch.float32
         if narrows and args[0].dtype == torch.float64:
             return args[0].clone()
+        if func is torch.ops.aten.bmm.default and args[0].dtype != args[1].dtype:  # positions times frequencies
+            args = tuple(arg.double() for arg in args)
         return func(*args, **kwargs)
 
 

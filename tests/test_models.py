@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from random_models import CONFIGS, config_of, mixed_pairs, random_model
+from random_models import CONFIGS, GPT2_SCALES, config_of, mixed_pairs, random_model
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch import Tensor
@@ -45,7 +45,8 @@ def drawn_config(seed: int) -> Any:
         return config_of(
             "gpt2", n_head=heads, n_embd=heads * e, n_layer=layers, n_inner=rng.choice([None, 5]),
             activation_function=rng.choice(["gelu_new", "gelu", "relu", "silu", "gelu_pytorch_tanh", "quick_gelu"]),
-            scale_attn_weights=rng.choice([True, False]), scale_attn_by_inverse_layer_idx=rng.choice([True, False]),
+            scale_attn_weights=rng.choice([True, not GPT2_SCALES]),
+            scale_attn_by_inverse_layer_idx=rng.choice([GPT2_SCALES, False]),
             tie_word_embeddings=rng.choice([True, False]), layer_norm_epsilon=rng.choice([1e-5, 1e-2]),
         )  # fmt: skip
     rope = rng.choice([{"rope_type": "default"}, {"rope_type": "linear", "factor": 2.0}])

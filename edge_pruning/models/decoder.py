@@ -137,7 +137,7 @@ class Decoder(PartsAdapter):
         return self.words(inputs)[None]
 
     def unembed(self, x: Tensor) -> Tensor:
-        return self.hf.lm_head(self.final_norm(x))
+        return self.hf.get_output_embeddings()(self.final_norm(x))
 
 
 # --- parts out of modules --------------------------------------------------------------------------------------------
