@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 _TASK = "A name from `edge-pruning list tasks`, or your own pairs as JSON lines (a path that ends in .jsonl)."
-_MODEL = "bundled, a local folder, or a Hugging Face id. GPT-2 and the Llama family."
+_MODEL = "bundled, a local folder, or a Hugging Face id (families: `edge-pruning list models`)."
 _ABLATION = (
     "What a removed edge carries: patch (its value on the corrupted prompt), mean (over training prompts), resample "
     "(its value on another training prompt, drawn at random) or zero."

@@ -19,6 +19,7 @@ class Bloom(Decoder):
     """ALiBi, normalised embeddings, q, k, v side by side in one map."""
 
     model_type = "bloom"
+    example = "bigscience/bloom-560m", {"num_hidden_layers": 24, "num_attention_heads": 16, "hidden_size": 1024}
 
     @classmethod
     def refusal(cls, config: Any) -> str | None:

@@ -20,6 +20,9 @@ class Cohere(Decoder):
     """Parallel blocks with one shared norm, rotary pairs of neighbours, scaled logits; optional norms of q and k."""
 
     model_type = "cohere"
+    example = "CohereLabs/c4ai-command-r-v01", {
+        "num_hidden_layers": 40, "num_attention_heads": 64, "num_key_value_heads": 64, "hidden_size": 8192,
+    }  # fmt: skip
     parallel = True
 
     @property

@@ -23,6 +23,7 @@ class Falcon(Decoder):
     """Fused groups of q, k, v; one or two norms in parallel blocks; rotary positions or ALiBi."""
 
     model_type = "falcon"
+    example = "tiiuae/falcon-7b", {"num_hidden_layers": 32, "num_attention_heads": 71, "hidden_size": 4544}
 
     @property
     def kv_heads(self) -> int:

@@ -14,6 +14,10 @@ class Gemma(Decoder):
     """Scaled embeddings, norms with gain 1 + weight."""
 
     model_type = "gemma"
+    example = "google/gemma-2b", {
+        "num_hidden_layers": 18, "num_attention_heads": 8, "num_key_value_heads": 1, "hidden_size": 2048,
+        "head_dim": 256,
+    }  # fmt: skip
 
     def norm(self, module: Any) -> Norm:
         return Norm(module, 1 + module.weight, None, module.eps, centred=False)

@@ -19,6 +19,10 @@ class Gemma2(PostNormDecoder, Gemma):
     """Pre- and post-norms, soft caps, sliding windows in turn, scaled embeddings."""
 
     model_type = "gemma2"
+    example = "google/gemma-2-2b", {
+        "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4, "hidden_size": 2304,
+        "head_dim": 256,
+    }  # fmt: skip
 
     @classmethod
     def refusal(cls, config: Any) -> str | None:

@@ -18,7 +18,10 @@ from edge_pruning.models.registry import adapter
 
 @adapter
 class Gpt2(PartsAdapter):
+    """Learned positions, LayerNorm, biases, one fused map for q, k and v stored transposed."""
+
     model_type = "gpt2"
+    example = "openai-community/gpt2", {"num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 768}
 
     @classmethod
     def refusal(cls, config: Any) -> str | None:

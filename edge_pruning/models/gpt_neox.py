@@ -19,6 +19,7 @@ class GptNeoX(Decoder):
     """Parallel or sequential blocks, q, k, v side by side in one map, partial rotary."""
 
     model_type = "gpt_neox"
+    example = "EleutherAI/pythia-160m", {"num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 768}
 
     @property
     def kv_heads(self) -> int:

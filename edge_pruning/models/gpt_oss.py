@@ -19,6 +19,10 @@ class GptOss(ExpertsDecoder):
     """Mixtures of experts, attention sinks, sliding windows in turn, biases."""
 
     model_type = "gpt_oss"
+    example = "openai/gpt-oss-20b", {
+        "num_hidden_layers": 24, "num_attention_heads": 64, "num_key_value_heads": 8, "hidden_size": 2880,
+        "head_dim": 64,
+    }  # fmt: skip
 
     @property
     def heads_apart(self) -> bool:

@@ -18,6 +18,7 @@ class GptJ(Decoder):
     """Parallel blocks with one shared norm, partial rotary in pairs of neighbours."""
 
     model_type = "gptj"
+    example = "EleutherAI/gpt-j-6b", {"num_hidden_layers": 28, "num_attention_heads": 16, "hidden_size": 4096}
     parallel = True
 
     @property

@@ -15,6 +15,9 @@ class Granite(Decoder):
     """Multipliers on embeddings, scores, writes and logits."""
 
     model_type = "granite"
+    example = "ibm-granite/granite-3.1-2b-base", {
+        "num_hidden_layers": 40, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 2048,
+    }  # fmt: skip
 
     def embed(self, inputs: Tensor, *, split: bool) -> Tensor:
         return super().embed(inputs, split=split) * self.config.embedding_multiplier

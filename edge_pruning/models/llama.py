@@ -14,3 +14,6 @@ class Llama(Decoder):
     """The reference: rotary positions, grouped heads, gated MLP."""
 
     model_type = "llama"
+    example = "meta-llama/Llama-3.1-8B", {
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 4096,
+    }  # fmt: skip

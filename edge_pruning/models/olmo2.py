@@ -20,6 +20,9 @@ class Olmo2(PostNormDecoder):
     """Post-norms only; queries and keys are normalised over all heads together."""
 
     model_type = "olmo2"
+    example = "allenai/OLMo-2-0425-1B", {
+        "num_hidden_layers": 16, "num_attention_heads": 16, "num_key_value_heads": 16, "hidden_size": 2048,
+    }  # fmt: skip
 
     def attention_norm(self, layer: int) -> Norm | None:
         return None

@@ -21,6 +21,7 @@ class Opt(Decoder):
     """Learned positions, LayerNorm, biases, MLP without a gate."""
 
     model_type = "opt"
+    example = "facebook/opt-125m", {"num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 768}
 
     @classmethod
     def refusal(cls, config: Any) -> str | None:

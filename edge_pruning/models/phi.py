@@ -16,6 +16,9 @@ class Phi(Decoder):
     """Parallel blocks with one shared LayerNorm, biases, partial rotary."""
 
     model_type = "phi"
+    example = "microsoft/phi-2", {
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "hidden_size": 2560,
+    }  # fmt: skip
     parallel = True
 
     @property

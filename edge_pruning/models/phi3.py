@@ -17,6 +17,9 @@ class Phi3(Mistral):
     """Fused maps for q, k, v and for the gated MLP; sliding window, partial rotary."""
 
     model_type = "phi3"
+    example = "microsoft/Phi-3-mini-4k-instruct", {
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32, "hidden_size": 3072,
+    }  # fmt: skip
 
     def qkv(self, layer: int) -> tuple[Linear, Linear, Linear]:
         heads = self.heads(layer)

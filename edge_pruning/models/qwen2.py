@@ -11,6 +11,9 @@ class Qwen2(Decoder):
     """Biases on q, k and v; a sliding window in some layers."""
 
     model_type = "qwen2"
+    example = "Qwen/Qwen2.5-0.5B", {
+        "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2, "hidden_size": 896,
+    }  # fmt: skip
 
     def window(self, layer: int) -> int | None:
         return self.heads(layer).sliding_window

@@ -15,6 +15,10 @@ class Qwen3(Qwen2):
     """Queries and keys are normalised per head."""
 
     model_type = "qwen3"
+    example = "Qwen/Qwen3-0.6B", {
+        "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8, "hidden_size": 1024,
+        "head_dim": 128,
+    }  # fmt: skip
 
     def positioned(self, layer: int, q: Tensor, k: Tensor, context: Any) -> tuple[Tensor, Tensor]:
         heads = self.heads(layer)

@@ -20,6 +20,9 @@ class StableLm(Decoder):
     """LayerNorm, partial rotary; optional: parallel blocks, a norm per head for queries and keys."""
 
     model_type = "stablelm"
+    example = "stabilityai/stablelm-2-1_6b", {
+        "num_hidden_layers": 24, "num_attention_heads": 32, "num_key_value_heads": 32, "hidden_size": 2048,
+    }  # fmt: skip
 
     @property
     def parallel(self) -> bool:

@@ -13,6 +13,9 @@ class Starcoder2(Mistral):
     """LayerNorm, biases, MLP without a gate, sliding window."""
 
     model_type = "starcoder2"
+    example = "bigcode/starcoder2-3b", {
+        "num_hidden_layers": 30, "num_attention_heads": 24, "num_key_value_heads": 2, "hidden_size": 3072,
+    }  # fmt: skip
 
     def mlp(self, layer: int) -> Mlp:
         mlp = self.block(layer).mlp

@@ -23,6 +23,7 @@ class ViT(Decoder):
     """Images in, class logits out; attention in all directions, learned positions, LayerNorm, biases."""
 
     model_type = "vit"
+    example = "google/vit-base-patch16-224", {"num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 768}
     causal = False
     loader = "AutoModelForImageClassification"
 

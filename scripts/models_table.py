@@ -1,0 +1,115 @@
+"""Write docs/models.md: the table of model families, from the code. `python scripts/models_table.py`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import AutoConfig
+
+from edge_pruning.graph import Graph
+from edge_pruning.models import ADAPTERS, Adapter
+from edge_pruning.models.experts import ExpertsDecoder
+from edge_pruning.models.parts import PartsAdapter
+from edge_pruning.models.registry import described
+
+PAGE = Path(__file__).parent.parent / "docs" / "models.md"
+TEXT = """\
+<!-- Written by scripts/models_table.py; do not edit. -->
+# Model families
+
+Models are Hugging Face's own modules, untouched. Every model is checked when it is loaded: on a random batch, all edges
+kept must give its own logits, all edges ablated its logits on the corrupted input, and inner edges ablated every
+writer's corrupted output. A model that fails is refused, with the law, the error and the layer.
+
+`edge-pruning discover TASK --model NAME` takes a hub id or a folder of any of these. How a family that is not here is
+added: [add-a-model.md](add-a-model.md).
+
+| family | what is unusual | path | example | layers, heads (kv) | edges (per query head) | MiB per token |
+|---|---|---|---|---|---|---|
+{rows}
+
+- **Path**: *fused* makes one step of a norm and the map behind it; with *experts* the MLP is run by its own module.
+  All families also run on the general path, which tests compare with the fused one. In *parallel* blocks heads and MLP
+  read the same stream, so the MLP reads no head of its layer.
+- **Edges**: one embedding writer; key and value readers per key-value head (`--heads kv`), and in brackets per query
+  head (`--heads query`). `edge-pruning convert` takes a circuit from one to the other, and says what that means.
+- **MiB per token**: what one training step keeps for the edges in bfloat16 (differences, their gradients, and the
+  reads), beside the weights and what the model itself keeps; after the slash without the reads (`keep_reads=False`).
+- **Norms behind a sublayer** (Gemma-2, Gemma-3, OLMo-2) and norms over all heads' queries are exact: heads of a layer
+  share the norm's scale. A head's write then depends a little on the other heads of its layer, so an edge that dangles
+  in the usual sense can matter.
+- **Mixtures of experts** are one node per layer. A mask can send a token to other experts than the model would; there
+  the loss jumps, and its gradient does not see it.
+
+Refused, with the reason: BERT and other post-norm models, whose stream is renormalised at every sublayer (also
+OPT-350m); encoder-decoders; recurrent layers; quantised weights, except GPT-OSS's own, which are unpacked on reading;
+models that join several, such as a vision and a text model (the text model can be loaded by itself). A model has to fit
+one device.
+
+## Images
+
+A vision transformer's pairs are images, as its own image processor makes them, and answers are classes:
+
+```python
+from edge_pruning.ablation import Patch
+from edge_pruning.batch import ImagePair
+from edge_pruning.circuit import Circuit
+from edge_pruning.discovery import get_method
+from edge_pruning.evaluation import evaluate
+from edge_pruning.loading import load_model
+from edge_pruning.tasks import PairSet
+
+engine = load_model(MODEL).engine()  # google/vit-base-patch16-224, say
+pairs = [ImagePair(clean, corrupted, answers=((CLASS,),), wrong=((OTHER,),)) for clean, corrupted in IMAGES]
+data = PairSet("my images", "train", "logit_difference", tuple(pairs), ())
+scores = get_method("soft-top-k", steps=STEPS).find(engine, data, Patch())
+circuit = Circuit.from_scores(scores, edges=100)
+print(evaluate(circuit, engine, data, Patch())["circuit"]["kl"])
+```
+"""
+
+
+def page() -> str:
+    rows = "\n".join(_row(cls) for _, cls in sorted(ADAPTERS.items()))
+    return TEXT.replace("{rows}", rows)
+
+
+def _row(cls: type[Adapter]) -> str:
+    name, sizes = cls.example
+    adapter = described(AutoConfig.for_model(cls.model_type, **sizes))
+    shape, graph = adapter.shape, Graph(adapter.shape)
+    heads = str(shape.heads) if shape.kv_heads == shape.heads else f"{shape.heads} ({shape.kv_heads})"
+    per_query = Graph(shape, kv="query").n_edges
+    edges = f"{graph.n_edges:,}" if per_query == graph.n_edges else f"{graph.n_edges:,} ({per_query:,})"
+    kept, recomputed = (_mib_per_token(graph, adapter.d_model, keep_reads=keep) for keep in (True, False))
+    cells = (
+        f"`{cls.model_type}`", _unusual(cls), _path(cls) + (", parallel" if shape.parallel else ""), name,
+        f"{shape.layers}, {heads}", edges, f"{kept:.1f} / {recomputed:.1f}",
+    )  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def _unusual(cls: type[Adapter]) -> str:
+    return (cls.__doc__ or "").strip().partition("\n")[0].removesuffix(".")
+
+
+def _path(cls: type[Adapter]) -> str:
+    if issubclass(cls, ExpertsDecoder):
+        return "fused, experts"
+    return "fused" if issubclass(cls, PartsAdapter) else "general"
+
+
+def _mib_per_token(graph: Graph, d_model: int, *, keep_reads: bool, bytes_each: int = 2) -> float:
+    """Differences and gradients of every writer, and what every reader has read, if that is kept."""
+    rows = 2 * len(graph.writers) + (len(graph.readers) if keep_reads else 0)
+    return rows * d_model * bytes_each / 2**20
+
+
+def main() -> None:
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page(), encoding="utf-8")
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    main()
