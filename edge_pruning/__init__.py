@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edge_pruning.circuit import Circuit, EdgeScores
     from edge_pruning.compare import compare_circuits
     from edge_pruning.discovery import get_method
-    from edge_pruning.evaluation import evaluate
+    from edge_pruning.evaluation import evaluate, evaluate_curve, report_on
     from edge_pruning.formats import convert
     from edge_pruning.graph import Graph, ModelShape
     from edge_pruning.loading import load_model
@@ -38,9 +38,11 @@ _HOMES = {
     "discover": "runs",
     "discover_seeds": "runs",
     "evaluate": "evaluation",
+    "evaluate_curve": "evaluation",
     "get_method": "discovery",
     "get_task": "tasks",
     "load_model": "loading",
+    "report_on": "evaluation",
 }
 
 __all__ = [
@@ -55,9 +57,11 @@ __all__ = [
     "discover",
     "discover_seeds",
     "evaluate",
+    "evaluate_curve",
     "get_method",
     "get_task",
     "load_model",
+    "report_on",
 ]
 
 

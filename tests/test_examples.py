@@ -12,19 +12,20 @@ import pytest
 from edge_pruning.models.bundled import BUNDLED
 
 ROOT = Path(__file__).parent.parent
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+EXAMPLES = dict.fromkeys(sorted((ROOT / "examples").glob("*.py")), "circuit.svg")  # what each of them writes
+EXAMPLES |= {ROOT / "examples" / "judge_any_circuit.py": "report.html"}
 
 
 @pytest.mark.skipif(not (BUNDLED / "config.json").exists(), reason="this checkout has no bundled model")
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_example_runs_and_draws(path, tmp_path):
+def test_example_runs_and_writes(path, tmp_path):
     done = subprocess.run(
         [sys.executable, path], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True, text=True, timeout=300, check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "Circuit(100 of" in done.stdout
-    assert (tmp_path / "circuit.svg").read_text().startswith("<svg")
+    assert (tmp_path / EXAMPLES[path]).read_text().startswith(("<svg", "<!doctype html>"))
 
 
 def test_the_quickstart_is_under_ten_lines():

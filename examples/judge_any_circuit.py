@@ -1,0 +1,23 @@
+"""Judge a circuit of any origin: under an ablation of your choice, at all sizes, edge by edge, and as a page."""
+
+from pathlib import Path
+
+import edge_pruning as ep
+from edge_pruning.ablation import Mean
+from edge_pruning.page import render
+
+model, task = ep.load_model("bundled"), ep.get_task("ioi", test=100)
+train, test = (task.pairs(model.tokenizer, split) for split in ("train", "test"))
+engine = model.engine()
+ablation = Mean().fitted(engine, train.pairs)  # the mean is over training pairs, whatever is judged with it
+
+scores = ep.get_method("eap").find(engine, train, ablation)  # or ep.EdgeScores(engine.graph, numbers of your own)
+circuit = ep.Circuit.from_scores(scores, edges=100)
+report = ep.report_on(circuit, engine, test, ablation)
+
+print(circuit)
+for level in report.curve.levels():
+    print(f"{level['words']}: {level['edges']} edges")
+print(report.curve.areas)
+print(report.minimality.counts)
+Path("report.html").write_text(render(report.to_json(), circuit), encoding="utf-8")
