@@ -6,7 +6,7 @@ import edge_pruning as ep
 from edge_pruning.ablation import Mean
 from edge_pruning.page import render
 
-model, task = ep.load_model("bundled"), ep.get_task("ioi", test=100)
+model, task = ep.load_model("bundled"), ep.get_task("ioi", train=100, test=50)
 train, test = (task.pairs(model.tokenizer, split) for split in ("train", "test"))
 engine = model.engine()
 ablation = Mean().fitted(engine, train.pairs)  # the mean is over training pairs, whatever is judged with it
