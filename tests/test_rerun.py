@@ -33,8 +33,11 @@ def with_column(mask: Tensor, reader: int, column: Tensor) -> Tensor:
     return torch.cat([mask[:, :reader], column[:, None].to(mask), mask[:, reader + 1 :]], 1)
 
 
+OTHERS = ("stablelm, parallel", "gptj", "gemma2", "mixtral", "falcon, sequential, alibi, odd heads")
+
+
 @pytest.mark.parametrize("convention", [0, 1])
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", [*CONFIGS, *OTHERS])
 def test_every_reader_can_be_run_again_with_other_edges(kind: str, convention: int) -> None:
     adapter = random_model(config_of(kind))
     graph = graphs_of(adapter)[convention]
