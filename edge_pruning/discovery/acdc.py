@@ -58,7 +58,7 @@ class Acdc(Method):
     one_run_ranks_all: ClassVar[bool] = True
 
     threshold: float = 0.3
-    sweep: int = 8
+    sweep: int = 6
     factor: float = 3.0
     metric: str = "objective"
     batch_size: int = 64

@@ -47,7 +47,7 @@ class Hap(Method):
     summary: ClassVar[str] = "attribution keeps a wide candidate set, Edge Pruning runs within it"
 
     attribution: str = "eap-ig"
-    metric: str = "difference"
+    metric: str = "objective"
     candidates: float = 0.3
     warm_start: bool = False
     pruning: str = "default"

@@ -1,0 +1,281 @@
+"""Edge Pruning beside its rivals: one graph, one masked pass, one ablation, the same held-out pairs.
+
+    python benchmarks/rivals.py MODEL TASK [--seeds 3] [--only eap,acdc] [--out STEM]        all methods
+    python benchmarks/rivals.py MODEL TASK --hap [--seeds 3] [--out STEM]                    candidate sets, warm starts
+
+Seed s draws the training pairs (the task's seed s) and is the method's own seed, where it has one; test pairs are the
+same for all. Every ranking is cut at two sizes per doubling; dangling edges are removed before a circuit is run.
+Written after every run, as STEM.json (runs that are there already are kept) and STEM.svg: KL against edges, a line per
+method. Seconds are CPU seconds of the search alone; memory is its peak above what the process had before.
+
+`edges needed` is read off between two sizes on logarithmic axes, at the first one that is good enough; means of seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import os
+import platform
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, Self
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from edge_pruning import files
+from edge_pruning.ablation import Patch
+from edge_pruning.discovery import Method, get_method
+from edge_pruning.drawing.panels import Line, Panel, draw_panels
+from edge_pruning.evaluation import evaluate_curve
+from edge_pruning.evaluation.curve import default_sizes
+from edge_pruning.forward import MaskedPass
+from edge_pruning.loading import load_model
+from edge_pruning.tasks import PairSet, get_task
+
+Row = dict[str, Any]
+SHARES = (0.25, 0.1, 0.05, 0.02, 0.01)  # of the empty circuit's KL: the levels at which edges are counted
+OURS, HAP = "edge pruning", "hap"
+RIVALS: dict[str, Callable[[int], Method]] = {
+    OURS: lambda seed: get_method("soft-top-k", seed=seed),
+    HAP: lambda seed: get_method("hap", seed=seed),
+    "acdc": lambda seed: get_method("acdc", seed=seed),
+    "eap": lambda seed: get_method("eap"),
+    "eap, answer loss": lambda seed: get_method("eap", metric="answer_loss"),
+    "eap-ig": lambda seed: get_method("eap-ig"),
+    "eap-ig, kl": lambda seed: get_method("eap-ig", metric="kl"),
+    "eap-ig on activations, kl": lambda seed: get_method("eap-ig", metric="kl", path="activations"),
+    "node": lambda seed: get_method("node"),
+    "magnitude": lambda seed: get_method("magnitude"),
+    "random": lambda seed: get_method("random", seed=seed),
+}
+NULLS = ("node", "magnitude", "random")
+EARLIER = tuple(name for name in RIVALS if name.startswith(("acdc", "eap")))  # what the paper compares with
+
+
+def hap_variants() -> dict[str, Callable[[int], Method]]:
+    """Edge Pruning and HAP with candidate sets and warm starts, at several numbers of steps."""
+    def hap(**settings: Any) -> Callable[[int], Method]:
+        return lambda seed: get_method("hap", seed=seed, **settings)
+
+    found = {f"all edges, {steps} steps": hap(candidates=1.0, steps=steps) for steps in (75, 150)}
+    found = {"all edges, 300 steps": RIVALS[OURS], **found}
+    for steps in (75, 150):
+        found[f"all edges, {steps} steps, warm"] = hap(candidates=1.0, steps=steps, warm_start=True)
+    for share in (0.05, 0.1, 0.2, 0.3, 0.5):
+        found[f"{share:.0%} of the edges, 300 steps"] = hap(candidates=share)
+    for share, steps in itertools.product((0.1, 0.2, 0.3), (75, 150)):
+        found[f"{share:.0%} of the edges, {steps} steps, warm"] = hap(candidates=share, steps=steps, warm_start=True)
+    return found
+
+
+# --- measuring --------------------------------------------------------------------------------------------------------
+
+
+class PeakMemory:
+    """The most resident memory inside the block, above what there was at its start, in MiB; looked at every 5 ms."""
+
+    def __enter__(self) -> Self:
+        self.start = self.peak = self._now()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def mib(self) -> float:
+        return (self.peak - self.start) / 2**20
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.005):
+            self.peak = max(self.peak, self._now())
+
+    @staticmethod
+    def _now() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def run(method: Method, engine: MaskedPass, train: PairSet, test: PairSet) -> Row:
+    with PeakMemory() as memory:
+        start = time.process_time()
+        scores = method.find(engine, train, Patch())
+        seconds = time.process_time() - start
+    sizes = sorted(k for k in default_sizes(engine.graph.n_edges) if k <= scores.n_candidates)
+    curve = evaluate_curve(scores, engine, test, Patch(), sizes=sizes)
+    names = ("edges", "edges_without_dangling", "kl", "faithfulness", "accuracy", "exact_match")
+    rows = [{name: row[name] for name in names} for row in curve.rows()]
+    return {"seconds": seconds, "memory_mib": memory.mib, **(curve.areas or {}), "curve": rows}
+
+
+def edges_at(curve: Sequence[Row], kl: float, count: str = "edges") -> float:
+    """How many edges it takes to come down to a KL, between two sizes on logarithmic axes; NaN if none does."""
+    before = None
+    for row in curve:
+        if row["kl"] <= kl:
+            if before is None or row["kl"] <= 0:
+                return float(row[count])
+            part = math.log(before["kl"] / kl) / math.log(before["kl"] / row["kl"])
+            return float(max(1, before[count]) ** (1 - part) * max(1, row[count]) ** part)
+        before = row
+    return math.nan
+
+
+def kl_at(curve: Sequence[Row], edges: int) -> float:
+    """The KL of the largest circuit of at most so many edges; NaN beyond the candidates."""
+    last = [row for row in curve if row["edges"] >= edges]
+    return float(next((row["kl"] for row in reversed(curve) if row["edges"] <= edges), math.nan)) if last else math.nan
+
+
+# --- summing up -------------------------------------------------------------------------------------------------------
+
+
+def summary(found: Row, names: Sequence[str]) -> list[Row]:
+    """Per method, means over the seeds."""
+    lines = []
+    for name in names:
+        runs = [row for row in found["runs"] if row["method"] == name]
+        if not runs:
+            continue
+        needed: dict[str, Any] = {}
+        for share in SHARES:
+            each = [edges_at(row["curve"], share * found["empty_kl"]) for row in runs]
+            needed[f"{share:g}"] = {"mean": fmean(each), "sd": stdev(each) if len(each) > 1 else math.nan}
+        lines.append({
+            "method": name, "seeds": len(runs), "edges_needed": needed,
+            **{key: fmean(row[key] for row in runs) for key in ("seconds", "memory_mib")},
+            **{key: fmean(row[key] for row in runs) for key in ("cpr", "cmd", "log_cmd") if key in runs[0]},
+            "kl": {str(k): fmean(kl_at(row["curve"], k) for row in runs) for k in found["sizes_shown"]},
+        })
+    return lines
+
+
+def ratios(lines: Sequence[Row]) -> Row:
+    """Edges that Edge Pruning needs, over what the best of the earlier methods needs, at each level."""
+    by_name, found = {line["method"]: line for line in lines}, {}
+    for share in map("{:g}".format, SHARES):
+        others = {name: by_name[name]["edges_needed"][share]["mean"] for name in EARLIER if name in by_name}
+        if OURS in by_name and others:
+            best = min(others, key=others.__getitem__)
+            ours = by_name[OURS]["edges_needed"][share]["mean"]
+            found[share] = {"ratio": ours / others[best], "best_of_the_others": best}
+    return found
+
+
+def table(found: Row) -> str:
+    """As markdown."""
+    sizes = found["sizes_shown"]
+    head = ["method", *(f"edges at {share:.0%}" for share in SHARES), *(f"KL at {k}" for k in sizes), "CPU s", "MiB"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for line in found["summary"]:
+        needed = [f"{cell['mean']:.0f} ± {cell['sd']:.0f}" for cell in line["edges_needed"].values()]
+        kls = [f"{line['kl'][str(k)]:.3f}" for k in sizes]
+        cells = [line["method"], *needed, *kls, f"{line['seconds']:.1f}", f"{line['memory_mib']:.0f}"]
+        lines.append("| " + " | ".join(cells).replace("nan", "–") + " |")
+    return "\n".join(lines)
+
+
+def picture(found: Row, names: Sequence[str]) -> str:
+    """KL and faithfulness against edges, a line per method: the geometric mean (mean) of the seeds at each size."""
+    hues = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7a5195", "#1f2933")
+    looks: dict[str, Mapping[str, Any]] = {}
+    for i, name in enumerate(name for name in names if name not in NULLS):
+        ours = {"linewidth": 2.6} if name == OURS else {"linestyle": ("-", "--")[i // 4 % 2]}
+        looks[name] = {"color": hues[i % len(hues)], **ours}
+    looks |= {name: {"color": "#9aa5b1", "linestyle": style} for name, style in zip(NULLS, ("-.", ":", "--"))}  # noqa: B905
+    lines: dict[str, list[Line]] = {"kl": [], "faithfulness": []}
+    for name in names:
+        curves = [row["curve"] for row in found["runs"] if row["method"] == name]
+        for field, drawn in lines.items():
+            points = []
+            for rows in zip(*curves, strict=False):
+                each = [row[field] for row in rows]
+                if field == "kl" and min(each) > 1e-4 * found["empty_kl"]:
+                    points.append((float(rows[0]["edges"]), math.exp(fmean(map(math.log, each)))))
+                elif field == "faithfulness":
+                    points.append((float(rows[0]["edges"]), fmean(each)))
+            if points:
+                drawn.append(Line(points, name, looks[name]))
+    panels = [
+        Panel("KL to the model", "edges", "nats, test pairs", lines["kl"], log_x=True, log_y=True),
+        Panel("Faithfulness", "edges", "1: the model, 0: empty", lines["faithfulness"], log_x=True),
+    ]
+    return draw_panels(panels, f"{found['model']}, {found['task']}: {found['edges_total']:,} edges", shared_legend=True)
+
+
+# --- the whole --------------------------------------------------------------------------------------------------------
+
+
+def measure(options: argparse.Namespace, methods: Mapping[str, Callable[[int], Method]]) -> Row:
+    model = load_model(options.model, device="cpu")
+    engine, test = model.engine(), get_task(options.task, test=options.test).pairs(model.tokenizer, "test")
+    empty = evaluate_curve(get_method("random").find(engine, test, Patch()), engine, test, Patch(), sizes=[1]).runs[0]
+    found: Row = {
+        "command": "python benchmarks/rivals.py " + " ".join([Path(sys.argv[1]).name, *sys.argv[2:]]),
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.machine()}, 1 thread of {os.cpu_count()} shared cores",
+        "torch": torch.__version__, "model": Path(options.model).name, "task": options.task, "ablation": "patch",
+        "convention": engine.graph.convention, "edges_total": engine.graph.n_edges, "test_pairs": len(test.pairs),
+        "test_hash": test.hash, "empty_kl": float(empty.kl.mean()), "sizes_shown": options.sizes, "runs": [],
+    }
+    path = options.out and options.out.with_suffix(".json")
+    if path and path.exists():
+        found["runs"] = [row for row in json.loads(path.read_text())["runs"] if row["method"] in methods]
+    done = {(row["method"], row["seed"]) for row in found["runs"]}
+    for seed, name in itertools.product(range(options.seeds), methods):
+        if (name, seed) in done:
+            continue
+        train = get_task(options.task, seed=seed).pairs(model.tokenizer, "train")
+        row = run(methods[name](seed), engine, train, test)
+        found["runs"].append({"method": name, "seed": seed, "settings": vars(methods[name](seed)), **row})
+        print(f"{name}, seed {seed}: {row['seconds']:.0f} s", file=sys.stderr, flush=True)
+        save(found, methods, path)
+    return save(found, methods, path)
+
+
+def save(found: Row, methods: Mapping[str, Any], path: Path | None) -> Row:
+    found["summary"] = summary(found, list(methods))
+    found["edge_pruning_over_the_best_of_the_others"] = ratios(found["summary"])
+    if path:
+        files.write_text(path, json.dumps(found, indent=1) + "\n")
+        if "acdc" in methods:
+            files.write_text(path.with_suffix(".svg"), picture(found, list(methods)))
+    return found
+
+
+def numbers(words: str) -> list[int]:
+    return [int(word) for word in words.split(",")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("task")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--test", type=int, default=300, help="test pairs")
+    parser.add_argument("--sizes", type=numbers, default=[50, 100, 200], help="of the table")
+    parser.add_argument("--only", type=lambda words: words.split("+"), help="names of methods, joined by +")
+    parser.add_argument("--hap", action="store_true", help="candidate sets and warm starts instead of all methods")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    methods = hap_variants() if options.hap else RIVALS
+    found = measure(options, {name: methods[name] for name in options.only or methods})
+    print(f"{found['model']}, {found['task']}, KL of the empty circuit {found['empty_kl']:.2f} nats\n{table(found)}")
+    for share, one in found["edge_pruning_over_the_best_of_the_others"].items():
+        print(f"edges at {float(share):.0%}: {one['ratio']:.2f} of what {one['best_of_the_others']} needs")
+
+
+if __name__ == "__main__":
+    main()
