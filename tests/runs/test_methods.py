@@ -1,0 +1,98 @@
+"""Every method runs from the command line, with its settings as flags, and a killed ACDC goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from edge_pruning import files
+from edge_pruning.discovery import METHODS
+from edge_pruning.runs import checkpoints
+
+SHORT = {
+    "acdc": ["--set", "sweep=2", "--batch-size", "8"], "soft-top-k": ["--steps", "10"],
+    "hap": ["--steps", "10", "--set", "candidates=0.5"],
+    "hard-concrete": ["--steps", "10", "--set", "target_steps=8", "--set", "warmup_steps=2"],
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_finds_a_circuit_and_writes_down_its_settings(discover, cli, tmp_path, name):
+    result = discover("--method", name, "--edges", 9, *SHORT.get(name, []))
+    assert result.exit_code == 0, result.stderr
+    circuit = json.loads((tmp_path / "run" / "circuit.json").read_text())
+    assert circuit["counts"]["edges"] == 9
+    assert circuit["provenance"]["method"]["name"] == name
+    settings = {field.name for field in dataclasses.fields(METHODS[name])}
+    assert circuit["provenance"]["method"]["settings"].keys() == settings
+    assert f"\n{name} " in "\n" + cli("list", "methods").stdout
+
+
+def test_settings_are_flags(discover, tmp_path):
+    result = discover(
+        "--method", "eap-ig", "--edges", 9, "--steps", 2, "--set", "path=activations", "--set", "metric=kl",
+    )
+    assert result.exit_code == 0, result.stderr
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())["method"]["settings"]
+    assert settings == {"metric": "kl", "path": "activations", "steps": 2, "sign": "absolute"}
+
+
+def test_acdc_as_published_keeps_what_its_threshold_keeps(discover, tmp_path):
+    result = discover("--method", "acdc", "--set", "sweep=1", "--set", "threshold=1e-5", "--batch-size", 8)
+    assert result.exit_code == 0, result.stderr
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert json.loads((tmp_path / "run" / "circuit.json").read_text())["counts"]["edges"] == last["edges"] > 0
+
+
+def test_a_killed_acdc_goes_on_from_its_checkpoint(discover, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(checkpoints, "LARGEST_SHARE", 1.0)
+    flags = ["--method", "acdc", "--edges", 9, "--batch-size", 8, "--set", "sweep=2", "--no-draw"]
+    real = files.write_tensors
+
+    def killed(path, tensors, *rest):
+        real(path, tensors, *rest)
+        if int(tensors.get("steps", 0)) == 17:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "write_tensors", killed)
+    assert discover(*flags).exit_code != 0
+    monkeypatch.setattr(files, "write_tensors", real)
+    assert not (tmp_path / "run" / "circuit.json").exists()
+    assert discover("--resume").exit_code == 0
+    names = ("metrics.jsonl", "scores.safetensors", "circuit.json")
+    resumed = {name: (tmp_path / "run" / name).read_bytes() for name in names}
+    assert discover("--overwrite", *flags).exit_code == 0
+    assert {name: (tmp_path / "run" / name).read_bytes() for name in names} == resumed
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--method", "eap", "--set", "metric=kl"], "where their gradient is 0 and says nothing"),
+        (["--method", "eap-ig", "--set", "path=outputs"], "path must be inputs or activations, got 'outputs'"),
+        (["--method", "acdc", "--steps", "3"], "method 'acdc': no setting 'steps'"),
+        (["--method", "hap", "--set", "candidates=0.05", "--edges", "60"], "candidates=0.05 keeps"),
+    ],
+)
+def test_impossible_settings_are_said_in_one_line(discover, tmp_path, flags, words):
+    result = discover(*flags)
+    assert result.exit_code == 2
+    assert words in result.stderr.replace("\n", " ")
+    assert not (tmp_path / "run" / "circuit.json").exists()
+
+
+def test_a_metric_that_needs_wrong_answers_is_refused_where_there_are_none(cli, model_folder, pairs_file, tmp_path):
+    rows = [json.loads(line) for line in pairs_file.read_text().splitlines()]
+    path = tmp_path / "none.jsonl"
+    path.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "wrong_answer"}) + "\n" for row in rows))
+    out = tmp_path / "run"
+    result = cli("discover", path, "--model", model_folder, "--out", out, "--edges", 9, "--method", "eap")
+    assert result.exit_code == 2
+    assert "needs wrong answers, and none of the" in result.stderr
+    assert not out.exists()
+    result = cli("discover", path, "--model", model_folder, "--out", out, "--edges", 9, "--method", "eap", "--set",
+                 "metric=answer_loss")
+    assert result.exit_code == 0, result.stderr
