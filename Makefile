@@ -4,11 +4,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo test lint clean
+.PHONY: help install demo test test-oldest lint clean
 
 help:
 	@echo "make demo   find the IOI circuit of the bundled model, print how good it is, draw it (into runs/demo)"
-	@echo "make test   linter, type checker and tests"
+	@echo "make test   linter, type checker and tests (make test-oldest: families under the oldest transformers)"
 	@echo "make clean  remove .venv and caches; runs/ stays"
 	@echo "PYTHON=python3.12 make demo   with another Python (3.11 or newer)"
 
@@ -31,5 +31,12 @@ lint: $(INSTALLED)
 test: lint
 	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
+# The oldest transformers that is supported; everything else comes from .venv.
+test-oldest: $(INSTALLED)
+	$(PYTHON) -m venv .venv-oldest
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$(echo .venv-oldest/lib/python*/site-packages)/newest.pth"
+	.venv-oldest/bin/python -m pip install --disable-pip-version-check -q -c constraints-oldest.txt transformers
+	.venv-oldest/bin/python -m pytest tests/models tests/test_models.py tests/test_docs.py
+
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-oldest .pytest_cache .ruff_cache .mypy_cache

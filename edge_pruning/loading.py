@@ -71,7 +71,7 @@ def load_model(
     family = check_supported(config)
     reads_text = family.loader == Adapter.loader
     tokenizer = _tokenizer(name, source, config, remote) if reads_text else None
-    loader, options = getattr(transformers, family.loader), _options(config, dtype)
+    loader, options = getattr(transformers, family.loader), _options(family, config, dtype)
     hf = read(loader, name, source, "weights", known=NAMED, dtype=DTYPES[dtype], **options, **remote)
     model = Model(adapt(hf.to(where)), tokenizer, name, revision or getattr(config, "_commit_hash", None))
     self_check(model.engine())
@@ -98,14 +98,15 @@ def _tokenizer(name: str, source: str, config: Any, remote: Mapping[str, Any]) -
     return tokenizer
 
 
-def _options(config: Any, dtype: str) -> dict[str, Any]:
+def _options(family: type[Adapter], config: Any, dtype: str) -> dict[str, Any]:
     """How the weights are to be read. Raises ValueError if they are quantised."""
+    options = {"attn_implementation": family.attn_implementation} if family.attn_implementation else {}
     quantised = getattr(config, "quantization_config", None)
-    if quantised is None:
-        return {"experts_implementation": "eager"} if dtype == "float64" else {}  # the fast one has no float64
+    if quantised is None:  # the fast way to run experts has no float64
+        return options | ({"experts_implementation": "eager"} if dtype == "float64" else {})
     how = quantised if isinstance(quantised, Mapping) else quantised.to_dict()
     if how.get("quant_method") == "mxfp4":  # experts only, and they can be unpacked on reading
-        return {"quantization_config": transformers.Mxfp4Config(dequantize=True)}
+        return options | {"quantization_config": transformers.Mxfp4Config(dequantize=True)}
     raise ValueError(
         f"its weights are quantised ({how.get('quant_method', 'unknown method')}), so gradients and the laws of the "
         "self-check would hold only roughly; load the original model, with --dtype bfloat16 if memory is short"

@@ -22,7 +22,7 @@ def read(loader: Any, name: str, source: str, what: str, *, known: Collection[st
     """`loader.from_pretrained`. Raises ValueError: which part of the model is missing, why, and what to do."""
     try:
         return loader.from_pretrained(source, **options)
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError, StrictDataclassError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = " ".join(lines[:2]) or type(error).__name__
         mistyped = difflib.get_close_matches(name, known, 1)

@@ -271,7 +271,7 @@ def test_a_folder_without_a_part_of_the_model_says_which_and_what_it_holds(
     assert "expected config.json, tokenizer files and *.safetensors" in str(error.value)
 
 
-def test_an_empty_folder_holds_nothing(tmp_path: Path) -> None:
+def test_a_folder_with_no_files_holds_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds: nothing"):
         load_model(str(tmp_path), device="cpu")
 

@@ -28,13 +28,15 @@ class Adapter(ABC):
     """One model family, seen through the five verbs. `hf` stays as it was and works as before afterwards.
 
     `causal`: no position sees a later one. If a family is not, its pairs are run whole, beside others of equal length.
-    `loader`: the class in `transformers` that reads its weights. `example`: a public model and its sizes, by the names
+    `loader`: the class in `transformers` that reads its weights. `attn_implementation`: how transformers has to compute
+    attention, where what it would choose leaves something out. `example`: a public model and its sizes, by the names
     in its configuration. The first line of a family's docstring says what is unusual; both are for docs/models.md.
     """
 
     model_type: ClassVar[str]
     causal: ClassVar[bool] = True
     loader: ClassVar[str] = "AutoModelForCausalLM"
+    attn_implementation: ClassVar[str | None] = None
     example: ClassVar[tuple[str, dict[str, int]]]
 
     def __init__(self, hf: Any) -> None:

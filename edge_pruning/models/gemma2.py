@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ class Gemma2(PostNormDecoder, Gemma):
     """Pre- and post-norms, soft caps, sliding windows in turn, scaled embeddings."""
 
     model_type = "gemma2"
+    attn_implementation: ClassVar[str | None] = "eager"  # some versions choose a kernel that has no soft cap
     example = "google/gemma-2-2b", {
         "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4, "hidden_size": 2304,
         "head_dim": 256,

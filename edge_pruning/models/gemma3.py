@@ -20,6 +20,7 @@ class Gemma3(Gemma2):
     """Gemma-2 with norms of q and k instead of the cap on scores, and two kinds of rotary tables."""
 
     model_type = "gemma3_text"
+    attn_implementation = None
     example = "google/gemma-3-1b-pt", {
         "num_hidden_layers": 26, "num_attention_heads": 4, "num_key_value_heads": 1, "hidden_size": 1152,
         "head_dim": 256,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
 
 from edge_pruning.batch import ImagePair, Pair
@@ -26,6 +27,11 @@ class ViT(Decoder):
     example = "google/vit-base-patch16-224", {"num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 768}
     causal = False
     loader = "AutoModelForImageClassification"
+
+    @classmethod
+    def refusal(cls, config: Any) -> str | None:
+        version = tuple(map(int, transformers.__version__.split(".")[:2]))
+        return None if version >= (5, 9) else "its modules are named differently before transformers 5.9; upgrade it"
 
     # --- facts -----------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from random_models import config_of, pair, random_mask, random_model
+from random_models import VISION, config_of, pair, random_mask, random_model
 
 from edge_pruning.ablation import Patch, Zero, get_ablation
 from edge_pruning.batch import ImagePair
@@ -19,6 +19,8 @@ from edge_pruning.frozen_cache import FrozenCache
 from edge_pruning.fused import FusedPass
 from edge_pruning.loading import load_model
 from edge_pruning.tasks.task import PairSet
+
+pytestmark = pytest.mark.skipif(not VISION, reason="this version of transformers is too old for ViT")
 
 
 def images(n: int, classes: int = 19) -> tuple[ImagePair, ...]:
