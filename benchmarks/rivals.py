@@ -14,6 +14,7 @@ method. Seconds are CPU seconds of the search alone; memory is its peak above wh
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 import math
@@ -33,10 +34,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from edge_pruning import files
 from edge_pruning.ablation import Patch
-from edge_pruning.discovery import Method, get_method
+from edge_pruning.discovery import Method, get_method, get_preset
 from edge_pruning.drawing.panels import Line, Panel, draw_panels
 from edge_pruning.evaluation import evaluate_curve
-from edge_pruning.evaluation.curve import default_sizes
+from edge_pruning.evaluation.plain import plain
 from edge_pruning.forward import MaskedPass
 from edge_pruning.loading import load_model
 from edge_pruning.tasks import PairSet, get_task
@@ -46,7 +47,7 @@ SHARES = (0.25, 0.1, 0.05, 0.02, 0.01)  # of the empty circuit's KL: the levels 
 OURS, HAP = "edge pruning", "hap"
 RIVALS: dict[str, Callable[[int], Method]] = {
     OURS: lambda seed: get_method("soft-top-k", seed=seed),
-    HAP: lambda seed: get_method("hap", seed=seed),
+    HAP: lambda seed: dataclasses.replace(get_preset("hap"), seed=seed),  # type: ignore[call-arg]
     "acdc": lambda seed: get_method("acdc", seed=seed),
     "eap": lambda seed: get_method("eap"),
     "eap, answer loss": lambda seed: get_method("eap", metric="answer_loss"),
@@ -63,18 +64,17 @@ EARLIER = tuple(name for name in RIVALS if name.startswith(("acdc", "eap")))  # 
 
 def hap_variants() -> dict[str, Callable[[int], Method]]:
     """Edge Pruning and HAP with candidate sets and warm starts, at several numbers of steps."""
-    def hap(**settings: Any) -> Callable[[int], Method]:
-        return lambda seed: get_method("hap", seed=seed, **settings)
 
-    found = {f"all edges, {steps} steps": hap(candidates=1.0, steps=steps) for steps in (75, 150)}
-    found = {"all edges, 300 steps": RIVALS[OURS], **found}
-    for steps in (75, 150):
-        found[f"all edges, {steps} steps, warm"] = hap(candidates=1.0, steps=steps, warm_start=True)
-    for share in (0.05, 0.1, 0.2, 0.3, 0.5):
-        found[f"{share:.0%} of the edges, 300 steps"] = hap(candidates=share)
-    for share, steps in itertools.product((0.1, 0.2, 0.3), (75, 150)):
-        found[f"{share:.0%} of the edges, {steps} steps, warm"] = hap(candidates=share, steps=steps, warm_start=True)
-    return found
+    def hap(share: float, steps: int, **settings: Any) -> Callable[[int], Method]:
+        return lambda seed: get_method("hap", seed=seed, candidates=share, steps=steps, **settings)
+
+    found = {f"all edges, {steps} steps": hap(1.0, steps) for steps in (300, 150, 75)}
+    found |= {f"all edges, {steps} steps, warm": hap(1.0, steps, warm_start=True) for steps in (150, 75)}
+    found |= {f"{share:.0%}, 300 steps": hap(share, 300) for share in (0.05, 0.1, 0.2, 0.3, 0.5)}
+    for share, steps in itertools.product((0.1, 0.2, 0.3), (150, 75)):
+        found[f"{share:.0%}, {steps} steps, warm"] = hap(share, steps, warm_start=True)
+    by_ig = {"attribution": "eap-ig", "metric": "kl", "warm_start": True}
+    return found | {"30% by eap-ig, 150 steps, warm": hap(0.3, 150, **by_ig)}
 
 
 # --- measuring --------------------------------------------------------------------------------------------------------
@@ -107,16 +107,21 @@ class PeakMemory:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def run(method: Method, engine: MaskedPass, train: PairSet, test: PairSet) -> Row:
+def run(method: Method, engine: MaskedPass, train: PairSet, test: PairSet, sizes: Sequence[int]) -> Row:
     with PeakMemory() as memory:
         start = time.process_time()
         scores = method.find(engine, train, Patch())
         seconds = time.process_time() - start
-    sizes = sorted(k for k in default_sizes(engine.graph.n_edges) if k <= scores.n_candidates)
+    sizes = [k for k in sizes if k <= scores.n_candidates]
     curve = evaluate_curve(scores, engine, test, Patch(), sizes=sizes)
     names = ("edges", "edges_without_dangling", "kl", "faithfulness", "accuracy", "exact_match")
     rows = [{name: row[name] for name in names} for row in curve.rows()]
-    return {"seconds": seconds, "memory_mib": memory.mib, **(curve.areas or {}), "curve": rows}
+    return {"seconds": seconds, "memory_mib": memory.mib, "curve": rows}
+
+
+def sizes_of(n_edges: int, shown: Sequence[int]) -> list[int]:
+    """Two per doubling from 8 to half of the edges, and those of the table."""
+    return sorted({round(8 * 2 ** (i / 2)) for i in range(int(2 * math.log2(n_edges / 16)) + 1)} | set(shown))
 
 
 def edges_at(curve: Sequence[Row], kl: float, count: str = "edges") -> float:
@@ -133,9 +138,8 @@ def edges_at(curve: Sequence[Row], kl: float, count: str = "edges") -> float:
 
 
 def kl_at(curve: Sequence[Row], edges: int) -> float:
-    """The KL of the largest circuit of at most so many edges; NaN beyond the candidates."""
-    last = [row for row in curve if row["edges"] >= edges]
-    return float(next((row["kl"] for row in reversed(curve) if row["edges"] <= edges), math.nan)) if last else math.nan
+    """NaN where there are fewer candidates."""
+    return next((row["kl"] for row in curve if row["edges"] == edges), math.nan)
 
 
 # --- summing up -------------------------------------------------------------------------------------------------------
@@ -151,11 +155,11 @@ def summary(found: Row, names: Sequence[str]) -> list[Row]:
         needed: dict[str, Any] = {}
         for share in SHARES:
             each = [edges_at(row["curve"], share * found["empty_kl"]) for row in runs]
-            needed[f"{share:g}"] = {"mean": fmean(each), "sd": stdev(each) if len(each) > 1 else math.nan}
+            known = len(each) > 1 and all(map(math.isfinite, each))
+            needed[f"{share:g}"] = {"mean": fmean(each), "sd": stdev(each) if known else math.nan}
         lines.append({
             "method": name, "seeds": len(runs), "edges_needed": needed,
             **{key: fmean(row[key] for row in runs) for key in ("seconds", "memory_mib")},
-            **{key: fmean(row[key] for row in runs) for key in ("cpr", "cmd", "log_cmd") if key in runs[0]},
             "kl": {str(k): fmean(kl_at(row["curve"], k) for row in runs) for k in found["sizes_shown"]},
         })
     return lines
@@ -166,6 +170,7 @@ def ratios(lines: Sequence[Row]) -> Row:
     by_name, found = {line["method"]: line for line in lines}, {}
     for share in map("{:g}".format, SHARES):
         others = {name: by_name[name]["edges_needed"][share]["mean"] for name in EARLIER if name in by_name}
+        others = {name: edges for name, edges in others.items() if math.isfinite(edges)}
         if OURS in by_name and others:
             best = min(others, key=others.__getitem__)
             ours = by_name[OURS]["edges_needed"][share]["mean"]
@@ -180,6 +185,7 @@ def table(found: Row) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for line in found["summary"]:
         needed = [f"{cell['mean']:.0f} ± {cell['sd']:.0f}" for cell in line["edges_needed"].values()]
+        needed = ["–" if "nan ±" in cell else cell for cell in needed]
         kls = [f"{line['kl'][str(k)]:.3f}" for k in sizes]
         cells = [line["method"], *needed, *kls, f"{line['seconds']:.1f}", f"{line['memory_mib']:.0f}"]
         lines.append("| " + " | ".join(cells).replace("nan", "–") + " |")
@@ -232,12 +238,13 @@ def measure(options: argparse.Namespace, methods: Mapping[str, Callable[[int], M
     path = options.out and options.out.with_suffix(".json")
     if path and path.exists():
         found["runs"] = [row for row in json.loads(path.read_text())["runs"] if row["method"] in methods]
+    sizes = options.sizes if options.hap else sizes_of(engine.graph.n_edges, options.sizes)
     done = {(row["method"], row["seed"]) for row in found["runs"]}
     for seed, name in itertools.product(range(options.seeds), methods):
         if (name, seed) in done:
             continue
         train = get_task(options.task, seed=seed).pairs(model.tokenizer, "train")
-        row = run(methods[name](seed), engine, train, test)
+        row = run(methods[name](seed), engine, train, test, sizes)
         found["runs"].append({"method": name, "seed": seed, "settings": vars(methods[name](seed)), **row})
         print(f"{name}, seed {seed}: {row['seconds']:.0f} s", file=sys.stderr, flush=True)
         save(found, methods, path)
@@ -248,8 +255,8 @@ def save(found: Row, methods: Mapping[str, Any], path: Path | None) -> Row:
     found["summary"] = summary(found, list(methods))
     found["edge_pruning_over_the_best_of_the_others"] = ratios(found["summary"])
     if path:
-        files.write_text(path, json.dumps(found, indent=1) + "\n")
-        if "acdc" in methods:
+        files.write_text(path, json.dumps(plain(found), indent=1) + "\n")
+        if OURS in methods:
             files.write_text(path.with_suffix(".svg"), picture(found, list(methods)))
     return found
 

@@ -10,7 +10,6 @@ edge that matters is not a candidate: nothing brings it back. `init_scores` take
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,33 +23,35 @@ from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import METRICS, metric_rule
 from edge_pruning.discovery.eap import Eap
 from edge_pruning.discovery.eap_ig import EapIg
+from edge_pruning.discovery.hard_concrete import HardConcrete
 from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
-from edge_pruning.discovery.presets import PRESETS, get_preset
+from edge_pruning.discovery.soft_top_k import SoftTopK
 from edge_pruning.discovery.training import spread_ranks
 from edge_pruning.forward import MaskedPass
 from edge_pruning.graph import Graph
 from edge_pruning.tasks.task import PairSet
 
 ATTRIBUTIONS: dict[str, type[Eap | EapIg]] = {cls.name: cls for cls in (Eap, EapIg)}
+PRUNINGS: dict[str, type[SoftTopK | HardConcrete]] = {cls.name: cls for cls in (SoftTopK, HardConcrete)}
 
 
 @method
 @dataclass(frozen=True)
 class Hap(Method):
-    """`attribution`, by `metric`, keeps a share of all edges as `candidates`; the preset `pruning` runs within them.
+    """`attribution`, by `metric`, keeps a share of all edges as `candidates`; the method `pruning` runs within them.
 
     `warm_start` also begins with the attribution's ranking, for runs of few steps. `steps`, `batch_size` and
-    `learning_rate` are those of the preset where they are None.
+    `learning_rate` are the pruning method's own where they are None.
     """
 
     name: ClassVar[str] = "hap"
     summary: ClassVar[str] = "attribution keeps a wide candidate set, Edge Pruning runs within it"
 
-    attribution: str = "eap-ig"
-    metric: str = "objective"
+    attribution: str = "eap"
+    metric: str = "difference"
     candidates: float = 0.3
     warm_start: bool = False
-    pruning: str = "default"
+    pruning: str = "soft-top-k"
     steps: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
@@ -62,7 +63,7 @@ class Hap(Method):
             "attribution": (self.attribution in ATTRIBUTIONS, " or ".join(ATTRIBUTIONS)),
             "metric": metric_rule(self.metric, METRICS),
             "candidates": (0 < self.candidates <= 1, "above 0 and at most 1 (a share of all edges)"),
-            "pruning": (self.pruning in PRESETS, f"one of the presets {', '.join(PRESETS)}"),
+            "pruning": (self.pruning in PRUNINGS, " or ".join(PRUNINGS)),
             "steps": (self.steps is None or self.steps >= 1, "at least 1"),
             "batch_size": (self.batch_size is None or self.batch_size >= 1, "at least 1"),
             "learning_rate": (rate is None or 0 < rate < math.inf, "positive"),
@@ -70,7 +71,7 @@ class Hap(Method):
         _ = self.attribution_value, self.pruning_value  # their own checks
 
     @property
-    def one_run_ranks_all(self) -> bool:  # type: ignore[override]  # it depends on the preset
+    def one_run_ranks_all(self) -> bool:  # type: ignore[override]  # it depends on `pruning`
         return self.pruning_value.one_run_ranks_all
 
     @property
@@ -81,7 +82,7 @@ class Hap(Method):
     def pruning_value(self) -> Method:
         own = {"steps": self.steps, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
         given = {name: value for name, value in own.items() if value is not None}
-        return dataclasses.replace(get_preset(self.pruning), seed=self.seed, **given)  # type: ignore[call-arg]
+        return PRUNINGS[self.pruning](seed=self.seed, **given)  # type: ignore[arg-type]
 
     def find(
         self,
@@ -94,11 +95,13 @@ class Hap(Method):
         init_scores: EdgeScores | None = None,
         observer: Observer | None = None,
     ) -> EdgeScores:
-        start = init_scores or self.attribution_value.find(engine, data, ablation, within=within)
-        kept = self._kept(start, engine.graph, candidates_of(engine.graph, within), sizes)
-        warm = start if self.warm_start or init_scores is not None else None
+        kept, start, warm = candidates_of(engine.graph, within), init_scores, self.warm_start or init_scores is not None
+        if start is None and (warm or self.candidates < 1):
+            start = self.attribution_value.find(engine, data, ablation, within=within)
+        if start is not None:
+            kept = self._kept(start, engine.graph, kept, sizes)
         return self.pruning_value.find(
-            engine, data, ablation, sizes=sizes, within=kept, init_scores=warm, observer=observer
+            engine, data, ablation, sizes=sizes, within=kept, init_scores=start if warm else None, observer=observer
         )
 
     def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 
+from edge_pruning.discovery.hap import Hap
 from edge_pruning.discovery.hard_concrete import HardConcrete
 from edge_pruning.discovery.method import Method
 from edge_pruning.discovery.soft_top_k import SoftTopK
@@ -15,6 +16,10 @@ from edge_pruning.discovery.soft_top_k import SoftTopK
 PRESETS: dict[str, tuple[Method, str]] = {
     "default": (SoftTopK(), "soft top-k, 300 steps: every circuit size from one short run"),
     "thorough": (SoftTopK(steps=1500, batch_size=32), "soft top-k, 1,500 larger steps: somewhat better small circuits"),
+    "hap": (
+        Hap(warm_start=True, steps=150),
+        "EAP keeps 30 % of the edges, soft top-k begins with its ranking: half the steps",
+    ),
     "paper": (HardConcrete(), "hard concrete exactly as published: 3,000 steps of 32 pairs, one run per size"),
     "paper-short": (
         HardConcrete(steps=600, target_steps=450, warmup_steps=40, batch_size=16, initial_log_alpha=2.0),

@@ -28,11 +28,10 @@ def test_with_every_edge_a_candidate_it_is_edge_pruning() -> None:
     assert torch.equal(find(Hap(**SHORT, candidates=1.0, seed=3)).values, plain.values)
 
 
-def test_it_runs_the_preset_that_it_is_given() -> None:
-    settings = {"steps": 700, "batch_size": 5, "learning_rate": 0.3}
-    hap = Hap(pruning="paper-short", seed=2, **settings)  # type: ignore[arg-type]
-    expected = HardConcrete(target_steps=450, warmup_steps=40, initial_log_alpha=2.0, seed=2, **settings)  # type: ignore[arg-type]
-    assert hap.pruning_value == expected
+def test_it_runs_the_method_that_it_is_given() -> None:
+    settings: dict[str, Any] = {"steps": 2700, "batch_size": 5, "learning_rate": 0.3}
+    hap = Hap(pruning="hard-concrete", seed=2, **settings)
+    assert hap.pruning_value == HardConcrete(seed=2, **settings)
     assert Hap().pruning_value == get_preset("default")
     assert (Hap().one_run_ranks_all, hap.one_run_ranks_all) == (True, False)
 
@@ -66,7 +65,7 @@ def test_what_is_no_candidate_is_never_run_while_pruning(monkeypatch: pytest.Mon
 
 def test_a_warm_start_begins_with_the_attributions_ranking() -> None:
     hap = Hap(warm_start=True, candidates=0.4, steps=1, learning_rate=1e-4)
-    best = find(EapIg(metric="objective")).top(SIZE)
+    best = find(Eap()).top(SIZE)
     assert torch.equal(find(hap).top(SIZE), best)
     assert not torch.equal(find(Hap(candidates=0.4, steps=1, learning_rate=1e-4)).top(SIZE), best)
 
@@ -79,6 +78,11 @@ def test_initial_scores_take_the_place_of_the_attribution() -> None:
     assert torch.equal(found.top(SIZE), drawn.top(SIZE))
     with pytest.raises(ValueError, match="the initial scores are of another graph"):
         find(Hap(), init_scores=EdgeScores(Graph(ModelShape(1, 1)), torch.zeros(3, 5)))
+
+
+def test_where_everything_is_a_candidate_nothing_is_attributed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Eap, "find", None)
+    assert find(Hap(**SHORT, candidates=1.0)).n_candidates == engine().graph.n_edges
 
 
 def test_training_is_what_is_watched() -> None:
@@ -98,9 +102,9 @@ def test_a_size_that_does_not_fit_into_the_candidates_is_refused() -> None:
         ({"candidates": 0.0}, "candidates must be above 0 and at most 1 .a share of all edges., got 0.0"),
         ({"candidates": 1.1}, "candidates must be above 0 and at most 1"),
         ({"attribution": "acdc"}, "attribution must be eap or eap-ig, got 'acdc'"),
-        ({"pruning": "best"}, "pruning must be one of the presets default, thorough, paper, paper-short, got 'best'"),
+        ({"pruning": "best"}, "pruning must be soft-top-k or hard-concrete, got 'best'"),
         ({"attribution": "eap", "metric": "kl"}, "method 'eap': metric must be one of .*where their gradient is 0"),
-        ({"steps": 100, "pruning": "paper"}, "method 'hard-concrete': target_steps must be between 1 and steps"),
+        ({"steps": 100, "pruning": "hard-concrete"}, "method 'hard-concrete': target_steps must be"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
