@@ -94,7 +94,7 @@ class OurStep:
             stream = self.engine.run(leaf, batch, frozen)
         differences = len(self.engine.graph.writers) * self.engine.adapter.d_model * self.engine.adapter.dtype.itemsize
         stream.close()
-        return sum(kept.values()) / batch.clean.numel() + 2 * differences  # differences and their gradients
+        return sum(kept.values()) / (batch.size * batch.width) + 2 * differences  # differences and their gradients
 
     def weights(self) -> list[Tensor]:
         return list(self.engine.adapter.hf.parameters())

@@ -73,8 +73,15 @@ def load_model(
     tokenizer = _tokenizer(name, source, config, remote) if reads_text else None
     loader, options = getattr(transformers, family.loader), _options(family, config, dtype)
     hf = read(loader, name, source, "weights", known=NAMED, dtype=DTYPES[dtype], **options, **remote)
-    model = Model(adapt(hf.to(where)), tokenizer, name, revision or getattr(config, "_commit_hash", None))
-    self_check(model.engine())
+    try:
+        model = Model(adapt(hf.to(where)), tokenizer, name, revision or getattr(config, "_commit_hash", None))
+        self_check(model.engine())
+    except torch.OutOfMemoryError as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"model {name!r} does not fit on {where} ({reason}); use --dtype bfloat16, --device cpu, or a device with "
+            "more memory (a model is not spread over several)"
+        ) from error
     return model
 
 

@@ -187,6 +187,17 @@ def test_the_gradient_through_the_fast_experts_is_that_of_the_plain_ones() -> No
     assert relative(found[1], found[0]) < 1e-4
 
 
+def test_a_model_that_does_not_fit_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save(tmp_path, "gpt2")
+
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(ValueError, match=r"does not fit on cpu \(CUDA out of memory. Tried .* 2.00 GiB.\); use"):
+        load_model(folder, device="cpu")
+
+
 # --- tokenizers -------------------------------------------------------------------------------------------------------
 
 
