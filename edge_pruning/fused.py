@@ -1,23 +1,14 @@
 """The fast path of the masked pass, for families whose readers are a norm and a linear map.
 
-Norm and projection become one step, so that the normalised read is never formed. Gain and bias of the norm are folded
-into the projection (W', b'), and for LayerNorm every write is centred once, so that a read needs only its reciprocal
-root mean square:
-
-    rstd = (|x|^2 / d + eps)^(-1/2)          q = rstd * (x W') + b'
-
-Backward, with g the gradient of q, the norm costs one inner product per row:
-
-    dL/dx = rstd * g W'^T - x * rstd^2 <g, q - b'> / d
-
-Heads keep only their outputs before the output map (e numbers instead of d) from the ablated run; the difference is
-mapped: (o - o_c) W_O. Equal to `MaskedPass` up to rounding; the tests compare the two.
+Norm and map become one step (`folding.py`), and for LayerNorm every write is centred once. Heads keep only their
+outputs before the output map (e numbers instead of d) from the ablated run; the difference is mapped: (o - o_c) W_O.
+Equal to `MaskedPass` up to rounding; the tests compare the two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Self
 
@@ -25,66 +16,12 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from edge_pruning.folding import Map, bias_of, folded
 from edge_pruning.forward import Frozen, MaskedPass
 from edge_pruning.graph import Graph
 from edge_pruning.layout import Layout
-from edge_pruning.models.parts import Linear, Norm, PartsAdapter, expanded
+from edge_pruning.models.parts import Linear, PartsAdapter, expanded
 from edge_pruning.stream import Stream
-
-
-@dataclass(frozen=True)
-class _Map:
-    """A linear map of the stream as it is: q = x @ weight + bias; weight [r, d, e], bias [r, 1, e]."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """q [r, token, e] of reads x [r, token, d], or of one read [1, token, d]."""
-        return torch.matmul(x, self.weight) + self.bias, None
-
-    def gradient(self, x: Tensor, q: Tensor, rstd: Tensor | None, g: Tensor, *, out: Tensor) -> Tensor:
-        """dL/dx [r, token, d] from g = dL/dq, into `out`."""
-        return torch.bmm(g, self.weight.mT, out=out)
-
-    def rows(self, which: Tensor) -> Self:
-        """Some of the readers."""
-        return replace(self, weight=self.weight[which].contiguous(), bias=self.bias[which])
-
-
-@dataclass(frozen=True)
-class _Folded(_Map):
-    """A norm and the linear map behind it: q = rstd(x) * (x @ weight) + bias."""
-
-    eps: float
-
-    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """q [r, token, e] and rstd [r or 1, token, 1] of reads x [r, token, d], or of one read [1, token, d]."""
-        square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
-        rstd = square.div_(x.shape[-1]).add_(self.eps).rsqrt_()
-        return torch.addcmul(self.bias, torch.matmul(x, self.weight), rstd), rstd
-
-    def gradient(self, x: Tensor, q: Tensor, rstd: Tensor | None, g: Tensor, *, out: Tensor) -> Tensor:
-        assert rstd is not None
-        inner = (g * (q - self.bias)).sum(-1, keepdim=True).mul_(rstd.square()).div_(x.shape[-1])
-        return torch.bmm(g * rstd, self.weight.mT, out=out).addcmul_(x, inner, value=-1)
-
-
-def _folded(norm: Norm | None, linear: Linear) -> _Map:
-    """Folded in float64: once, and exact."""
-    weight, bias, dtype = linear.weight.double(), _bias(linear).double(), linear.weight.dtype
-    if norm is not None and norm.bias is not None:
-        bias = bias + norm.bias.double() @ weight
-    if norm is not None and norm.gain is not None:
-        weight = weight * norm.gain.double()[:, None]
-    weight, bias = weight.to(dtype).contiguous(), bias[:, None].to(dtype)
-    return _Map(weight, bias) if norm is None else _Folded(weight, bias, norm.eps)
-
-
-def _bias(linear: Linear) -> Tensor:
-    """The bias [r, e], zeros if there is none."""
-    heads, _, e = linear.weight.shape
-    return linear.weight.new_zeros(heads, e) if linear.bias is None else linear.bias
 
 
 @dataclass(frozen=True)
@@ -96,16 +33,16 @@ class _Chosen:
     uses. In a full pass the last four are None, and nothing is picked or copied.
     """
 
-    mixed: _Map
+    mixed: Map
     out: Tensor
     qkv: list[int]
-    fixed: _Map | None = None
+    fixed: Map | None = None
     order: Tensor | None = None
     heads: Tensor | None = None
     shared: Tensor | None = None
 
     @classmethod
-    def of(cls, into: _Map, out: Tensor, layout: Layout, layer: int) -> _Chosen:
+    def of(cls, into: Map, out: Tensor, layout: Layout, layer: int) -> _Chosen:
         heads, kv, rows, mixed = (f(layer) for f in (layout.heads, layout.kv_heads, layout.rows, layout.mixed_rows))
         qkv, of_all = [len(heads), len(kv), len(kv)], len(heads) == len(out)
         if of_all and len(mixed) == len(rows):
@@ -161,12 +98,12 @@ class FusedPass(MaskedPass):
     # --- weights, folded once --------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _fold_heads(self, layer: int) -> _Map:
+    def _fold_heads(self, layer: int) -> Map:
         """Queries, keys and values of a layer as one stack of maps, in the order of the readers."""
         parts, kv = self.adapter.attention(layer), self.graph.kv_readers
         maps = (parts.q, expanded(parts.k, kv), expanded(parts.v, kv))
-        stack = Linear(torch.cat([linear.weight for linear in maps]), torch.cat([_bias(linear) for linear in maps]))
-        return _folded(parts.norm, stack)
+        stack = Linear(torch.cat([linear.weight for linear in maps]), torch.cat([bias_of(linear) for linear in maps]))
+        return folded(parts.norm, stack)
 
     @torch.no_grad()
     def _fold_out(self, layer: int) -> tuple[Tensor, Tensor | None]:
@@ -175,10 +112,10 @@ class FusedPass(MaskedPass):
         return self._into_stream(parts.out).contiguous(), bias
 
     @torch.no_grad()
-    def _fold_mlp(self, layer: int) -> tuple[_Map, Callable[[Tensor], Tensor]] | None:
+    def _fold_mlp(self, layer: int) -> tuple[Map, Callable[[Tensor], Tensor]] | None:
         """The way into the hidden units and the way out of them; None if the MLP has no such parts."""
         parts = self.adapter.mlp(layer)
-        return None if parts is None else (_folded(parts.norm, parts.inward), parts.finish)
+        return None if parts is None else (folded(parts.norm, parts.inward), parts.finish)
 
     def _choose_heads(self, layer: int) -> _Chosen:
         return _Chosen.of(self._heads_in(layer), self._heads_out(layer)[0], self.layout, layer)
@@ -249,7 +186,7 @@ class _ReadProject(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, order: Tensor, stream: Stream, readers: slice, writers: int, base: Tensor, folded: _Map, along: int
+        ctx: Any, order: Tensor, stream: Stream, readers: slice, writers: int, base: Tensor, folded: Map, along: int
     ) -> tuple[Tensor, Tensor]:
         both, heads = slice(readers.start, readers.stop + along), readers.stop - readers.start
         x = stream.mix(both, writers, base)
@@ -288,7 +225,7 @@ class _Project(Function):
     """Norm and projection: q [r, token, e] of x [r, token, d]."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, folded: _Map) -> Tensor:
+    def forward(ctx: Any, x: Tensor, folded: Map) -> Tensor:
         q, rstd = folded(x)
         ctx.folded = folded
         ctx.save_for_backward(x, q, rstd)

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from edge_pruning.graph import ModelShape
 from edge_pruning.models.attention import causal_attention
-from edge_pruning.models.parts import Attention, Linear, Mlp, Norm, PartsAdapter, lean
+from edge_pruning.models.decoder import norm_of
+from edge_pruning.models.parts import Attention, Linear, Mlp, PartsAdapter, lean
 from edge_pruning.models.registry import adapter
 
 
@@ -46,7 +47,7 @@ class Gpt2(PartsAdapter):
         bias = block.attn.c_attn.bias.view(3 * heads, d // heads)
         q, k, v = (Linear(w, b) for w, b in zip(weight.split(heads), bias.split(heads), strict=True))
         out = block.attn.c_proj.weight.view(heads, d // heads, d)
-        return Attention(_norm(block.ln_1), q, k, v, out, block.attn.c_proj.bias)
+        return Attention(norm_of(block.ln_1), q, k, v, out, block.attn.c_proj.bias)
 
     def mix(self, layer: int, q: Tensor, k: Tensor, v: Tensor, context: Any) -> Tensor:
         scale = q.shape[-1] ** -0.5 if self.config.scale_attn_weights else 1.0
@@ -58,11 +59,7 @@ class Gpt2(PartsAdapter):
         block = self.hf.transformer.h[layer]
         activate = lean(block.mlp.act)
         inward = Linear(block.mlp.c_fc.weight[None], block.mlp.c_fc.bias[None])
-        return Mlp(_norm(block.ln_2), inward, lambda hidden: block.mlp.c_proj(activate(hidden)))
+        return Mlp(norm_of(block.ln_2), inward, lambda hidden: block.mlp.c_proj(activate(hidden)))
 
     def unembed(self, x: Tensor) -> Tensor:
         return self.hf.lm_head(self.hf.transformer.ln_f(x))
-
-
-def _norm(module: nn.LayerNorm) -> Norm:
-    return Norm(module, module.weight, module.bias, module.eps, centred=True)
