@@ -228,7 +228,7 @@ def measure(options: argparse.Namespace, methods: Mapping[str, Callable[[int], M
     engine, test = model.engine(), get_task(options.task, test=options.test).pairs(model.tokenizer, "test")
     empty = evaluate_curve(get_method("random").find(engine, test, Patch()), engine, test, Patch(), sizes=[1]).runs[0]
     found: Row = {
-        "command": "python benchmarks/rivals.py " + " ".join([Path(sys.argv[1]).name, *sys.argv[2:]]),
+        "command": "python benchmarks/rivals.py " + " ".join(Path(word).name for word in sys.argv[1:]),
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.machine()}, 1 thread of {os.cpu_count()} shared cores",
         "torch": torch.__version__, "model": Path(options.model).name, "task": options.task, "ablation": "patch",
