@@ -119,16 +119,18 @@ def forward(ours: OurStep, ones: Tensor) -> None:
         ours.engine.logits(ones, batch, frozen)
 
 
-def measure(name: str, engine: MaskedPass, pairs: list[Pair], rounds: int) -> dict[str, Any]:
+def measure(
+    name: str, engine: MaskedPass, pairs: list[Pair], rounds: int, tiles: tuple[int, ...] = PLAIN_TILES
+) -> dict[str, Any]:
     ones = engine.graph.edge_mask.float()
     ours = OurStep(engine, pairs, torch.rand(ones.shape) * ones)
     steps: dict[str, Callable[[], Any]] = {"step": ours, "forward": lambda: forward(ours, ones)}
-    for tokens in PLAIN_TILES:
+    for tokens in tiles:
         parts = batches(pairs, engine, tokens)
         steps[f"plain step {tokens}"] = lambda parts=parts: plain_step(engine.adapter.hf, parts)  # type: ignore[misc]
         steps[f"plain forward {tokens}"] = lambda parts=parts: plain_forward(engine.adapter.hf, parts)  # type: ignore[misc]
     times = best_times(steps, rounds, torch.device("cpu"))
-    best = {what: min(times[f"plain {what} {tokens}"] for tokens in PLAIN_TILES) for what in ("step", "forward")}
+    best = {what: min(times[f"plain {what} {tokens}"] for tokens in tiles) for what in ("step", "forward")}
     return {
         "model": name,
         "edges": engine.graph.n_edges,
@@ -156,7 +158,8 @@ def main() -> None:
         torch.manual_seed(0)
         kind, sizes = FULL[name] if options.full else (name, small(name))
         engine = model_of(kind, sizes, getattr(torch, options.dtype))
-        row = measure(name, engine, pairs_for(engine, 8 if options.full else 32), options.rounds)
+        pairs, tiles = pairs_for(engine, 8 if options.full else 32), (200,) if options.full else PLAIN_TILES
+        row = measure(name, engine, pairs, options.rounds, tiles)
         said = f"{name:<12} step / plain {row['step_ratio']:5.2f}   forward / plain {row['forward_ratio']:5.2f}   "
         said += f"{row['bytes_per_token'] / 2**20:5.2f} MiB per token"
         print(said, file=sys.stderr if options.json else sys.stdout, flush=True)
