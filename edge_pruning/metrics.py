@@ -12,6 +12,8 @@ from torch.nn import functional
 
 from edge_pruning.batch import Batch
 
+CLOSE = 0.01  # numbers that count as equal
+
 
 def kl_divergence(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
     """KL(model || circuit) in nats, per example [b]; 0 is most faithful. Both are logits [n, vocab]."""
@@ -37,7 +39,12 @@ def surprise(logits: Tensor, batch: Batch) -> Tensor:
 
 
 def exact_match(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
-    """1 where the circuit's most likely token is the model's at every compared position, else 0; per example [b]."""
+    """1 where the circuit's most likely token is the model's at every compared position, else 0; per example [b].
+
+    An output of one number has no most likely token: it matches where both numbers are equal up to `CLOSE`.
+    """
+    if model.shape[-1] == 1:
+        return _all_per_example(((model - circuit).abs() <= CLOSE).squeeze(-1), batch)
     return _all_per_example(model.argmax(-1) == circuit.argmax(-1), batch)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -11,6 +11,11 @@ from typer.core import TyperCommand
 from edge_pruning.cli.app import app, prepare
 from edge_pruning.cli.errors import errors_reported
 from edge_pruning.cli.help import examples, flowing
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edge_pruning.evaluation.truth import Truths
 
 TRACR = """Transformers whose circuit is known: RASP programs, compiled into weights by Tracr.
 
@@ -21,6 +26,12 @@ COMPILE = """Compile a program of Tracr's library into weights, and check them.
 On every input, Tracr's own forward pass must say what the program says, and our transformer must say what Tracr's
 forward pass says, to 1e-5. Without other settings this writes a bundled program anew, bit for bit. Needs
 [bold]pip install 'edge-pruning\\[tracr]'[/bold]. For a program of your own see examples/own_program.py.
+"""
+
+TRUTH = """Find the true circuits of a compiled program, and write truth.json and a card into its folder.
+
+Twice: by ablation (every edge is taken away that changes no output on any input, until none is left) and from the
+weights (every edge that can matter). For zero and patch ablation, with one embedding writer and with two.
 """
 
 tracr = typer.Typer(no_args_is_help=True, help=flowing(TRACR))
@@ -56,11 +67,13 @@ def compile_(
     )] = None,
     inputs: Annotated[int, typer.Option(help="All inputs are checked and kept up to this many, else a sample.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
+    truth: Annotated[bool, typer.Option("--truth/--no-truth", help="Find the true circuits too.")] = True,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder.", show_default="models/PROGRAM")] = None,
 ) -> None:
     with errors_reported():
         console = prepare()
         from edge_pruning.models.tracr import LIBRARY, compile_program, library_program
+        from edge_pruning.runs.truths import write_truths
 
         entry = LIBRARY.get(program)
         length = max_length or (entry.max_length if entry else 0)
@@ -74,7 +87,30 @@ def compile_(
             f"{about.name}: layers {about.layers}, heads {about.heads}, residual dimensions {len(about.residual)}; "
             f"{len(compiled.inputs):,} inputs checked, at most {compiled.parity_error:.1e} off Tracr's own pass"
         )
+        if truth:
+            words = [f"--vocab {' '.join(vocab)}"] if vocab else []
+            words += [f"--max-length {max_length}"] if max_length else []
+            command = " ".join(["edge-pruning tracr compile", program, *words])
+            print_truths(write_truths(str(folder), command=command), console)
         console.print(f"Try next: edge-pruning discover tracr:{folder}")
+
+
+@tracr.command("truth", help=flowing(TRUTH), epilog=examples("tracr truth models/own"))
+def truth_(folder: Annotated[str, typer.Argument(help="A compiled program.", show_default=False)]) -> None:
+    with errors_reported():
+        console = prepare()
+        from edge_pruning.runs.truths import write_truths
+
+        print_truths(write_truths(folder), console)
+
+
+def print_truths(truths: Truths, out: Console) -> None:
+    for truth in truths.truths:
+        edges, real = int(truth.by_ablation.sum()), int(truth.by_weights.sum())
+        out.print(
+            f"True circuit under {truth.ablation} ablation: {edges} of {truth.graph.n_edges:,} edges, {real} by the "
+            f"weights alone ({truth.graph.convention})"
+        )
 
 
 def _value(word: str) -> Any:

@@ -7,6 +7,7 @@ from edge_pruning.discovery import (  # noqa: F401  (registration)
     hap,
     hard_concrete,
     magnitude,
+    narrowing,
     node,
     random_scores,
     soft_top_k,

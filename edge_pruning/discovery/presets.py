@@ -11,6 +11,7 @@ import difflib
 from edge_pruning.discovery.hap import Hap
 from edge_pruning.discovery.hard_concrete import HardConcrete
 from edge_pruning.discovery.method import Method
+from edge_pruning.discovery.narrowing import Narrowing
 from edge_pruning.discovery.soft_top_k import SoftTopK
 
 PRESETS: dict[str, tuple[Method, str]] = {
@@ -20,6 +21,7 @@ PRESETS: dict[str, tuple[Method, str]] = {
         Hap(warm_start=True, steps=150),
         "EAP keeps 30 % of the edges, soft top-k begins with its ranking: half the steps",
     ),
+    "exact": (Narrowing(), "the fewest edges that keep every output: for models that are exact, such as programs"),
     "paper": (HardConcrete(), "hard concrete exactly as published: 3,000 steps of 32 pairs, one run per size"),
     "paper-short": (
         HardConcrete(steps=600, target_steps=450, warmup_steps=40, batch_size=16, initial_log_alpha=2.0),

@@ -16,11 +16,18 @@ __all__ = ["SPLITS", "TASKS", "Encoder", "GeneratedTask", "PairSet", "Task", "Te
 
 
 def get_task(name: str, **settings: Any) -> Task:
-    """The task of this name with these settings; a path that ends in .jsonl reads the pairs from that file."""
+    """The task of this name with these settings.
+
+    A path that ends in .jsonl reads the pairs from that file; `tracr:` and a program are all inputs of that program.
+    """
     if name.endswith(".jsonl"):
         from edge_pruning.tasks.jsonl import JsonlTask  # like every task it builds on task.py, never on this file
 
         return build_task(JsonlTask, {"path": name, **settings})
+    if name.startswith("tracr:"):
+        from edge_pruning.tasks.tracr import TracrTask
+
+        return build_task(TracrTask, {"program": name, **settings})
     if name not in TASKS:
         raise unknown_task(name)
     return build_task(TASKS[name], settings)

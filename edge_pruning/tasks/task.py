@@ -16,7 +16,7 @@ import hashlib
 import json
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args
@@ -74,6 +74,11 @@ class Task(ABC):
     objective: ClassVar[str] = "kl"
 
     seed: int = 0
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """Settings of a run that suit this task better than the usual ones: its own model, say, or ablation."""
+        return {}
 
     @abstractmethod
     def pairs(self, tokenizer: PreTrainedTokenizerBase, split: str, *, max_length: int | None = None) -> PairSet:

@@ -1,0 +1,89 @@
+"""Narrowing: Edge Pruning in rounds, each within the smallest circuit of the last that still keeps every output.
+
+    candidates = all edges;   repeat: candidates = the fewest best edges of soft_top_k.find(within=candidates) that keep
+    every output (the same most likely tokens, the same numbers) on all training pairs
+
+The number of edges is found, not given: it is the size of the last round. One round that ranks a needed edge last keeps
+nearly all edges, which loses nothing but time: the next has another seed. Edges that went out earlier score lower.
+Cost: up to `rounds` short runs, each on fewer edges, and per round some ten forward passes over all pairs, at most one
+per edge that is left. It is for models that are exact, compiled programs above all; a language model's outputs hang on
+many edges a little each, so there it keeps many edges, and what it keeps is fitted to the training pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from edge_pruning.ablation import Ablation
+from edge_pruning.circuit import EdgeScores
+from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
+from edge_pruning.discovery.soft_top_k import SoftTopK
+from edge_pruning.discovery.training import derived_seed, spread_ranks
+from edge_pruning.forward import MaskedPass
+from edge_pruning.outputs import Outputs
+from edge_pruning.tasks.task import PairSet
+
+# Outputs of an exact model turn on thresholds, so sizes come down from nearly all edges.
+ROUND = SoftTopK(smallest=0.05, largest=0.98, descent=0.6)
+
+
+@method
+@dataclass(frozen=True)
+class Narrowing(Method):
+    """It ends where no edge can be spared, after `patience` rounds that took none away, or after `rounds`.
+
+    `steps` and `batch_size` are those of a round.
+    """
+
+    name: ClassVar[str] = "narrowing"
+    summary: ClassVar[str] = "soft top-k in rounds, each within the fewest edges that kept every output"
+    one_run_ranks_all: ClassVar[bool] = True
+
+    rounds: int = 8
+    patience: int = 2
+    steps: int = 200
+    batch_size: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_settings(self, {
+            "rounds": (self.rounds >= 1, "at least 1"),
+            "patience": (self.patience >= 1, "at least 1"),
+            "steps": (self.steps >= 1, "at least 1"),
+            "batch_size": (self.batch_size >= 1, "at least 1"),
+        })
+
+    def of_round(self, number: int) -> SoftTopK:
+        seed = derived_seed(self.seed, "round", number)
+        return replace(ROUND, steps=self.steps, batch_size=self.batch_size, seed=seed)
+
+    def find(
+        self,
+        engine: MaskedPass,
+        data: PairSet,
+        ablation: Ablation,
+        *,
+        sizes: Sequence[int] = (),
+        within: Tensor | None = None,
+        init_scores: EdgeScores | None = None,
+        observer: Observer | None = None,
+    ) -> EdgeScores:
+        alive, outputs = candidates_of(engine.graph, within), Outputs(engine, data, ablation)
+        values, size, idle = torch.full(alive.shape, -torch.inf), None, 0
+        for number in range(self.rounds):
+            warm = init_scores if number == 0 else None
+            scores = self.of_round(number).find(engine, data, ablation, within=alive, init_scores=warm)
+            kept = outputs.smallest_size(scores)
+            idle = idle + 1 if kept in (None, size) else 0
+            if number == 0 or not idle:
+                values[alive] = number + spread_ranks(scores, engine.graph, alive)
+            if kept is not None:
+                alive, size = scores.top(kept), kept
+            if idle == self.patience or kept is None or next(outputs.spare(alive), None) is None:
+                break
+        return EdgeScores(engine.graph, values, natural_size=size)

@@ -1,0 +1,43 @@
+"""Find and write the truths of a compiled program: `truth.json` and a card in its folder."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Literal
+
+from edge_pruning import files
+from edge_pruning.ablation import get_ablation
+from edge_pruning.evaluation.truth import FILE, Truth, Truths
+from edge_pruning.evaluation.truth_card import card
+from edge_pruning.graph import Graph
+from edge_pruning.loading import load_model
+from edge_pruning.models.tracr import Compiled, compiled_folder
+from edge_pruning.models.tracr.folder import PREFIX
+from edge_pruning.tasks import get_task
+
+ABLATIONS = ("zero", "patch")
+EMBEDDINGS: tuple[Literal["split", "joint"], ...] = ("split", "joint")
+
+
+def write_truths(folder: str, *, command: str = "compile_program") -> Truths:
+    """The truths of the program in a folder, or of a bundled one. `command`: what made the folder, for its card."""
+    name = folder if folder.startswith(PREFIX) else PREFIX + folder
+    place = compiled_folder(name)
+    assert place is not None
+    model, compiled = load_model(name, device="cpu"), Compiled.load(place)
+    pairs = get_task(name).pairs(model.tokenizer, "test")
+    found = [
+        Truth.find(model.engine(Graph(model.adapter.shape, embeddings)), pairs, get_ablation(ablation))
+        for ablation, embeddings in itertools.product(ABLATIONS, EMBEDDINGS)
+    ]
+    truths = Truths(compiled.program.name, compiled.fingerprint, found)
+    truths.save(place / FILE)
+    files.write_text(place / "README.md", card(compiled, truths, command))
+    return truths
+
+
+def known_truths(model_name: str) -> Truths | None:
+    """Those beside a compiled model's weights; None where it is no compiled program, or its truths are not known."""
+    place = compiled_folder(model_name) if model_name.startswith(PREFIX) or Path(model_name).is_dir() else None
+    return Truths.load(place / FILE) if place and (place / FILE).exists() else None

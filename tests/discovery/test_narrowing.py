@@ -1,0 +1,77 @@
+"""Narrowing recovers the circuits of programs exactly, and its size is found, not given."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from watching import DATA, engine
+
+from edge_pruning.ablation import Patch, Zero
+from edge_pruning.circuit import EdgeScores
+from edge_pruning.discovery import get_method
+from edge_pruning.discovery.narrowing import Narrowing
+from edge_pruning.discovery.soft_top_k import SoftTopK, SoftTopKMasks
+from edge_pruning.graph import Graph
+from edge_pruning.loading import load_model
+from edge_pruning.outputs import Outputs
+from edge_pruning.runs.truths import known_truths
+from edge_pruning.tasks import get_task
+
+
+@pytest.mark.parametrize("name", ["xproportion", "reverse"])
+def test_the_true_circuit_is_found_exactly(name: str) -> None:
+    model, known = load_model(f"tracr:{name}"), known_truths(f"tracr:{name}")
+    assert known
+    graph = Graph(model.adapter.shape, "split")
+    truth = known.get(model.revision, "zero", graph).by_ablation
+    data = get_task(f"tracr:{name}").pairs(model.tokenizer, "train")
+    scores = Narrowing().find(model.engine(graph), data, Zero())
+    assert scores.natural_size == int(truth.sum())
+    assert torch.equal(scores.top(scores.natural_size), truth)
+
+
+def test_the_size_keeps_every_training_output() -> None:
+    scores = get_method("narrowing", rounds=2, steps=20, batch_size=4).find(engine(), DATA, Patch())
+    assert scores.natural_size is not None
+    outputs = Outputs(engine(), DATA, Patch())
+    assert outputs.kept_by(scores.top(scores.natural_size))
+    assert not outputs.kept_by(scores.top(scores.natural_size - 1))
+
+
+def test_a_later_round_only_takes_away_and_scores_what_is_left_higher() -> None:
+    once, twice = (Narrowing(rounds=n, steps=20, batch_size=4).find(engine(), DATA, Patch()) for n in (1, 2))
+    assert once.natural_size is not None
+    assert twice.natural_size is not None
+    assert twice.natural_size <= once.natural_size
+    assert not (twice.top(twice.natural_size) & ~once.top(once.natural_size)).any()
+
+
+def test_candidates_that_lose_outputs_have_no_size() -> None:
+    graph = engine().graph
+    within = graph.mask([graph.names(graph.edge_mask)[0]])
+    assert Narrowing(steps=5).find(engine(), DATA, Patch(), within=within).natural_size is None
+
+
+def test_sizes_descend_from_nearly_all_edges() -> None:
+    settings = SoftTopK(steps=100, smallest=0.1, largest=0.9, descent=0.5)
+    masks, generator = SoftTopKMasks(settings, 50, torch.device("cpu")), torch.Generator().manual_seed(0)
+    sizes = [float(masks.draw(step, generator).record["target_edges"]) for step in range(100)]
+    assert sizes[0] == pytest.approx(45)
+    assert all(size >= 0.9 * 50 * (1 / 9) ** (step / 50) - 1e-3 for step, size in enumerate(sizes[:50]))
+    assert min(sizes[50:]) < 10
+
+
+def test_the_smallest_size_is_one_below_which_an_output_is_lost() -> None:
+    outputs = Outputs(engine(), DATA, Patch())
+    scores = EdgeScores(engine().graph, torch.rand(engine().graph.edge_mask.shape))
+    size = outputs.smallest_size(scores)
+    assert size
+    assert outputs.kept_by(scores.top(size))
+    assert not outputs.kept_by(scores.top(size - 1))
+
+
+def test_bad_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"rounds must be at least 1, got 0; patience must be at least 1, got 0"):
+        Narrowing(rounds=0, patience=0)
+    with pytest.raises(ValueError, match="descent must be between 0 and 1"):
+        SoftTopK(descent=2)
