@@ -66,7 +66,7 @@ def load_model(
         raise ValueError(f"expected dtype {', '.join(DTYPES)}; got {dtype!r}")
     where, compiled = pick_device(device), compiled_folder(source)
     if compiled:
-        return _compiled_program(name, compiled, where, DTYPES[dtype])
+        return _compiled_program(name, compiled, where, DTYPES[dtype], revision)
     config = read(transformers.AutoConfig, name, source, "configuration (config.json)", known=NAMED, **remote)
     family = check_supported(config)
     reads_text = family.loader == Adapter.loader
@@ -120,9 +120,16 @@ def _options(family: type[Adapter], config: Any, dtype: str) -> dict[str, Any]:
     )
 
 
-def _compiled_program(name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Model:
+def _compiled_program(
+    name: str, folder: Path, device: torch.device, dtype: torch.dtype, revision: str | None
+) -> Model:
     """Programs read values, so the program itself stands where other models have a tokenizer."""
     compiled = Compiled.load(folder)
+    if revision not in (None, compiled.fingerprint):
+        raise ValueError(
+            f"the compiled program {name!r} has weights {compiled.fingerprint}, not {revision}: it was compiled anew "
+            "with other settings"
+        )
     model = Model(Tracr(compiled.model.to(device, dtype)), compiled.program, name, compiled.fingerprint)
     self_check(model.engine())
     return model

@@ -64,12 +64,14 @@ DIFFERENCES = {"logit_difference": logit_difference, "probability_difference": p
 def accuracy(logits: Tensor, batch: Batch, metric: str) -> Tensor:
     """1 where the answers beat the wrong answers by `metric`, at every position that has wrong ones; else 0; [b].
 
-    A pair without any wrong answer counts as right where an answer is the most likely token at every position.
+    A pair without any wrong answer counts as right where an answer is the most likely token at every position. NaN
+    where the batch has no answers: its outputs are numbers.
     """
     compared = _compared(batch)
     beaten = _all_per_example((MARGINS[metric](logits, batch) > 0) | ~compared, batch)
     top = (logits.argmax(-1, keepdim=True) == batch.answers).any(-1)
-    return torch.where(_all_per_example(~compared, batch) > 0, _all_per_example(top, batch), beaten)
+    right = torch.where(_all_per_example(~compared, batch) > 0, _all_per_example(top, batch), beaten)
+    return right if batch.answers.numel() else torch.full_like(right, torch.nan)
 
 
 def _logit_margin(logits: Tensor, batch: Batch) -> Tensor:

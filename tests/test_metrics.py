@@ -147,3 +147,11 @@ def test_metrics_of_a_pair_do_not_depend_on_its_batch() -> None:
         row += len(pair.positions)
         _same(metrics.logit_difference(logits[rows], alone), [float(together[0][i])])
         _same(metrics.kl_divergence(logits[rows], _logits(10)[rows], alone), [float(together[1][i])])
+
+
+def test_numbers_match_where_they_are_close_and_have_no_accuracy() -> None:
+    pairs = [Pair((1, 2), (1, 3), (0, 1), ((), ()), ((), ())), Pair((1, 2), (1, 3), (1,), ((),), ((),))]
+    batch = Batch.of(pairs)
+    model, circuit = torch.tensor([[0.5], [0.25], [1.0]]), torch.tensor([[0.505], [0.3], [1.0]])
+    assert metrics.exact_match(model, circuit, batch).tolist() == [0.0, 1.0]
+    assert metrics.accuracy(model, batch, "logit_difference").isnan().all()

@@ -118,6 +118,7 @@ def evaluate(
     device: flags.AnyDevice = "auto",
     dtype: flags.AnyDtype = "float32",
     trust_remote_code: flags.TrustRemoteCode = False,
+    truth: flags.OtherTruth = None,
     report: flags.Report = False,
     out: flags.ReportPath = None,
     as_json: flags.Json = False,
@@ -133,7 +134,7 @@ def evaluate(
         conditions: dict[str, Any] = {
             "task": task, "model": model, "revision": revision, "split": split, "ablation": ablation, "data": settings,
             "random_circuits": random, "seed": seed, "device": device, "dtype": dtype,
-            "trust_remote_code": trust_remote_code,
+            "trust_remote_code": trust_remote_code, "truth": truth,
         }
         page = report_path(circuit, out) if report or out else None
         with ProgressBar() as bar:

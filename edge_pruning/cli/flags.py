@@ -108,6 +108,9 @@ OtherModel = Annotated[str | None, Option("--model", help=_MODEL, show_default=_
 OtherAblation = Annotated[str | None, Option("--ablation", help=_ABLATION, show_default=_CIRCUITS)]
 OtherTest = Annotated[int | None, Option("--test", help="How many test pairs.", show_default=_CIRCUITS)]
 OtherData = Annotated[list[str] | None, Option("--data", metavar="NAME=VALUE", help=_DATA)]
+OtherTruth = Annotated[Path | None, Option(
+    "--truth", help="A file with the true circuit of a compiled program.", show_default="the program's own"
+)]
 Split = Annotated[str, Option(help="train, validation or test.")]
 RandomCircuits = Annotated[int, Option("--random", help="How many random circuits to compare with.")]
 RandomSeed = Annotated[int, Option("--seed", help="Of random circuits, and of prompts drawn by --ablation resample.")]

@@ -76,15 +76,17 @@ def print_evaluation(evaluation: Mapping[str, Any], out: Console) -> None:
     """The circuit beside the model, nothing, and chance; means over the pairs."""
     metric = evaluation["metric"]
     table = new_table(escape(_conditions(evaluation)))
-    for column in ("", "edges", "KL (nats)", metric.replace("_", " "), "accuracy", "exact match", "faithfulness"):
+    loss = "squared_error" if "squared_error" in evaluation["model"] else "kl"  # numbers have no KL
+    loss_words = "KL (nats)" if loss == "kl" else "squared error"
+    for column in ("", "edges", loss_words, metric.replace("_", " "), "accuracy", "exact match", "faithfulness"):
         table.add_column(column, justify="right" if column else "left")
     for name, words in RUNS.items():
         row = evaluation.get(name)
         if row:
-            error = row["standard_error"]["kl"]
+            error = row["standard_error"][loss]
             table.add_row(
                 words, number(row["edges"], ",.0f" if name != "soft" else ",.1f"),
-                number(row["kl"], ".3f") + (f" ± {error:.3f}" if error and name not in ("model", "random") else ""),
+                number(row[loss], ".3f") + (f" ± {error:.3f}" if error and name not in ("model", "random") else ""),
                 *(number(row[column], ".3f") for column in (metric, *SCORES)),
             )
     out.print(table)
@@ -93,7 +95,22 @@ def print_evaluation(evaluation: Mapping[str, Any], out: Console) -> None:
         f"Size: {size['edges']:,} edges, {size['edges_without_dangling']:,} without dangling ones, of "
         f"{size['edges_total']:,} in the graph ({size['convention']})."
     )
+    if evaluation["ground_truth"]:
+        _print_truth(evaluation["ground_truth"], out)
     _print_warnings(evaluation, out)
+
+
+def _print_truth(found: Mapping[str, Any], out: Console) -> None:
+    """Hits, misses and extras against the true circuit."""
+    verdict = "exact" if found["exact"] else "not exact"
+    out.print(
+        f"Truth ({found['ablation']} ablation): {found['true_edges']} true edges; {len(found['hits'])} hits, "
+        f"{len(found['missed'])} missed, {len(found['extra'])} extra: {verdict}. Area under the ROC curve "
+        f"{number(found['auc'], '.3f')} (random scores {number(found['random']['auc'], '.3f')})."
+    )
+    for words in ("missed", "extra"):
+        if found[words]:
+            out.print(f"  {words}: {escape(', '.join(found[words]))}")
 
 
 def print_report_files(page: Path | None, out: Console) -> None:
@@ -150,7 +167,7 @@ def _print_files(folder: Path, out: Console) -> None:
     circuit, picture = str(folder / "circuit.json"), folder / "circuit.svg"
     out.print(f"\nCircuit: {escape(circuit)}")
     if picture.exists():
-        others = [name for name in ("training.svg", "curve.svg") if (folder / name).exists()]
+        others = [name for name in ("truth.svg", "training.svg", "curve.svg") if (folder / name).exists()]
         beside = f" (beside it: {', '.join(others)})" if others else ""
         out.print(f"Picture: {escape(str(picture))}{beside}")
     out.print(f"Try next: edge-pruning evaluate {escape(shlex.quote(circuit))} --ablation zero")

@@ -5,5 +5,8 @@ from edge_pruning.drawing.curves import draw_size_curve
 from edge_pruning.drawing.matrices import Matrix, draw_matrices
 from edge_pruning.drawing.overlap import draw_overlap
 from edge_pruning.drawing.training import draw_training
+from edge_pruning.drawing.truth import draw_against_truth
 
-__all__ = ["Matrix", "draw_circuit", "draw_matrices", "draw_overlap", "draw_size_curve", "draw_training"]
+__all__ = [
+    "Matrix", "draw_against_truth", "draw_circuit", "draw_matrices", "draw_overlap", "draw_size_curve", "draw_training",
+]

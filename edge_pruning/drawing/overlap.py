@@ -24,7 +24,7 @@ def draw_overlap(circuits: Mapping[str, Circuit], *, title: str | None = None) -
         raise ValueError(f"expected two circuits to draw over each other, got {len(circuits)}; matrices show more")
     first, second = circuits.values()
     union, shared = first | second, first & second
-    edges = sorted(_drawn(first, second), key=lambda edge: edge.strength)
+    edges = sorted(drawn_groups(first, second), key=lambda edge: edge.strength)
     a, b = (shorten(name, LABEL_WIDTH, LABEL_SIZE) for name in circuits)
     words = {
         "both": f"in both ({len(shared):,})",
@@ -36,11 +36,12 @@ def draw_overlap(circuits: Mapping[str, Circuit], *, title: str | None = None) -
         f"{len(union):,} edges in either, of {union.graph.n_edges:,} in the graph "
         f"(convention: {union.graph.convention})."
     )
-    sentences = [*(_about(name, circuit) for name, circuit in circuits.items()), overlap]
+    sentences = [*(about(name, circuit) for name, circuit in circuits.items()), overlap]
     return picture(union.graph, edges, group_entries(edges, words), sentences, title or f"{a} and {b}")
 
 
-def _drawn(first: Circuit, second: Circuit) -> list[DrawnEdge]:
+def drawn_groups(first: Circuit, second: Circuit) -> list[DrawnEdge]:
+    """The edges of either, each in the group `both`, `first` or `second`."""
     graph = first.graph
     groups = {"both": first & second, "first": first - second, "second": second - first}
     connected = graph.without_dangling(first.mask) | graph.without_dangling(second.mask)
@@ -50,7 +51,8 @@ def _drawn(first: Circuit, second: Circuit) -> list[DrawnEdge]:
     ]
 
 
-def _about(name: str, circuit: Circuit) -> str:
+def about(name: str, circuit: Circuit) -> str:
+    """A sentence on size and origin."""
     origin = ", ".join(f"{key}: {value}" for key, value in circuit.origin.items())
     kept = circuit.counts["edges_without_dangling"]
     return f"{name}: {len(circuit):,} edges, {kept:,} without dangling ones{f' ({origin})' if origin else ''}."

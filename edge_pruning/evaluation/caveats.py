@@ -37,7 +37,7 @@ def about_the_measurement(
     """Whatever was measured: what its pairs and its scale can tell."""
     yield from _about_the_data(conditions, yardstick.model)
     yield from _about_the_scale(yardstick)
-    broken = [name for name, run in runs.items() if not run.kl.isfinite().all()]
+    broken = [name for name, run in runs.items() if not run.loss.isfinite().all()]
     if broken:
         yield f"the KL of some pairs is not finite ({', '.join(broken)}): there are infinite or NaN logits"
 

@@ -33,6 +33,7 @@ def definitions_of(conditions: Conditions, yardstick: Yardstick) -> dict[str, st
     return {
         "ablation": f"a removed edge carries: {conditions.ablation_description}",
         "kl": "KL(model || run) in nats over the vocabulary, mean over a pair's compared positions",
+        "squared_error": "squared distance from the model's output, where that is a number and has no KL",
         metric: f"{_DIFFERENCES.get(metric, metric)}, mean over the positions with a wrong answer",
         "accuracy": f"share of pairs with {metric} > 0 at every such position; of pairs without a wrong answer, "
         "those whose most likely token is right at every position",

@@ -14,6 +14,7 @@ from edge_pruning.evaluation.bootstrap import Resamples
 from edge_pruning.evaluation.caveats import caveats
 from edge_pruning.evaluation.conditions import Conditions
 from edge_pruning.evaluation.definitions import RUNS, definitions_of
+from edge_pruning.evaluation.ground_truth import GroundTruth
 from edge_pruning.evaluation.measured import Measured
 from edge_pruning.evaluation.plain import plain
 from edge_pruning.evaluation.summary import Summary, summarise
@@ -31,7 +32,7 @@ class Evaluation:
     `evaluation["circuit"]["kl"]` is a mean; runs are `model`, `circuit`, `without_dangling`, `complement`, `empty` and,
     where they were asked for, `random` and `soft`; numbers are `kl`, the task's metric, `accuracy`, `exact_match` and
     `faithfulness`. `runs` holds them per pair, `sizes` says how many edges each run had, `templates` which pattern each
-    pair is of.
+    pair is of; `ground_truth` compares with the true circuit, where that is known.
     """
 
     subject: Circuit
@@ -39,6 +40,7 @@ class Evaluation:
     runs: Mapping[str, Measured]
     sizes: Mapping[str, Mapping[str, int | float | str]]
     templates: tuple[str, ...]
+    ground_truth: GroundTruth | None = None
 
     def __getitem__(self, run: str) -> Summary:
         return self.summaries[run]
@@ -92,6 +94,7 @@ class Evaluation:
             **blocks,
             "discretisation_gap": self.discretisation_gap,
             "templates": self.by_template,
+            "ground_truth": self.ground_truth and self.ground_truth.to_json(),
         }
         found: dict[str, Any] = plain(content)
         return found

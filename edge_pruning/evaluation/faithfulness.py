@@ -19,7 +19,9 @@ from edge_pruning.ablation import Ablation
 from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation.conditions import Conditions
 from edge_pruning.evaluation.evaluation import Evaluation
+from edge_pruning.evaluation.ground_truth import GroundTruth
 from edge_pruning.evaluation.measure import Progress, measure, problems_with
+from edge_pruning.evaluation.truth import Truth
 from edge_pruning.forward import MaskedPass
 from edge_pruning.graph import Graph
 from edge_pruning.tasks.task import PairSet
@@ -32,13 +34,15 @@ def evaluate(
     ablation: Ablation,
     *,
     soft_mask: Tensor | None = None,
+    truth: Truth | None = None,
     random_circuits: int = 10,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Run the model with only the circuit's edges intact, and measure how much of its behaviour is left.
 
-    soft_mask: the trained mask [w, r], 0 to 1, that the circuit was cut from. random_circuits: how many `random_mask`s
+    soft_mask: the trained mask [w, r], 0 to 1, that the circuit was cut from. truth: the true circuit under this
+    ablation, where it is known. random_circuits: how many `random_mask`s
     to compare with. progress: called with pairs done and pairs in all. Works in any dtype; numbers to be quoted should
     come from a float32 engine (the result says which it was). Raises ValueError, with all problems, for a circuit or
     mask of another graph, no pairs, or an unknown metric.
@@ -60,7 +64,9 @@ def evaluate(
     for name, group in masks.items():
         runs[name], first = measured[first : first + len(group)], first + len(group)
     templates = tuple(pair.template for pair in pairs.pairs)
-    return Evaluation(circuit, Conditions.of(engine, pairs, ablation, seed), runs, _sizes(circuit, masks), templates)
+    known = None if truth is None else GroundTruth.of(circuit, truth, pairs.hash, seed=seed)
+    conditions = Conditions.of(engine, pairs, ablation, seed)
+    return Evaluation(circuit, conditions, runs, _sizes(circuit, masks), templates, known)
 
 
 def random_mask(graph: Graph, edges: int, generator: torch.Generator) -> Tensor:

@@ -69,9 +69,12 @@ def _passes(engine: MaskedPass, masks: Sequence[Tensor], ablation: Ablation) -> 
 def _numbers(model: Tensor, logits: Tensor, batch: Batch, metric: str) -> Tensor:
     """In the order of `Measured`, [number, b]."""
     kl = metrics.kl_divergence(model, logits, batch)
+    squared_error = torch.full_like(kl, torch.nan)
+    if model.shape[-1] == 1:  # one number is no distribution
+        kl, squared_error = squared_error, metrics.squared_error(model, logits, batch)
     difference = metrics.DIFFERENCES[metric](logits, batch)
     hits = metrics.accuracy(logits, batch, metric), metrics.exact_match(model, logits, batch)
-    return torch.stack([kl, difference, *(hit.to(kl.dtype) for hit in hits)])
+    return torch.stack([kl, squared_error, difference, *(hit.to(kl.dtype) for hit in hits)])
 
 
 def problems_with(graph: Graph, what: str, engine: MaskedPass, pairs: PairSet) -> Iterator[str]:

@@ -15,10 +15,12 @@ from torch import Tensor
 class Measured:
     """What was measured, per circuit and example: float64 [c, b] on the CPU.
 
-    kl in nats; difference: by the task's metric, NaN where a pair has no wrong answer; accuracy, exact_match: 0 or 1.
+    kl in nats, NaN where the output is a number; squared_error only there, NaN elsewhere.
+    difference: by the task's metric, NaN where a pair has no wrong answer; accuracy, exact_match: 0 or 1.
     """
 
     kl: Tensor
+    squared_error: Tensor
     difference: Tensor
     accuracy: Tensor
     exact_match: Tensor
@@ -29,6 +31,15 @@ class Measured:
 
     def __getitem__(self, circuits: slice) -> Measured:
         return Measured(*(getattr(self, field.name)[circuits] for field in fields(self)))
+
+    @property
+    def loss(self) -> Tensor:
+        """How far from the model: KL, or the squared error of numbers."""
+        return self.squared_error if self.of_numbers else self.kl
+
+    @property
+    def of_numbers(self) -> bool:
+        return not bool(self.squared_error.isnan().all())
 
     def one(self, circuit: int) -> Measured:
         """A single circuit's, [1, b]."""

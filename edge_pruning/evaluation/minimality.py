@@ -146,10 +146,10 @@ def evaluate_minimality(
     for first in range(0, len(places), AT_ONCE):
         masks = [circuit.mask, *(_without(circuit.mask, place) for place in places[first : first + AT_ONCE])]
         _, measured = measure(engine, masks, some, ablation, _part_of(progress, first, len(places)))
-        parts.append(measured.kl[1:] - measured.kl[:1])
-    found = Minimality(circuit, torch.cat(parts), float(measured.kl[0].mean()), float("nan"))
+        parts.append(measured.loss[1:] - measured.loss[:1])
+    found = Minimality(circuit, torch.cat(parts), float(measured.loss[0].mean()), float("nan"))
     _, rest = measure(engine, [_without(circuit.mask, *_places(circuit, found.idle))], some, ablation)
-    return replace(found, kl_without_idle=float(rest.kl.mean()))
+    return replace(found, kl_without_idle=float(rest.loss.mean()))
 
 
 def _part_of(progress: Progress | None, first: int, edges: int) -> Progress | None:

@@ -21,6 +21,7 @@ from edge_pruning.evaluation.evaluation import Evaluation
 from edge_pruning.evaluation.faithfulness import evaluate
 from edge_pruning.evaluation.minimality import MAX_RUNS, Minimality, evaluate_minimality
 from edge_pruning.evaluation.plain import plain
+from edge_pruning.evaluation.truth import Truth
 from edge_pruning.forward import MaskedPass
 from edge_pruning.tasks.task import PairSet
 
@@ -71,6 +72,7 @@ def report_on(
     ablation: Ablation,
     *,
     soft_mask: Tensor | None = None,
+    truth: Truth | None = None,
     random_circuits: int = 10,
     max_runs: int = MAX_RUNS,
     stability: Mapping[str, Any] | None = None,
@@ -81,7 +83,7 @@ def report_on(
     done and pairs in all. Raises ValueError as `evaluate` does.
     """
     found = evaluate(
-        circuit, engine, pairs, ablation, soft_mask=soft_mask, random_circuits=random_circuits, seed=seed,
+        circuit, engine, pairs, ablation, soft_mask=soft_mask, truth=truth, random_circuits=random_circuits, seed=seed,
         progress=lambda done, total: stage("evaluating", done, total),
     )
     curve = minimality = None
@@ -101,7 +103,7 @@ def report_on(
 def telling_pairs(found: Evaluation, pairs: PairSet, n: int = SHOWN_PAIRS) -> tuple[Mapping[str, Any], ...]:
     """The pairs that the circuit is furthest from the model on, as text, with what both make of them."""
     model, circuit = found.runs["model"], found.runs["circuit"]
-    worst = circuit.kl[0].nan_to_num(-torch.inf).argsort(descending=True, stable=True)[:n].tolist()
+    worst = circuit.loss[0].nan_to_num(-torch.inf).argsort(descending=True, stable=True)[:n].tolist()
     return tuple(
         {
             "clean": pairs.texts[i].clean,

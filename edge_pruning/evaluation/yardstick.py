@@ -3,8 +3,9 @@
     f(C) = (m(C) - m(empty)) / (m(model) - m(empty))
 
 with m the mean of the task's difference (logit or probability), as in MIB (Mueller et al. 2025). Where no pair has a
-wrong answer, m is minus the KL to the model, and then f(C) = 1 - KL(C) / KL(empty). Above 1 and below 0 are possible: f
-says how far the answers are apart, not how close the distributions are, so read it together with the KL.
+wrong answer, m is minus the KL to the model (or the squared error of numbers), and then f(C) = 1 - KL(C) / KL(empty).
+Above 1 and below 0 are possible: f says how far the answers are apart, not how close the distributions are, so read it
+together with the KL.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ class Yardstick:
     metric: str
 
     @property
-    def uses_kl(self) -> bool:
+    def uses_loss(self) -> bool:
         return bool(self.model.difference.isnan().all())
 
     @property
     def definition(self) -> str:
         """What f means here, in words."""
-        if self.uses_kl:
+        if self.model.of_numbers:
+            return "1 - squared error of the run / squared error of the empty circuit: outputs are numbers"
+        if self.uses_loss:
             return "1 - KL(run) / KL(empty): no pair has a wrong answer, so minus KL stands for the task's difference"
         return f"(m(run) - m(empty)) / (m(model) - m(empty)), m: mean {self.metric} over the pairs with a wrong answer"
 
@@ -67,4 +70,4 @@ class Yardstick:
 
     def _gain(self, run: Measured) -> Tensor:
         """By how much a run is ahead of the empty circuit on each example, [c, b]."""
-        return self.empty.kl - run.kl if self.uses_kl else run.difference - self.empty.difference
+        return self.empty.loss - run.loss if self.uses_loss else run.difference - self.empty.difference

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from edge_pruning.drawing import Matrix, draw_matrices
@@ -34,7 +34,12 @@ SMALLEST_LOSS = 1e-5  # nats: where the axis of the losses begins
 
 def curve_charts(curve: Json, evaluation: Json, *, log: bool) -> list[str]:
     """Every number against the number of edges; the circuit stands out."""
-    return [draw_chart(_curve_chart(curve, evaluation, name, log=log)) for name in NUMBERS]
+    return [draw_chart(_curve_chart(curve, evaluation, name, log=log)) for name in _defined(evaluation, NUMBERS)]
+
+
+def _defined(evaluation: Json, names: Iterable[str]) -> list[str]:
+    """Outputs that are numbers have no KL, and no answers to be accurate about."""
+    return [name for name in names if evaluation["model"][name] is not None]
 
 
 def _curve_chart(curve: Json, evaluation: Json, name: str, *, log: bool) -> Chart:
@@ -73,7 +78,7 @@ def loss_chart(minimality: Json) -> str:
 
 def spread_charts(evaluation: Json) -> list[str]:
     """KL and faithfulness over the pairs, of the circuit and what it is compared with."""
-    return [_spread(evaluation, name, log=name == "kl") for name in ("kl", "faithfulness")]
+    return [_spread(evaluation, name, log=name == "kl") for name in _defined(evaluation, ("kl", "faithfulness"))]
 
 
 def _spread(evaluation: Json, name: str, *, log: bool) -> str:

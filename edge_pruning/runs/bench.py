@@ -10,9 +10,11 @@ from typing import Any, Self
 
 from edge_pruning.ablation import Ablation, get_ablation
 from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.evaluation.truth import Truth
 from edge_pruning.formats import load as load_circuit
 from edge_pruning.forward import MaskedPass
 from edge_pruning.loading import Model, load_model
+from edge_pruning.runs.truths import truth_for
 from edge_pruning.tasks import PairSet, get_task
 
 log = logging.getLogger("edge_pruning")
@@ -28,6 +30,7 @@ class Bench:
     pairs: PairSet
     ablation: Ablation
     seed: int
+    truth: Truth | None = None
 
     @classmethod
     def of(
@@ -44,13 +47,15 @@ class Bench:
         device: str = "auto",
         dtype: str = "float32",
         trust_remote_code: bool = False,
+        truth: Path | None = None,
     ) -> Self:
         """What is not given is taken from the circuit's own provenance. The file may be another tool's (see `formats`),
         which seldom says more than the edges.
 
         task, split, data: which pairs (`data`: settings of the task). model: where another one of the same shape is
         meant. ablation: also another one than the circuit was found under; those that need data take it from training
-        pairs, whatever the split. seed: of all that is drawn at random (circuits, resampled prompts, intervals). Raises
+        pairs, whatever the split. truth: a file with the true circuit, of a compiled program whose own folder has none
+        (or another one). seed: of all that is drawn at random (circuits, resampled prompts, intervals). Raises
         ValueError with everything that is wrong: a broken file, unknown names, a circuit of another model.
         """
         circuit = load_circuit(path)
@@ -76,7 +81,8 @@ class Bench:
         engine = model.engine(circuit.graph)
         if how.needs_pairs:  # never held-out ones
             how = how.fitted(engine, pairs_of.pairs(model.tokenizer, "train", max_length=longest).pairs)
-        return cls(Path(path), circuit, engine, pairs, how, seed)
+        known = truth_for(model, how.name, circuit.graph, truth)
+        return cls(Path(path), circuit, engine, pairs, how, seed, known)
 
     @property
     def scores(self) -> EdgeScores:

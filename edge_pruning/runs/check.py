@@ -25,7 +25,8 @@ def evaluate_file(
     """How faithful the circuit in a file is. conditions: those of `Bench.of`; by default the circuit's own."""
     on = Bench.of(path, **conditions)
     return evaluate(
-        on.circuit, on.engine, on.pairs, on.ablation, random_circuits=random_circuits, seed=on.seed, progress=progress
+        on.circuit, on.engine, on.pairs, on.ablation, truth=on.truth, random_circuits=random_circuits, seed=on.seed,
+        progress=progress,
     )
 
 
@@ -43,8 +44,8 @@ def report_file(
     """The circuit in a file, judged in every way; with the stability of several seeds where it lies beside it."""
     on = Bench.of(path, **conditions)
     return report_on(
-        on.circuit, on.engine, on.pairs, on.ablation, soft_mask=_soft_mask(on), random_circuits=random_circuits,
-        stability=_stability_beside(on.path), seed=on.seed, stage=stage,
+        on.circuit, on.engine, on.pairs, on.ablation, soft_mask=_soft_mask(on), truth=on.truth,
+        random_circuits=random_circuits, stability=_stability_beside(on.path), seed=on.seed, stage=stage,
     )
 
 

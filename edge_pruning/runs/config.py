@@ -66,7 +66,7 @@ class RunConfig:
     def of(cls, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> RunConfig:
         """From settings as a user gives them, flat; `stored` (of a run to be resumed) stands in for the others."""
         own = {f.name for f in dataclasses.fields(cls)}
-        merged = dict(stored or {})
+        merged = dict(stored or _defaults_of_task(given))
         merged |= {name: value for name, value in given.items() if name in own - {"data", "settings"}}
         flat = {name: value for name, value in given.items() if name not in own}
         data = {name: value for name, value in flat.items() if name in TASK_SETTINGS}
@@ -112,7 +112,8 @@ class RunConfig:
     @property
     def default_folder(self) -> Path:
         """runs/<task>, with the model's name where it is not the bundled one."""
-        names = [Path(self.task).stem, *([] if self.model == "bundled" else [Path(self.model).name])]
+        names = [Path(self.task.replace(":", "-")).stem]
+        names += [] if self.model in ("bundled", self.task) else [Path(self.model).name]
         return Path("runs", "-".join(names))
 
     # --- checks ----------------------------------------------------------------------------------------------------
@@ -156,6 +157,17 @@ class RunConfig:
             known = ", ".join(fields)
             raise ValueError(f"method {base.name!r}: {'; '.join(problems)}. Its settings are {known}")
         _ = self.method_value  # its own checks
+
+
+def _defaults_of_task(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the task would rather have than the usual settings; nothing where there is no such task (see the checks)."""
+    try:
+        found = dict(get_task(given["task"], **given.get("data", {})).defaults)
+    except (ValueError, OSError, KeyError):
+        return {}
+    if given.get("method") or given.get("preset"):
+        found.pop("preset", None)
+    return found
 
 
 def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

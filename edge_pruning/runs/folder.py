@@ -7,7 +7,7 @@
     circuit.json              the circuit; circuit-50.json and so on where several sizes were cut
     evaluation.json           how faithful it is on held-out pairs (evaluation-50.json ...); written last
     curve.json                one row per size
-    circuit.svg training.svg curve.svg
+    circuit.svg truth.svg training.svg curve.svg
     report.html report.json   where they were asked for with `edge-pruning evaluate --report`
 
 A folder belongs to one run, and to one process at a time: whoever writes holds `.lock`, which the system gives back
@@ -32,7 +32,8 @@ CONFIG, EVALUATION, CURVE, LOCK = "config.json", "evaluation.json", "curve.json"
 PATTERNS = (
     *("metrics.jsonl", "metrics-*.jsonl", "checkpoint.safetensors", "checkpoint-*.safetensors"),
     *("scores.safetensors", "scores-*.safetensors", "circuit.json", "circuit-*.json"),
-    *(EVALUATION, "evaluation-*.json", CURVE, "circuit.svg", "training.svg", "training-*.svg", "curve.svg"),
+    *(EVALUATION, "evaluation-*.json", CURVE),
+    *("circuit.svg", "truth.svg", "training.svg", "training-*.svg", "curve.svg"),
     *("report.html", "report.json"),
     CONFIG,  # last, so that a half-deleted run is still known as one
 )

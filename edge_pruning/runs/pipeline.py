@@ -21,15 +21,18 @@ from edge_pruning.ablation import Ablation
 from edge_pruning.circuit import Circuit, EdgeScores, library_versions
 from edge_pruning.discovery import Observer, polish
 from edge_pruning.evaluation import evaluate
+from edge_pruning.evaluation.truth import Truth
 from edge_pruning.forward import MaskedPass
 from edge_pruning.graph import Graph
 from edge_pruning.loading import Model, load_model
+from edge_pruning.outputs import Outputs
 from edge_pruning.runs.checkpoints import Memory, Recorder
 from edge_pruning.runs.config import RunConfig, differences
 from edge_pruning.runs.folder import RunFolder
 from edge_pruning.runs.result import Cut, Run
 from edge_pruning.runs.scan import scan
 from edge_pruning.runs.sizes import (
+    EXACT_RULE,
     RULE,
     default_sizes,
     evaluated_row,
@@ -37,6 +40,7 @@ from edge_pruning.runs.sizes import (
     scanned_row,
     smallest_faithful,
 )
+from edge_pruning.runs.truths import truth_for
 from edge_pruning.tasks import PairSet
 
 log = logging.getLogger("edge_pruning")
@@ -186,6 +190,11 @@ class Workplace:
         return self.config.ablation_value.fitted(self.float32_engine, self.train.pairs)
 
     @cached_property
+    def truth(self) -> Truth | None:
+        """The true circuit, where the model is a compiled program."""
+        return truth_for(self.model, self.config.ablation, self.graph)
+
+    @cached_property
     def validation(self) -> PairSet:
         return _pairs(self.config, self.model, "validation")
 
@@ -243,7 +252,15 @@ def _train(place: Workplace, folder: Path | None, part: str, sizes: tuple[int, .
         place.engine, place.train, place.ablation, sizes=sizes, observer=memory
     )
     natural = () if scores.natural_size is None else (scores.natural_size,)
+    if not (sizes or natural) and config.task_value.exact:
+        natural = (_fewest(place, scores),)
     return Found(part, scores, memory.records, sizes or natural or default_sizes(place.graph, scores.n_candidates))
+
+
+def _fewest(place: Workplace, scores: EdgeScores) -> int:
+    """See `EXACT_RULE`."""
+    found = Outputs(place.float32_engine, place.train, place.float32_ablation).smallest_size(scores)
+    return scores.n_candidates if found is None else found
 
 
 def judge(place: Workplace, found: Sequence[Found], watch: RunObserver) -> Run:
@@ -274,7 +291,7 @@ def judge(place: Workplace, found: Sequence[Found], watch: RunObserver) -> Run:
 def _cut(place: Workplace, scores: EdgeScores, size: int) -> Circuit:
     provenance = {**place.description, "requested": list(place.sizes)}
     if not place.sizes and scores.natural_size is None:
-        provenance["size_rule"] = RULE
+        provenance["size_rule"] = EXACT_RULE if place.config.task_value.exact else RULE
     return Circuit.from_scores(scores, edges=size, provenance=provenance)
 
 
@@ -305,6 +322,6 @@ def _evaluate(place: Workplace, circuit: Circuit, scores: EdgeScores, watch: Run
     config, size = place.config, len(circuit)
     return evaluate(
         circuit, place.float32_engine, place.test, place.float32_ablation,
-        soft_mask=config.method_value.soft_mask(scores, size), seed=config.seed,
+        soft_mask=config.method_value.soft_mask(scores, size), truth=place.truth, seed=config.seed,
         progress=partial(watch.stage, f"evaluating {size:,} edges"),
     ).to_json()

@@ -10,7 +10,7 @@ from typing import Any
 
 from edge_pruning import files
 from edge_pruning.circuit import Circuit
-from edge_pruning.drawing import draw_circuit, draw_size_curve, draw_training
+from edge_pruning.drawing import draw_against_truth, draw_circuit, draw_size_curve, draw_training
 from edge_pruning.runs.folder import CONFIG, CURVE, EVALUATION
 
 
@@ -85,8 +85,17 @@ class Run:
         files.write_json(folder / CURVE, {"chosen": self.chosen, "notices": self.notices, "sizes": self.curve})
         files.write_json(folder / EVALUATION, self.evaluation)
 
+    @property
+    def truth(self) -> Circuit | None:
+        """The true circuit, where it is known."""
+        known = self.evaluation.get("ground_truth")
+        return known and Circuit.from_names(self.circuit.graph, [*known["hits"], *known["missed"]])
+
     def save_pictures(self, folder: Path) -> None:
         self.draw(folder / "circuit.svg")
+        if self.truth is not None:
+            text = draw_against_truth(self.circuit, self.truth, title=f"{self.title}: found and true")
+            files.write_text(folder / "truth.svg", text)
         for part, records in self.training.items():
             if records:
                 files.write_text(folder / f"training{part}.svg", draw_training(records, title=self.title))

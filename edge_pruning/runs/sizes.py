@@ -20,6 +20,8 @@ RULE = (
     "the largest if there is none"
 )
 
+EXACT_RULE = "the smallest size that keeps every output (found by halving); all edges if there is none"
+
 
 def requested_sizes(graph: Graph, edges: Sequence[int], sparsity: Sequence[float]) -> tuple[int, ...]:
     """Numbers of edges, ascending, without repeats; empty if nothing was asked for. Raises ValueError out of range."""

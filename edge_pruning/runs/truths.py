@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from pathlib import Path
 from typing import Literal
 
@@ -11,10 +12,12 @@ from edge_pruning.ablation import get_ablation
 from edge_pruning.evaluation.truth import FILE, Truth, Truths
 from edge_pruning.evaluation.truth_card import card
 from edge_pruning.graph import Graph
-from edge_pruning.loading import load_model
+from edge_pruning.loading import Model, load_model
 from edge_pruning.models.tracr import Compiled, compiled_folder
 from edge_pruning.models.tracr.folder import PREFIX
 from edge_pruning.tasks import get_task
+
+log = logging.getLogger("edge_pruning")
 
 ABLATIONS = ("zero", "patch")
 EMBEDDINGS: tuple[Literal["split", "joint"], ...] = ("split", "joint")
@@ -35,6 +38,20 @@ def write_truths(folder: str, *, command: str = "compile_program") -> Truths:
     truths.save(place / FILE)
     files.write_text(place / "README.md", card(compiled, truths, command))
     return truths
+
+
+def truth_for(model: Model, ablation: str, graph: Graph, path: Path | None = None) -> Truth | None:
+    """The true circuit of a model, if it is known; from a file that is named, it must be (else raises ValueError)."""
+    truths = Truths.load(path) if path else known_truths(model.name)
+    if truths is None:
+        return None
+    try:
+        return truths.get(str(model.revision), ablation, graph)
+    except ValueError as error:
+        if path:
+            raise ValueError(f"{path}: {error}") from None
+        log.warning("no comparison with the truth: %s", error)
+        return None
 
 
 def known_truths(model_name: str) -> Truths | None:

@@ -65,13 +65,15 @@ class Task(ABC):
     """Where pairs come from. The fields are the settings; `metric` names what is measured on the answers.
 
     `logit_difference`: logit of the answer minus logit of the wrong answer. `probability_difference`: probability of
-    all answers minus probability of all wrong answers. `objective` names what a circuit is fitted with.
+    all answers minus probability of all wrong answers. `objective` names what a circuit is fitted with. `exact`: there
+    are no held-out pairs, and a circuit is wanted that keeps every output.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     metric: ClassVar[str] = "logit_difference"
     objective: ClassVar[str] = "kl"
+    exact: ClassVar[bool] = False
 
     seed: int = 0
 

@@ -34,6 +34,7 @@ class TracrTask(Task):
 
     name = "tracr"
     summary = "all inputs of a program whose circuit is known"
+    exact = True
 
     def __post_init__(self) -> None:
         if compiled_folder(self.program) is None:
@@ -42,10 +43,7 @@ class TracrTask(Task):
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        return {
-            "model": self.program, "ablation": "zero", "embeddings": "split", "preset": "exact",
-            "size_rule": "every-output",
-        }
+        return {"model": self.program, "ablation": "zero", "embeddings": "split", "preset": "exact"}
 
     @cached_property
     def compiled(self) -> Compiled:

@@ -1,0 +1,25 @@
+"""A found circuit against the true one: what was hit, what was missed, and what was found in vain, in three colours."""
+
+from __future__ import annotations
+
+from edge_pruning.circuit import Circuit
+from edge_pruning.drawing.circuit_svg import picture
+from edge_pruning.drawing.legend import group_entries
+from edge_pruning.drawing.overlap import about, drawn_groups
+
+
+def draw_against_truth(found: Circuit, true: Circuit, *, title: str | None = None) -> str:
+    """Standalone SVG. Raises ValueError for circuits of different graphs."""
+    hits, extra, missed = found & true, found - true, true - found
+    words = {
+        "both": f"hits ({len(hits):,})",
+        "first": f"extras: found, but not true ({len(extra):,})",
+        "second": f"misses: true, but not found ({len(missed):,})",
+    }
+    edges = sorted(drawn_groups(found, true), key=lambda edge: edge.strength)
+    verdict = "Exact: every true edge, and no other." if not len(extra) + len(missed) else (
+        f"{len(hits):,} of {len(true):,} true edges are in the circuit, which has {len(found):,}, of "
+        f"{found.graph.n_edges:,} in the graph (convention: {found.graph.convention})."
+    )
+    sentences = [about("Found", found), about("True", true), verdict]
+    return picture(found.graph, edges, group_entries(edges, words), sentences, title or "Found and true circuit")

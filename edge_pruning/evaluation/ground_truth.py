@@ -1,0 +1,158 @@
+"""A circuit against the truth: which edges were hit, missed, or found in vain, and how well scores rank the true ones.
+
+    precision = hits / found       recall = hits / true       exact: both are 1
+
+The area under the ROC curve (scikit-learn) asks the scores alone, whatever the size: how probably a true edge scores
+higher than another one; 0.5 is chance. Random scores are the null, cut to the same size. Edges without a score rank
+last. A node counts as found if any of its edges is, and scores as much as the best of them. It misleads where a program
+has several minimal circuits (`Truth.other_sizes`): an inexact circuit may then be as true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edge_pruning.circuit import Circuit
+from edge_pruning.evaluation.truth import Truth
+from edge_pruning.graph import Graph
+
+RANDOM = 200  # draws of random scores
+
+
+@dataclass(frozen=True, eq=False)
+class Recovery:
+    """What was found against what is true, by name; `scores` belong to `names`, where there are any."""
+
+    names: Sequence[str]
+    found: Tensor
+    true: Tensor
+    scores: Tensor | None
+    seed: int = 0
+
+    def named(self, chosen: Tensor) -> list[str]:
+        return [name for name, yes in zip(self.names, chosen.tolist(), strict=True) if yes]
+
+    @property
+    def exact(self) -> bool:
+        return bool((self.found == self.true).all())
+
+    def to_json(self) -> dict[str, Any]:
+        """Names of hits, misses and extras; shares and areas are None where they are undefined."""
+        hits, found, true = (int(kind.sum()) for kind in (self.found & self.true, self.found, self.true))
+        return {
+            "true_edges": true,
+            "hits": self.named(self.found & self.true),
+            "missed": self.named(self.true & ~self.found),
+            "extra": self.named(self.found & ~self.true),
+            "exact": self.exact,
+            "precision": hits / found if found else None,
+            "recall": hits / true if true else None,
+            "auc": None if self.scores is None else area(self.true, self.scores),
+            "roc": None if self.scores is None else roc(self.true, self.scores),
+            "random": self.of_random_scores(),
+        }
+
+    def of_random_scores(self) -> dict[str, Any]:
+        """Random scores, cut to as many as were found: their area, and how many true ones they hit."""
+        generator = torch.Generator().manual_seed(self.seed)
+        drawn = [torch.rand(len(self.true), generator=generator) for _ in range(RANDOM)]
+        areas = [one for scores in drawn if (one := area(self.true, scores)) is not None]
+        kept, true = int(self.found.sum()), int(self.true.sum())
+        hits = torch.stack([self.true[scores.argsort(descending=True)[:kept]].sum() for scores in drawn]).double()
+        return {
+            "draws": RANDOM,
+            "auc": sum(areas) / len(areas) if areas else None,
+            "auc_spread": float(torch.tensor(areas).std()) if areas else None,
+            "hits": float(hits.mean()),
+            "exact": float((hits == true).double().mean()) if kept == true else 0.0,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth:
+    """How a circuit and the truth compare, edge by edge and node by node, and with the truth by the weights alone."""
+
+    truth: Truth
+    edges: Recovery
+    nodes: Recovery
+    by_weights: Recovery
+    same_data: bool
+
+    @classmethod
+    def of(cls, circuit: Circuit, truth: Truth, data_hash: str, *, seed: int = 0) -> GroundTruth:
+        """Raises ValueError where the truth is that of another graph."""
+        graph = circuit.graph
+        if graph != truth.graph:
+            raise ValueError(
+                f"the circuit and the truth belong to different graphs: {graph.shape} ({graph.convention}) and "
+                f"{truth.graph.shape} ({truth.graph.convention})"
+            )
+        names, every = graph.names(graph.edge_mask), graph.edge_mask
+        scores = None if circuit.scores is None else circuit.scores[every]
+        edges, real = (
+            Recovery(names, circuit.mask[every], true[every], scores, seed)
+            for true in (truth.by_ablation, truth.by_weights)
+        )
+        return cls(truth, edges, _nodes(circuit, truth, seed), real, truth.data_hash == data_hash)
+
+    def to_json(self) -> dict[str, Any]:
+        nodes = self.nodes.to_json()
+        nodes["true_nodes"] = nodes.pop("true_edges")
+        return {
+            "ablation": self.truth.ablation,
+            "convention": self.truth.graph.convention,
+            "definition": "an edge is true if an output changes without it, all edges that change none being gone",
+            "same_data": self.same_data,
+            "other_minimal_circuits": list(self.truth.other_sizes),
+            **self.edges.to_json(),
+            "nodes": nodes,
+            "by_weights": self.by_weights.to_json(),
+        }
+
+
+def roc(true: Tensor, scores: Tensor) -> dict[str, list[float]] | None:
+    """False and true positive rates from the highest score down; None where all or none are true."""
+    if bool(true.all()) or not bool(true.any()):
+        return None
+    from sklearn.metrics import roc_curve
+
+    false_rate, true_rate, _ = roc_curve(true.numpy(), _finite(scores).numpy())
+    return {"false_positive_rate": false_rate.tolist(), "true_positive_rate": true_rate.tolist()}
+
+
+def area(true: Tensor, scores: Tensor) -> float | None:
+    """Area under the ROC curve; None where all or none are true."""
+    if bool(true.all()) or not bool(true.any()):
+        return None
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(true.numpy(), _finite(scores).numpy()))
+
+
+def _finite(scores: Tensor) -> Tensor:
+    """What has no score is last."""
+    present = scores[scores.isfinite()]
+    last = float(present.min()) - 1 if len(present) else 0.0
+    return scores.where(scores.isfinite(), torch.tensor(last)).double()
+
+
+def _nodes(circuit: Circuit, truth: Truth, seed: int) -> Recovery:
+    graph, true = circuit.graph, Circuit(circuit.graph, truth.by_ablation)
+    names = [*graph.writers, "logits"]
+    found = torch.tensor([name in circuit.nodes for name in names])
+    wanted = torch.tensor([name in true.nodes for name in names])
+    scores = None if circuit.scores is None else _best_of_edges(graph, circuit.scores)
+    return Recovery(names, found, wanted, scores, seed)
+
+
+def _best_of_edges(graph: Graph, scores: Tensor) -> Tensor:
+    """For every writer, and `logits`: the best score of an edge into it or out of it."""
+    outside = scores.masked_fill(~graph.edge_mask, -torch.inf)
+    out_of = outside.max(1).values
+    into = torch.where(graph.feeds, outside.max(0).values[:, None], -torch.inf).max(0).values
+    return torch.cat([torch.maximum(out_of, into), outside[:, -1:].max(0).values])
