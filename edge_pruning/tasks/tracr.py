@@ -83,7 +83,7 @@ class TracrTask(Task):
 
     def _others(self, rows: Sequence[Row]) -> list[tuple[int, ...]]:
         """For each input another one of its length, drawn at random; itself where there is none."""
-        rng, by_length = random.Random(f"{self.program} {self.seed}"), defaultdict(list)
+        rng, by_length = random.Random(f"tracr:{self.compiled.program.name} {self.seed}"), defaultdict(list)
         for tokens, _, _ in rows:
             by_length[len(tokens)].append(tokens)
         return [rng.choice([other for other in by_length[len(tokens)] if other != tokens] or [tokens])
