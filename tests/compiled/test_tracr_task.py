@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from edge_pruning.loading import load_model
 from edge_pruning.models.tracr import bundled_programs
+from edge_pruning.runs import RunConfig
 from edge_pruning.tasks import get_task
 
 
@@ -61,3 +64,13 @@ def test_unknown_programs_and_settings_are_refused() -> None:
         get_task("tracr:revers")
     with pytest.raises(ValueError, match="task 'tracr' has no setting train; its settings are"):
         get_task("tracr:reverse", train=10)
+
+
+def test_a_program_brings_its_own_defaults() -> None:
+    config = RunConfig.of({"task": "tracr:hist"})
+    assert (config.model, config.ablation, config.embeddings) == ("tracr:hist", "zero", "split")
+    assert config.method_value.name == "narrowing"
+    assert config.default_folder == Path("runs", "tracr-hist")
+    other = RunConfig.of({"task": "tracr:hist", "method": "eap-ig", "ablation": "patch"})
+    assert (other.method_value.name, other.ablation) == ("eap-ig", "patch")
+    assert RunConfig.of({"task": "ioi"}).model == "bundled"
