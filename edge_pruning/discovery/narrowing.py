@@ -24,6 +24,7 @@ from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
 from edge_pruning.discovery.soft_top_k import SoftTopK
 from edge_pruning.discovery.training import derived_seed, spread_ranks
+from edge_pruning.exhaustive import needed_edges
 from edge_pruning.forward import MaskedPass
 from edge_pruning.outputs import Outputs
 from edge_pruning.tasks.task import PairSet
@@ -37,15 +38,17 @@ ROUND = SoftTopK(smallest=0.05, largest=0.98, descent=0.6)
 class Narrowing(Method):
     """It ends where no edge can be spared, after `patience` rounds that took none away, or after `rounds`.
 
-    `steps` and `batch_size` are those of a round.
+    `steps` and `batch_size` are those of a round. With `prune`, every edge of the last circuit that changes no output
+    is then taken away (see `exhaustive.py`): no gradient has a say in that, and it costs a forward pass per edge.
     """
 
     name: ClassVar[str] = "narrowing"
     summary: ClassVar[str] = "soft top-k in rounds, each within the fewest edges that kept every output"
     one_run_ranks_all: ClassVar[bool] = True
 
-    rounds: int = 8
-    patience: int = 2
+    rounds: int = 12
+    patience: int = 5
+    prune: bool = False
     steps: int = 200
     batch_size: int = 128
     seed: int = 0
@@ -86,4 +89,7 @@ class Narrowing(Method):
                 alive, size = scores.top(kept), kept
             if idle == self.patience or kept is None or next(outputs.spare(alive), None) is None:
                 break
+        if self.prune and size is not None:
+            alive = needed_edges(outputs, alive)
+            values[alive], size = values[alive] + self.rounds, int(alive.sum())
         return EdgeScores(engine.graph, values, natural_size=size)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from edge_pruning import files
 from edge_pruning.ablation import Ablation
-from edge_pruning.evaluation.exhaustive import needed_edges, needed_in_order
+from edge_pruning.exhaustive import needed_edges, needed_in_order
 from edge_pruning.forward import MaskedPass
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.models.tracr.reach import Reach

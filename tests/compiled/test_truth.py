@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from edge_pruning.ablation import Zero, get_ablation
-from edge_pruning.evaluation.exhaustive import needed_edges, needed_in_order
 from edge_pruning.evaluation.truth import FILE, Truth, Truths, moving
+from edge_pruning.exhaustive import needed_edges, needed_in_order
 from edge_pruning.forward import MaskedPass
 from edge_pruning.graph import Graph
 from edge_pruning.loading import load_model

@@ -75,3 +75,15 @@ def test_bad_settings_are_refused() -> None:
         Narrowing(rounds=0, patience=0)
     with pytest.raises(ValueError, match="descent must be between 0 and 1"):
         SoftTopK(descent=2)
+
+
+def test_pruning_takes_away_what_a_misleading_gradient_leaves() -> None:
+    """In `count_less_freq` a mask of 0.99 on all edges already moves counts over thresholds: gradients say nothing."""
+    model, known = load_model("tracr:count_less_freq"), known_truths("tracr:count_less_freq")
+    assert known
+    graph = Graph(model.adapter.shape, "split")
+    truth = known.get(model.revision, "zero", graph).by_ablation
+    data = get_task("tracr:count_less_freq").pairs(model.tokenizer, "train")
+    scores = Narrowing(rounds=1, steps=20, prune=True).find(model.engine(graph), data, Zero())
+    assert scores.natural_size == int(truth.sum())
+    assert torch.equal(scores.top(scores.natural_size), truth)

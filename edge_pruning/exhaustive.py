@@ -1,8 +1,8 @@
 """Exhaustive ablation: take away every edge that changes no output, until each that is left does.
 
-Each round asks for every edge by itself whether all outputs survive without it, and takes
-all of those away together; if that changes an output (they were substitutes for each other), one by one, the latest
-first. Cost: one forward pass over all pairs per edge and round, so it is for small models, or for small circuits.
+Each round asks for every edge by itself whether all outputs survive without it, and takes all of those away together;
+if that changes an output (they were substitutes for each other), one by one, the latest first. Cost: one forward pass
+over all pairs per edge and round, so it is for small models, or for small circuits.
 """
 
 from __future__ import annotations
