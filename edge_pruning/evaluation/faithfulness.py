@@ -42,10 +42,10 @@ def evaluate(
     """Run the model with only the circuit's edges intact, and measure how much of its behaviour is left.
 
     soft_mask: the trained mask [w, r], 0 to 1, that the circuit was cut from. truth: the true circuit under this
-    ablation, where it is known. random_circuits: how many `random_mask`s
-    to compare with. progress: called with pairs done and pairs in all. Works in any dtype; numbers to be quoted should
-    come from a float32 engine (the result says which it was). Raises ValueError, with all problems, for a circuit or
-    mask of another graph, no pairs, or an unknown metric.
+    ablation, where it is known. random_circuits: how many `random_mask`s to compare with. progress: called with pairs
+    done and pairs in all. Works in any dtype; numbers to be quoted should come from a float32 engine (the result says
+    which it was). Raises ValueError, with all problems, for a circuit or mask of another graph, no pairs, or an unknown
+    metric.
     """
     _check(circuit, engine, pairs, soft_mask, random_circuits)
     graph = engine.graph

@@ -38,6 +38,14 @@ class Measured:
         return self.squared_error if self.of_numbers else self.kl
 
     @property
+    def loss_name(self) -> str:
+        return "squared_error" if self.of_numbers else "kl"
+
+    @property
+    def mean_loss(self) -> float:
+        return float(self.loss.mean())
+
+    @property
     def of_numbers(self) -> bool:
         return not bool(self.squared_error.isnan().all())
 

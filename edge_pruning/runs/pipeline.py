@@ -21,6 +21,8 @@ from edge_pruning.ablation import Ablation
 from edge_pruning.circuit import Circuit, EdgeScores, library_versions
 from edge_pruning.discovery import Observer, polish
 from edge_pruning.evaluation import evaluate
+from edge_pruning.evaluation.measure import measure
+from edge_pruning.evaluation.measured import Measured
 from edge_pruning.evaluation.truth import Truth
 from edge_pruning.forward import MaskedPass
 from edge_pruning.graph import Graph
@@ -30,7 +32,6 @@ from edge_pruning.runs.checkpoints import Memory, Recorder
 from edge_pruning.runs.config import RunConfig, differences
 from edge_pruning.runs.folder import RunFolder
 from edge_pruning.runs.result import Cut, Run
-from edge_pruning.runs.scan import scan
 from edge_pruning.runs.sizes import (
     EXACT_RULE,
     RULE,
@@ -281,7 +282,7 @@ def judge(place: Workplace, found: Sequence[Found], watch: RunObserver) -> Run:
         evaluated = _evaluate(place, circuit, part.scores, watch) if place.sizes or i == chosen else None
         row = scanned_row(circuit, scanned[i]) if scanned and not place.sizes else None
         if row is None and evaluated is not None:
-            row = evaluated_row(evaluated, scanned[i].get("kl") if scanned else None)
+            row = evaluated_row(evaluated, scanned[i] if scanned else None)
         done.append(Cut(circuit, evaluated, row or {}, part.part))
     training = {part.part: part.records for part in found}
     config = {"settings": place.config.to_json(), **place.description}
@@ -297,19 +298,20 @@ def _cut(place: Workplace, scores: EdgeScores, size: int) -> Circuit:
 
 def _choose(
     place: Workplace, circuits: Sequence[Circuit], watch: RunObserver
-) -> tuple[list[dict[str, float]], int]:
-    """KL and accuracy of every circuit on validation pairs, and which of them is the run's; one needs no choice."""
+) -> tuple[list[Measured], int]:
+    """What every circuit scores on validation pairs, and which of them is the run's; one needs no choice."""
     if len(circuits) == 1:
         return [], 0
     masks = [*(circuit.mask for circuit in circuits), torch.zeros_like(circuits[0].mask)]
     *scanned, empty = _scan(place, masks, watch)
-    loss = place.validation.objective
-    return scanned, smallest_faithful([row[loss] for row in scanned], empty[loss])
+    return scanned, smallest_faithful([run.mean_loss for run in scanned], empty.mean_loss)
 
 
-def _scan(place: Workplace, masks: Sequence[Tensor], watch: RunObserver) -> list[dict[str, float]]:
+def _scan(place: Workplace, masks: Sequence[Tensor], watch: RunObserver) -> list[Measured]:
+    """What each mask scores, at one masked pass; error bars and rivals are for the circuit that is chosen."""
     progress = partial(watch.stage, "choosing the size")
-    return scan(place.float32_engine, masks, place.validation, place.float32_ablation, progress)
+    _, found = measure(place.float32_engine, masks, place.validation, place.float32_ablation, progress)
+    return [found.one(i) for i in range(len(masks))]
 
 
 def _polished(place: Workplace, circuit: Circuit, watch: RunObserver) -> Circuit:

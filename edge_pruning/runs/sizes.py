@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge_pruning.circuit import Circuit
+from edge_pruning.evaluation.measured import Measured
 from edge_pruning.graph import Graph
 
 DEFAULT_SHARES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.10, 0.15, 0.20)
@@ -54,16 +55,17 @@ def smallest_faithful(losses: Sequence[float], empty: float) -> int:
     return next((i for i, loss in enumerate(losses) if loss <= FAITHFUL * empty), len(losses) - 1)
 
 
-def scanned_row(circuit: Circuit, scanned: Mapping[str, float]) -> dict[str, Any]:
+def scanned_row(circuit: Circuit, scanned: Measured) -> dict[str, Any]:
     """One size's line in curve.json, on validation pairs: for sizes that were only looked at to choose among them."""
-    return {**circuit.counts, "split": "validation", "ablation": circuit.provenance.get("ablation"), **scanned}
+    found = {scanned.loss_name: scanned.mean_loss, "accuracy": float(scanned.accuracy.mean())}
+    return {**circuit.counts, "split": "validation", "ablation": circuit.provenance.get("ablation"), **found}
 
 
-def evaluated_row(evaluation: Mapping[str, Any], validation_kl: float | None) -> dict[str, Any]:
-    """One size's line in curve.json, on test pairs, and the validation KL that the choice was made by."""
+def evaluated_row(evaluation: Mapping[str, Any], scanned: Measured | None) -> dict[str, Any]:
+    """One size's line in curve.json, on test pairs, and the validation loss that the choice was made by."""
     circuit, random = evaluation["circuit"], evaluation["random"]
     names = ("edges", "edges_without_dangling", "edges_total", "convention")
     row = {name: circuit[name] for name in names} | {name: evaluation[name] for name in ("split", "ablation")}
     row |= {name: circuit[name] for name in ("kl", "accuracy", "exact_match", "faithfulness")}
     row |= {"random_kl": random["kl"]} if random else {}
-    return row if validation_kl is None else row | {"validation_kl": validation_kl}
+    return row if scanned is None else row | {f"validation_{scanned.loss_name}": scanned.mean_loss}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edge_pruning.graph import Graph, ModelShape
-from edge_pruning.runs.scan import scan
-from edge_pruning.runs.sizes import default_sizes, requested_sizes, smallest_faithful
+from edge_pruning.runs.sizes import default_sizes, requested_sizes, scanned_row, smallest_faithful
 
 GRAPH = Graph(ModelShape(12, 12))  # GPT-2 small's: 32,491 edges
 
@@ -45,17 +44,21 @@ def test_the_circuit_is_the_smallest_size_with_a_tenth_of_the_empty_kl():
     assert smallest_faithful([1.0, 0.3], empty=2.0) == 1  # none is faithful: the largest
 
 
-def test_the_scan_agrees_with_the_evaluation(tiny_gpt2, random_pairs):
+def test_what_sizes_are_chosen_by_agrees_with_the_evaluation(tiny_gpt2, random_pairs):
     from edge_pruning.ablation import Patch
     from edge_pruning.circuit import Circuit
     from edge_pruning.evaluation import evaluate
+    from edge_pruning.evaluation.measure import measure
     from edge_pruning.forward import MaskedPass
 
     engine, pairs = MaskedPass(tiny_gpt2), random_pairs(9)
     mask = engine.graph.edge_mask.clone()
     mask[::2] = False
-    found = evaluate(Circuit(engine.graph, mask), engine, pairs, Patch(), random_circuits=0)
-    seen = scan(engine, [mask, mask & False], pairs, Patch())
-    for row, run in zip(seen, ("circuit", "empty"), strict=True):
+    circuits = [Circuit(engine.graph, mask), Circuit(engine.graph, mask & False)]
+    found = evaluate(circuits[0], engine, pairs, Patch(), random_circuits=0)
+    _, seen = measure(engine, [circuit.mask for circuit in circuits], pairs, Patch())
+    for i, (circuit, run) in enumerate(zip(circuits, ("circuit", "empty"), strict=True)):
+        row = scanned_row(circuit, seen.one(i))
         assert row["kl"] == pytest.approx(found[run]["kl"], rel=1e-5)
+        assert row["edges"] == len(circuit)
         assert row["accuracy"] == found[run]["accuracy"]
