@@ -130,6 +130,11 @@ def unpadded(ids: Tensor, attention_mask: Tensor) -> list[tuple[int, ...]]:
     return [tuple(row[there].tolist()) for row, there in zip(ids, present, strict=True)]
 
 
+def sent(numbers: Sequence[int], device: torch.device) -> Tensor:
+    """Places [n] on a device, and nobody waits for it: `torch.tensor(..., device=...)` waits until it has done all."""
+    return torch.tensor(numbers, dtype=torch.long).to(device, non_blocking=True)
+
+
 def _side_by_side(prompts: Sequence[Any], ends: Sequence[int]) -> Tensor:
     if isinstance(prompts[0], Tensor):
         return torch.stack(list(prompts))

@@ -18,7 +18,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from edge_pruning.batch import Batch, Pair
+from edge_pruning.batch import Batch, Pair, sent
 from edge_pruning.graph import Graph
 from edge_pruning.layout import Layout
 from edge_pruning.models.adapter import Adapter
@@ -197,8 +197,7 @@ class MaskedPass:
         mixed = self.layout.mixed_rows(layer)
         if len(mixed) == sum(self._qkv):
             return x
-        places = torch.tensor(mixed, dtype=torch.long, device=base.device)
-        return base.expand(sum(self._qkv), *base.shape).index_copy(0, places, x)
+        return base.expand(sum(self._qkv), *base.shape).index_copy(0, sent(mixed, base.device), x)
 
     def _mlp(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor, seen: Tensor | None) -> None:
         """A layer's MLP; `seen` is what `_attention` has returned."""

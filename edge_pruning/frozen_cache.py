@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-import torch
 from torch import Tensor
 
 from edge_pruning.ablation import Ablation
-from edge_pruning.batch import Batch, Pair
+from edge_pruning.batch import Batch, Pair, sent
 from edge_pruning.forward import Frozen, MaskedPass
 from edge_pruning.micro_batches import over_tiles
 
@@ -46,9 +45,9 @@ class FrozenCache:
             batch = self._as_batch(ids)
             return batch, self.ablation.freeze(self.engine, batch)
         batch = self._as_batch(ids)
-        index = torch.tensor(ids, device=batch.clean.device)
+        index = sent(ids, batch.clean.device)
         rows = [row for i in ids for row in range(self._starts[i], self._starts[i + 1])]
-        at_rows = torch.tensor(rows, device=batch.clean.device)
+        at_rows = sent(rows, batch.clean.device)
         wide = {name: kept[:, index, : batch.width] for name, kept in self._per_position.items()}
         heads = wide.pop("heads")
         heads = heads.unflatten(0, (self.engine.graph.shape.layers, -1))
@@ -62,7 +61,7 @@ class FrozenCache:
 
     def _keep(self, ids: list[int], frozen: Frozen) -> None:
         """Tensors over positions are [any, b, p, *] and filled up to the widest pair; those over rows are [n, *]."""
-        index = torch.tensor(ids, device=frozen.base.device)
+        index = sent(ids, frozen.base.device)
         wide = {
             "embedding_difference": frozen.embedding_difference,
             "heads": frozen.heads.flatten(0, 1),
@@ -75,7 +74,7 @@ class FrozenCache:
                 self._per_position[name] = value.new_zeros(shape)
             self._per_position[name][:, index, : value.shape[2]] = value
         rows = [row for i in ids for row in range(self._starts[i], self._starts[i + 1])]
-        at_rows = torch.tensor(rows, device=frozen.base.device)
+        at_rows = sent(rows, frozen.base.device)
         for name, value in (("logits", frozen.logits), ("final_base", frozen.final_base)):
             if name not in self._per_row:
                 self._per_row[name] = value.new_zeros(self._starts[-1], value.shape[1])

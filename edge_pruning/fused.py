@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from edge_pruning.batch import sent
 from edge_pruning.folding import Map, bias_of, folded
 from edge_pruning.forward import Frozen, MaskedPass
 from edge_pruning.graph import Graph
@@ -48,7 +49,7 @@ class _Chosen:
         if of_all and len(mixed) == len(rows):
             return cls(into, out, qkv)
         fixed = [place for place in range(len(rows)) if place not in mixed]
-        at = partial(torch.tensor, device=out.device, dtype=torch.long)
+        at = partial(sent, device=out.device)
         shared = [kv.index(h * layout.graph.kv_readers // len(out)) for h in heads]
         return cls(
             into.rows(at([rows[place] for place in mixed])), out if of_all else out[at(heads)], qkv,

@@ -14,6 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from edge_pruning.batch import sent
 from edge_pruning.graph import Graph
 
 
@@ -61,7 +62,7 @@ class Layout:
         """The part of a mask [w, r] that is left; differentiable."""
         if self.is_full:
             return mask
-        rows, columns = (which.nonzero().squeeze(1).to(mask.device) for which in (self.computed, self.mixed))
+        rows, columns = (sent(_places(which), mask.device) for which in (self.computed, self.mixed))
         return mask[rows[:, None], columns]
 
     # --- nodes -----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from edge_pruning.forward import MaskedPass
 
 def weights(logits: Tensor) -> Tensor:
     """What a test's loss gives every logit, so that each of them matters."""
-    return torch.randn(logits.shape, generator=torch.Generator().manual_seed(9)).to(logits.dtype)
+    return torch.randn(logits.shape, generator=torch.Generator().manual_seed(9)).to(logits)
 
 
 def logits_and_gradient(run: Any, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -89,7 +89,7 @@ def train(
     objective.check(pairs)
     reused = steps * batch_size > len(pairs)
     cache = FrozenCache(engine, pairs, ablation, cache_bytes if reused else 0)
-    places = candidates.to(engine.adapter.device).flatten().nonzero().squeeze(1)
+    places = candidates.flatten().nonzero().squeeze(1).to(engine.adapter.device)
     generator = torch.Generator(engine.adapter.device)
     pending: list[dict[str, Tensor | float]] = []
     for step in range(first, steps):
@@ -148,8 +148,10 @@ def _backward(draw: Draw, gradient: Tensor) -> None:
 
 
 def _checked(pending: list[dict[str, Tensor | float]]) -> list[dict[str, float]]:
-    """The records as numbers. Raises Diverged at the first step whose loss is not finite."""
-    records = [{name: float(value) for name, value in record.items()} for record in pending]
+    """The records as numbers, in one look at the device. Raises Diverged at the first step whose loss is not finite."""
+    on_device = [value for record in pending for value in record.values() if isinstance(value, Tensor)]
+    read = iter(torch.stack([value.float() for value in on_device]).tolist())
+    records = [{k: next(read) if isinstance(v, Tensor) else v for k, v in record.items()} for record in pending]
     for record in records:
         if not all(torch.isfinite(torch.tensor(list(record.values())))):
             raise Diverged(
