@@ -24,12 +24,19 @@ class Objective:
     """
 
     name: str
+    short: str
+    unit: str
     summary: str
     function: Callable[[Tensor, Tensor, Batch], Tensor]
     needs_wrong_answers: bool = False
 
     def __call__(self, model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
         return self.function(model, circuit, batch)
+
+    @property
+    def heading(self) -> str:
+        """Over a column of a table."""
+        return f"{self.short} ({self.unit})" if self.unit else self.short
 
     def check(self, pairs: Sequence[Pair], instead: Iterable[str] | None = None) -> None:
         """Raises ValueError where this objective says nothing about the pairs; `instead`: what may be used for it."""
@@ -44,15 +51,20 @@ class Objective:
 OBJECTIVES = {
     objective.name: objective
     for objective in (
-        Objective("kl", "KL divergence (nats)", lambda m, c, b: metrics.kl_divergence(m, c, b)),
-        Objective("squared_error", "squared error", lambda m, c, b: metrics.squared_error(m, c, b)),
-        Objective("answer_loss", "-log probability of the answers (nats)", lambda m, c, b: metrics.surprise(c, b)),
+        Objective("kl", "KL", "nats", "KL divergence (nats)", lambda m, c, b: metrics.kl_divergence(m, c, b)),
         Objective(
-            "logit_difference", "minus the logit difference",
+            "squared_error", "squared error", "", "squared error", lambda m, c, b: metrics.squared_error(m, c, b)
+        ),
+        Objective(
+            "answer_loss", "loss", "nats", "-log probability of the answers (nats)",
+            lambda m, c, b: metrics.surprise(c, b),
+        ),
+        Objective(
+            "logit_difference", "loss", "", "minus the logit difference",
             lambda m, c, b: -metrics.logit_difference(c, b).nan_to_num(0), True,
         ),
         Objective(
-            "probability_difference", "minus the probability difference",
+            "probability_difference", "loss", "", "minus the probability difference",
             lambda m, c, b: -metrics.probability_difference(c, b).nan_to_num(0), True,
         ),
     )

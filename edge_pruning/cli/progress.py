@@ -10,8 +10,6 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 from edge_pruning.objectives import OBJECTIVES
 from edge_pruning.runs import RunObserver
 
-_WORDS = {"kl": "KL", "squared_error": "squared error", "answer_loss": "loss"}
-
 
 class ProgressBar(RunObserver):
     """Use as a context: `with ProgressBar() as bar: discover(..., observer=bar)`."""
@@ -45,5 +43,5 @@ class ProgressBar(RunObserver):
         name = next(name for name in OBJECTIVES if name in last)
         loss = sum(record[name] for record in records) / len(records)
         edges = f", {last['edges']:,.0f} edges" if "edges" in last else ""
-        state = f"step {step:,} of {total:,}, {_WORDS.get(name, name)} {loss:.3f}{edges}"
+        state = f"step {step:,} of {total:,}, {OBJECTIVES[name].short} {loss:.3f}{edges}"
         self.bar.update(self.task, completed=step, total=total, state=state)

@@ -14,8 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edge_pruning.objectives import OBJECTIVES
 from edge_pruning.runs import Run, SeedRuns
 
+SHOWN_EDGES = 12  # of those missed or found in vain; evaluation.json has all
 WIDTH = 120  # where stdout is no terminal
 SCORES = ("accuracy", "exact_match", "faithfulness")
 RUNS = {
@@ -50,14 +52,15 @@ def print_seeds(found: SeedRuns, out: Console) -> None:
             f"{about['settings']['task']}: {len(about['seeds'])} seeds, {about['examples']:,} {about['split']} pairs, "
             f"removed edges carry the {about['ablation']} ablation"
         ))
-        for column in ("", "edges", "without dangling", "KL (nats)", *(name.replace("_", " ") for name in SCORES)):
-            table.add_column(column, justify="right" if column else "left")
         judged = size["evaluation"]
+        loss = "kl" if judged["consensus"]["squared_error"] is None else "squared_error"
+        for column in ("", "edges", "without dangling", *map(_heading, (loss, *SCORES))):
+            table.add_column(column, justify="right" if column else "left")
         each = zip(judged["seeds"], size["sizes"], strict=True)
         rows = [(f"seed {row['seed']}", counts, row) for row, counts in each]
         rows += [("consensus", size["consensus"], judged["consensus"]), ("core (in all)", size["core"], judged["core"])]
         for words, counts, row in rows:
-            numbers = (number(row[name], ".3f") for name in ("kl", *SCORES))
+            numbers = (number(row[name], ".3f") for name in (loss, *SCORES))
             table.add_row(words, f"{counts['edges']:,}", f"{counts['edges_without_dangling']:,}", *numbers)
         out.print(table)
         edges, nodes = size["edge_iou"], size["node_iou"]
@@ -74,11 +77,9 @@ def print_seeds(found: SeedRuns, out: Console) -> None:
 
 def print_evaluation(evaluation: Mapping[str, Any], out: Console) -> None:
     """The circuit beside the model, nothing, and chance; means over the pairs."""
-    metric = evaluation["metric"]
+    loss, metric = evaluation["loss"], evaluation["metric"]
     table = new_table(escape(_conditions(evaluation)))
-    loss = "squared_error" if "squared_error" in evaluation["model"] else "kl"  # numbers have no KL
-    loss_words = "KL (nats)" if loss == "kl" else "squared error"
-    for column in ("", "edges", loss_words, metric.replace("_", " "), "accuracy", "exact match", "faithfulness"):
+    for column in ("", "edges", *map(_heading, (loss, metric, *SCORES))):
         table.add_column(column, justify="right" if column else "left")
     for name, words in RUNS.items():
         row = evaluation.get(name)
@@ -110,7 +111,8 @@ def _print_truth(found: Mapping[str, Any], out: Console) -> None:
     )
     for words in ("missed", "extra"):
         if found[words]:
-            out.print(f"  {words}: {escape(', '.join(found[words]))}")
+            more = f" and {len(found[words]) - SHOWN_EDGES:,} more" if len(found[words]) > SHOWN_EDGES else ""
+            out.print(f"  {words}: {escape(', '.join(found[words][:SHOWN_EDGES]))}{more}")
 
 
 def print_report_files(page: Path | None, out: Console) -> None:
@@ -120,14 +122,13 @@ def print_report_files(page: Path | None, out: Console) -> None:
 
 def print_curve(curve: Mapping[str, Any], out: Console) -> None:
     """Every size, the levels, and the areas."""
-    metric = curve["metric"]
+    names = (curve["loss"], curve["metric"], *SCORES)
     table = new_table(escape(_conditions(curve)))
-    for column in ("edges", "without dangling", "KL (nats)", metric.replace("_", " "), "accuracy", "exact match",
-                   "faithfulness"):
+    for column in ("edges", "without dangling", *map(_heading, names)):
         table.add_column(column, justify="right")
     for row in curve["points"]:
         counts = (f"{row['edges']:,}", f"{row['edges_without_dangling']:,}")
-        table.add_row(*counts, *(number(row[name], ".3f") for name in ("kl", metric, *SCORES)))
+        table.add_row(*counts, *(number(row[name], ".3f") for name in names))
     out.print(table)
     levels = new_table("Edges needed")
     for column in ("", "edges", "without dangling"):
@@ -183,6 +184,10 @@ def _conditions(measured: Mapping[str, Any]) -> str:
 def _print_warnings(measured: Mapping[str, Any], out: Console) -> None:
     for warning in measured["warnings"]:
         out.print(f"Note: {escape(warning)}.")
+
+
+def _heading(name: str) -> str:
+    return OBJECTIVES[name].heading if name in ("kl", "squared_error") else name.replace("_", " ")
 
 
 def new_table(title: str) -> Table:

@@ -10,12 +10,13 @@ from edge_pruning.evaluation.conditions import Conditions
 from edge_pruning.evaluation.measured import Measured
 from edge_pruning.evaluation.ranking import Ranking
 from edge_pruning.evaluation.yardstick import Yardstick
+from edge_pruning.objectives import get_objective
 
 if TYPE_CHECKING:
     from edge_pruning.evaluation.evaluation import Evaluation
 
 DANGLING = 0.1  # of the circuit's edges
-DISCRETISATION = 0.1  # of the KL between the empty circuit and the model
+DISCRETISATION = 0.1  # of the loss between the empty circuit and the model
 ACCURACY = 0.75
 FEW_EXAMPLES = 30
 LEFT_WITHOUT = 0.2  # of the model's lead over the empty circuit
@@ -39,7 +40,8 @@ def about_the_measurement(
     yield from _about_the_scale(yardstick)
     broken = [name for name, run in runs.items() if not run.loss.isfinite().all()]
     if broken:
-        yield f"the KL of some pairs is not finite ({', '.join(broken)}): there are infinite or NaN logits"
+        words = get_objective(yardstick.model.loss_name).short
+        yield f"the {words} of some pairs is not finite ({', '.join(broken)}): there are infinite or NaN logits"
 
 
 def _about_the_data(conditions: Conditions, model: Measured) -> Iterator[str]:
@@ -83,9 +85,13 @@ def _about_the_circuit(found: Evaluation) -> Iterator[str]:
             "removed from the model"
         )
     if "random" in found.runs and 0 < edges < found.subject.graph.n_edges:
-        kl, random = found["circuit"]["kl"], found["random"]["kl"]
-        if kl >= random:
-            yield f"the circuit (KL {kl:.3g}) is no closer to the model than random ones of its size (KL {random:.3g})"
+        own, random = found["circuit"][found.loss], found["random"][found.loss]
+        if own >= random:
+            words = get_objective(found.loss).short
+            yield (
+                f"the circuit ({words} {own:.3g}) is no closer to the model than random ones of its size ({words} "
+                f"{random:.3g})"
+            )
 
 
 def _about_the_soft_mask(found: Evaluation) -> Iterator[str]:
@@ -93,9 +99,12 @@ def _about_the_soft_mask(found: Evaluation) -> Iterator[str]:
     if abs(size - edges) > max(1, SIZE * edges):
         yield f"the soft mask sums to {size:.1f} edges, the circuit has {edges:,}: the gap is not at equal size"
     gap = found.discretisation_gap
-    if gap is not None and gap > DISCRETISATION * found["empty"]["kl"]:
-        soft, hard = found["soft"]["kl"], found["circuit"]["kl"]
-        yield f"much is lost by cutting the mask to 0 and 1: KL {soft:.3g} of the soft mask, {hard:.3g} of the circuit"
+    if gap is not None and gap > DISCRETISATION * found["empty"][found.loss]:
+        words, soft, hard = get_objective(found.loss).short, found["soft"][found.loss], found["circuit"][found.loss]
+        yield (
+            f"much is lost by cutting the mask to 0 and 1: {words} {soft:.3g} of the soft mask, {hard:.3g} of the "
+            "circuit"
+        )
 
 
 def about_the_ranking(ranking: Ranking) -> Iterator[str]:

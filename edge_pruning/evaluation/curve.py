@@ -22,7 +22,7 @@ from edge_pruning.evaluation.bootstrap import Resamples
 from edge_pruning.evaluation.caveats import about_the_measurement, about_the_ranking
 from edge_pruning.evaluation.conditions import Conditions
 from edge_pruning.evaluation.definitions import CURVE, definitions_of
-from edge_pruning.evaluation.levels import LEVELS, Level, first_reached, size_between
+from edge_pruning.evaluation.levels import Level, first_reached, levels_of, size_between
 from edge_pruning.evaluation.measure import Progress, measure, problems_with
 from edge_pruning.evaluation.measured import Measured
 from edge_pruning.evaluation.mib import areas, mib_sizes
@@ -83,8 +83,13 @@ class Curve:
 
     def _reached(self, level: Level, size: int) -> bool:
         run = self.runs[size]
-        means = {"faithfulness": self.yardstick.faithfulness(run), "kl": float(run.kl.mean())}
-        return level.reached(means, float(self.runs[0].kl.mean()))
+        means = {"faithfulness": self.yardstick.faithfulness(run), self.loss: float(run.loss.mean())}
+        return level.reached(means, float(self.runs[0].loss.mean()))
+
+    @property
+    def loss(self) -> str:
+        """`kl`, or `squared_error` of outputs that are numbers."""
+        return self.model.loss_name
 
     # --- as JSON and as table rows ---------------------------------------------------------------------------------
 
@@ -101,7 +106,7 @@ class Curve:
     def levels(self) -> list[dict[str, Any]]:
         """One row per level: how many edges it takes, by both counts (None: not reached); `stays`: larger ones, too."""
         found = []
-        for level in LEVELS:
+        for level in levels_of(self.loss):
             size = self.edges_needed(level)
             row = {"level": level.name, "words": level.words, **self._counts(size)}
             larger = [] if size is None else [k for k in self.sizes if k > size]
@@ -116,6 +121,7 @@ class Curve:
             "format": FORMAT,
             "version": FORMAT_VERSION,
             **asdict(self.conditions),
+            "loss": self.loss,
             "convention": graph.convention,
             "edges_total": graph.n_edges,
             "candidates": self.ranking.scores.n_candidates,
@@ -162,7 +168,7 @@ def evaluate_curve(
         model, measured = measure(engine, masks, pairs, ablation, progress)
         runs |= {size: measured.one(i) for i, size in enumerate([0, *wanted])}
         curve = Curve(ranking, conditions, model, dict(runs))
-        next_ones = {curve.size_to_run(level) for level in LEVELS} if sizes is None else set()
+        next_ones = {curve.size_to_run(level) for level in levels_of(curve.loss)} if sizes is None else set()
         wanted = sorted(size for size in next_ones if size is not None)
     return curve
 

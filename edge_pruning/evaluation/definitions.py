@@ -14,7 +14,7 @@ RUNS = {
     "complement": "all edges but the circuit's; the closer to the empty circuit, the more complete is the circuit",
     "random": "circuits of as many edges as the circuit, drawn uniformly, counted with dangling edges",
     "spread": "standard deviation between the random circuits",
-    "discretisation_gap": "KL of the circuit minus KL of the soft mask it was cut from, in nats",
+    "discretisation_gap": "loss of the circuit minus that of the soft mask it was cut from",
 }
 CURVE = {
     "edges": "the edges with the highest scores, before dangling ones are removed; without dangling: as they are run",
@@ -33,6 +33,7 @@ def definitions_of(conditions: Conditions, yardstick: Yardstick) -> dict[str, st
     return {
         "ablation": f"a removed edge carries: {conditions.ablation_description}",
         "kl": "KL(model || run) in nats over the vocabulary, mean over a pair's compared positions",
+        "loss": "how far a run is from the model: kl, or squared_error where the output is a number",
         "squared_error": "squared distance from the model's output, where that is a number and has no KL",
         metric: f"{_DIFFERENCES.get(metric, metric)}, mean over the positions with a wrong answer",
         "accuracy": f"share of pairs with {metric} > 0 at every such position; of pairs without a wrong answer, "

@@ -58,8 +58,13 @@ class Evaluation:
 
     @property
     def discretisation_gap(self) -> float | None:
-        """KL of the circuit minus KL of the soft mask it was cut from, in nats; positive: cutting lost something."""
-        return self["circuit"]["kl"] - self["soft"]["kl"] if "soft" in self.runs else None
+        """Loss of the circuit minus that of the soft mask it was cut from; positive: cutting lost something."""
+        return self["circuit"][self.loss] - self["soft"][self.loss] if "soft" in self.runs else None
+
+    @property
+    def loss(self) -> str:
+        """What says how far a run is from the model: `kl`, or `squared_error` where the output is a number."""
+        return self.runs["model"].loss_name
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -68,13 +73,13 @@ class Evaluation:
 
     @property
     def by_template(self) -> dict[str, dict[str, float]]:
-        """The circuit's mean KL and accuracy, the model's accuracy and the number of pairs, by the pairs' template."""
+        """The circuit's mean loss and accuracy, the model's accuracy, and the number of pairs, by template."""
         found = {}
         for template in sorted(set(self.templates) - {""}):
             of = torch.tensor([t == template for t in self.templates])
             found[template] = {
                 "n": int(of.sum()),
-                "kl": float(self.runs["circuit"].kl[:, of].mean()),
+                self.loss: float(self.runs["circuit"].loss[:, of].mean()),
                 "accuracy": float(self.runs["circuit"].accuracy[:, of].mean()),
                 "model_accuracy": float(self.runs["model"].accuracy[:, of].mean()),
             }
@@ -87,6 +92,7 @@ class Evaluation:
             "format": FORMAT,
             "version": FORMAT_VERSION,
             **asdict(self.conditions),
+            "loss": self.loss,
             "convention": self.subject.graph.convention,
             "definitions": self.definitions,
             "warnings": list(self.warnings),

@@ -11,12 +11,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from edge_pruning.objectives import get_objective
+
 PRECISION = 0.05  # of the size: how closely it is found
 
 
 @dataclass(frozen=True)
 class Level:
-    """Faithfulness of at least `at`, or a KL of at most `at` of the empty circuit's."""
+    """Faithfulness of at least `at`, or a loss (`kl` or `squared_error`) of at most `at` of the empty circuit's."""
 
     number: str
     at: float
@@ -28,16 +30,20 @@ class Level:
     @property
     def words(self) -> str:
         share = f"{100 * self.at:g} %"
-        return f"faithfulness of {share}" if self.number == "faithfulness" else f"KL of {share} of the empty circuit's"
+        if self.number == "faithfulness":
+            return f"faithfulness of {share}"
+        return f"{get_objective(self.number).short} of {share} of the empty circuit's"
 
-    def reached(self, means: Mapping[str, float], empty_kl: float) -> bool:
+    def reached(self, means: Mapping[str, float], empty_loss: float) -> bool:
         """Whether a run with these means has reached it; never where the number is undefined."""
         if self.number == "faithfulness":
             return means["faithfulness"] >= self.at
-        return means["kl"] <= self.at * empty_kl
+        return means[self.number] <= self.at * empty_loss
 
 
-LEVELS = (*(Level("faithfulness", at) for at in (0.85, 0.90, 0.95, 0.99)), Level("kl", 0.10), Level("kl", 0.05))
+def levels_of(loss: str) -> tuple[Level, ...]:
+    """All levels, where the distance from the model is `kl` or `squared_error`."""
+    return (*(Level("faithfulness", at) for at in (0.85, 0.90, 0.95, 0.99)), Level(loss, 0.10), Level(loss, 0.05))
 
 
 def first_reached(sizes: Sequence[int], reached: Callable[[int], bool]) -> int | None:

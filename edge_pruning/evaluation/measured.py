@@ -35,19 +35,17 @@ class Measured:
     @property
     def loss(self) -> Tensor:
         """How far from the model: KL, or the squared error of numbers."""
-        return self.squared_error if self.of_numbers else self.kl
+        found: Tensor = getattr(self, self.loss_name)
+        return found
 
     @property
     def loss_name(self) -> str:
-        return "squared_error" if self.of_numbers else "kl"
+        """`kl`, or `squared_error` where the output is a number."""
+        return "kl" if self.squared_error.isnan().all() else "squared_error"
 
     @property
     def mean_loss(self) -> float:
         return float(self.loss.mean())
-
-    @property
-    def of_numbers(self) -> bool:
-        return not bool(self.squared_error.isnan().all())
 
     def one(self, circuit: int) -> Measured:
         """A single circuit's, [1, b]."""

@@ -2,10 +2,11 @@
 
     loss(e) = KL(model || circuit without e) - KL(model || circuit),        in nats, mean over pairs
 
-An edge is *needed* if the loss is above zero beyond chance, *harmful* if it is below, and otherwise *idle*: it does
-nothing that these pairs could show. Chance is judged by a t-test of the pairs' losses for each edge (they are paired:
-the same pairs with and without), two-sided, and corrected for as many tests as there are edges (Benjamini and Hochberg,
-1995): among the edges called needed or harmful at most 5 % are expected to be idle.
+or of the squared error, where the output is a number. An edge is *needed* if the loss is above zero beyond chance,
+*harmful* if it is below, and otherwise *idle*: it does nothing that these pairs could show. Chance is judged by a
+t-test of the pairs' losses for each edge (they are paired: the same pairs with and without), two-sided, and corrected
+for as many tests as there are edges (Benjamini and Hochberg, 1995): among the edges called needed or harmful at most
+5 % are expected to be idle.
 
 It misleads where edges stand in for each other: each alone is idle, both together are not. So all idle edges are also
 removed at once. Cost: one masked pass per edge over as many pairs as `max_runs` allows; large circuits get fewer pairs.
@@ -28,6 +29,7 @@ from edge_pruning.evaluation.caveats import percent
 from edge_pruning.evaluation.measure import Progress, measure, problems_with
 from edge_pruning.evaluation.plain import plain
 from edge_pruning.forward import MaskedPass
+from edge_pruning.objectives import get_objective
 from edge_pruning.tasks.task import PairSet
 
 SIGNIFICANCE = 0.05  # false discovery rate
@@ -37,7 +39,7 @@ FEWEST_PAIRS = 30
 AT_ONCE = 64  # edges: their masks are in memory together
 IDLE = 0.1  # of the edges: more is worth a warning
 DEFINITION = (
-    "loss: KL of the circuit without this edge minus KL of the circuit, in nats, mean over the pairs. needed, harmful: "
+    "loss: {loss} of the circuit without this edge minus that of the circuit, mean over the pairs. needed, harmful: "
     f"the loss is above or below 0 (two-sided t-test over pairs, false discovery rate {SIGNIFICANCE:g} by Benjamini "
     "and Hochberg over all edges); idle: neither"
 )
@@ -47,14 +49,16 @@ DEFINITION = (
 class Minimality:
     """What is lost with every single edge of a circuit.
 
-    losses: per edge and pair, float64 [edge, b], edges in the order of `circuit.edges`. kl: of the circuit, and of the
-    circuit without all of its idle edges, on the same pairs.
+    losses: per edge and pair, float64 [edge, b], edges in the order of `circuit.edges`. of_circuit: the distance of the
+    circuit from the model, and without_idle: of the circuit without all of its idle edges, on the same pairs;
+    loss_name says whether that is the `kl` in nats or the `squared_error` of numbers.
     """
 
     circuit: Circuit
     losses: Tensor
-    kl: float
-    kl_without_idle: float
+    loss_name: str
+    of_circuit: float
+    without_idle: float
 
     @property
     def loss(self) -> Tensor:
@@ -82,11 +86,12 @@ class Minimality:
     def warnings(self) -> tuple[str, ...]:
         idle, harmful = self.counts["idle"], self.counts["harmful"]
         edges, pairs, found = len(self.losses), self.losses.shape[1], []
+        words = get_objective(self.loss_name).short
         if idle > IDLE * edges:
             found.append(
                 f"{percent(idle / edges)} of the kept edges ({idle:,} of {edges:,}) do nothing that {pairs:,} pairs "
-                f"could show, each removed alone; without all of them the KL is {self.kl_without_idle:.3g} instead of "
-                f"{self.kl:.3g}"
+                f"could show, each removed alone; without all of them the {words} is {self.without_idle:.3g} instead "
+                f"of {self.of_circuit:.3g}"
             )
         if harmful:
             found.append(f"{harmful:,} of {edges:,} edges do harm: the circuit is closer to the model without each")
@@ -107,13 +112,14 @@ class Minimality:
         """Plain JSON values."""
         counts = self.counts
         content: dict[str, Any] = plain({
-            "definition": DEFINITION,
+            "definition": DEFINITION.format(loss=get_objective(self.loss_name).heading),
+            "loss": self.loss_name,
             "examples": self.losses.shape[1],
             "edges": len(self.loss),
             **counts,
             "idle_share": counts["idle"] / max(1, len(self.loss)),
-            "kl": self.kl,
-            "kl_without_idle": self.kl_without_idle,
+            "of_circuit": self.of_circuit,
+            "without_idle": self.without_idle,
             "rows": self.rows(),
         })
         return content
@@ -147,9 +153,10 @@ def evaluate_minimality(
         masks = [circuit.mask, *(_without(circuit.mask, place) for place in places[first : first + AT_ONCE])]
         _, measured = measure(engine, masks, some, ablation, _part_of(progress, first, len(places)))
         parts.append(measured.loss[1:] - measured.loss[:1])
-    found = Minimality(circuit, torch.cat(parts), float(measured.loss[0].mean()), float("nan"))
+    before = float(measured.loss[0].mean())
+    found = Minimality(circuit, torch.cat(parts), measured.loss_name, before, without_idle=before)
     _, rest = measure(engine, [_without(circuit.mask, *_places(circuit, found.idle))], some, ablation)
-    return replace(found, kl_without_idle=float(rest.loss.mean()))
+    return replace(found, without_idle=float(rest.loss.mean()))
 
 
 def _part_of(progress: Progress | None, first: int, edges: int) -> Progress | None:

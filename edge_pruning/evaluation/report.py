@@ -111,7 +111,7 @@ def telling_pairs(found: Evaluation, pairs: PairSet, n: int = SHOWN_PAIRS) -> tu
             "answer": list(pairs.texts[i].answer),
             "wrong": list(pairs.texts[i].wrong),
             "template": pairs.texts[i].template,
-            "kl": float(circuit.kl[0, i]),
+            found.loss: float(circuit.loss[0, i]),
             "model": float(model.difference[0, i]),
             "circuit": float(circuit.difference[0, i]),
         }

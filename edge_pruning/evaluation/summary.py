@@ -50,7 +50,7 @@ def summarise(run: Measured, yardstick: Yardstick, resamples: Resamples) -> Summ
     """A run's numbers, and where it stands on the yardstick. Faithfulness is a ratio of means, not a mean of ratios."""
     values = {
         "kl": run.kl,
-        **({"squared_error": run.squared_error} if run.of_numbers else {}),
+        run.loss_name: run.loss,
         yardstick.metric: run.difference,
         "accuracy": run.accuracy,
         "exact_match": run.exact_match,

@@ -34,7 +34,7 @@ class Yardstick:
     @property
     def definition(self) -> str:
         """What f means here, in words."""
-        if self.model.of_numbers:
+        if self.model.loss_name == "squared_error":
             return "1 - squared error of the run / squared error of the empty circuit: outputs are numbers"
         if self.uses_loss:
             return "1 - KL(run) / KL(empty): no pair has a wrong answer, so minus KL stands for the task's difference"

@@ -9,15 +9,18 @@ from edge_pruning.drawing import Matrix, draw_matrices
 from edge_pruning.drawing.boxes import Box, draw_boxes
 from edge_pruning.drawing.chart import Axis, Chart, Point, draw_chart
 from edge_pruning.drawing.stroke import HUES, MUTED
-from edge_pruning.page.words import count, number, small
+from edge_pruning.page.words import count, number, percent, small
 
 Json = Mapping[str, Any]
 
 BLUE, ORANGE, GREEN, PURPLE = HUES["q"], HUES["k"], HUES["v"], "#cc79a7"
-NUMBERS = {"faithfulness": BLUE, "kl": ORANGE, "accuracy": GREEN, "exact_match": PURPLE}
-TITLES = {"faithfulness": "Faithfulness", "kl": "KL divergence", "accuracy": "Accuracy", "exact_match": "Exact match"}
-UNITS = {"kl": "nats", "faithfulness": "0: empty circuit, 1: model", "accuracy": "share of pairs",
-         "exact_match": "share of pairs"}
+NUMBERS = {
+    "faithfulness": BLUE, "kl": ORANGE, "squared_error": ORANGE, "accuracy": GREEN, "exact_match": PURPLE,
+}
+TITLES = {"faithfulness": "Faithfulness", "kl": "KL divergence", "squared_error": "Squared error",
+          "accuracy": "Accuracy", "exact_match": "Exact match"}
+UNITS = {"kl": "nats", "squared_error": "of the output", "faithfulness": "0: empty circuit, 1: model",
+         "accuracy": "share of pairs", "exact_match": "share of pairs"}
 VERDICTS = {"needed": BLUE, "idle": MUTED, "harmful": ORANGE}
 SPREADS = {"circuit": BLUE, "complement": PURPLE, "random": GREEN, "empty": MUTED}
 RUNS = {
@@ -29,7 +32,7 @@ RUNS = {
     "random": "random circuits of that size",
     "empty": "the empty circuit",
 }
-SMALLEST_LOSS = 1e-5  # nats: where the axis of the losses begins
+SMALLEST_LOSS = 1e-5  # where the axis of the losses begins
 
 
 def curve_charts(curve: Json, evaluation: Json, *, log: bool) -> list[str]:
@@ -39,14 +42,14 @@ def curve_charts(curve: Json, evaluation: Json, *, log: bool) -> list[str]:
 
 def _defined(evaluation: Json, names: Iterable[str]) -> list[str]:
     """Outputs that are numbers have no KL, and no answers to be accurate about."""
-    return [name for name in names if evaluation["model"][name] is not None]
+    return [name for name in names if evaluation["model"].get(name) is not None]
 
 
 def _curve_chart(curve: Json, evaluation: Json, name: str, *, log: bool) -> Chart:
     points = [_point(row, name) for row in curve["points"] if row[name] is not None]
     mark = _point(evaluation["circuit"], name) if evaluation["circuit"][name] is not None else None
     sizes, values = [p.x for p in points if p.x > 0 or not log], [p.y for p in points]
-    log_y = log and name == "kl"
+    log_y = log and name == evaluation["loss"]
     positive = [y for y in values if y > 1e-4] if log_y else values
     levels = {"faithfulness": [1.0], "accuracy": [evaluation["model"]["accuracy"]], "exact_match": [1.0]}.get(name, [])
     x = Axis("edges, without dangling ones" + (" (logarithmic)" if log else ""), min(sizes, default=1.0),
@@ -67,18 +70,20 @@ def loss_chart(minimality: Json) -> str:
     """Every edge's loss by rank, on a logarithmic axis; edges whose removal helps, by how much it helps."""
     rows = minimality["rows"]
     dots = [
-        (Point(rank, max(SMALLEST_LOSS, abs(row["loss"])), f"{row['edge']}: {small(row['loss'])} nats, "
-               f"{row['verdict']}"), VERDICTS[row["verdict"]])
+        (Point(rank, max(SMALLEST_LOSS, abs(row["loss"])), f"{row['edge']}: {small(row['loss'])}, {row['verdict']}"),
+         VERDICTS[row["verdict"]])
         for rank, row in enumerate(rows, 1) if row["loss"] is not None
     ]
-    y = Axis.over("nats, up or down (logarithmic)", [dot.y for dot, _ in dots], log=True, at_least=[SMALLEST_LOSS])
+    label = f"{UNITS[minimality['loss']]}, up or down (logarithmic)"
+    y = Axis.over(label, [dot.y for dot, _ in dots], log=True, at_least=[SMALLEST_LOSS])
     x = Axis("edges, most needed first", 0.0, max(2.0, len(rows) + 1.0))
-    return draw_chart(Chart("Change of the KL without each edge", x, y, (), BLUE, dots=dots))
+    return draw_chart(Chart(f"{TITLES[minimality['loss']]} lost with each edge", x, y, (), BLUE, dots=dots))
 
 
 def spread_charts(evaluation: Json) -> list[str]:
     """KL and faithfulness over the pairs, of the circuit and what it is compared with."""
-    return [_spread(evaluation, name, log=name == "kl") for name in _defined(evaluation, ("kl", "faithfulness"))]
+    return [_spread(evaluation, name, log=name == evaluation["loss"])
+            for name in _defined(evaluation, (evaluation["loss"], "faithfulness"))]
 
 
 def _spread(evaluation: Json, name: str, *, log: bool) -> str:
@@ -94,6 +99,16 @@ def _spread(evaluation: Json, name: str, *, log: bool) -> str:
 
 def _float(value: float | None) -> float:
     return float("nan") if value is None else value
+
+
+def roc_chart(found: Json) -> str | None:
+    """How well the scores tell true edges from others, whatever the size; None where no curve is defined."""
+    if found["roc"] is None:
+        return None
+    rates = zip(found["roc"]["false_positive_rate"], found["roc"]["true_positive_rate"], strict=True)
+    points = [Point(x, y, f"{percent(y)} of the true edges among {percent(x)} of the others") for x, y in rates]
+    x, y = Axis("share of the other edges", 0.0, 1.0), Axis("share of the true edges", 0.0, 1.0)
+    return draw_chart(Chart(f"ROC of the scores, area {number(found['auc'])}", x, y, points, BLUE))
 
 
 def overlap_chart(size: Json) -> str:

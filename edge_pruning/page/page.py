@@ -17,11 +17,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from edge_pruning.circuit import Circuit
-from edge_pruning.drawing import draw_circuit
+from edge_pruning.drawing import draw_against_truth, draw_circuit
 from edge_pruning.drawing.dark import dark_rules
+from edge_pruning.objectives import OBJECTIVES
 from edge_pruning.page import words
 from edge_pruning.page.asked import asked
-from edge_pruning.page.charts import RUNS, curve_charts, loss_chart, overlap_chart, spread_charts
+from edge_pruning.page.charts import RUNS, curve_charts, loss_chart, overlap_chart, roc_chart, spread_charts
 from edge_pruning.version import __version__
 
 HERE = Path(__file__).parent
@@ -35,16 +36,18 @@ def render(report: Json, circuit: Circuit) -> str:
     name = report["circuit"]["provenance"].get("model")
     model = name.get("name") if isinstance(name, Mapping) else None
     return _template().render(
-        title=f"{evaluation['task']} in {model}" if model else evaluation["task"],
+        title=f"{evaluation['task']} in {model}" if model not in (None, evaluation["task"]) else evaluation["task"],
         report=report,
         evaluation=evaluation,
+        loss=OBJECTIVES[evaluation["loss"]],
+        truth=evaluation["ground_truth"],
         curve=curve,
         minimality=minimality,
         stability=report["stability"],
         asked=asked(report),
         runs=[(RUNS[run], evaluation[run], run) for run in RUNS if evaluation[run] is not None],
         edges=_edges(report, circuit),
-        templates=_least_and_most([row["kl"] for row in evaluation["templates"].values()]),
+        templates=_least_and_most([row[evaluation["loss"]] for row in evaluation["templates"].values()]),
         shown_edges=SHOWN_EDGES,
         provenance=json.dumps(report["circuit"]["provenance"], indent=2, ensure_ascii=False),
         pictures=_pictures(report, circuit),
@@ -74,6 +77,10 @@ def _pictures(report: Json, circuit: Circuit) -> dict[str, Any]:
         found["loss"] = loss_chart(report["minimality"])
     if report["stability"] is not None:
         found["overlap"] = [overlap_chart(size) for size in report["stability"]["sizes"]]
+    truth = evaluation["ground_truth"]
+    if truth is not None:
+        true = Circuit.from_names(circuit.graph, [*truth["hits"], *truth["missed"]])
+        found |= {"truth": draw_against_truth(circuit, true), "roc": [chart for chart in [roc_chart(truth)] if chart]}
     return {place: _safe(picture) for place, picture in found.items()}
 
 

@@ -65,7 +65,8 @@ class Run:
 
     @property
     def title(self) -> str:
-        return f"{self.config['settings']['task']} in {self.config['settings']['model']}"
+        task, model = self.config["settings"]["task"], self.config["settings"]["model"]
+        return task if task == model else f"{task} in {model}"
 
     def draw(self, path: str | Path) -> None:
         """Write a picture of the circuit (SVG)."""

@@ -31,7 +31,7 @@ FORMAT = "edge-pruning/seeds"
 STABILITY_FORMAT = "edge-pruning/stability"
 FORMAT_VERSION = 1
 STABILITY = "stability.json"
-NUMBERS = ("kl", "accuracy", "exact_match", "faithfulness")
+NUMBERS = ("kl", "squared_error", "accuracy", "exact_match", "faithfulness")
 
 
 class SeedsFolder(RunFolder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import json
 import random
@@ -185,5 +186,28 @@ def test_a_program_of_numbers_has_a_report_and_a_curve(tmp_path: Path) -> None:
     run = ep.discover("tracr:xproportion", method="soft-top-k", steps=20, out=tmp_path / "run", draw=False)
     assert run.folder
     cli("evaluate", run.folder / "circuit.json", "--report")
-    assert "Faithfulness" in (run.folder / "report.html").read_text()
-    assert "faithfulness" in cli("curve", run.folder / "circuit.json")
+    page, shown = (run.folder / "report.html").read_text(), cli("curve", run.folder / "circuit.json")
+    for words in ("a squared error of <strong>", "<th>squared error</th>", "Squared error lost with each edge"):
+        assert words in page
+    assert "KL divergence of" not in page
+    assert "tracr:xproportion in tracr:xproportion" not in page
+    assert "squared error of 10 % of the empty circuit's" in shown
+    assert "KL (nats)" not in shown
+    report = json.loads((run.folder / "report.json").read_text())
+    assert report["evaluation"]["loss"] == report["curve"]["loss"] == report["minimality"]["loss"] == "squared_error"
+    reached = {row["level"]: row["edges"] for row in report["curve"]["levels"]}
+    assert reached["squared_error 0.1"] is not None
+
+
+def test_the_page_shows_the_circuit_against_the_truth(tmp_path: Path) -> None:
+    run = ep.discover("tracr:hist", method="random", edges=5, out=tmp_path / "run", draw=False)
+    assert run.folder
+    found = run.evaluation["ground_truth"]
+    cli("evaluate", run.folder / "circuit.json", "--report")
+    page = (run.folder / "report.html").read_text()
+    assert "Against the truth" in page
+    assert "ROC of the scores, area" in page
+    assert f"{len(found['hits'])} of them were found, with {len(found['extra'])} others" in page
+    assert f"misses: true, but not found ({len(found['missed'])})" in page
+    for words in ("missed", "extra"):
+        assert html.escape(", ".join(found[words])) in page

@@ -14,7 +14,7 @@ from edge_pruning.batch import Pair
 from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.evaluation import Curve, evaluate, evaluate_curve
 from edge_pruning.evaluation.curve import default_sizes
-from edge_pruning.evaluation.levels import LEVELS, Level, first_reached, size_between
+from edge_pruning.evaluation.levels import Level, first_reached, levels_of, size_between
 from edge_pruning.evaluation.mib import SHARES, mib_sizes
 from edge_pruning.evaluation.ranking import Ranking
 from edge_pruning.fused import FusedPass
@@ -87,7 +87,7 @@ def test_levels_are_reached_where_they_say_and_not_before(exact_model: Adapter, 
     n = found.ranking.graph.n_edges
     all_sizes = _curve(exact_model, pairs, sizes=range(1, n + 1))
     empty = all_sizes.summaries[0]["kl"]
-    for level, row in zip(LEVELS, found.levels(), strict=True):
+    for level, row in zip(levels_of("kl"), found.levels(), strict=True):
         size = row["edges"]
         assert level.reached(all_sizes.summaries[size].mean, empty)
         below = max([k for k in found.sizes if k < size], default=0)
@@ -167,7 +167,7 @@ def test_the_json_is_plain_and_says_conditions_and_both_counts(tiny_llama: Adapt
         assert {"edges", "edges_without_dangling", "interval", *NUMBERS} <= point.keys()
     assert content["points"][0]["edges"] == 0
     assert {"cpr", "cmd", "log_cpr", "log_cmd", "levels", "kl", "ablation"} <= content["definitions"].keys()
-    assert [row["level"] for row in content["levels"]] == [level.name for level in LEVELS]
+    assert [row["level"] for row in content["levels"]] == [level.name for level in levels_of("kl")]
     assert any("only 6 pairs" in warning for warning in content["warnings"])
 
 

@@ -32,7 +32,7 @@ def _found(losses: Tensor, edges: int | None = None) -> Minimality:
     mask = torch.zeros_like(graph.edge_mask)
     for w, r in graph.edge_mask.nonzero().tolist()[: len(losses)]:
         mask[w, r] = True
-    return Minimality(Circuit(graph, mask), losses, 0.1, 0.2)
+    return Minimality(Circuit(graph, mask), losses, "kl", 0.1, 0.2)
 
 
 def _noise(*shape: int, seed: int = 0) -> Tensor:
@@ -58,8 +58,8 @@ def test_the_loss_of_an_edge_is_the_difference_of_two_evaluations(
     idle = [row["edge"] for row in found.rows() if row["verdict"] == "idle"]
     rest = circuit - Circuit.from_names(engine.graph, idle)
     expected = evaluate(rest, engine, pairs, ablation, random_circuits=0)["circuit"]["kl"]
-    assert found.kl_without_idle == pytest.approx(expected, abs=1e-10)
-    assert found.kl == pytest.approx(float(whole.mean()), abs=1e-10)
+    assert found.without_idle == pytest.approx(expected, abs=1e-10)
+    assert found.of_circuit == pytest.approx(float(whole.mean()), abs=1e-10)
 
 
 def test_progress_counts_pairs_over_all_parts(

@@ -101,7 +101,7 @@ def page(tiny_gpt2: Adapter, random_pairs: PairFactory) -> Callable[[str], str]:
 
 def test_the_page_is_well_formed_and_has_every_section(page: Callable[[str], str]) -> None:
     parsed = Parsed(page("ioi"))
-    for words in ("Circuit report", "ioi in ioi", "Read this first", "Every edge", "How good it is",
+    for words in ("Circuit report", "Circuit report ioi", "Read this first", "Every edge", "How good it is",
                   "Quality against size", "Edges needed", "CPR", "CMD", "What each edge is good for", "Pair by pair",
                   "furthest from the model", "Other seeds", "consensus", "What was asked", "What the numbers mean",
                   "95 % confidence intervals"):
@@ -136,7 +136,8 @@ def test_nothing_is_fetched_and_nothing_runs(page: Callable[[str], str], words: 
 
 def test_hostile_words_are_shown_as_they_are(page: Callable[[str], str]) -> None:
     parsed = Parsed(page(HOSTILE))
-    around = ("{} clean", "{} corrupted", "path={}", "note={}", "{} in ", "revision {}", "8 test pairs of {}")
+    around = ("{} clean", "{} corrupted", "path={}", "note={}", "Circuit report: {}", "revision {}",
+              "8 test pairs of {}")
     for words in around:
         assert words.format(HOSTILE) in parsed.text, words
     assert "<script" not in page(HOSTILE)
@@ -167,7 +168,8 @@ def test_parts_that_there_are_not_are_left_out(tiny_gpt2: Adapter, random_pairs:
     parts = (report.curve, report.minimality, report.stability, report.pairs)
     assert parts == (None, None, None, ())
     text = Parsed(render(report.to_json(), empty)).text
-    for words in ("Quality against size", "What each edge is good for", "Other seeds", "furthest from the model"):
+    for words in ("Quality against size", "What each edge is good for", "Other seeds", "furthest from the model",
+                  "Against the truth"):
         assert words not in text
     assert "0 of 75 edges" in text
     assert "–" in text  # what is undefined
