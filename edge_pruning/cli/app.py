@@ -166,7 +166,7 @@ def draw(circuit: flags.CircuitFile, out: flags.Picture = None, title: flags.Tit
 
 @app.command("list")
 def list_names(what: flags.Kind) -> None:
-    """Show which models, tasks, methods, presets, ablations file formats or programs there are, and their settings."""
+    """Show which models, tasks, methods, presets, ablations, file formats or programs there are, and their settings."""
     with errors_reported():
         console = prepare()
         from edge_pruning.cli.names import names_of

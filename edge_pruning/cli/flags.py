@@ -8,7 +8,10 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
-_TASK = "A name from `edge-pruning list tasks`, or your own pairs as JSON lines (a path that ends in .jsonl)."
+_TASK = (
+    "A name from `edge-pruning list tasks`, your own pairs as JSON lines (a path that ends in .jsonl), or a compiled "
+    "program (tracr:reverse; `edge-pruning list programs`)."
+)
 _MODEL = "bundled, a local folder, or a Hugging Face id (families: `edge-pruning list models`)."
 _ABLATION = (
     "What a removed edge carries: patch (its value on the corrupted prompt), mean (over training prompts), resample "

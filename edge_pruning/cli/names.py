@@ -44,7 +44,8 @@ def _programs() -> Names:
 
 def _tasks() -> Names:
     own = ("PATH.jsonl", "your own pairs, one JSON object per line: clean, corrupted, answer[, wrong_answer, split]")
-    return [*((name, f"{TASKS[name].summary}{_settings(TASKS[name])}") for name in sorted(TASKS)), own]
+    program = (f"{PREFIX}NAME", "all inputs of a compiled program (`edge-pruning list programs`)")
+    return [*((name, f"{TASKS[name].summary}{_settings(TASKS[name])}") for name in sorted(TASKS)), own, program]
 
 
 def _methods() -> Names:

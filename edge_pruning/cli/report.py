@@ -171,7 +171,7 @@ def _print_files(folder: Path, out: Console) -> None:
         others = [name for name in ("truth.svg", "training.svg", "curve.svg") if (folder / name).exists()]
         beside = f" (beside it: {', '.join(others)})" if others else ""
         out.print(f"Picture: {escape(str(picture))}{beside}")
-    out.print(f"Try next: edge-pruning evaluate {escape(shlex.quote(circuit))} --ablation zero")
+    out.print(f"Try next: edge-pruning evaluate {escape(shlex.quote(circuit))} --report")
 
 
 def _conditions(measured: Mapping[str, Any]) -> str:
