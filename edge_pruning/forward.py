@@ -23,6 +23,7 @@ from edge_pruning.graph import Graph
 from edge_pruning.layout import Layout
 from edge_pruning.models.adapter import Adapter
 from edge_pruning.stream import Stream
+from edge_pruning.whole_stream import WholeStream
 
 CPU_TILE_BYTES = 14 << 20
 GPU_TILE_BYTES = 512 << 20
@@ -44,17 +45,15 @@ class Writes:
         """Every one is [..., b, p, *]."""
         return self.embeddings, self.heads, self.mlps
 
-    def zeros(self) -> Writes:
-        return Writes(*map(torch.zeros_like, self.parts))
-
 
 @dataclass(frozen=True)
 class Frozen:
     """All that a batch needs and no mask changes.
 
-    logits: of the clean model [n, vocab]; embedding_difference: clean minus ablated [w, b, p, d]; heads, mlps: ablated
-    writes as in `Writes`; base: sum of the ablated writes before each layer's heads and before each MLP
-    [2 * layer, b, p, d]; final_base: the same before `logits`, at the compared positions [n, d].
+    logits: of the clean model [n, vocab], or [n, 0] where they were not asked for; embedding_difference: clean minus
+    ablated [w, b, p, d]; heads, mlps: ablated writes as in `Writes`; base: sum of the ablated writes before each
+    layer's heads and before each MLP [2 * layer, b, p, d]; final_base: the same before `logits`, at the compared
+    positions [n, d].
     """
 
     logits: Tensor
@@ -73,6 +72,7 @@ class MaskedPass:
         self.graph = graph or Graph(adapter.shape)
         self.keep_reads = keep_reads
         self.layout = Layout.full(self.graph)
+        self.stream: type[Stream] = Stream
         self.largest_tile: int | None = None  # in tokens, once a larger one has not fitted
         if self.graph.shape != adapter.shape:
             raise ValueError(f"the graph is of another model: {self.graph.shape}, this one is {adapter.shape}")
@@ -83,6 +83,11 @@ class MaskedPass:
         """Whether a layer can be run with some of its heads; if not, one needed head means that all are computed."""
         return False
 
+    @property
+    def head_size(self) -> int:
+        """Numbers per position that a head's write is kept as: d, or e before its output map."""
+        return self.adapter.d_model
+
     def restricted(self, candidates: Tensor, *, consistent: bool) -> Self:
         """The same pass for masks that are zero outside `candidates`, bool [w, r]: what they exclude is not computed.
 
@@ -90,6 +95,13 @@ class MaskedPass:
         """
         engine = copy.copy(self)
         engine.layout = Layout.of(self.graph, candidates.cpu(), consistent=consistent, heads_apart=self.heads_apart)
+        return engine
+
+    def whole(self) -> Self:
+        """The same pass for the one mask that keeps all edges: it is not looked at, and its gradient costs less."""
+        assert self.layout.is_full
+        engine = copy.copy(self)
+        engine.stream = WholeStream
         return engine
 
     @property
@@ -169,7 +181,7 @@ class MaskedPass:
         The last MLP computes nothing but those: no other position reaches the logits through it.
         """
         base, packed = frozen.base, self.layout.packed(mask)
-        stream = Stream.open(packed, base[0, ..., 0].numel(), base.shape[-1], base.dtype, self.keep_reads, along)
+        stream = self.stream.open(packed, base[0, ..., 0].numel(), base.shape[-1], base.dtype, self.keep_reads, along)
         stream.slots(0, self.graph.n_embeddings).copy_(frozen.embedding_difference.flatten(1, 2))
         context = self.adapter.context(base.shape[2])
         for layer in range(self.graph.shape.layers):
@@ -211,24 +223,25 @@ class MaskedPass:
     # --- what no mask changes --------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def freeze(self, batch: Batch, clean: Writes, ablated: Writes) -> Frozen:
-        """Put together what a masked run on `batch` needs, from the clean run and the ablated writes."""
+    def freeze(self, batch: Batch, clean: Writes | None, ablated: Writes) -> Frozen:
+        """Put together what a masked run on `batch` needs, from the clean run and the ablated writes.
+
+        Without a clean run there are no logits of the model to compare with.
+        """
         base, final = self._bases(ablated)
-        clean_final = self._bases(clean)[1]
+        logits = base.new_empty(len(batch.rows), 0)
+        if clean is not None:
+            logits = self.adapter.unembed(self._bases(clean)[1].flatten(0, 1)[batch.rows])
+        embeddings = self._embedded(batch.clean) if clean is None else clean.embeddings
         return Frozen(
-            self.adapter.unembed(clean_final.flatten(0, 1)[batch.rows]),
-            clean.embeddings - ablated.embeddings,
-            ablated.heads,
-            ablated.mlps,
-            base,
+            logits, embeddings - ablated.embeddings, ablated.heads, ablated.mlps, base,
             final.flatten(0, 1)[batch.rows],
         )
 
     @torch.no_grad()
     def plain_run(self, inputs: Tensor) -> Writes:
         """What every writer writes when the model runs as it is on token ids [b, p] (or images)."""
-        embeddings = self.adapter.embed(inputs, split=self.graph.embeddings == "split")
-        embeddings = self._into_stream(embeddings)
+        embeddings = self._embedded(inputs)
         context, x = self.adapter.context(embeddings.shape[2]), embeddings.sum(0)
         heads, mlps = [], []
         for layer in range(self.graph.shape.layers):
@@ -237,6 +250,19 @@ class MaskedPass:
             mlps.append(self._plain_mlp(layer, x if self.graph.shape.parallel else after))
             x = after + mlps[-1]
         return Writes(embeddings, torch.stack(heads), torch.stack(mlps))
+
+    def no_writes(self, batch: Batch) -> Writes:
+        """As many zeros as a run on `batch` writes."""
+        shape, at = self.graph.shape, (batch.size, batch.width)
+        sizes = (
+            (self.graph.n_embeddings, *at, self.adapter.d_model),
+            (shape.layers, shape.heads, *at, self.head_size),
+            (shape.layers, *at, self.adapter.d_model),
+        )
+        return Writes(*(torch.zeros(size, dtype=self.adapter.dtype, device=self.adapter.device) for size in sizes))
+
+    def _embedded(self, inputs: Tensor) -> Tensor:
+        return self._into_stream(self.adapter.embed(inputs, split=self.graph.embeddings == "split"))
 
     def _bases(self, writes: Writes) -> tuple[Tensor, Tensor]:
         """Running sums of the writes before every sublayer [2 * layer, b, p, d], and at the end [b, p, d]."""

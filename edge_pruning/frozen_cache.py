@@ -19,10 +19,12 @@ from edge_pruning.micro_batches import over_tiles
 
 
 class FrozenCache:
-    """Hands out `Frozen` values for batches of `pairs`."""
+    """Hands out `Frozen` values for batches of `pairs`; `logits`: those of the clean model among them."""
 
-    def __init__(self, engine: MaskedPass, pairs: Sequence[Pair], ablation: Ablation, max_bytes: int) -> None:
-        self.engine, self.pairs, self.ablation = engine, pairs, ablation
+    def __init__(
+        self, engine: MaskedPass, pairs: Sequence[Pair], ablation: Ablation, max_bytes: int, *, logits: bool = True
+    ) -> None:
+        self.engine, self.pairs, self.ablation, self.logits = engine, pairs, ablation, logits
         self.width = max(map(engine.width, pairs))
         self.kept = self._how_many_fit(max_bytes) if max_bytes else 0
         starts = [0]
@@ -41,10 +43,9 @@ class FrozenCache:
 
     def batch(self, ids: Sequence[int]) -> tuple[Batch, Frozen]:
         """The pairs `ids` as a batch, with everything about it that no mask changes."""
-        if any(i >= self.kept for i in ids):
-            batch = self._as_batch(ids)
-            return batch, self.ablation.freeze(self.engine, batch)
         batch = self._as_batch(ids)
+        if any(i >= self.kept for i in ids):
+            return batch, self._freeze(batch)
         index = sent(ids, batch.clean.device)
         rows = [row for i in ids for row in range(self._starts[i], self._starts[i + 1])]
         at_rows = sent(rows, batch.clean.device)
@@ -57,7 +58,10 @@ class FrozenCache:
         return self.engine.batch([self.pairs[i] for i in ids])
 
     def _compute(self, ids: Sequence[int]) -> Frozen:
-        return self.ablation.freeze(self.engine, self._as_batch(ids))
+        return self._freeze(self._as_batch(ids))
+
+    def _freeze(self, batch: Batch) -> Frozen:
+        return self.ablation.freeze(self.engine, batch, logits=self.logits)
 
     def _keep(self, ids: list[int], frozen: Frozen) -> None:
         """Tensors over positions are [any, b, p, *] and filled up to the widest pair; those over rows are [n, *]."""

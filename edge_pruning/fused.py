@@ -91,6 +91,10 @@ class FusedPass(MaskedPass):
     def heads_apart(self) -> bool:
         return self.adapter.heads_apart
 
+    @property
+    def head_size(self) -> int:
+        return self._heads_out(0)[0].shape[1]
+
     def restricted(self, candidates: Tensor, *, consistent: bool) -> Self:
         engine = super().restricted(candidates, consistent=consistent)
         engine._chosen_heads = cache(engine._choose_heads)  # all other weights are shared

@@ -20,7 +20,8 @@ from edge_pruning.batch import Batch, Pair
 class Objective:
     """`objective(model, circuit, batch)`: logits [n, vocab] of the model and of a masked run, to one number each, [b].
 
-    Pairs without a wrong answer count as 0 where one is needed.
+    Pairs without a wrong answer count as 0 where one is needed. `compares`: the model's logits are looked at, and the
+    model itself is the minimum.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Objective:
     summary: str
     function: Callable[[Tensor, Tensor, Batch], Tensor]
     needs_wrong_answers: bool = False
+    compares: bool = True
 
     def __call__(self, model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
         return self.function(model, circuit, batch)
@@ -57,15 +59,15 @@ OBJECTIVES = {
         ),
         Objective(
             "answer_loss", "loss", "nats", "-log probability of the answers (nats)",
-            lambda m, c, b: metrics.surprise(c, b),
+            lambda m, c, b: metrics.surprise(c, b), False, False,
         ),
         Objective(
             "logit_difference", "loss", "", "minus the logit difference",
-            lambda m, c, b: -metrics.logit_difference(c, b).nan_to_num(0), True,
+            lambda m, c, b: -metrics.logit_difference(c, b).nan_to_num(0), True, False,
         ),
         Objective(
             "probability_difference", "loss", "", "minus the probability difference",
-            lambda m, c, b: -metrics.probability_difference(c, b).nan_to_num(0), True,
+            lambda m, c, b: -metrics.probability_difference(c, b).nan_to_num(0), True, False,
         ),
     )
 }

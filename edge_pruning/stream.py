@@ -18,7 +18,7 @@ write has, and the gradient in the writer's row is complete by then.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -47,7 +47,7 @@ class Stream:
     @classmethod
     def open(
         cls, mask: Tensor, tokens: int, d: int, dtype: torch.dtype, keep_reads: bool, along: Tensor | None = None
-    ) -> Stream:
+    ) -> Self:
         """Buffers for a mask [w, r], the only thing that gets a gradient; along: differences for it, [w, token, d]."""
         writers, readers = mask.shape
         with_base = torch.ones(readers, 1 + writers, dtype=dtype, device=mask.device)
@@ -63,10 +63,10 @@ class Stream:
         """What `readers` get from the first `writers` writers and the base [token, d]: [r, token, d]."""
         return _Read.apply(self.order, self, readers, writers, base)
 
-    def at(self, tokens: Tensor) -> Stream:
+    def at(self, tokens: Tensor) -> Self:
         """The stream at some tokens only [n]; what follows is computed there and nowhere else. Ends this stream."""
         along = None if self.along is None else self.along[:, tokens]
-        small = Stream(self.mask, self.mask_gradient, self.differences[:, tokens], self.keep_reads, along, self)
+        small = type(self)(self.mask, self.mask_gradient, self.differences[:, tokens], self.keep_reads, along, self)
         small.order = _At.apply(self.close(), self, small, tokens)
         return small
 
@@ -99,14 +99,23 @@ class Stream:
         along = self.differences[1:] if self.along is None else self.along
         flat, seen = gradient.flatten(1), along[writers].flatten(1)
         self.mask_gradient[readers, writers] = (flat @ seen.T).to(self.mask_gradient.dtype)
+        self.pass_back(readers, writers, gradient)
+
+    def pass_back(self, readers: slice, writers: slice, gradient: Tensor) -> None:
+        """To the writers' outputs, from the reads."""
         z = self.mask[readers, 1 + writers.start : 1 + writers.stop]
-        self.all_gradients()[writers].flatten(1).addmm_(z.T, flat)
+        self.all_gradients()[writers].flatten(1).addmm_(z.T, gradient.flatten(1))
+
+    def pass_back_from(self, small: Stream, tokens: Tensor) -> None:
+        """The gradients of all writers, from the stream `at` these tokens."""
+        self.all_gradients().index_add_(1, tokens, small.all_gradients())
 
     def slots(self, first: int, count: int) -> Tensor:
         """Where writers `first`, ... put their differences, [w, token, d]."""
         return self.differences[1 + first : 1 + first + count]
 
     def gradient_of(self, first: int, count: int) -> Tensor:
+        """Complete once everything behind these writers has run backward, [w, token, d]."""
         return self.all_gradients()[first : first + count]
 
     def all_gradients(self) -> Tensor:
@@ -148,7 +157,7 @@ class _At(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        ctx.stream.all_gradients().index_add_(1, ctx.tokens, ctx.small.all_gradients())
+        ctx.stream.pass_back_from(ctx.small, ctx.tokens)
         return gradients[0], None, None, None
 
 

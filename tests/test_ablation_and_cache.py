@@ -74,6 +74,24 @@ def test_both_passes_ablate_alike_and_twice_the_same(name: str, kind: str) -> No
     assert torch.equal(logits[1], logits[2])
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_without_the_models_logits_everything_else_is_the_same_and_no_clean_prompt_is_run(
+    name: str, kind: str, engine: type[MaskedPass], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masked, batch, ran = engine(model(kind)), Batch.of(mixed_pairs()), []
+    ablation = fitted(name, masked)
+    expected = ablation.freeze(masked, batch)
+    run = masked.plain_run
+    monkeypatch.setattr(masked, "plain_run", lambda tokens: ran.append(tokens) or run(tokens))
+    found = ablation.freeze(masked, batch, logits=False)
+    assert found.logits.shape == (len(batch.rows), 0)
+    assert not any(tokens is batch.clean for tokens in ran)
+    for one, other in zip(tensors(found)[1:], tensors(expected)[1:], strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_is_a_value_that_is_found_by_its_name(name: str) -> None:
     assert get_ablation(name).name == name

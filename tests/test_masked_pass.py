@@ -169,12 +169,13 @@ def streams(monkeypatch: pytest.MonkeyPatch) -> Any:
     gc.enable()
 
 
-@pytest.mark.parametrize("keep_reads", [True, False])
+@pytest.mark.parametrize(("keep_reads", "whole"), [(True, False), (False, False), (True, True)])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_stream_is_freed_after_backward_and_when_its_graph_is_dropped(
-    streams: Any, engine: type[MaskedPass], keep_reads: bool
+    streams: Any, engine: type[MaskedPass], keep_reads: bool, whole: bool
 ) -> None:
     masked = engine(model("llama"), keep_reads=keep_reads)
+    masked = masked.whole() if whole else masked
     run, leaf = runner(masked, Batch.of(mixed_pairs())), random_mask(masked.graph).requires_grad_()
     logits = run(leaf)
     assert any(streams())

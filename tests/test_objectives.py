@@ -31,6 +31,13 @@ def test_the_model_itself_is_at_zero_and_everything_else_above(name: str) -> Non
     assert (get_objective(name)(model, circuit, batch) > 0).all()
 
 
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_only_those_that_compare_look_at_the_model(name: str) -> None:
+    batch, (model, circuit) = Batch.of(PAIRS), LOGITS
+    changes = not get_objective(name)(model, circuit, batch).equal(get_objective(name)(2 * model, circuit, batch))
+    assert changes == get_objective(name).compares
+
+
 @pytest.mark.parametrize("name", ["answer_loss", "logit_difference", "probability_difference"])
 def test_more_logit_on_the_answers_is_lower(name: str) -> None:
     batch, (model, circuit) = Batch.of(PAIRS), LOGITS

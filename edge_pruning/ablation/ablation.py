@@ -38,8 +38,8 @@ class Ablation(ABC):
     needs_pairs: ClassVar[bool] = False  # whether it can only be used once it is `fitted`
 
     @abstractmethod
-    def writes(self, engine: MaskedPass, batch: Batch, clean: Writes) -> Writes:
-        """The values c of every writer on `batch`, given those of the clean run.
+    def writes(self, engine: MaskedPass, batch: Batch) -> Writes:
+        """The values c of every writer on `batch`.
 
         A pair's values depend on the pair alone: not on its neighbours in the batch, nor on what ran before.
         """
@@ -54,10 +54,10 @@ class Ablation(ABC):
         return (type(self).__doc__ or "").partition(".")[0]
 
     @torch.no_grad()
-    def freeze(self, engine: MaskedPass, batch: Batch) -> Frozen:
-        """Everything about `batch` that no mask changes."""
-        clean = engine.plain_run(batch.clean)
-        return engine.freeze(batch, clean, self.writes(engine, batch, clean))
+    def freeze(self, engine: MaskedPass, batch: Batch, *, logits: bool = True) -> Frozen:
+        """Everything about `batch` that no mask changes; the clean model's `logits` cost a run of their own."""
+        clean = engine.plain_run(batch.clean) if logits else None
+        return engine.freeze(batch, clean, self.writes(engine, batch))
 
     def _refuse_unfitted(self, fit: object) -> None:
         """Raises ValueError if there is nothing in `fit`."""
@@ -94,7 +94,7 @@ class Patch(Ablation):
     name: ClassVar[str] = "patch"
     consistent: ClassVar[bool] = True
 
-    def writes(self, engine: MaskedPass, batch: Batch, clean: Writes) -> Writes:
+    def writes(self, engine: MaskedPass, batch: Batch) -> Writes:
         return engine.plain_run(batch.corrupted)
 
 
@@ -105,5 +105,5 @@ class Zero(Ablation):
 
     name: ClassVar[str] = "zero"
 
-    def writes(self, engine: MaskedPass, batch: Batch, clean: Writes) -> Writes:
-        return clean.zeros()
+    def writes(self, engine: MaskedPass, batch: Batch) -> Writes:
+        return engine.no_writes(batch)

@@ -60,10 +60,10 @@ class Mean(Ablation):
             f"same length where there are at least {self.least}, else over all positions"
         )
 
-    def writes(self, engine: MaskedPass, batch: Batch, clean: Writes) -> Writes:
+    def writes(self, engine: MaskedPass, batch: Batch) -> Writes:
         self._refuse_unfitted(self.means)
         self._refuse_another(engine)
-        filled = clean.zeros()
+        filled = engine.no_writes(batch)
         for b, length in enumerate(batch.lengths.tolist()):
             mean = self.means.get(length, self.means[ANY_LENGTH])
             for value, values in zip(mean.parts, filled.parts, strict=True):

@@ -55,9 +55,9 @@ class Resample(Ablation):
             f"for each pair (seed {self.seed})"
         )
 
-    def writes(self, engine: MaskedPass, batch: Batch, clean: Writes) -> Writes:
+    def writes(self, engine: MaskedPass, batch: Batch) -> Writes:
         self._refuse_unfitted(self.donors)
-        filled, lengths = clean.zeros(), batch.lengths.tolist()
+        filled, lengths = engine.no_writes(batch), batch.lengths.tolist()
         prompts = [tuple(tokens[:n]) for tokens, n in zip(batch.clean.tolist(), lengths, strict=True)]
         drawn = list(map(self._donor, prompts))
         for length, donors in by_length(drawn).items():

@@ -18,12 +18,13 @@ from torch import Tensor
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.method import Method
 from edge_pruning.discovery.training import Diverged
+from edge_pruning.forward import MaskedPass
 from edge_pruning.graph import Graph
 from edge_pruning.objectives import OBJECTIVES, Objective, get_objective
 from edge_pruning.tasks.task import PairSet
 
 METRICS = ("difference", "objective", *OBJECTIVES)
-FLAT = ("objective", "kl", "squared_error")  # smallest at the whole model, where their gradient is exactly 0
+FLAT = ("objective", *(name for name in OBJECTIVES if OBJECTIVES[name].compares))  # no slope at the whole model
 SLOPED = tuple(name for name in METRICS if name not in FLAT)
 SIGNS = ("absolute", "signed")
 
@@ -50,6 +51,11 @@ def metric_of(method: Method, metric: str, allowed: Collection[str], data: PairS
     except ValueError as error:
         raise ValueError(f"method {method.name!r}, metric {metric!r}: {error}") from None
     return objective
+
+
+def pass_with(engine: MaskedPass, candidates: Tensor) -> MaskedPass:
+    """For masks that are 1 on the candidates: the cheaper one if these are all edges."""
+    return engine.whole() if candidates.equal(engine.graph.edge_mask) else engine
 
 
 def refuse_init_scores(method: Method, init_scores: EdgeScores | None) -> None:

@@ -3,10 +3,11 @@
     effect(i -> j) = <y_i - c_i, dm/dx_j> at the whole model
 
 the change of a write times the gradient of the metric m at the read: the gradient of the metric in the edge's mask
-where all masks are 1. Cost: one masked forward and one backward pass per batch, whatever the number of edges. It
-misleads where one step is not small: saturated attention and MLPs, and metrics that are flat at the whole model (KL is
-refused: it is 0 there, its minimum). Effects are averaged over the pairs before their sign is dropped, so an edge that
-helps on some pairs and hurts on others can look idle.
+where all masks are 1. Cost: the ablated run, and one masked forward and one backward pass per batch, whatever the
+number of edges; the clean run is the masked one, and reads are sums (`whole_stream.py`). It misleads where one step is
+not small: saturated attention and MLPs, and metrics that are flat at the whole model (KL is refused: it is 0 there, its
+minimum). Effects are averaged over the pairs before their sign is dropped, so an edge that helps on some pairs and
+hurts on others can look idle.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from edge_pruning.discovery.attribution import (
     SLOPED,
     metric_of,
     metric_rule,
+    pass_with,
     ranked,
     refuse_init_scores,
     scores_of,
@@ -72,6 +74,6 @@ def first_order_effects(
     engine: MaskedPass, data: PairSet, ablation: Ablation, candidates: Tensor, objective: Objective
 ) -> Tensor:
     """By how much the objective rises if an edge is removed, to first order, mean over the pairs, [w, r]."""
-    cache = FrozenCache(engine, data.pairs, ablation, 0)
-    _, gradient = mask_gradient(engine, cache, range(len(data.pairs)), candidates, objective)
+    cache = FrozenCache(engine, data.pairs, ablation, 0, logits=objective.compares)
+    _, gradient = mask_gradient(pass_with(engine, candidates), cache, range(len(data.pairs)), candidates, objective)
     return -gradient

@@ -21,7 +21,7 @@ half-way is unlike any that the model has seen.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -33,6 +33,7 @@ from edge_pruning.discovery.attribution import (
     METRICS,
     metric_of,
     metric_rule,
+    pass_with,
     ranked,
     refuse_init_scores,
     scores_of,
@@ -40,7 +41,7 @@ from edge_pruning.discovery.attribution import (
 )
 from edge_pruning.discovery.gradient import add_gradient
 from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
-from edge_pruning.forward import MaskedPass
+from edge_pruning.forward import Frozen, MaskedPass
 from edge_pruning.frozen_cache import FrozenCache
 from edge_pruning.micro_batches import over_tiles
 from edge_pruning.objectives import Objective
@@ -84,7 +85,8 @@ class EapIg(Method):
     ) -> EdgeScores:
         refuse_init_scores(self, init_scores)
         candidates, objective = candidates_of(engine.graph, within), metric_of(self, self.metric, METRICS, data)
-        cache = FrozenCache(engine, data.pairs, ablation, 0)
+        cache = FrozenCache(engine, data.pairs, ablation, 0, logits=objective.compares)
+        engine = pass_with(engine, candidates) if self.path == "inputs" else engine
         effects = torch.zeros(candidates.shape)
 
         def of_tile(ids: list[int]) -> Tensor:
@@ -101,17 +103,17 @@ class EapIg(Method):
         whole, (batch, frozen) = candidates.to(engine.adapter.device, torch.float32), cache.batch(ids)
         along = engine.differences(whole, batch, frozen) if self.path == "inputs" else None
         total = torch.zeros_like(whole)
-        for mask in self._points(whole, engine.graph.n_embeddings):
+        for mask, at_point in self._points(whole, frozen):
             leaf = mask.requires_grad_()
-            add_gradient(leaf, engine, batch, frozen, objective, along=along)
+            add_gradient(leaf, engine, batch, at_point, objective, along=along)
             assert leaf.grad is not None
             total += leaf.grad / self.steps
         return total
 
-    def _points(self, whole: Tensor, embeddings: int) -> Iterator[Tensor]:
-        """The masks of the runs along the path: all edges between, or those from the embeddings alone, [w, r]."""
-        moved = slice(None) if self.path == "activations" else slice(embeddings)
-        for step in range(self.steps):
-            mask = whole.clone()
-            mask[moved] *= (step + 0.5) / self.steps
-            yield mask
+    def _points(self, whole: Tensor, frozen: Frozen) -> Iterator[tuple[Tensor, Frozen]]:
+        """The runs along the path: all masks [w, r] between, or the embeddings."""
+        for a in ((step + 0.5) / self.steps for step in range(self.steps)):
+            if self.path == "activations":
+                yield a * whole, frozen
+            else:
+                yield whole.clone(), replace(frozen, embedding_difference=a * frozen.embedding_difference)

@@ -180,8 +180,8 @@ def test_effects_along_the_masks_add_up_to_what_the_whole_model_gains() -> None:
 
 def test_one_step_at_the_end_of_the_path_would_be_eap() -> None:
     class AtTheEnd(EapIg):
-        def _points(self, whole: Tensor, embeddings: int) -> Any:
-            yield whole.clone()
+        def _points(self, whole: Tensor, frozen: Any) -> Any:
+            yield whole.clone(), frozen
 
     for path in ("inputs", "activations"):
         at_the_end = AtTheEnd(path=path, steps=1, sign="signed")

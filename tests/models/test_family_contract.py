@@ -81,6 +81,18 @@ def test_masked_logits_and_gradients_are_those_of_the_literal_formula(kind: str)
 
 
 @pytest.mark.usefixtures("exact_norm")
+def test_the_pass_that_knows_that_all_masks_are_one_gives_the_same(kind: str) -> None:
+    adapter, batch = model(kind), batch_for(model(kind))
+    for graph in conventions(adapter):
+        ones = graph.edge_mask.double()
+        for engine in engines(adapter, graph, keep_reads=graph.kv == "kv"):
+            logits, gradient = logits_and_gradient(runner(engine.whole(), batch), ones)
+            expected_logits, expected_gradient = logits_and_gradient(runner(engine, batch), ones)
+            assert relative(logits, expected_logits) < EXACT
+            assert relative(gradient, expected_gradient) < EXACT
+
+
+@pytest.mark.usefixtures("exact_norm")
 def test_the_gradient_is_the_slope_of_the_logits(kind: str) -> None:
     engine = engines(model(kind))[-1]
     run, mask = runner(engine, batch_for(engine.adapter)), 0.1 + 0.8 * random_mask(engine.graph, 3)

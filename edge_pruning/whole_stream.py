@@ -1,0 +1,64 @@
+"""The residual stream of the whole model: every mask is known to be 1, and only its gradient is asked for.
+
+All readers at one place then read the same running sum, and what comes back to a writer is a running sum, too: of the
+gradients of all reads behind it.
+
+    x_j = base_j + sum_i (y_i - c_i)             dL/dy_i = sum_j g_j          over the readers j that see writer i
+
+So two of a read's three products with the mask are sums, and one is left: dL/dz_ij = <g_j, y_i - c_i>. Attribution at
+the whole model (EAP, EAP-IG on inputs) needs nothing else; see `MaskedPass.whole`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edge_pruning.stream import Stream
+
+
+class WholeStream(Stream):
+    """A stream that does not look at the mask: it counts as all ones, whatever it says.
+
+    `_back[n]` is added to the gradient of every one of the first n writers, [token, d].
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.keep_reads = True  # all readers share one
+        self._summed = 0
+        self._sum = torch.zeros_like(self.differences[0])
+        self._back: dict[int, Tensor] = {}
+
+    def mix(self, readers: slice, writers: int, base: Tensor) -> Tensor:
+        assert writers >= self._summed, "reads come in the order of the layers"
+        self._sum += self.differences[1 + self._summed : 1 + writers].sum(0)
+        self._summed = writers
+        return (base + self._sum).expand(readers.stop - readers.start, *base.shape)
+
+    def mix_more(self, readers: slice, writers: slice, x: Tensor) -> Tensor:
+        return x + self.differences[1 + writers.start : 1 + writers.stop].sum(0)
+
+    def pass_back(self, readers: slice, writers: slice, gradient: Tensor) -> None:
+        """A range of writers gets the same, so only its ends are noted."""
+        total = gradient.sum(0)
+        self._note(writers.stop, total)
+        if writers.start:
+            self._note(writers.start, -total)
+
+    def pass_back_from(self, small: Stream, tokens: Tensor) -> None:
+        assert isinstance(small, WholeStream)
+        for writers, gradient in small._back.items():
+            self._note(writers, torch.zeros_like(self._sum).index_add_(0, tokens, gradient))
+
+    def gradient_of(self, first: int, count: int) -> Tensor:
+        """Writers further back are never asked for again, so what was noted about them is put together."""
+        behind = [writers for writers in self._back if writers >= first + count]
+        total = sum((self._back.pop(writers) for writers in behind), torch.zeros_like(self._sum))
+        self._back[first + count] = total
+        return total.expand(count, *total.shape)
+
+    def _note(self, writers: int, gradient: Tensor) -> None:
+        self._back[writers] = self._back[writers] + gradient if writers in self._back else gradient
