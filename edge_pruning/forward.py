@@ -76,6 +76,8 @@ class MaskedPass:
         self.largest_tile: int | None = None  # in tokens, once a larger one has not fitted
         if self.graph.shape != adapter.shape:
             raise ValueError(f"the graph is of another model: {self.graph.shape}, this one is {adapter.shape}")
+        self.home = adapter.device  # of masks, batches, what is frozen, and logits
+        self.devices = [adapter.layer_device(layer) for layer in range(adapter.shape.layers)]
         self._qkv = [self.graph.shape.heads, self.graph.kv_readers, self.graph.kv_readers]
 
     @property
@@ -156,9 +158,10 @@ class MaskedPass:
         of this run's mask, but how its reads' gradients g see another change, sum <g_j, along_i>.
         """
         stream = self.run(mask, batch, frozen, along)
-        final = stream.read(self.layout.logits_reader, self.layout.n_writers, frozen.final_base)[0]
+        final = frozen.final_base.to(stream.mask.device)
+        final = stream.read(self.layout.logits_reader, self.layout.n_writers, final)[0]
         stream.close()
-        return self.adapter.unembed(final)
+        return self.unembed(final)
 
     @torch.no_grad()
     def differences(self, mask: Tensor, batch: Batch, frozen: Frozen) -> Tensor:
@@ -168,11 +171,11 @@ class MaskedPass:
         """
         compared = self.run(mask, batch, frozen)
         assert compared.wide is not None
-        found, last = compared.wide.differences[1:], self.graph.shape.layers - 1
+        found, last = compared.wide.differences[1:].to(self.home), self.graph.shape.layers - 1
         if self.layout.has_mlp(last):
             mlp = self.layout.mlp_writer(last)
             found[mlp] = 0
-            found[mlp, batch.rows] = compared.differences[1 + mlp]
+            found[mlp, batch.rows] = compared.differences[1 + mlp].to(self.home)
         return found
 
     def run(self, mask: Tensor, batch: Batch, frozen: Frozen, along: Tensor | None = None) -> Stream:
@@ -181,14 +184,19 @@ class MaskedPass:
         The last MLP computes nothing but those: no other position reaches the logits through it.
         """
         base, packed = frozen.base, self.layout.packed(mask)
-        stream = self.stream.open(packed, base[0, ..., 0].numel(), base.shape[-1], base.dtype, self.keep_reads, along)
+        tokens, d = base[0, ..., 0].numel(), base.shape[-1]
+        room = self._writers_at(self.home, 0)
+        stream = self.stream.open(packed, room, tokens, d, base.dtype, self.keep_reads, along)
         stream.slots(0, self.graph.n_embeddings).copy_(frozen.embedding_difference.flatten(1, 2))
-        context = self.adapter.context(base.shape[2])
-        for layer in range(self.graph.shape.layers):
-            seen = self._attention(layer, stream, frozen, context) if self.layout.heads(layer) else None
-            mlp_base, ablated = base[2 * layer + 1].flatten(0, 1), frozen.mlps[layer].flatten(0, 1)
+        contexts = self.contexts(base.shape[2])
+        for layer, device in enumerate(self.devices):
+            if device != stream.mask.device:
+                stream = stream.moved(device, self._writers_at(device, layer))
+            seen = self._attention(layer, stream, frozen, contexts[device]) if self.layout.heads(layer) else None
+            mlp_base = base[2 * layer + 1].flatten(0, 1).to(device)
+            ablated = frozen.mlps[layer].flatten(0, 1).to(device)
             if layer == self.graph.shape.layers - 1:
-                at = batch.rows
+                at = batch.rows.to(device)
                 stream, mlp_base, ablated = stream.at(at), mlp_base[at], ablated[at]
                 seen = None if seen is None else seen[at]
             if self.layout.has_mlp(layer):
@@ -197,12 +205,17 @@ class MaskedPass:
 
     def _attention(self, layer: int, stream: Stream, frozen: Frozen, context: Any) -> Tensor | None:
         """A layer's heads. May return what the layer's MLP reads from the writers before them, [token, d]."""
-        layout, base = self.layout, frozen.base[2 * layer]
+        layout, base, ablated = self.layout, *self._shares(layer, frozen)
         x = stream.read(layout.attention_readers(layer), layout.writers_before_attention(layer), base.flatten(0, 1))
         q, k, v = self._all_rows(layer, x.unflatten(1, base.shape[:2]), base).split(self._qkv)
         y = self.adapter.attend(layer, q, k, v, context)
-        stream.write(layout.head_writers(layer).start, y.flatten(1, 2), frozen.heads[layer].flatten(1, 2))
+        stream.write(layout.head_writers(layer).start, y.flatten(1, 2), ablated.flatten(1, 2))
         return None
+
+    def _shares(self, layer: int, frozen: Frozen) -> tuple[Tensor, Tensor]:
+        """What a layer's heads need of what is frozen, on its device: base [b, p, d], ablated writes [h, b, p, *]."""
+        device = self.devices[layer]
+        return frozen.base[2 * layer].to(device), frozen.heads[layer].to(device)
 
     def _all_rows(self, layer: int, x: Tensor, base: Tensor) -> Tensor:
         """The mixed reads of a layer's heads [r, b, p, d], and the base for all others."""
@@ -220,6 +233,23 @@ class MaskedPass:
         y = self.adapter.feed_forward(layer, x[:, None])[:, 0]
         stream.write(layout.mlp_writer(layer), y, ablated)
 
+    # --- where things are ------------------------------------------------------------------------------------------
+
+    def unembed(self, x: Tensor) -> Tensor:
+        """Logits [n, vocab] at home, from the final residual stream [n, d] anywhere."""
+        return self.adapter.unembed(x).to(self.home)
+
+    def _writers_at(self, device: torch.device, layer: int) -> int:
+        """How many writers have written when the stream leaves `device`, where it is before `layer`; or at the end."""
+        away = (i for i in range(layer, len(self.devices)) if self.devices[i] != device)
+        leaves = next(away, None)
+        return self.layout.n_writers if leaves is None else self.layout.writers_before_attention(leaves)
+
+    def contexts(self, width: int) -> dict[torch.device, Any]:
+        """The adapter's context for every device that has layers."""
+        context = self.adapter.context(width)
+        return {device: _on(device, context) for device in dict.fromkeys(self.devices)}
+
     # --- what no mask changes --------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -231,7 +261,7 @@ class MaskedPass:
         base, final = self._bases(ablated)
         logits = base.new_empty(len(batch.rows), 0)
         if clean is not None:
-            logits = self.adapter.unembed(self._bases(clean)[1].flatten(0, 1)[batch.rows])
+            logits = self.unembed(self._bases(clean)[1].flatten(0, 1)[batch.rows])
         embeddings = self._embedded(batch.clean) if clean is None else clean.embeddings
         return Frozen(
             logits, embeddings - ablated.embeddings, ablated.heads, ablated.mlps, base,
@@ -242,14 +272,15 @@ class MaskedPass:
     def plain_run(self, inputs: Tensor) -> Writes:
         """What every writer writes when the model runs as it is on token ids [b, p] (or images)."""
         embeddings = self._embedded(inputs)
-        context, x = self.adapter.context(embeddings.shape[2]), embeddings.sum(0)
+        contexts, x = self.contexts(embeddings.shape[2]), embeddings.sum(0)
         heads, mlps = [], []
-        for layer in range(self.graph.shape.layers):
-            heads.append(self._plain_heads(layer, x, context))
+        for layer, device in enumerate(self.devices):
+            x = x.to(device)
+            heads.append(self._plain_heads(layer, x, contexts[device]))
             after = x + self._sum_of_heads(layer, heads[-1])
             mlps.append(self._plain_mlp(layer, x if self.graph.shape.parallel else after))
             x = after + mlps[-1]
-        return Writes(embeddings, torch.stack(heads), torch.stack(mlps))
+        return Writes(embeddings, *(torch.stack([one.to(self.home) for one in each]) for each in (heads, mlps)))
 
     def no_writes(self, batch: Batch) -> Writes:
         """As many zeros as a run on `batch` writes."""
@@ -267,8 +298,8 @@ class MaskedPass:
     def _bases(self, writes: Writes) -> tuple[Tensor, Tensor]:
         """Running sums of the writes before every sublayer [2 * layer, b, p, d], and at the end [b, p, d]."""
         x, sites = writes.embeddings.sum(0), []
-        for layer in range(self.graph.shape.layers):
-            after = x + self._sum_of_heads(layer, writes.heads[layer])
+        for layer, device in enumerate(self.devices):
+            after = x + self._sum_of_heads(layer, writes.heads[layer].to(device)).to(self.home)
             sites += [x, x if self.graph.shape.parallel else after]
             x = after + writes.mlps[layer]
         return torch.stack(sites), x
@@ -288,3 +319,12 @@ class MaskedPass:
     def _into_stream(self, x: Tensor) -> Tensor:
         """How a write is kept in the stream's buffers."""
         return x
+
+
+def _on(device: torch.device, context: Any) -> Any:
+    """An adapter's context, whose tensors may stand in tuples and dictionaries, on a device."""
+    if isinstance(context, Tensor):
+        return context.to(device)
+    if isinstance(context, dict):
+        return {name: _on(device, value) for name, value in context.items()}
+    return tuple(_on(device, value) for value in context) if isinstance(context, tuple) else context

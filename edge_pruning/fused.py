@@ -132,7 +132,7 @@ class FusedPass(MaskedPass):
     # --- the masked run --------------------------------------------------------------------------------------------
 
     def _attention(self, layer: int, stream: Stream, frozen: Frozen, context: Any) -> Tensor | None:
-        layout, base, chosen = self.layout, frozen.base[2 * layer], self._chosen_heads(layer)
+        layout, chosen, (base, ablated) = self.layout, self._chosen_heads(layer), self._shares(layer, frozen)
         readers, writers = layout.attention_readers(layer), layout.writers_before_attention(layer)
         mlp = layout.mlp_reader(layer)
         along = mlp.stop - mlp.start
@@ -141,7 +141,7 @@ class FusedPass(MaskedPass):
         )
         q, k, v = chosen.split(chosen.with_fixed(qkv, base.flatten(0, 1)).unflatten(1, base.shape[:2]))
         o = self.adapter.mix(layer, q, k, v, context).flatten(1, 2)
-        ablated, first = chosen.of_all(frozen.heads[layer]).flatten(1, 2), layout.head_writers(layer).start
+        ablated, first = chosen.of_all(ablated).flatten(1, 2), layout.head_writers(layer).start
         stream.order = _WriteHeads.apply(o, stream.order, stream, first, ablated, chosen.out)
         return seen[0] - base.flatten(0, 1) if along else None
 

@@ -20,9 +20,11 @@ from edge_pruning.models.parts import PartsAdapter
 from edge_pruning.models.tracr import Compiled, Tracr, compiled_folder
 from edge_pruning.pretrained import hint, read
 from edge_pruning.self_check import self_check
+from edge_pruning.spreading import spread, spreading
 
 log = logging.getLogger("edge_pruning")
 NAMED = {"bundled": BUNDLED}
+SPREAD = "spread"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
@@ -42,6 +44,12 @@ class Model:
         return MaskedPass(self.adapter, graph)
 
     @property
+    def device(self) -> str:
+        """Where it is, as `load_model` takes it."""
+        places = {self.adapter.layer_device(layer) for layer in range(self.adapter.shape.layers)}
+        return SPREAD if len(places) > 1 else str(self.adapter.device)
+
+    @property
     def provenance(self) -> dict[str, Any]:
         return {"name": self.name, "revision": self.revision, "type": self.adapter.model_type,
                 "shape": asdict(self.adapter.shape), "d_model": self.adapter.d_model}
@@ -57,14 +65,15 @@ def load_model(
 ) -> Model:
     """Load a model: `bundled`, a folder, or a hub id; or a compiled program (`tracr:reverse`).
 
-    device: cpu, cuda, mps or auto (the best there is). dtype: float32 or bfloat16 (float64 for tests).
+    device: cpu, cuda, mps or auto (the best there is); or spread (layers over all GPUs, where one is too small, which
+    takes accelerate; a compiled program stays whole). dtype: float32 or bfloat16 (float64 for tests).
     trust_remote_code: whether code that comes with the model may run on this machine. Raises ValueError: not found, no
     weights or tokenizer, an architecture that cannot be run exactly (with the reason).
     """
     source, remote = str(NAMED.get(name, name)), {"revision": revision, "trust_remote_code": trust_remote_code}
     if dtype not in DTYPES:
         raise ValueError(f"expected dtype {', '.join(DTYPES)}; got {dtype!r}")
-    where, compiled = pick_device(device), compiled_folder(source)
+    where, compiled = pick_device("auto" if device == SPREAD else device), compiled_folder(source)
     if compiled:
         return _compiled_program(name, compiled, where, DTYPES[dtype], revision)
     config = read(transformers.AutoConfig, name, source, "configuration (config.json)", known=NAMED, **remote)
@@ -72,15 +81,18 @@ def load_model(
     reads_text = family.loader == Adapter.loader
     tokenizer = _tokenizer(name, source, config, remote) if reads_text else None
     loader, options = getattr(transformers, family.loader), _options(family, config, dtype)
+    if device == SPREAD:
+        options |= spreading()
     hf = read(loader, name, source, "weights", known=NAMED, dtype=DTYPES[dtype], **options, **remote)
     try:
-        model = Model(adapt(hf.to(where)), tokenizer, name, revision or getattr(config, "_commit_hash", None))
+        placed = spread(hf) if device == SPREAD else hf.to(where)
+        model = Model(adapt(placed), tokenizer, name, revision or getattr(config, "_commit_hash", None))
         self_check(model.engine())
     except torch.OutOfMemoryError as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(
-            f"model {name!r} does not fit on {where} ({reason}); use --dtype bfloat16, --device cpu, or a device with "
-            "more memory (a model is not spread over several)"
+            f"model {name!r} does not fit on {device} ({reason}); use --dtype bfloat16, --device cpu, a device with "
+            "more memory, or several (--device spread)"
         ) from error
     return model
 

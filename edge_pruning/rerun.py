@@ -54,7 +54,7 @@ class Rerun:
         self.engine, self.batch, self.frozen = engine, batch, frozen
         self.mask = mask.to(frozen.base)
         self.sites = Site.all_of(engine.graph)
-        self.context = engine.adapter.context(frozen.base.shape[2])
+        self.contexts = engine.contexts(frozen.base.shape[2])
         n = engine.graph.n_embeddings
         embeddings = frozen.embedding_difference.flatten(1, 2)
         self.wide = embeddings.new_zeros(len(mask), *embeddings.shape[1:])  # [w, token, d]; the last MLP's stay 0
@@ -91,7 +91,7 @@ class Rerun:
                 continue
             x = reads if i == 0 else self._read(site, first, later)
             if site is self.sites[-1]:
-                return self.engine.adapter.unembed(x[0].flatten(0, 1)).unflatten(0, (k, -1)), wide, later
+                return self.engine.unembed(x[0].flatten(0, 1)).unflatten(0, (k, -1)), wide, later
             later[site.writers.start - first : site.writers.stop - first] = self._write(site, x)
         raise AssertionError("the logits are the last site")
 
@@ -111,16 +111,17 @@ class Rerun:
 
     def _write(self, site: Site, x: Tensor) -> Tensor:
         """What a site writes beyond its ablated value [w, k, token, d], from its reads [r, k, token, d]."""
-        adapter, k = self.engine.adapter, x.shape[1]
+        adapter, k, home = self.engine.adapter, x.shape[1], x.device
+        x = x.to(self.engine.devices[site.layer])
         if site.is_mlp:
             ablated = self.frozen.mlps[site.layer].flatten(0, 1)
-            y = adapter.feed_forward(site.layer, x.flatten(1, 2)[:, None])[:, 0].unflatten(1, (k, -1))
+            y = adapter.feed_forward(site.layer, x.flatten(1, 2)[:, None])[:, 0].unflatten(1, (k, -1)).to(home)
             return y - (ablated[self.batch.rows] if self._is_last(site) else ablated)
         b, p, d = self.frozen.base.shape[1:]
         heads, kv = self.engine.graph.shape.heads, self.engine.graph.kv_readers
         q, key, v = x.reshape(-1, k * b, p, d).split([heads, kv, kv])
-        y = adapter.attend(site.layer, q, key, v, self.context)
-        return y.reshape(heads, k, b * p, d) - self.frozen.heads[site.layer].reshape(heads, 1, b * p, d)
+        y = adapter.attend(site.layer, q, key, v, self.contexts[x.device])
+        return y.reshape(heads, k, b * p, d).to(home) - self.frozen.heads[site.layer].reshape(heads, 1, b * p, d)
 
     # --- what a site stands on -------------------------------------------------------------------------------------
 

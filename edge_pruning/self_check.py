@@ -29,7 +29,8 @@ def law_errors(engine: MaskedPass, *, seed: int = 0) -> list[float]:
     adapter, graph = engine.adapter, engine.graph
     batch = engine.batch(adapter.sample(seed))
     frozen = Patch().freeze(engine, batch)
-    clean, corrupted = (adapter.own_logits(inputs).flatten(0, 1)[batch.rows] for inputs in _both(batch))
+    own = (adapter.own_logits(inputs).to(engine.home) for inputs in _both(batch))
+    clean, corrupted = (logits.flatten(0, 1)[batch.rows] for logits in own)
     edges = graph.edge_mask.to(adapter.device, torch.float32)
     only_final = torch.zeros_like(edges)
     only_final[:, -1] = 1
@@ -68,7 +69,7 @@ def _where(engine: MaskedPass, tolerance: float) -> str:
         return f"its own stream has {len(expected)} layers where {graph.shape.layers} were expected"
     found = verbs.freeze(batch, *[verbs.plain_run(batch.clean)] * 2).base[::2]
     for layer, (stream, own) in enumerate(zip(found, expected, strict=True)):
-        off = _relative(stream - own, own)
+        off = _relative(stream - own.to(stream.device), own)
         if not off <= tolerance:
             what = f"layer {layer - 1}" if layer else "the embeddings"
             return f"its residual stream is wrong from {what} on (off by {off:.1e} behind it)"
@@ -82,4 +83,4 @@ def _both(batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def _relative(error: Tensor, expected: Tensor) -> float:
-    return float(error.float().abs().max() / expected.float().abs().max())
+    return float(error.float().abs().max()) / float(expected.float().abs().max())

@@ -11,6 +11,10 @@ matrix product. The backward pass has one buffer of the same kind for the gradie
 
 (`along` replaces the differences in the first one: EAP-IG takes gradients at one point and differences at another.)
 
+A model that is spread over several devices has a stream on each. Where a layer's device is another one than that of the
+layer before, everything written so far moves there at once, and on the way back its gradients return and are added: a
+read then finds all it mixes where it is, and no device holds what is written after its last layer.
+
 Autograd never sees the buffers. It sees one chain of empty tensors, `order`: each write takes the last link and returns
 the next, each read takes the link of the last write it can see. So every read of a writer has run backward before the
 write has, and the gradient in the writer's row is complete by then.
@@ -46,14 +50,18 @@ class Stream:
 
     @classmethod
     def open(
-        cls, mask: Tensor, tokens: int, d: int, dtype: torch.dtype, keep_reads: bool, along: Tensor | None = None
+        cls, mask: Tensor, room: int, tokens: int, d: int, dtype: torch.dtype, keep_reads: bool,
+        along: Tensor | None = None,
     ) -> Self:
-        """Buffers for a mask [w, r], the only thing that gets a gradient; along: differences for it, [w, token, d]."""
+        """Buffers for a mask [w, r], the only thing that gets a gradient; along: differences for it, [w, token, d].
+
+        room: how many writers it can hold, from the first on.
+        """
         writers, readers = mask.shape
         with_base = torch.ones(readers, 1 + writers, dtype=dtype, device=mask.device)
         with_base[:, 1:] = mask.detach().T
         gradient = torch.zeros(readers, writers, dtype=mask.dtype, device=mask.device)
-        stream = cls(with_base, gradient, mask.new_empty(1 + writers, tokens, d, dtype=dtype), keep_reads, along)
+        stream = cls(with_base, gradient, mask.new_empty(1 + room, tokens, d, dtype=dtype), keep_reads, along)
         stream.order = _Open.apply(mask, stream)
         return stream
 
@@ -69,6 +77,18 @@ class Stream:
         small = type(self)(self.mask, self.mask_gradient, self.differences[:, tokens], self.keep_reads, along, self)
         small.order = _At.apply(self.close(), self, small, tokens)
         return small
+
+    def moved(self, device: torch.device, room: int) -> Self:
+        """The stream on another device, with room for more writers. Ends this stream."""
+        written, shape = self.differences[1:], self.differences.shape[1:]
+        along = None if self.along is None else self.along.to(device)
+        there = type(self)(
+            self.mask.to(device), torch.zeros_like(self.mask_gradient, device=device),
+            written.new_empty(1 + room, *shape, device=device), self.keep_reads, along,
+        )
+        there.slots(0, len(written)).copy_(written)
+        there.order = _Move.apply(self.close(), self, there)
+        return there
 
     def close(self) -> Tensor:
         """The last link. The chain holds the stream; a stream that held the chain would never be freed."""
@@ -109,6 +129,11 @@ class Stream:
     def pass_back_from(self, small: Stream, tokens: Tensor) -> None:
         """The gradients of all writers, from the stream `at` these tokens."""
         self.all_gradients().index_add_(1, tokens, small.all_gradients())
+
+    def take_back(self, there: Stream) -> None:
+        """The gradients of all writers, from the stream that has gone on with them on another device."""
+        gradients = self.all_gradients()
+        gradients += there.all_gradients()[: len(gradients)].to(gradients.device)
 
     def slots(self, first: int, count: int) -> Tensor:
         """Where writers `first`, ... put their differences, [w, token, d]."""
@@ -159,6 +184,22 @@ class _At(Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         ctx.stream.pass_back_from(ctx.small, ctx.tokens)
         return gradients[0], None, None, None
+
+
+class _Move(Function):
+    """Every read happens on one device only, so the gradients of masks add up to the whole."""
+
+    @staticmethod
+    def forward(ctx: Any, order: Tensor, here: Stream, there: Stream) -> Tensor:
+        ctx.here, ctx.there = here, there
+        return there.mask.new_empty(0)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, None, None]:
+        here, there = ctx.here, ctx.there
+        here.take_back(there)
+        here.mask_gradient += there.mask_gradient.to(here.mask_gradient.device)
+        return here.mask.new_empty(0), None, None
 
 
 class _Write(Function):

@@ -53,6 +53,11 @@ class WholeStream(Stream):
         for writers, gradient in small._back.items():
             self._note(writers, torch.zeros_like(self._sum).index_add_(0, tokens, gradient))
 
+    def take_back(self, there: Stream) -> None:
+        assert isinstance(there, WholeStream)
+        for writers, gradient in there._back.items():
+            self._note(writers, gradient.to(self._sum.device))
+
     def gradient_of(self, first: int, count: int) -> Tensor:
         """Writers further back are never asked for again, so what was noted about them is put together."""
         behind = [writers for writers in self._back if writers >= first + count]

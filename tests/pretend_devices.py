@@ -13,6 +13,7 @@ same numbers as on the CPU, random ones included.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,11 +75,14 @@ class Generator(torch.Generator):
 
 
 class Pretended(TorchDispatchMode):
-    """Runs everything on the CPU. `waits`: what waited, and where; `crossings`: copies between two such devices."""
+    """Runs everything on the CPU. `waits`: what waited, and where; `crossings`: copies between two such devices.
+
+    `waits` has "file.function" for what the package called, and "" for what a test called.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.waits: list[str] = []
+        self.waits: list[tuple[str, str]] = []
         self.crossings: list[tuple[torch.device, torch.device, torch.Size]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -102,6 +106,11 @@ class Pretended(TorchDispatchMode):
             return found
         return tree_map_only(Tensor, lambda x: lent[id(x)] if id(x) in lent else Lent(x, target), found)
 
+    @property
+    def places(self) -> Counter[str]:
+        """Where in the package something has waited, and how often."""
+        return Counter(place for place, _ in self.waits if place)
+
     def _home(self, func: Any, tensors: list[Tensor]) -> torch.device:
         """The one device of the operands. Raises RuntimeError where there are several."""
         devices = {x.device for x in tensors if x.dim() or isinstance(x, Lent)}
@@ -123,8 +132,7 @@ class Pretended(TorchDispatchMode):
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and not frame.f_code.co_filename.startswith(PACKAGE):
             frame = frame.f_back
-        where = "the test" if frame is None else _place(frame)
-        self.waits.append(f"{where} ({func})")
+        self.waits.append(("" if frame is None else _place(frame), str(func)))
 
 
 @contextmanager

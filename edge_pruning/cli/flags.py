@@ -12,12 +12,15 @@ _TASK = (
     "A name from `edge-pruning list tasks`, your own pairs as JSON lines (a path that ends in .jsonl), or a compiled "
     "program (tracr:reverse; `edge-pruning list programs`)."
 )
-_MODEL = "bundled, a local folder, or a Hugging Face id (families: `edge-pruning list models`)."
+_MODEL = (
+    "bundled, tracr:NAME (a compiled program), a local folder, or a Hugging Face id of any family in "
+    "`edge-pruning list models`."
+)
 _ABLATION = (
     "What a removed edge carries: patch (its value on the corrupted prompt), mean (over training prompts), resample "
     "(its value on another training prompt, drawn at random) or zero."
 )
-_DEVICE = "cpu, cuda, mps, or auto: the best there is."
+_DEVICE = "cpu, cuda, cuda:1, mps; auto: the best there is; spread: layers over all GPUs, if one is too small."
 _DATA = "Any other setting of the task, such as seed=1, skip_unequal=true, or bos=true: a beginning-of-text token."
 _OWN, _CIRCUITS = "the method's or preset's", "the circuit's"
 

@@ -69,7 +69,12 @@ class Adapter(ABC):
 
     @property
     def device(self) -> torch.device:
+        """Where a run begins and ends: the embeddings'."""
         return next(self.hf.parameters()).device
+
+    def layer_device(self, layer: int) -> torch.device:
+        """Where the weights of a layer lie; elsewhere than `device` if the model is spread over several."""
+        return self.device
 
     @property
     def dtype(self) -> torch.dtype:

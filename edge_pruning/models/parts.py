@@ -84,6 +84,9 @@ class PartsAdapter(Adapter):
     def heads_apart(self) -> bool:
         return True
 
+    def layer_device(self, layer: int) -> torch.device:
+        return self.attention(layer).out.device
+
     @abstractmethod
     def attention(self, layer: int) -> Attention: ...
 

@@ -179,7 +179,7 @@ class Workplace:
         """The engine for final numbers: in float32, whatever the scores were found in."""
         if self.model.adapter.dtype in (torch.float32, torch.float64):
             return self.engine
-        return _load(self.config, str(self.model.adapter.device), "float32").engine(self.graph)
+        return _load(self.config, self.model.device, "float32").engine(self.graph)
 
     @cached_property
     def ablation(self) -> Ablation:
