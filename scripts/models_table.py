@@ -43,8 +43,10 @@ added: [add-a-model.md](add-a-model.md).
 
 Refused, with the reason: BERT and other post-norm models, whose stream is renormalised at every sublayer (also
 OPT-350m); encoder-decoders; recurrent layers; quantised weights, except GPT-OSS's own, which are unpacked on reading;
-models that join several, such as a vision and a text model (the text model can be loaded by itself). A model has to fit
-one device.
+models that join several, such as a vision and a text model (the text model can be loaded by itself).
+
+A model that one GPU is too small for is spread over several: `--device spread` (`pip install 'edge-pruning[spread]'`). Some
+layers lie on each; results are the same. Weights that would have to stay on the CPU or on disk are refused.
 
 ## Images
 
