@@ -1,7 +1,7 @@
 """Narrowing: Edge Pruning in rounds, each within the smallest circuit of the last that still keeps every output.
 
-    candidates = all edges;   repeat: candidates = the fewest best edges of soft_top_k.find(within=candidates) that keep
-    every output (the same most likely tokens, the same numbers) on all training pairs
+    candidates = all edges;   repeat: candidates = the fewest best edges, of those learned within candidates under a
+    bound on the loss (`budget.py`), that keep every output (the same most likely tokens, the same numbers) on all pairs
 
 The number of edges is found, not given: it is the size of the last round. One round that ranks a needed edge last keeps
 nearly all edges, which loses nothing but time: the next has another seed. Edges that went out earlier score lower.
@@ -13,7 +13,7 @@ many edges a little each, so there it keeps many edges, and what it keeps is fit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -21,16 +21,13 @@ from torch import Tensor
 
 from edge_pruning.ablation import Ablation
 from edge_pruning.circuit import EdgeScores
+from edge_pruning.discovery.budget import BudgetMasks, loss_bound
 from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
-from edge_pruning.discovery.soft_top_k import SoftTopK
-from edge_pruning.discovery.training import derived_seed, spread_ranks
+from edge_pruning.discovery.training import derived_seed, spread_ranks, train
 from edge_pruning.exhaustive import needed_edges
 from edge_pruning.forward import MaskedPass
 from edge_pruning.outputs import Outputs
 from edge_pruning.tasks.task import PairSet
-
-# Outputs of an exact model turn on thresholds, so sizes come down from nearly all edges.
-ROUND = SoftTopK(smallest=0.05, largest=0.98, descent=0.6)
 
 
 @method
@@ -38,19 +35,21 @@ ROUND = SoftTopK(smallest=0.05, largest=0.98, descent=0.6)
 class Narrowing(Method):
     """It ends where no edge can be spared, after `patience` rounds that took none away, or after `rounds`.
 
-    `steps` and `batch_size` are those of a round. With `prune`, every edge of the last circuit that changes no output
-    is then taken away (see `exhaustive.py`): no gradient has a say in that, and it costs a forward pass per edge.
+    `steps` and `batch_size` are those of a round, and its masks may cost `tolerance`, a share of the empty circuit's
+    loss. With `prune`, every edge of the last circuit that changes no output is then taken away (see `exhaustive.py`):
+    no gradient has a say in that, and it costs a forward pass per edge.
     """
 
     name: ClassVar[str] = "narrowing"
-    summary: ClassVar[str] = "soft top-k in rounds, each within the fewest edges that kept every output"
+    summary: ClassVar[str] = "rounds under a bound on the loss, each within the fewest edges that kept every output"
     one_run_ranks_all: ClassVar[bool] = True
 
-    rounds: int = 12
-    patience: int = 5
+    rounds: int = 8
+    patience: int = 4
     prune: bool = False
-    steps: int = 200
+    steps: int = 300
     batch_size: int = 128
+    tolerance: float = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -59,11 +58,8 @@ class Narrowing(Method):
             "patience": (self.patience >= 1, "at least 1"),
             "steps": (self.steps >= 1, "at least 1"),
             "batch_size": (self.batch_size >= 1, "at least 1"),
+            "tolerance": (0 < self.tolerance < 1, "between 0 and 1 (a share of the empty circuit's loss)"),
         })
-
-    def of_round(self, number: int) -> SoftTopK:
-        seed = derived_seed(self.seed, "round", number)
-        return replace(ROUND, steps=self.steps, batch_size=self.batch_size, seed=seed)
 
     def find(
         self,
@@ -80,7 +76,7 @@ class Narrowing(Method):
         values, size, idle = torch.full(alive.shape, -torch.inf), None, 0
         for number in range(self.rounds):
             warm = init_scores if number == 0 else None
-            scores = self.of_round(number).find(engine, data, ablation, within=alive, init_scores=warm)
+            scores = self._round(number, engine, data, ablation, alive, warm)
             kept = outputs.smallest_size(scores)
             idle = idle + 1 if kept in (None, size) else 0
             if number == 0 or not idle:
@@ -93,3 +89,17 @@ class Narrowing(Method):
             alive = needed_edges(outputs, alive)
             values[alive], size = values[alive] + self.rounds, int(alive.sum())
         return EdgeScores(engine.graph, values, natural_size=size)
+
+    def _round(
+        self, number: int, engine: MaskedPass, data: PairSet, ablation: Ablation, alive: Tensor, warm: EdgeScores | None
+    ) -> EdgeScores:
+        masks = BudgetMasks(int(alive.sum()), loss_bound(engine, data, ablation, alive, self.tolerance))
+        if warm is not None:
+            masks.warm_start(spread_ranks(warm, engine.graph, alive))
+        train(
+            masks, engine, data, ablation, candidates=alive, steps=self.steps, batch_size=self.batch_size,
+            seed=derived_seed(self.seed, "round", number), observer=Observer(),
+        )
+        values = torch.full(alive.shape, -torch.inf)
+        values[alive] = masks.parameters["scores"].detach().cpu()
+        return EdgeScores(engine.graph, values)

@@ -8,7 +8,7 @@ mask has exactly that size, and runs the mask:
 No noise, no multipliers, no target to tune: the size is exact at every step. (Arora and others, "Matryoshka
 attribution", 2026, arXiv 2609.25518.) Cost: a few hundred masked forward and backward passes. It misleads when the
 sizes that matter lie outside the range of k, and where a model works in steps: at half a mask its thresholds are not
-crossed and there is no gradient. Such models want a `descent` from nearly all edges.
+crossed and there is no gradient. Such models want a size that the loss controls (`budget.py`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ class SoftTopK(Method):
     learning_rate: float = 0.5
     smallest: float = 0.009
     largest: float = 0.35
-    descent: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -51,7 +50,6 @@ class SoftTopK(Method):
             "learning_rate": (0 < self.learning_rate < math.inf, "positive"),
             "smallest": (0 < self.smallest <= self.largest, "above 0 and at most largest (shares of all edges)"),
             "largest": (0 < self.largest < 1, "between 0 and 1 (a share of all edges)"),
-            "descent": (0 <= self.descent <= 1, "between 0 and 1 (a share of the steps)"),
         })
 
     def find(
@@ -102,17 +100,11 @@ class SoftTopKMasks(MaskParameters):
         return 0.5 * (1 + math.cos(math.pi * step / self.settings.steps))
 
     def draw(self, step: int, generator: torch.Generator) -> Draw:
-        low, high = math.log(self._smallest(step) * self.n), math.log(self.settings.largest * self.n)
+        low, high = math.log(self.settings.smallest * self.n), math.log(self.settings.largest * self.n)
         k = (low + (high - low) * torch.rand((), generator=generator, device=generator.device)).exp()
         mask = soft_top_k(self.parameters["scores"], k)
         undecided = ((mask > 0.05) & (mask < 0.95)).float().mean()
         return Draw(mask, None, {"target_edges": k, "edges": mask.detach().sum(), "undecided": undecided.detach()})
-
-    def _smallest(self, step: int) -> float:
-        """Sizes begin at the largest, and the smallest comes down geometrically over `descent` of the steps."""
-        smallest, largest = self.settings.smallest, self.settings.largest
-        down = self.settings.descent * self.settings.steps
-        return smallest if step >= down else largest * (smallest / largest) ** (step / down)
 
 
 def soft_top_k(scores: Tensor, k: Tensor) -> Tensor:

@@ -62,6 +62,9 @@ class MaskParameters(ABC):
     def schedule(self, step: int) -> float:
         """What the learning rates are multiplied by at a step."""
 
+    def hear(self, loss: Tensor) -> None:  # noqa: B027  (most have no use for it)
+        """Told the loss of the mask just drawn, a tensor on the device, for what the next draw depends on."""
+
 
 def train(
     masks: MaskParameters,
@@ -99,6 +102,7 @@ def train(
         draw = masks.draw(step, generator)
         ids, z = drawn(len(pairs), batch_size, step, seed), _on_graph(engine, draw.mask.detach(), places)
         loss, gradient = mask_gradient(engine, cache, ids, z, objective)
+        masks.hear(loss)
         _backward(draw, gradient.flatten()[places])
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

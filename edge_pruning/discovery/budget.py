@@ -1,0 +1,90 @@
+"""A budget that the loss controls: as few edges as a bound on the loss allows.
+
+    min  sum_i z_i   such that   loss(z) <= loss(all edges) + tolerance * loss(no edge)
+
+One score per edge. A step may take a sum of `cut` away from the n masks, shared out as in soft top-k, with some noise
+so that edges of equal score part company. If its loss is within the bound the next may take more, else clearly less:
+
+    z_i = 1 - sigmoid(tau - s_i - noise_i),   sum_i (1 - z_i) = cut,   cut <- cut / PACE  or  cut * PACE^CAUTION
+
+So the masks stay where the model still works. Below the size that a task needs a model is broken, and a model that is
+confidently wrong does best to say nothing: its gradient ranks an edge into the logits last, though all else hangs on
+it. Sizes drawn at random, or coming down on a fixed schedule, spend most steps there. Cost: one masked forward and
+backward pass per step, and two over all pairs for the bound. It misleads where the smallest cut breaks the bound.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edge_pruning.ablation import Ablation
+from edge_pruning.discovery.gradient import mask_gradient
+from edge_pruning.discovery.soft_top_k import soft_top_k
+from edge_pruning.discovery.training import DEFAULT_CACHE_BYTES, Draw, MaskParameters
+from edge_pruning.forward import MaskedPass
+from edge_pruning.frozen_cache import FrozenCache
+from edge_pruning.objectives import get_objective
+from edge_pruning.tasks.task import PairSet
+
+PACE = 0.94
+CAUTION = 3  # a step back undoes so many steps forward
+FIRST_CUT, SMALLEST_CUT = 0.05, 1e-4  # edges
+LARGEST_CUT = 0.95  # a share of the edges
+NOISE = 0.3
+LEARNING_RATE = 0.2
+BETAS = (0.9, 0.95)  # a short memory: gradients are huge where the model breaks and tiny where it works
+EPSILON = 1e-12
+SMALLEST_UNIFORM = 1e-6
+
+
+def loss_bound(
+    engine: MaskedPass, data: PairSet, ablation: Ablation, candidates: Tensor, tolerance: float
+) -> Tensor:
+    """What the loss of a circuit may be, on all pairs: a share of the empty circuit's above that of all candidates.
+
+    A share, since objectives have units: the loss of no edges is what is there to be lost.
+    """
+    cache, objective = FrozenCache(engine, data.pairs, ablation, DEFAULT_CACHE_BYTES), get_objective(data.objective)
+
+    def loss(mask: Tensor) -> Tensor:
+        return mask_gradient(engine, cache, range(len(data.pairs)), mask, objective)[0]
+
+    return loss(candidates) + tolerance * loss(torch.zeros_like(candidates))
+
+
+class BudgetMasks(MaskParameters):
+    """Masks over `n` edges, cut as far as a loss of `bound`, a tensor on the device, allows."""
+
+    def __init__(self, n: int, bound: Tensor) -> None:
+        super().__init__()
+        self.n, self.bound = n, bound
+        self.parameters["scores"] = torch.zeros(n, device=bound.device, requires_grad=True)
+        self.parameters["cut"] = torch.tensor(FIRST_CUT, device=bound.device)  # moved by `hear`, not by the optimizer
+
+    def warm_start(self, ranks: Tensor) -> None:
+        """Begin with another method's ranking: the scores from first to last are a few training steps apart."""
+        self.parameters["scores"].data.copy_(4 * ranks)
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam([self.parameters["scores"]], lr=LEARNING_RATE, betas=BETAS, eps=EPSILON)
+
+    def schedule(self, step: int) -> float:
+        return 1.0
+
+    def draw(self, step: int, generator: torch.Generator) -> Draw:
+        scores, cut = self.parameters["scores"], self.parameters["cut"]
+        u = torch.rand(self.n, generator=generator, device=scores.device)
+        noisy = scores + NOISE * u.clamp(SMALLEST_UNIFORM, 1 - SMALLEST_UNIFORM).logit()
+        # Solved for what is cut, not for what is kept: float32 has no room for a small cut beside thousands of edges.
+        mask = 1 - soft_top_k(-noisy, cut)
+        undecided = ((mask > 0.05) & (mask < 0.95)).float().mean()
+        return Draw(mask, None, {
+            "target_edges": self.n - cut, "edges": mask.detach().sum(), "undecided": undecided.detach(),
+        })
+
+    def hear(self, loss: Tensor) -> None:
+        """More may be cut after a loss within the bound, less after one above it; without waiting for the device."""
+        cut = self.parameters["cut"]
+        moved = torch.where(loss <= self.bound, cut / PACE, cut * PACE**CAUTION)
+        self.parameters["cut"] = moved.clamp(SMALLEST_CUT, LARGEST_CUT * self.n)
