@@ -10,7 +10,6 @@ from edge_pruning.ablation import Patch, Zero
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import get_method
 from edge_pruning.discovery.narrowing import Narrowing
-from edge_pruning.discovery.soft_top_k import SoftTopK, SoftTopKMasks
 from edge_pruning.graph import Graph
 from edge_pruning.loading import load_model
 from edge_pruning.outputs import Outputs
@@ -52,15 +51,6 @@ def test_candidates_that_lose_outputs_have_no_size() -> None:
     assert Narrowing(steps=5).find(engine(), DATA, Patch(), within=within).natural_size is None
 
 
-def test_sizes_descend_from_nearly_all_edges() -> None:
-    settings = SoftTopK(steps=100, smallest=0.1, largest=0.9, descent=0.5)
-    masks, generator = SoftTopKMasks(settings, 50, torch.device("cpu")), torch.Generator().manual_seed(0)
-    sizes = [float(masks.draw(step, generator).record["target_edges"]) for step in range(100)]
-    assert sizes[0] == pytest.approx(45)
-    assert all(size >= 0.9 * 50 * (1 / 9) ** (step / 50) - 1e-3 for step, size in enumerate(sizes[:50]))
-    assert min(sizes[50:]) < 10
-
-
 def test_the_smallest_size_is_one_below_which_an_output_is_lost() -> None:
     outputs = Outputs(engine(), DATA, Patch())
     scores = EdgeScores(engine().graph, torch.rand(engine().graph.edge_mask.shape))
@@ -73,12 +63,12 @@ def test_the_smallest_size_is_one_below_which_an_output_is_lost() -> None:
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(ValueError, match=r"rounds must be at least 1, got 0; patience must be at least 1, got 0"):
         Narrowing(rounds=0, patience=0)
-    with pytest.raises(ValueError, match="descent must be between 0 and 1"):
-        SoftTopK(descent=2)
+    with pytest.raises(ValueError, match=r"tolerance must be between 0 and 1 \(a share of .*\), got 1.5"):
+        Narrowing(tolerance=1.5)
 
 
 def test_pruning_takes_away_what_a_misleading_gradient_leaves() -> None:
-    """In `count_less_freq` a mask of 0.99 on all edges already moves counts over thresholds: gradients say nothing."""
+    """In `count_less_freq` a mask of 0.99 on all edges already moves counts over thresholds: gradients say little."""
     model, known = load_model("tracr:count_less_freq"), known_truths("tracr:count_less_freq")
     assert known
     graph = Graph(model.adapter.shape, "split")
