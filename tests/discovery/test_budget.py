@@ -37,12 +37,12 @@ def trained(watcher: Watcher) -> BudgetMasks:
     return budget
 
 
-@pytest.mark.parametrize(("n", "cut"), [(5, 0.05), (50, 1e-4), (5000, 1e-4), (5000, 4000.0)])
+@pytest.mark.parametrize(("n", "cut"), [(5, 0.05), (50, 1e-3), (20_000, 0.05), (5000, 4000.0)])
 def test_what_is_cut_is_exact_however_small_beside_the_rest(n: int, cut: float) -> None:
     budget = masks(n)
     budget.parameters["cut"] = torch.tensor(cut)
     draw = budget.draw(0, torch.Generator().manual_seed(0))
-    assert float((1 - draw.mask.detach().double()).sum()) == pytest.approx(cut, rel=1e-2, abs=n * 2**-24)
+    assert float((1 - draw.mask.detach().double()).sum()) == pytest.approx(cut, rel=1e-2)
     assert draw.penalty is None
     assert 0 <= draw.mask.min() <= draw.mask.max() <= 1
 
