@@ -29,16 +29,16 @@ from edge_pruning.stream import Stream
 class _Chosen:
     """The computed heads of a layer: their maps, and how what is left out of a restricted pass is filled in.
 
-    mixed, fixed: the maps of the readers that are mixed, and of those that read the base whatever the mask; order:
-    their places once both stand side by side. heads: which of all heads; shared: which keys and values each of them
-    uses. In a full pass the last four are None, and nothing is picked or copied.
+    mixed, fixed: the maps of the readers that are mixed, and of those that read the base whatever the mask; places:
+    where either stand among all. heads: which of all heads; shared: which keys and values each of them uses. In a full
+    pass the last four are None, and nothing is picked or copied.
     """
 
     mixed: Map
     out: Tensor
     qkv: list[int]
     fixed: Map | None = None
-    order: Tensor | None = None
+    places: tuple[Tensor, Tensor] | None = None
     heads: Tensor | None = None
     shared: Tensor | None = None
 
@@ -53,15 +53,17 @@ class _Chosen:
         shared = [kv.index(h * layout.graph.kv_readers // len(out)) for h in heads]
         return cls(
             into.rows(at([rows[place] for place in mixed])), out if of_all else out[at(heads)], qkv,
-            into.rows(at([rows[place] for place in fixed])) if fixed else None, at([*mixed, *fixed]).argsort(),
-            None if of_all else at(heads), None if of_all else at(shared),
+            into.rows(at([rows[place] for place in fixed])) if fixed else None, (at(mixed), at(fixed)),
+            None if of_all else at(heads), None if of_all or shared == [*range(len(kv))] else at(shared),
         )
 
     def with_fixed(self, qkv: Tensor, base: Tensor) -> Tensor:
         """All rows [r, token, e] from the mixed ones and the base [token, d]."""
-        if self.fixed is None:
+        if self.fixed is None or self.places is None:
             return qkv
-        return torch.cat([qkv, self.fixed(base[None])[0]])[self.order]
+        mixed, fixed = self.places
+        rows = qkv.new_empty(sum(self.qkv), *qkv.shape[1:]).index_copy_(0, fixed, self.fixed(base[None])[0])
+        return rows.index_copy_(0, mixed, qkv)
 
     def split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values; where heads are missing, keys and values once per head that is left."""
