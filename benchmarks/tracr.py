@@ -13,6 +13,7 @@ import argparse
 import json
 import time
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import torch
 from edge_pruning import files
 from edge_pruning.ablation import Zero
 from edge_pruning.circuit import Circuit
-from edge_pruning.discovery import get_method
+from edge_pruning.discovery import METHODS, get_method
 from edge_pruning.evaluation.ground_truth import GroundTruth
 from edge_pruning.graph import Graph
 from edge_pruning.loading import Model, load_model
@@ -93,12 +94,17 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for program in given.programs.split(","):
         model = load_model(f"tracr:{program}", device="cpu")
-        runs = [recover(model, given.method, {"seed": seed, **settings}) for seed in range(given.seeds)]
+        runs = [recover(model, given.method, seeded(given.method, seed) | settings) for seed in range(given.seeds)]
         row = summary(model, runs)
         print(line(row), flush=True)
         words = " ".join([given.method, *given.set])
         stored.setdefault(words, {})[program] = row
         files.write_json(given.out, stored)
+
+
+def seeded(method: str, seed: int) -> dict[str, Any]:
+    """The seed as a setting, of a method that has one."""
+    return {"seed": seed} if any(field.name == "seed" for field in fields(METHODS[method])) else {}
 
 
 def _value(word: str) -> Any:
