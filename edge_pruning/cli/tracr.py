@@ -76,7 +76,7 @@ def compile_(
         from edge_pruning.runs.truths import write_truths
 
         entry = LIBRARY.get(program)
-        length = max_length or (entry.max_length if entry else 0)
+        length = max_length if max_length is not None else entry.max_length if entry else 0
         expression = library_program(program, length)
         values = [_value(word) for word in vocab] if vocab else LIBRARY[program].vocabulary
         compiled = compile_program(expression, values, length, name=program, most_inputs=inputs, seed=seed)
@@ -89,7 +89,7 @@ def compile_(
         )
         if truth:
             words = [f"--vocab {' '.join(vocab)}"] if vocab else []
-            words += [f"--max-length {max_length}"] if max_length else []
+            words += [f"--max-length {max_length}"] if max_length is not None else []
             command = " ".join(["edge-pruning tracr compile", program, *words])
             print_truths(write_truths(str(folder), command=command), console)
         console.print(f"Try next: edge-pruning discover tracr:{folder}")

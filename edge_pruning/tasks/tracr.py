@@ -39,6 +39,8 @@ class TracrTask(Task):
     def __post_init__(self) -> None:
         if compiled_folder(self.program) is None:
             raise ValueError(f"there is no compiled program {self.program!r}")
+        if isinstance(self.inputs, str):
+            raise ValueError(f"inputs must be a list of lists of values, such as [[\"a\", \"b\"]], got {self.inputs!r}")
         _ = self.inputs and self.compiled.program.encode(self.inputs)  # its own complaints
 
     @property

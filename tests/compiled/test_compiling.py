@@ -52,6 +52,13 @@ def test_the_command_compiles_what_it_is_told(tmp_path: Path) -> None:
     assert json.loads((tmp_path / CONFIG).read_text())["vocabulary"] == ["a", "b", "c", "d"]
 
 
+def test_the_command_does_not_take_zero_for_a_default() -> None:
+    words = ["tracr", "compile", "reverse", "--max-length", "0", "--inputs", "0"]
+    done = subprocess.run([sys.executable, "-m", "edge_pruning", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "max_length of at least 1, got 0; expected at least 1 input to check it on, got 0" in done.stderr
+
+
 def test_a_program_of_ones_own(rasp: Any, equal: Any, tmp_path: Path) -> None:
     own = rasp.Map(lambda n: "many" if n > 1 else "one", rasp.SelectorWidth(equal)).named("how_many")
     compile_program(own, ["x", "y"], 3).save(tmp_path / "own")

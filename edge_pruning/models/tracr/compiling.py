@@ -35,11 +35,11 @@ def compile_program(
 
     name: of the program; the expression's own by default. most_inputs: all inputs are checked and kept if there are no
     more than these, else a sample that depends on `seed`. Raises ValueError: the extra is not installed, a vocabulary
-    or length that makes no sense, expressions that Tracr cannot compile (all of them, by name), or a compiled model
+    or number that makes no sense, expressions that Tracr cannot compile (all of them, by name), or a compiled model
     that does not do what the program says.
     """
     rasp = tracr("rasp.rasp")
-    problems = list(_problems(vocabulary, max_length))
+    problems = list(_problems(vocabulary, max_length, most_inputs))
     if problems:
         raise ValueError(f"cannot compile: {'; '.join(problems)}")
     if not isinstance(program, rasp.RASPExpr):
@@ -63,7 +63,7 @@ def compile_program(
     return compiled
 
 
-def _problems(vocabulary: Sequence[Value], max_length: int) -> Iterator[str]:
+def _problems(vocabulary: Sequence[Value], max_length: int, most_inputs: int) -> Iterator[str]:
     reserved = [value for value in vocabulary if value in (BOS, PAD)]
     if reserved:
         yield f"the vocabulary contains {' and '.join(map(repr, reserved))}, which Tracr reserves; use another word"
@@ -71,6 +71,8 @@ def _problems(vocabulary: Sequence[Value], max_length: int) -> Iterator[str]:
         yield f"expected a vocabulary of different values, at least one, got {list(vocabulary)}"
     if max_length < 1:
         yield f"expected a max_length of at least 1, got {max_length}"
+    if most_inputs < 1:
+        yield f"expected at least 1 input to check it on, got {most_inputs}"
 
 
 def _numbered(program: Any) -> Any:
