@@ -18,8 +18,8 @@ PRESETS: dict[str, tuple[Method, str]] = {
     "default": (SoftTopK(), "soft top-k, 300 steps: every circuit size from one short run"),
     "thorough": (SoftTopK(steps=1500, batch_size=32), "soft top-k, 1,500 larger steps: somewhat better small circuits"),
     "hap": (
-        Hap(warm_start=True, steps=150),
-        "EAP keeps 30 % of the edges, soft top-k begins with its ranking: half the steps",
+        Hap(warm_start=True, steps=75),
+        "EAP keeps 30 % of the edges, soft top-k begins with its ranking: a quarter of the steps",
     ),
     "exact": (Narrowing(), "the fewest edges that keep every output: for models that are exact, such as programs"),
     "paper": (HardConcrete(), "hard concrete exactly as published: 3,000 steps of 32 pairs, one run per size"),
