@@ -26,6 +26,7 @@ from edge_pruning.stream import Stream
 from edge_pruning.whole_stream import WholeStream
 
 CPU_TILE_BYTES = 14 << 20
+CPU_TILE_TOKENS = 64  # at least: every micro-batch fetches all weights, which fit no cache
 GPU_TILE_BYTES = 512 << 20
 
 
@@ -108,11 +109,14 @@ class MaskedPass:
 
     @property
     def tile_tokens(self) -> int:
-        """Tokens per micro-batch: on a CPU a layer's reads should stay in the cache, on a GPU they should fill it."""
-        readers = max(1, self.layout.most_readers)
-        per_token = readers * self.adapter.d_model * self.adapter.dtype.itemsize
-        budget = CPU_TILE_BYTES if self.adapter.device.type == "cpu" else GPU_TILE_BYTES
-        return max(1, min(budget // per_token, self.largest_tile or budget))
+        """Tokens per micro-batch: on a CPU a layer's reads should stay in the cache, on a GPU they should fill it.
+
+        A large model's are too many for that, and its weights have to be worth fetching.
+        """
+        per_token = max(1, self.layout.most_readers) * self.adapter.d_model * self.adapter.dtype.itemsize
+        on_cpu = self.home.type == "cpu"
+        most = max(CPU_TILE_BYTES // per_token, CPU_TILE_TOKENS) if on_cpu else max(1, GPU_TILE_BYTES // per_token)
+        return min(most, self.largest_tile or most)
 
     # --- pairs, side by side ---------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from edge_pruning.batch import Pair
 from edge_pruning.forward import MaskedPass
@@ -35,11 +36,27 @@ def over_tiles(
         try:
             result = work(ids)
         except torch.OutOfMemoryError as error:
-            failure = str(error).strip().partition("\n")[0]  # what was being allocated
+            failure = _in_short(error)
         if failure:  # outside `except`, where the error no longer holds what the failed attempt has allocated
             waiting.extendleft(reversed(_halves(engine, pairs, ids, failure)))
             continue
         yield ids, result
+
+
+def in_halves(work: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """`work(rows)`, one result per row; half of the rows at a time where all do not fit. Raises OutOfMemory."""
+    try:
+        return work(rows)
+    except torch.OutOfMemoryError as error:
+        failure = _in_short(error)
+    if len(rows) == 1:
+        raise OutOfMemory(f"out of memory with a single alternative ({failure}). Try --dtype bfloat16 or fewer pairs")
+    return torch.cat([in_halves(work, half) for half in rows.tensor_split(2)])
+
+
+def _in_short(error: torch.OutOfMemoryError) -> str:
+    """What was being allocated."""
+    return str(error).strip().partition("\n")[0]
 
 
 def _halves(engine: MaskedPass, pairs: Sequence[Pair], ids: list[int], failure: str) -> list[list[int]]:

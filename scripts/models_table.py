@@ -45,8 +45,8 @@ Refused, with the reason: BERT and other post-norm models, whose stream is renor
 OPT-350m); encoder-decoders; recurrent layers; quantised weights, except GPT-OSS's own, which are unpacked on reading;
 models that join several, such as a vision and a text model (the text model can be loaded by itself).
 
-A model that one GPU is too small for is spread over several: `--device spread` (`pip install 'edge-pruning[spread]'`). Some
-layers lie on each; results are the same. Weights that would have to stay on the CPU or on disk are refused.
+A model that one GPU is too small for is spread over several: `--device spread` (`pip install 'edge-pruning[spread]'`).
+Some layers lie on each; results are the same. Weights that would have to stay on the CPU or on disk are refused.
 
 ## Images
 

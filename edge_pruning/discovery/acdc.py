@@ -22,6 +22,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -35,6 +36,7 @@ from edge_pruning.discovery.method import Method, Observer, candidates_of, check
 from edge_pruning.discovery.training import Diverged, drawn, spread_ranks
 from edge_pruning.forward import MaskedPass
 from edge_pruning.graph import Graph
+from edge_pruning.micro_batches import in_halves, over_tiles
 from edge_pruning.objectives import Objective
 from edge_pruning.rerun import Rerun
 from edge_pruning.tasks.task import PairSet
@@ -132,20 +134,25 @@ class Judge:
     """
 
     def __init__(self, engine: MaskedPass, pairs: Sequence[Pair], ablation: Ablation, objective: Objective) -> None:
-        self.engine, self.objective, self.n = MaskedPass(engine.adapter, engine.graph), objective, len(pairs)
-        tiles = self.engine.tiles(pairs, max(1, self.engine.tile_tokens // MOST_TOGETHER))  # full with all side by side
-        batches = [self.engine.batch([pairs[i] for i in ids]) for ids in tiles]
-        self.parts = [(batch, ablation.freeze(self.engine, batch)) for batch in batches]
+        self.engine, self.pairs = MaskedPass(engine.adapter, engine.graph), pairs
+        self.ablation, self.objective = ablation, objective
         self.reruns: list[Rerun] = []
 
     def begin(self, mask: Tensor) -> float:
         """Run the circuit `mask` [w, r]; its loss."""
-        self.reruns = [Rerun(self.engine, mask, batch, frozen) for batch, frozen in self.parts]
+        self.reruns = []  # the memory of the last ones is needed
+
+        def of_tile(ids: list[int]) -> Rerun:
+            batch = self.engine.batch([self.pairs[i] for i in ids])
+            return Rerun(self.engine, mask, batch, self.ablation.freeze(self.engine, batch))
+
+        full_side_by_side = max(1, self.engine.tile_tokens // MOST_TOGETHER)
+        self.reruns = [rerun for _, rerun in over_tiles(self.engine, self.pairs, of_tile, full_side_by_side)]
         return self._mean([rerun.whole for rerun in self.reruns])[0]
 
     def losses(self, reader: int, columns: Tensor) -> list[float]:
         """The loss with each of `columns` [k, w] as the edges into a reader. Raises Diverged if one is not finite."""
-        return self._mean([rerun.logits(reader, columns) for rerun in self.reruns])
+        return self._mean([in_halves(partial(rerun.logits, reader), columns) for rerun in self.reruns])
 
     def settle(self, reader: int, column: Tensor) -> None:
         for rerun in self.reruns:
@@ -153,9 +160,9 @@ class Judge:
 
     def _mean(self, logits: list[Tensor]) -> list[float]:
         total = torch.zeros(len(logits[0]), dtype=torch.float64)
-        for (batch, frozen), alternatives in zip(self.parts, logits, strict=True):
-            losses = [self.objective(frozen.logits, one, batch).sum() for one in alternatives]
-            total += torch.stack(losses).double().cpu() / self.n
+        for rerun, alternatives in zip(self.reruns, logits, strict=True):
+            losses = [self.objective(rerun.frozen.logits, one, rerun.batch).sum() for one in alternatives]
+            total += torch.stack(losses).double().cpu() / len(self.pairs)
         if not total.isfinite().all():
             raise Diverged(
                 f"the loss is not finite: {total.tolist()}. The last checkpoint was kept. Try --dtype float32, or "

@@ -21,7 +21,9 @@ from edge_pruning.discovery import acdc, get_method
 from edge_pruning.discovery.acdc import Acdc, Judge
 from edge_pruning.forward import MaskedPass
 from edge_pruning.fused import FusedPass
+from edge_pruning.micro_batches import OutOfMemory, in_halves
 from edge_pruning.objectives import get_objective
+from edge_pruning.rerun import Rerun
 
 FEW = replace(DATA, pairs=tuple(answered(pair(seed, 5 + seed % 2, (4,)), seed) for seed in range(4)))
 
@@ -91,6 +93,25 @@ def test_how_many_run_side_by_side_changes_nothing(most: int, monkeypatch: pytes
     found = method.find(on, FEW, Patch())
     assert torch.equal(found.values.argsort(), expected.values.argsort())
     assert all(torch.equal(found.values >= t, expected.values >= t) for t in method.thresholds)
+
+
+def test_what_does_not_fit_side_by_side_is_cut_in_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs where a circuit begins, alternatives where it is run again; down to one of each, if need be."""
+    on, method, real, most = FusedPass(random_model(config_of("gpt2"))), Acdc(threshold=0.02, sweep=1), Rerun._from, 1
+
+    def small(self: Rerun, at: int, reads: Tensor, *, skip: bool) -> Any:
+        if reads.shape[1] * self.batch.size > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return real(self, at, reads, skip=skip)
+
+    def never(rows: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    expected = method.find(on, FEW, Patch())
+    monkeypatch.setattr(Rerun, "_from", small)
+    torch.testing.assert_close(method.find(on, FEW, Patch()).values, expected.values, rtol=1e-5, atol=1e-9)
+    with pytest.raises(OutOfMemory, match=r"a single alternative \(CUDA out of memory.*--dtype bfloat16"):
+        in_halves(never, torch.zeros(4))
 
 
 def test_a_node_that_nothing_reads_loses_its_edges_without_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
