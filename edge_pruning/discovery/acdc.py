@@ -96,7 +96,9 @@ class Acdc(Method):
         if init_scores is not None:
             order[candidates] = spread_ranks(init_scores, engine.graph, candidates)
         pairs = [data.pairs[i] for i in drawn(len(data.pairs), self.batch_size, 0, self.seed)]
-        search = Search(engine.graph, Judge(engine, pairs, ablation, objective), candidates, order)
+        verbs = MaskedPass(engine.adapter, engine.graph)
+        judge = Judge(verbs, pairs, ablation.fitted(verbs, data.pairs), objective)
+        search = Search(engine.graph, judge, candidates, order)
         self._run(search, objective.name, observer or Observer())
         scores = scores_of(engine.graph, candidates, search.scores)
         kept = [int((search.scores[candidates] >= threshold).sum()) for threshold in self.thresholds]
@@ -130,12 +132,12 @@ class Acdc(Method):
 class Judge:
     """The loss of a circuit, and of others that differ from it in one reader's edges; means over some pairs.
 
-    A judge begins with a circuit, and is then told of every reader's final edges, from the logits back to the input.
+    Its engine is a plain `MaskedPass`. A judge begins with a circuit, and is then told of every reader's final edges,
+    from the logits back to the input.
     """
 
     def __init__(self, engine: MaskedPass, pairs: Sequence[Pair], ablation: Ablation, objective: Objective) -> None:
-        self.engine, self.pairs = MaskedPass(engine.adapter, engine.graph), pairs
-        self.ablation, self.objective = ablation, objective
+        self.engine, self.pairs, self.ablation, self.objective = engine, pairs, ablation, objective
         self.reruns: list[Rerun] = []
 
     def begin(self, mask: Tensor) -> float:

@@ -14,7 +14,7 @@ from random_models import answered, config_of, pair, random_model
 from torch import Tensor
 from watching import DATA, Watcher, engine, find, some_edges
 
-from edge_pruning.ablation import Patch
+from edge_pruning.ablation import Mean, Patch
 from edge_pruning.batch import Batch
 from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.discovery import acdc, get_method
@@ -93,6 +93,14 @@ def test_how_many_run_side_by_side_changes_nothing(most: int, monkeypatch: pytes
     found = method.find(on, FEW, Patch())
     assert torch.equal(found.values.argsort(), expected.values.argsort())
     assert all(torch.equal(found.values >= t, expected.values >= t) for t in method.thresholds)
+
+
+def test_means_are_those_of_all_training_pairs() -> None:
+    """ACDC runs on the pass in verbs, which keeps what heads write differently from the fused one."""
+    adapter, method, found = random_model(config_of("gpt2")), Acdc(threshold=0.02, sweep=1), []
+    for on in (FusedPass(adapter), MaskedPass(adapter)):
+        found.append(method.find(on, FEW, Mean().fitted(on, FEW.pairs)).values)
+    assert torch.equal(*found)
 
 
 def test_what_does_not_fit_side_by_side_is_cut_in_half(monkeypatch: pytest.MonkeyPatch) -> None:
