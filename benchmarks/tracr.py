@@ -83,6 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programs", default=",".join(bundled_programs()))
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--method", default="narrowing")
     parser.add_argument("--set", nargs="*", default=[], help="settings of the method, NAME=VALUE")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -94,8 +95,9 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for program in given.programs.split(","):
         model = load_model(f"tracr:{program}", device="cpu")
-        runs = [recover(model, given.method, seeded(given.method, seed) | settings) for seed in range(given.seeds)]
-        row = summary(model, runs)
+        seeds = range(given.first_seed, given.first_seed + given.seeds)
+        runs = [recover(model, given.method, seeded(given.method, seed) | settings) for seed in seeds]
+        row = {"first_seed": given.first_seed, **summary(model, runs)}
         print(line(row), flush=True)
         words = " ".join([given.method, *given.set])
         stored.setdefault(words, {})[program] = row

@@ -12,7 +12,7 @@ many edges a little each, so there it keeps many edges, and what it keeps is fit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -76,7 +76,8 @@ class Narrowing(Method):
         values, size, idle = torch.full(alive.shape, -torch.inf), None, 0
         for number in range(self.rounds):
             warm = init_scores if number == 0 else None
-            scores = self._round(number, engine, data, ablation, alive, warm)
+            watch = _OneRound(observer or Observer(), number * self.steps, self.rounds * self.steps)
+            scores = self._round(number, engine, data, ablation, alive, warm, watch)
             kept = outputs.smallest_size(scores)
             idle = idle + 1 if kept in (None, size) else 0
             if number == 0 or not idle:
@@ -91,15 +92,27 @@ class Narrowing(Method):
         return EdgeScores(engine.graph, values, natural_size=size)
 
     def _round(
-        self, number: int, engine: MaskedPass, data: PairSet, ablation: Ablation, alive: Tensor, warm: EdgeScores | None
+        self, number: int, engine: MaskedPass, data: PairSet, ablation: Ablation, alive: Tensor,
+        warm: EdgeScores | None, watch: Observer,
     ) -> EdgeScores:
         masks = BudgetMasks(int(alive.sum()), loss_bound(engine, data, ablation, alive, self.tolerance))
         if warm is not None:
             masks.warm_start(spread_ranks(warm, engine.graph, alive))
         train(
             masks, engine, data, ablation, candidates=alive, steps=self.steps, batch_size=self.batch_size,
-            seed=derived_seed(self.seed, "round", number), observer=Observer(),
+            seed=derived_seed(self.seed, "round", number), observer=watch,
         )
         values = torch.full(alive.shape, -torch.inf)
         values[alive] = masks.parameters["scores"].detach().cpu()
         return EdgeScores(engine.graph, values)
+
+
+class _OneRound(Observer):
+    """Counts the steps of a round on from those before it; a state of one round is none to go on from."""
+
+    def __init__(self, observer: Observer, before: int, total: int) -> None:
+        self.observer, self.before, self.total = observer, before, total
+
+    def progress(self, records: Sequence[Mapping[str, float]], total: int) -> None:
+        numbered = [{**record, "step": self.before + record["step"]} for record in records]
+        self.observer.progress(numbered, self.total)
