@@ -12,7 +12,7 @@ many edges a little each, so there it keeps many edges, and what it keeps is fit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -73,46 +73,86 @@ class Narrowing(Method):
         observer: Observer | None = None,
     ) -> EdgeScores:
         alive, outputs = candidates_of(engine.graph, within), Outputs(engine, data, ablation)
-        values, size, idle = torch.full(alive.shape, -torch.inf), None, 0
-        for number in range(self.rounds):
+        watch = observer or Observer()
+        state = watch.resume()
+        at = _Standing.of(state) if state else _Standing(0, alive, torch.full(alive.shape, -torch.inf), None, 0)
+        for number in range(at.number, self.rounds):
             warm = init_scores if number == 0 else None
-            watch = _OneRound(observer or Observer(), number * self.steps, self.rounds * self.steps)
-            scores = self._round(number, engine, data, ablation, alive, warm, watch)
-            kept = outputs.smallest_size(scores)
-            idle = idle + 1 if kept in (None, size) else 0
-            if number == 0 or not idle:
-                values[alive] = number + spread_ranks(scores, engine.graph, alive)
-            if kept is not None:
-                alive, size = scores.top(kept), kept
-            if idle == self.patience or kept is None or next(outputs.spare(alive), None) is None:
+            scores = self._round(engine, data, ablation, at, warm, _OneRound(watch, at, self, state))
+            state, kept = None, outputs.smallest_size(scores)
+            at = at.after(scores, kept)
+            if at.idle == self.patience or kept is None or next(outputs.spare(at.alive), None) is None:
                 break
+        values, size = at.values, at.size
         if self.prune and size is not None:
-            alive = needed_edges(outputs, alive)
-            values[alive], size = values[alive] + self.rounds, int(alive.sum())
+            needed = needed_edges(outputs, at.alive)
+            values[needed], size = values[needed] + self.rounds, int(needed.sum())
         return EdgeScores(engine.graph, values, natural_size=size)
 
     def _round(
-        self, number: int, engine: MaskedPass, data: PairSet, ablation: Ablation, alive: Tensor,
-        warm: EdgeScores | None, watch: Observer,
+        self, engine: MaskedPass, data: PairSet, ablation: Ablation, at: _Standing, warm: EdgeScores | None,
+        watch: Observer,
     ) -> EdgeScores:
+        alive = at.alive
         masks = BudgetMasks(int(alive.sum()), loss_bound(engine, data, ablation, alive, self.tolerance))
         if warm is not None:
             masks.warm_start(spread_ranks(warm, engine.graph, alive))
         train(
             masks, engine, data, ablation, candidates=alive, steps=self.steps, batch_size=self.batch_size,
-            seed=derived_seed(self.seed, "round", number), observer=watch,
+            seed=derived_seed(self.seed, "round", at.number), observer=watch,
         )
         values = torch.full(alive.shape, -torch.inf)
         values[alive] = masks.parameters["scores"].detach().cpu()
         return EdgeScores(engine.graph, values)
 
 
-class _OneRound(Observer):
-    """Counts the steps of a round on from those before it; a state of one round is none to go on from."""
+@dataclass(frozen=True)
+class _Standing:
+    """What is known when a round begins: the edges left and the scores of all [w, r], the size, rounds without gain."""
 
-    def __init__(self, observer: Observer, before: int, total: int) -> None:
-        self.observer, self.before, self.total = observer, before, total
+    number: int
+    alive: Tensor
+    values: Tensor
+    size: int | None
+    idle: int
+
+    def after(self, scores: EdgeScores, kept: int | None) -> _Standing:
+        """Where a round leads whose `kept` best edges are the fewest that keep every output."""
+        idle, values = self.idle + 1 if kept in (None, self.size) else 0, self.values.clone()
+        if self.number == 0 or not idle:
+            values[self.alive] = self.number + spread_ranks(scores, scores.graph, self.alive)
+        if kept is None:
+            return _Standing(self.number + 1, self.alive, values, self.size, idle)
+        return _Standing(self.number + 1, scores.top(kept), values, kept, idle)
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        size = -1 if self.size is None else self.size
+        numbers = {"number": self.number, "size": size, "idle": self.idle, "alive": self.alive, "values": self.values}
+        return {f"rounds.{name}": torch.as_tensor(value) for name, value in numbers.items()}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor]) -> _Standing:
+        number, size, idle = (int(state[f"rounds.{name}"]) for name in ("number", "size", "idle"))
+        return cls(number, state["rounds.alive"], state["rounds.values"], None if size < 0 else size, idle)
+
+
+class _OneRound(Observer):
+    """Counts steps on from the rounds before, and puts the state of one beside what was known at its beginning."""
+
+    def __init__(self, watch: Observer, at: _Standing, method: Narrowing, state: Mapping[str, Tensor] | None) -> None:
+        self.watch, self.at, self.state = watch, at, state
+        self.before, self.total = at.number * method.steps, method.rounds * method.steps
+
+    def resume(self) -> Mapping[str, Tensor] | None:
+        return self.state and {**self.state, "steps": self.state["steps"] - self.before}
 
     def progress(self, records: Sequence[Mapping[str, float]], total: int) -> None:
-        numbered = [{**record, "step": self.before + record["step"]} for record in records]
-        self.observer.progress(numbered, self.total)
+        self.watch.progress([{**record, "step": self.before + record["step"]} for record in records], self.total)
+
+    def checkpoint(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
+        def of_all() -> Mapping[str, Tensor]:
+            own = state()
+            return {**own, **self.at.state, "steps": own["steps"] + self.before}
+
+        self.watch.checkpoint(of_all)

@@ -19,6 +19,7 @@ from edge_pruning.fused import FusedPass
 from edge_pruning.graph import Graph, ModelShape
 
 pytestmark = pytest.mark.parametrize("name", METHODS)
+ENDS_EARLY = ("narrowing",)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
@@ -98,12 +99,14 @@ def test_the_hugging_face_model_is_as_it_was(name: str) -> None:
 def test_watching_changes_nothing_and_sees_every_step(name: str) -> None:
     watcher = Watcher()
     assert torch.equal(find(short(name), watcher).values, find(short(name)).values)
-    assert [record["step"] for record in watcher.records] == list(range(1, watcher.total + 1))
+    steps = len(watcher.records)
+    assert [record["step"] for record in watcher.records] == list(range(1, steps + 1))
+    assert steps == watcher.total or (steps < watcher.total and name in ENDS_EARLY)
     if name in LEARNED:
         assert watcher.total == 25
         assert [int(state["steps"]) for state in watcher.states] == [10, 20, 25]
     for record in watcher.records:
-        assert record["kl"] >= 0
+        assert record["kl"] >= -1e-6  # rounding, where next to nothing is cut
         assert "edges" in record
         assert {"target_edges", "undecided"} <= record.keys() or name not in LEARNED
 

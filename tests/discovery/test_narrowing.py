@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
-
 import pytest
 import torch
 from watching import DATA, engine
@@ -12,7 +9,6 @@ from watching import DATA, engine
 from edge_pruning.ablation import Patch, Zero
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import get_method
-from edge_pruning.discovery.method import Observer
 from edge_pruning.discovery.narrowing import Narrowing
 from edge_pruning.graph import Graph
 from edge_pruning.loading import load_model
@@ -47,21 +43,6 @@ def test_a_later_round_only_takes_away_and_scores_what_is_left_higher() -> None:
     assert twice.natural_size is not None
     assert twice.natural_size <= once.natural_size
     assert not (twice.top(twice.natural_size) & ~once.top(once.natural_size)).any()
-
-
-def test_steps_are_counted_through_all_rounds_and_no_round_is_a_checkpoint() -> None:
-    class Watch(Observer):
-        seen: ClassVar[list[tuple[int, int]]] = []
-
-        def progress(self, records: Sequence[Mapping[str, float]], total: int) -> None:
-            self.seen.extend((int(record["step"]), total) for record in records)
-
-        def checkpoint(self, state: object) -> None:
-            raise AssertionError("a state of one round is none to go on from")
-
-    Narrowing(rounds=2, steps=15, batch_size=4).find(engine(), DATA, Patch(), observer=Watch())
-    assert Watch.seen[:15] == [(step, 30) for step in range(1, 16)]
-    assert Watch.seen == [(step, 30) for step in range(1, len(Watch.seen) + 1)]
 
 
 def test_candidates_that_lose_outputs_have_no_size() -> None:
