@@ -8,6 +8,9 @@ nearly all edges, which loses nothing but time: the next has another seed. Edges
 Cost: up to `rounds` short runs, each on fewer edges, and per round some ten forward passes over all pairs, at most one
 per edge that is left. It is for models that are exact, compiled programs above all; a language model's outputs hang on
 many edges a little each, so there it keeps many edges, and what it keeps is fitted to the training pairs.
+
+A program's thresholds leave little gradient where masks are small, and there a ranking by EAP-IG helps: it may take its
+share away before the first round (`attribute_first`), as in HAP. It is checked in the same way, by the outputs.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from torch import Tensor
 from edge_pruning.ablation import Ablation
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.budget import BudgetMasks, loss_bound
+from edge_pruning.discovery.eap_ig import EapIg
 from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
 from edge_pruning.discovery.training import derived_seed, spread_ranks, train
 from edge_pruning.exhaustive import needed_edges
@@ -35,6 +39,7 @@ from edge_pruning.tasks.task import PairSet
 class Narrowing(Method):
     """It ends where no edge can be spared, after `patience` rounds that took none away, or after `rounds`.
 
+    With `attribute_first`, a ranking by EAP-IG (of the objective) comes before the first round and takes its share away.
     `steps` and `batch_size` are those of a round, and its masks may cost `tolerance`, a share of the empty circuit's
     loss. With `prune`, every edge of the last circuit that changes no output is then taken away (see `exhaustive.py`):
     no gradient has a say in that, and it costs a forward pass per edge.
@@ -44,6 +49,7 @@ class Narrowing(Method):
     summary: ClassVar[str] = "rounds under a bound on the loss, each within the fewest edges that kept every output"
     one_run_ranks_all: ClassVar[bool] = True
 
+    attribute_first: bool = False
     rounds: int = 8
     patience: int = 4
     prune: bool = False
@@ -75,19 +81,30 @@ class Narrowing(Method):
         alive, outputs = candidates_of(engine.graph, within), Outputs(engine, data, ablation)
         watch = observer or Observer()
         state = watch.resume()
-        at = _Standing.of(state) if state else _Standing(0, alive, torch.full(alive.shape, -torch.inf), None, 0)
+        at = _Standing.of(state) if state else self._begin(engine, data, ablation, alive, outputs)
         for number in range(at.number, self.rounds):
+            if at.size is not None and next(outputs.spare(at.alive), None) is None:
+                break
             warm = init_scores if number == 0 else None
             scores = self._round(engine, data, ablation, at, warm, _OneRound(watch, at, self, state))
             state, kept = None, outputs.smallest_size(scores)
             at = at.after(scores, kept)
-            if at.idle == self.patience or kept is None or next(outputs.spare(at.alive), None) is None:
+            if at.idle == self.patience or kept is None:
                 break
         values, size = at.values, at.size
         if self.prune and size is not None:
             needed = needed_edges(outputs, at.alive)
             values[needed], size = values[needed] + self.rounds, int(needed.sum())
         return EdgeScores(engine.graph, values, natural_size=size)
+
+    def _begin(
+        self, engine: MaskedPass, data: PairSet, ablation: Ablation, alive: Tensor, outputs: Outputs
+    ) -> _Standing:
+        nothing = torch.full(alive.shape, -torch.inf)
+        if not self.attribute_first:
+            return _Standing(0, alive, nothing, None, 0)
+        scores = EapIg(metric="objective").find(engine, data, ablation, within=alive)
+        return _Standing(-1, alive, nothing, None, 0).after(scores, outputs.smallest_size(scores))
 
     def _round(
         self, engine: MaskedPass, data: PairSet, ablation: Ablation, at: _Standing, warm: EdgeScores | None,

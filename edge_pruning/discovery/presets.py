@@ -21,7 +21,10 @@ PRESETS: dict[str, tuple[Method, str]] = {
         Hap(warm_start=True, steps=75),
         "EAP keeps 30 % of the edges, soft top-k begins with its ranking: a quarter of the steps",
     ),
-    "exact": (Narrowing(), "the fewest edges that keep every output: for models that are exact, such as programs"),
+    "exact": (
+        Narrowing(attribute_first=True),
+        "the fewest edges that keep every output, begun by EAP-IG: for models that are exact, such as programs",
+    ),
     "paper": (HardConcrete(), "hard concrete exactly as published: 3,000 steps of 32 pairs, one run per size"),
     "paper-short": (
         HardConcrete(steps=600, target_steps=450, warmup_steps=40, batch_size=16, initial_log_alpha=2.0),

@@ -54,7 +54,8 @@ class GptJ(Decoder):
 
     def context(self, width: int) -> tuple[Tensor, Tensor]:
         """The model's own tables [p, n]: the first half of a row are sines, one per pair."""
-        sin, cos = self.heads(0).embed_positions[:width].to(self.device, self.dtype).chunk(2, -1)
+        holder = getattr(self.body, "rotary_emb", None) or self.heads(0)  # until transformers 5.24 each layer has one
+        sin, cos = holder.embed_positions[:width].to(self.device, self.dtype).chunk(2, -1)
         return cos.repeat_interleave(2, -1), sin.repeat_interleave(2, -1)
 
     def positioned(self, layer: int, q: Tensor, k: Tensor, context: Any) -> tuple[Tensor, Tensor]:

@@ -111,7 +111,7 @@ def test_watching_changes_nothing_and_sees_every_step(name: str) -> None:
         assert {"target_edges", "undecided"} <= record.keys() or name not in LEARNED
 
 
-@pytest.mark.parametrize("changes", [{}, {"node_masks": True}])
+@pytest.mark.parametrize("changes", [{}, {"node_masks": True}, {"attribute_first": True}])
 def test_a_run_goes_on_bit_for_bit_from_any_checkpoint(name: str, changes: dict[str, Any]) -> None:
     if changes and not settings_of(name, changes):
         pytest.skip("the method has no such setting")

@@ -9,6 +9,7 @@ from watching import DATA, engine
 from edge_pruning.ablation import Patch, Zero
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import get_method
+from edge_pruning.discovery.eap_ig import EapIg
 from edge_pruning.discovery.narrowing import Narrowing
 from edge_pruning.graph import Graph
 from edge_pruning.loading import load_model
@@ -17,14 +18,16 @@ from edge_pruning.runs.truths import known_truths
 from edge_pruning.tasks import get_task
 
 
-@pytest.mark.parametrize("name", ["xproportion", "reverse"])
-def test_the_true_circuit_is_found_exactly(name: str) -> None:
+@pytest.mark.parametrize(("name", "attribution"), [
+    ("xproportion", False), ("reverse", False), ("xproportion", True), ("count_less_freq", True),
+])
+def test_the_true_circuit_is_found_exactly(name: str, attribution: bool) -> None:
     model, known = load_model(f"tracr:{name}"), known_truths(f"tracr:{name}")
     assert known
     graph = Graph(model.adapter.shape, "split")
     truth = known.get(model.revision, "zero", graph).by_ablation
     data = get_task(f"tracr:{name}").pairs(model.tokenizer, "train")
-    scores = Narrowing().find(model.engine(graph), data, Zero())
+    scores = Narrowing(attribute_first=attribution).find(model.engine(graph), data, Zero())
     assert scores.natural_size == int(truth.sum())
     assert torch.equal(scores.top(scores.natural_size), truth)
 
@@ -43,6 +46,19 @@ def test_a_later_round_only_takes_away_and_scores_what_is_left_higher() -> None:
     assert twice.natural_size is not None
     assert twice.natural_size <= once.natural_size
     assert not (twice.top(twice.natural_size) & ~once.top(once.natural_size)).any()
+
+
+def test_attribution_takes_its_share_before_the_first_round() -> None:
+    graph, outputs = engine().graph, Outputs(engine(), DATA, Patch())
+    ranking = EapIg(metric="objective").find(engine(), DATA, Patch())
+    kept = outputs.smallest_size(ranking)
+    assert kept
+    scores = Narrowing(attribute_first=True, rounds=1, steps=20, batch_size=4).find(engine(), DATA, Patch())
+    assert scores.natural_size
+    assert scores.natural_size <= kept < graph.n_edges
+    assert not (scores.top(scores.natural_size) & ~ranking.top(kept)).any()
+    first = scores.values[ranking.top(kept)].min()
+    assert first > scores.values[graph.edge_mask & ~ranking.top(kept)].max()
 
 
 def test_candidates_that_lose_outputs_have_no_size() -> None:
