@@ -39,7 +39,7 @@ from edge_pruning.tasks.task import PairSet
 class Narrowing(Method):
     """It ends where no edge can be spared, after `patience` rounds that took none away, or after `rounds`.
 
-    With `attribute_first`, a ranking by EAP-IG (of the objective) comes before the first round and takes its share away.
+    With `attribute_first`, a ranking by EAP-IG (of the objective) takes its share away before the first round.
     `steps` and `batch_size` are those of a round, and its masks may cost `tolerance`, a share of the empty circuit's
     loss. With `prune`, every edge of the last circuit that changes no output is then taken away (see `exhaustive.py`):
     no gradient has a say in that, and it costs a forward pass per edge.
