@@ -148,12 +148,12 @@ def _compiled_program(
 
 
 def pick_device(name: str) -> torch.device:
-    """The device called cpu, cuda, mps or auto. Raises ValueError where this machine has none of that kind."""
+    """The one device called cpu, cuda, mps or auto. Raises ValueError where this machine has none of that kind."""
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind]))
     kind = name.partition(":")[0]
     if not available.get(kind, False):
         usable = ", ".join(k for k, yes in available.items() if yes)
-        raise ValueError(f"device {name!r} is not available here; use one of: auto, {usable}")
+        raise ValueError(f"device {name!r} is not available here; use one of: auto, {usable}, {SPREAD}")
     return torch.device(name)

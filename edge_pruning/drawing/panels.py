@@ -159,5 +159,5 @@ def _plain_ticks(axis: Axis, values: Sequence[float]) -> None:
 
     decades = math.log10(max(values) / min(values)) if values else 0.0
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1, 3) if decades < 4 else (1,)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.7g}"))
     axis.set_minor_locator(NullLocator())

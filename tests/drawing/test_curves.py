@@ -26,6 +26,13 @@ def words(text: str) -> str:
     return "\n".join("".join(e.itertext()) for e in ET.fromstring(text.encode()).iter() if e.tag.endswith("}text"))
 
 
+def test_sizes_that_differ_little_have_different_ticks() -> None:
+    records = [{"step": step, "edges": 15 - 0.03 * step, "target_edges": 15 - 0.03 * step} for step in range(1, 101)]
+    ticks = [float(word) for word in words(draw_training(records)).splitlines() if word.replace(".", "").isdigit()]
+    sizes = [tick for tick in ticks if 11 < tick < 16]  # steps are counted in twenties
+    assert len(sizes) == len(set(sizes)) >= 3
+
+
 def test_a_training_run_has_a_panel_for_each_quantity_with_units() -> None:
     drawn = words(draw_training(RECORDS, title="A run"))
     expectations = ("A run", "KL divergence (nats)", "Circuit size", "target", "Undecided masks", "step")
