@@ -21,11 +21,11 @@ from step_cost import PLAIN_TILES, batches, best_times, pairs_of, plain_step
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from edge_pruning.ablation import Patch
+from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.discovery import Method, get_method
 from edge_pruning.discovery.gradient import mask_gradient
-from edge_pruning.forward import MaskedPass
-from edge_pruning.frozen_cache import FrozenCache
-from edge_pruning.fused import FusedPass
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import adapt
 from edge_pruning.objectives import get_objective
 from edge_pruning.tasks import PairSet

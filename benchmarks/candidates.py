@@ -21,12 +21,12 @@ from step_cost import batches, best_times, pairs_of, plain_step
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from edge_pruning.ablation import Patch
+from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.discovery import get_method
 from edge_pruning.discovery.gradient import mask_gradient
-from edge_pruning.forward import MaskedPass
-from edge_pruning.frozen_cache import FrozenCache
-from edge_pruning.fused import FusedPass
-from edge_pruning.loading import load_model
+from edge_pruning.loading.loading import load_model
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import adapt
 from edge_pruning.objectives import KL
 from edge_pruning.tasks import PairSet, get_task

@@ -29,8 +29,8 @@ from edge_pruning.ablation import Patch
 from edge_pruning.discovery.method import Observer
 from edge_pruning.discovery.soft_top_k import SoftTopK, SoftTopKMasks
 from edge_pruning.discovery.training import train
-from edge_pruning.fused import FusedPass
-from edge_pruning.loading import load_model
+from edge_pruning.loading.loading import load_model
+from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.models import adapt
 from edge_pruning.tasks import get_task
 

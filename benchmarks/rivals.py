@@ -38,8 +38,8 @@ from edge_pruning.discovery import Method, get_method, get_preset
 from edge_pruning.drawing.panels import Line, Panel, draw_panels
 from edge_pruning.evaluation import evaluate_curve
 from edge_pruning.evaluation.plain import plain
-from edge_pruning.forward import MaskedPass
-from edge_pruning.loading import load_model
+from edge_pruning.loading.loading import load_model
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.tasks import PairSet, get_task
 
 Row = dict[str, Any]

@@ -34,8 +34,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from edge_pruning import metrics
 from edge_pruning.ablation import Patch
 from edge_pruning.batch import Batch, Pair
-from edge_pruning.forward import MaskedPass
-from edge_pruning.fused import FusedPass
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import adapt
 from tests.literal import Sum, literal_batch_logits, one_by_one, together
 

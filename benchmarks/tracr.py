@@ -23,13 +23,13 @@ from edge_pruning import files
 from edge_pruning.ablation import Zero
 from edge_pruning.circuit import Circuit
 from edge_pruning.discovery import METHODS, get_method
-from edge_pruning.evaluation.ground_truth import GroundTruth
 from edge_pruning.graph import Graph
-from edge_pruning.loading import Model, load_model
+from edge_pruning.loading.loading import Model, load_model
 from edge_pruning.models.tracr import bundled_programs
-from edge_pruning.outputs import Outputs
-from edge_pruning.runs.truths import truth_for
 from edge_pruning.tasks import get_task
+from edge_pruning.truth.outputs import Outputs
+from edge_pruning.truth.recovery import GroundTruth
+from edge_pruning.truth.truths import truth_for
 
 RESULTS = Path(__file__).parent / "results" / "tracr.json"
 

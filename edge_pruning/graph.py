@@ -12,7 +12,7 @@ Axis letters, the same everywhere in this package:
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -219,23 +219,17 @@ class Graph:
 
     def leading_on(self, mask: Tensor, feeds: Tensor | None = None) -> Tensor:
         """The edges of `mask` whose reader reaches the logits along edges of `mask`; bool [writer, reader]."""
-        feeds = self.feeds if feeds is None else feeds
-        to_logits = torch.zeros(len(self.readers), dtype=torch.bool)
-        to_logits[-1] = True
-        for _ in range(2 * self.shape.layers):  # the longest path has two sublayers per layer
-            useful = (mask & to_logits).any(1)
-            to_logits = to_logits | (feeds & useful).any(1)
-        return mask & to_logits
+        edges, feeds = mask.float(), (self.feeds if feeds is None else feeds).float()
+        to_logits = torch.zeros(len(self.readers))
+        to_logits[-1] = 1
+        return mask & _fixpoint(to_logits, lambda readers: feeds @ _reached(edges @ readers))
 
     def reached(self, mask: Tensor, feeds: Tensor | None = None) -> Tensor:
         """The edges of `mask` whose writer is reached from the embeddings along edges of `mask`; bool [w, r]."""
-        feeds = self.feeds if feeds is None else feeds
-        from_input = torch.zeros(len(self.writers), dtype=torch.bool)
-        from_input[: self.n_embeddings] = True
-        for _ in range(2 * self.shape.layers):
-            fed = (mask & from_input[:, None]).any(0)
-            from_input = from_input | (feeds & fed[:, None]).any(0)
-        return mask & from_input[:, None]
+        edges, feeds = mask.float(), (self.feeds if feeds is None else feeds).float()
+        from_input = torch.zeros(len(self.writers))
+        from_input[: self.n_embeddings] = 1
+        return mask & _fixpoint(from_input, lambda writers: _reached(writers @ edges) @ feeds)[:, None]
 
     def without_dangling(self, mask: Tensor, feeds: Tensor | None = None) -> Tensor:
         """The edges of `mask` that lie on some path from an embedding to the logits; bool [writer, reader].
@@ -246,3 +240,17 @@ class Graph:
         dangles in the usual sense can still matter, and `feeds_together` says what cannot.
         """
         return self.reached(mask, feeds) & self.leading_on(mask, feeds)
+
+
+def _reached(counts: Tensor) -> Tensor:
+    """1 where any path arrives, 0 elsewhere: counts of paths would overflow."""
+    return (counts > 0).float()
+
+
+def _fixpoint(reached: Tensor, step: Callable[[Tensor], Tensor]) -> Tensor:
+    """Adds what `step` reaches until nothing is new: one product of a vector and a matrix per round; bool [node]."""
+    while True:
+        more = torch.maximum(reached, _reached(step(reached)))
+        if more.equal(reached):
+            return reached > 0
+        reached = more

@@ -4,7 +4,7 @@ from tracr.rasp import rasp
 
 import edge_pruning as ep
 from edge_pruning.models.tracr import compile_program
-from edge_pruning.runs.truths import write_truths
+from edge_pruning.truth.truths import write_truths
 
 same = rasp.Select(rasp.tokens, rasp.tokens, rasp.Comparison.EQ)
 times = rasp.SelectorWidth(same).named("times")  # how often each value occurs

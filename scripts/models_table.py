@@ -58,7 +58,7 @@ from edge_pruning.batch import ImagePair
 from edge_pruning.circuit import Circuit
 from edge_pruning.discovery import get_method
 from edge_pruning.evaluation import evaluate
-from edge_pruning.loading import load_model
+from edge_pruning.loading.loading import load_model
 from edge_pruning.tasks import PairSet
 
 engine = load_model(MODEL).engine()  # google/vit-base-patch16-224, say

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from edge_pruning.ablation import Patch
 from edge_pruning.batch import Batch
-from edge_pruning.forward import MaskedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 
 
 def weights(logits: Tensor) -> Tensor:

@@ -13,10 +13,10 @@ from random_models import config_of, graphs_of, mixed_pairs, pair, random_mask, 
 from torch import Tensor
 
 from edge_pruning.ablation import ABLATIONS, Ablation, Mean, Patch, Resample, Zero, get_ablation
+from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.batch import Batch, Pair
-from edge_pruning.forward import Frozen, MaskedPass
-from edge_pruning.frozen_cache import FrozenCache
-from edge_pruning.fused import FusedPass
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.masked_pass import Frozen, MaskedPass
 from edge_pruning.models import Adapter
 
 ENGINES = [MaskedPass, FusedPass]

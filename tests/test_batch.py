@@ -8,7 +8,7 @@ from torch import Tensor
 
 from edge_pruning.ablation import Patch
 from edge_pruning.batch import Batch, Pair, unpadded
-from edge_pruning.forward import MaskedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import Adapter
 
 SHORT = Pair((1, 2, 3), (1, 5, 3), (2,), ((7, 8),), ((9,),))

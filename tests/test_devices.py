@@ -23,10 +23,10 @@ from edge_pruning.discovery.hard_concrete import HardConcrete
 from edge_pruning.discovery.method import Method
 from edge_pruning.discovery.soft_top_k import SoftTopK
 from edge_pruning.evaluation.measure import measure
-from edge_pruning.forward import MaskedPass
-from edge_pruning.fused import FusedPass
+from edge_pruning.loading.self_check import law_errors
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models.parts import PartsAdapter
-from edge_pruning.self_check import law_errors
 from edge_pruning.tasks.task import PairSet
 
 DEVICE = "lazy:0"

@@ -14,10 +14,10 @@ from random_models import FAMILIES, VISION, config_of, mixed_pairs, random_mask,
 from running import relative, runner
 
 from edge_pruning.batch import Batch
-from edge_pruning.forward import MaskedPass
-from edge_pruning.fused import FusedPass
+from edge_pruning.loading.self_check import law_errors, self_check
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import ADAPTERS
-from edge_pruning.self_check import law_errors, self_check
 
 ROOT = Path(__file__).parent.parent
 VARIANT = "smollm3, a layer without positions"

@@ -8,8 +8,8 @@ from random_models import config_of, mixed_pairs, random_mask, random_model
 from running import logits_and_gradient, relative, runner
 
 from edge_pruning.batch import Batch
-from edge_pruning.forward import MaskedPass
-from edge_pruning.fused import FusedPass
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 
 
 @pytest.mark.parametrize("engine", [MaskedPass, FusedPass])

@@ -10,10 +10,10 @@ from random_models import CONFIGS, config_of, graphs_of, mixed_pairs, random_mas
 from torch import Tensor
 
 from edge_pruning.ablation import Ablation, Patch, Zero
-from edge_pruning.forward import MaskedPass
-from edge_pruning.fused import FusedPass
 from edge_pruning.graph import Graph, ModelShape
-from edge_pruning.layout import Layout
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.layout import Layout
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 
 
 def candidates(graph: Graph, share: float, seed: int = 0) -> Tensor:

@@ -15,11 +15,11 @@ from running import logits_and_gradient, relative, runner, weights
 from torch import Tensor
 
 from edge_pruning.batch import Batch
-from edge_pruning.forward import MaskedPass
-from edge_pruning.fused import FusedPass
 from edge_pruning.graph import Graph, ModelShape
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.masked_pass.stream import Stream
 from edge_pruning.models import Adapter
-from edge_pruning.stream import Stream
 
 ENGINES = [MaskedPass, FusedPass]
 pytestmark = pytest.mark.usefixtures("exact_norm")

@@ -11,13 +11,13 @@ from random_models import config_of, mixed_pairs, pair, random_mask, random_mode
 from torch import Tensor
 
 from edge_pruning.ablation import Patch
+from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.circuit import Circuit
 from edge_pruning.discovery.gradient import mask_gradient
 from edge_pruning.evaluation import evaluate
-from edge_pruning.forward import MaskedPass
-from edge_pruning.frozen_cache import FrozenCache
-from edge_pruning.fused import FusedPass
-from edge_pruning.micro_batches import OutOfMemory, over_tiles
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.masked_pass.micro_batches import OutOfMemory, over_tiles
 from edge_pruning.objectives import get_objective
 from edge_pruning.tasks.task import PairSet
 

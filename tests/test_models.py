@@ -19,16 +19,16 @@ from transformers import BertConfig, GPT2Config, MambaConfig, PreTrainedTokenize
 
 from edge_pruning.ablation import Patch
 from edge_pruning.batch import Batch
-from edge_pruning.forward import MaskedPass
-from edge_pruning.fused import FusedPass
 from edge_pruning.graph import Graph, ModelShape
-from edge_pruning.loading import load_model, pick_device
+from edge_pruning.loading.loading import load_model, pick_device
+from edge_pruning.loading.self_check import LAWS, law_errors, self_check
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import ADAPTERS, Adapter, check_supported
 from edge_pruning.models.attention import causal_attention
 from edge_pruning.models.gpt2 import Gpt2
 from edge_pruning.models.llama import Llama
 from edge_pruning.models.parts import Attention, Linear, Mlp
-from edge_pruning.self_check import LAWS, law_errors, self_check
 
 ENGINES = [MaskedPass, FusedPass]
 Break = Callable[[pytest.MonkeyPatch], None]

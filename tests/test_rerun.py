@@ -11,10 +11,10 @@ from torch import Tensor
 
 from edge_pruning.ablation import Patch
 from edge_pruning.batch import Batch
-from edge_pruning.forward import MaskedPass
 from edge_pruning.graph import Graph
+from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.masked_pass.rerun import Rerun
 from edge_pruning.models import Adapter
-from edge_pruning.rerun import Rerun
 
 
 def rerun_of(adapter: Adapter, graph: Graph, mask: Tensor) -> tuple[Rerun, Any]:

@@ -26,12 +26,12 @@ from edge_pruning.discovery.magnitude import Magnitude
 from edge_pruning.discovery.method import Method
 from edge_pruning.discovery.soft_top_k import SoftTopK
 from edge_pruning.evaluation.measure import measure
-from edge_pruning.forward import MaskedPass
-from edge_pruning.fused import FusedPass
-from edge_pruning.loading import load_model
+from edge_pruning.loading.loading import load_model
+from edge_pruning.loading.self_check import law_errors
+from edge_pruning.loading.spreading import spread
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import Adapter
-from edge_pruning.self_check import law_errors
-from edge_pruning.spreading import spread
 from edge_pruning.tasks.task import PairSet
 
 FIRST, SECOND = torch.device("lazy:0"), torch.device("lazy:1")

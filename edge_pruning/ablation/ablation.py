@@ -21,7 +21,7 @@ from typing import ClassVar
 import torch
 
 from edge_pruning.batch import Batch, Pair
-from edge_pruning.forward import Frozen, MaskedPass, Writes
+from edge_pruning.masked_pass.masked_pass import Frozen, MaskedPass, Writes
 
 ABLATIONS: dict[str, type[Ablation]] = {}
 

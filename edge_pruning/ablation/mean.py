@@ -20,7 +20,7 @@ from torch import Tensor
 from edge_pruning.ablation.ablation import Ablation, ablation
 from edge_pruning.ablation.prompts import Prompt, by_length, prompts_of
 from edge_pruning.batch import Batch, Pair
-from edge_pruning.forward import MaskedPass, Writes
+from edge_pruning.masked_pass.masked_pass import MaskedPass, Writes
 
 ANY_LENGTH = 0
 

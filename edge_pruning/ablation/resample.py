@@ -21,7 +21,7 @@ import torch
 from edge_pruning.ablation.ablation import Ablation, ablation
 from edge_pruning.ablation.prompts import Prompt, by_length, prompts_of
 from edge_pruning.batch import Batch, Pair
-from edge_pruning.forward import MaskedPass, Writes
+from edge_pruning.masked_pass.masked_pass import MaskedPass, Writes
 
 
 @ablation

@@ -9,7 +9,7 @@ from typing import Any
 from edge_pruning.ablation import ABLATIONS
 from edge_pruning.discovery import METHODS, PRESETS
 from edge_pruning.formats import FORMATS
-from edge_pruning.loading import NAMED
+from edge_pruning.loading.loading import NAMED
 from edge_pruning.models import ADAPTERS
 from edge_pruning.models.tracr import LIBRARY, bundled_programs
 from edge_pruning.models.tracr.folder import PREFIX

@@ -15,7 +15,7 @@ from edge_pruning.cli.help import examples, flowing
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edge_pruning.evaluation.truth import Truths
+    from edge_pruning.truth.truth import Truths
 
 TRACR = """Transformers whose circuit is known: RASP programs, compiled into weights by Tracr.
 
@@ -73,7 +73,7 @@ def compile_(
     with errors_reported():
         console = prepare()
         from edge_pruning.models.tracr import LIBRARY, compile_program, library_program
-        from edge_pruning.runs.truths import write_truths
+        from edge_pruning.truth.truths import write_truths
 
         entry = LIBRARY.get(program)
         length = max_length if max_length is not None else entry.max_length if entry else 0
@@ -99,7 +99,7 @@ def compile_(
 def truth_(folder: Annotated[str, typer.Argument(help="A compiled program.", show_default=False)]) -> None:
     with errors_reported():
         console = prepare()
-        from edge_pruning.runs.truths import write_truths
+        from edge_pruning.truth.truths import write_truths
 
         print_truths(write_truths(folder), console)
 

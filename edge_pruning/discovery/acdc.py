@@ -34,11 +34,11 @@ from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import METRICS, metric_of, metric_rule, scores_of
 from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
 from edge_pruning.discovery.training import Diverged, drawn, spread_ranks
-from edge_pruning.forward import MaskedPass
 from edge_pruning.graph import Graph
-from edge_pruning.micro_batches import in_halves, over_tiles
+from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.masked_pass.micro_batches import in_halves, over_tiles
+from edge_pruning.masked_pass.rerun import Rerun
 from edge_pruning.objectives import Objective
-from edge_pruning.rerun import Rerun
 from edge_pruning.tasks.task import PairSet
 
 log = logging.getLogger("edge_pruning")

@@ -18,8 +18,8 @@ from torch import Tensor
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.method import Method
 from edge_pruning.discovery.training import Diverged
-from edge_pruning.forward import MaskedPass
 from edge_pruning.graph import Graph
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.objectives import OBJECTIVES, Objective, get_objective
 from edge_pruning.tasks.task import PairSet
 

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from edge_pruning.ablation import Ablation
+from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.discovery.gradient import mask_gradient
 from edge_pruning.discovery.soft_top_k import soft_top_k
 from edge_pruning.discovery.training import DEFAULT_CACHE_BYTES, Draw, MaskParameters
-from edge_pruning.forward import MaskedPass
-from edge_pruning.frozen_cache import FrozenCache
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.objectives import get_objective
 from edge_pruning.tasks.task import PairSet
 

@@ -19,6 +19,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from edge_pruning.ablation import Ablation
+from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import (
     SLOPED,
@@ -32,8 +33,7 @@ from edge_pruning.discovery.attribution import (
 )
 from edge_pruning.discovery.gradient import mask_gradient
 from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
-from edge_pruning.forward import MaskedPass
-from edge_pruning.frozen_cache import FrozenCache
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.objectives import Objective
 from edge_pruning.tasks.task import PairSet
 

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from edge_pruning.ablation import Ablation
+from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import (
     METRICS,
@@ -41,9 +42,8 @@ from edge_pruning.discovery.attribution import (
 )
 from edge_pruning.discovery.gradient import add_gradient
 from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
-from edge_pruning.forward import Frozen, MaskedPass
-from edge_pruning.frozen_cache import FrozenCache
-from edge_pruning.micro_batches import over_tiles
+from edge_pruning.masked_pass.masked_pass import Frozen, MaskedPass
+from edge_pruning.masked_pass.micro_batches import over_tiles
 from edge_pruning.objectives import Objective
 from edge_pruning.tasks.task import PairSet
 

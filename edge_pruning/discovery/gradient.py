@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.batch import Batch
-from edge_pruning.forward import Frozen, MaskedPass
-from edge_pruning.frozen_cache import FrozenCache
-from edge_pruning.micro_batches import over_tiles
+from edge_pruning.masked_pass.masked_pass import Frozen, MaskedPass
+from edge_pruning.masked_pass.micro_batches import over_tiles
 from edge_pruning.objectives import Objective
 
 

@@ -27,8 +27,8 @@ from edge_pruning.discovery.hard_concrete import HardConcrete
 from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
 from edge_pruning.discovery.soft_top_k import SoftTopK
 from edge_pruning.discovery.training import spread_ranks
-from edge_pruning.forward import MaskedPass
 from edge_pruning.graph import Graph
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.tasks.task import PairSet
 
 ATTRIBUTIONS: dict[str, type[Eap | EapIg]] = {cls.name: cls for cls in (Eap, EapIg)}

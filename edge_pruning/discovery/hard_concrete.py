@@ -27,7 +27,7 @@ from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
 from edge_pruning.discovery.nodes import EdgesOfNodes
 from edge_pruning.discovery.training import Draw, MaskParameters, spread_ranks, train
-from edge_pruning.forward import MaskedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.tasks.task import PairSet
 
 TEMPERATURE = 2 / 3

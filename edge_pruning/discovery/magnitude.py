@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from edge_pruning.ablation import Ablation
+from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.batch import Batch
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import refuse_init_scores, scores_of
 from edge_pruning.discovery.method import Method, Observer, candidates_of, method
-from edge_pruning.forward import MaskedPass
-from edge_pruning.frozen_cache import FrozenCache
-from edge_pruning.micro_batches import over_tiles
+from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.masked_pass.micro_batches import over_tiles
 from edge_pruning.tasks.task import PairSet
 
 

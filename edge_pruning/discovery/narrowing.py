@@ -28,10 +28,10 @@ from edge_pruning.discovery.budget import BudgetMasks, loss_bound
 from edge_pruning.discovery.eap_ig import EapIg
 from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
 from edge_pruning.discovery.training import derived_seed, spread_ranks, train
-from edge_pruning.exhaustive import needed_edges
-from edge_pruning.forward import MaskedPass
-from edge_pruning.outputs import Outputs
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.tasks.task import PairSet
+from edge_pruning.truth.exhaustive import needed_edges
+from edge_pruning.truth.outputs import Outputs
 
 
 @method

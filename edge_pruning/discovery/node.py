@@ -31,7 +31,7 @@ from edge_pruning.discovery.attribution import (
 )
 from edge_pruning.discovery.eap import first_order_effects
 from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
-from edge_pruning.forward import MaskedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.tasks.task import PairSet
 
 

@@ -13,7 +13,7 @@ from edge_pruning.ablation import Ablation
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import refuse_init_scores, scores_of
 from edge_pruning.discovery.method import Method, Observer, candidates_of, method
-from edge_pruning.forward import MaskedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.tasks.task import PairSet
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge_pruning.ablation import Ablation
-from edge_pruning.forward import MaskedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.tasks.task import PairSet
 
 

@@ -30,7 +30,7 @@ from edge_pruning.evaluation.plain import plain
 from edge_pruning.evaluation.ranking import Ranking
 from edge_pruning.evaluation.summary import Summary, summarise
 from edge_pruning.evaluation.yardstick import Yardstick
-from edge_pruning.forward import MaskedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.tasks.task import PairSet
 
 FORMAT = "edge-pruning/curve"

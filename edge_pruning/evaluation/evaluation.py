@@ -14,11 +14,11 @@ from edge_pruning.evaluation.bootstrap import Resamples
 from edge_pruning.evaluation.caveats import caveats
 from edge_pruning.evaluation.conditions import Conditions
 from edge_pruning.evaluation.definitions import RUNS, definitions_of
-from edge_pruning.evaluation.ground_truth import GroundTruth
 from edge_pruning.evaluation.measured import Measured
 from edge_pruning.evaluation.plain import plain
 from edge_pruning.evaluation.summary import Summary, summarise
 from edge_pruning.evaluation.yardstick import Yardstick
+from edge_pruning.truth.recovery import GroundTruth
 
 FORMAT = "edge-pruning/evaluation"
 FORMAT_VERSION = 1

@@ -19,12 +19,12 @@ from edge_pruning.ablation import Ablation
 from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation.conditions import Conditions
 from edge_pruning.evaluation.evaluation import Evaluation
-from edge_pruning.evaluation.ground_truth import GroundTruth
 from edge_pruning.evaluation.measure import Progress, measure, problems_with
-from edge_pruning.evaluation.truth import Truth
-from edge_pruning.forward import MaskedPass
 from edge_pruning.graph import Graph
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.tasks.task import PairSet
+from edge_pruning.truth.recovery import GroundTruth
+from edge_pruning.truth.truth import Truth
 
 
 def evaluate(

@@ -17,9 +17,9 @@ from edge_pruning import metrics
 from edge_pruning.ablation import Ablation
 from edge_pruning.batch import Batch
 from edge_pruning.evaluation.measured import Measured
-from edge_pruning.forward import MaskedPass
 from edge_pruning.graph import Graph
-from edge_pruning.micro_batches import over_tiles
+from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.masked_pass.micro_batches import over_tiles
 from edge_pruning.tasks.task import PairSet
 
 Progress = Callable[[int, int], None]

@@ -28,7 +28,7 @@ from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation.caveats import percent
 from edge_pruning.evaluation.measure import Progress, measure, problems_with
 from edge_pruning.evaluation.plain import plain
-from edge_pruning.forward import MaskedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.objectives import get_objective
 from edge_pruning.tasks.task import PairSet
 

@@ -21,9 +21,9 @@ from edge_pruning.evaluation.evaluation import Evaluation
 from edge_pruning.evaluation.faithfulness import evaluate
 from edge_pruning.evaluation.minimality import MAX_RUNS, Minimality, evaluate_minimality
 from edge_pruning.evaluation.plain import plain
-from edge_pruning.evaluation.truth import Truth
-from edge_pruning.forward import MaskedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.tasks.task import PairSet
+from edge_pruning.truth.truth import Truth
 
 FORMAT = "edge-pruning/report"
 FORMAT_VERSION = 1

@@ -10,12 +10,12 @@ from typing import Any, Self
 
 from edge_pruning.ablation import Ablation, get_ablation
 from edge_pruning.circuit import Circuit, EdgeScores
-from edge_pruning.evaluation.truth import Truth
 from edge_pruning.formats import load as load_circuit
-from edge_pruning.forward import MaskedPass
-from edge_pruning.loading import Model, load_model
-from edge_pruning.runs.truths import truth_for
+from edge_pruning.loading.loading import Model, load_model
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.tasks import PairSet, get_task
+from edge_pruning.truth.truth import Truth
+from edge_pruning.truth.truths import truth_for
 
 log = logging.getLogger("edge_pruning")
 

@@ -19,7 +19,7 @@ from typing import Any
 from edge_pruning.ablation import Ablation, get_ablation
 from edge_pruning.discovery import METHODS, Method, get_method, get_preset
 from edge_pruning.graph import Graph, ModelShape
-from edge_pruning.loading import DTYPES
+from edge_pruning.loading.loading import DTYPES
 from edge_pruning.tasks import Task, get_task
 
 DEFAULT_PRESET = "default"

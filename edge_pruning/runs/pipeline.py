@@ -23,11 +23,9 @@ from edge_pruning.discovery import Observer, polish
 from edge_pruning.evaluation import evaluate
 from edge_pruning.evaluation.measure import measure
 from edge_pruning.evaluation.measured import Measured
-from edge_pruning.evaluation.truth import Truth
-from edge_pruning.forward import MaskedPass
 from edge_pruning.graph import Graph
-from edge_pruning.loading import Model, load_model
-from edge_pruning.outputs import Outputs
+from edge_pruning.loading.loading import Model, load_model
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.runs.checkpoints import Memory, Recorder
 from edge_pruning.runs.config import RunConfig, differences
 from edge_pruning.runs.folder import RunFolder
@@ -41,8 +39,10 @@ from edge_pruning.runs.sizes import (
     scanned_row,
     smallest_faithful,
 )
-from edge_pruning.runs.truths import truth_for
 from edge_pruning.tasks import PairSet
+from edge_pruning.truth.outputs import Outputs
+from edge_pruning.truth.truth import Truth
+from edge_pruning.truth.truths import truth_for
 
 log = logging.getLogger("edge_pruning")
 

@@ -22,7 +22,7 @@ from edge_pruning import files
 from edge_pruning.circuit import Circuit
 from edge_pruning.drawing import draw_circuit
 from edge_pruning.evaluation import Stability, evaluate
-from edge_pruning.loading import Model
+from edge_pruning.loading.loading import Model
 from edge_pruning.runs.folder import CONFIG, RunFolder
 from edge_pruning.runs.pipeline import RunObserver, Workplace, checked_settings, discover, named, refuse_differences
 from edge_pruning.runs.result import Cut, Run

@@ -14,7 +14,7 @@ from typing import Any
 from edge_pruning.circuit import Circuit
 from edge_pruning.formats.circuit_json import CircuitJson
 from edge_pruning.formats.conversion import format_of
-from edge_pruning.loading import load_model
+from edge_pruning.loading.loading import load_model
 from edge_pruning.runs.bench import Origin
 from edge_pruning.runs.check import evaluate_file
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_pruning import files
-from edge_pruning.loading import load_model
+from edge_pruning.loading.loading import load_model
 from edge_pruning.models.tracr import Compiled, compile_program, compiled_folder, extra, library_program
 from edge_pruning.models.tracr.folder import CONFIG, INPUTS, WEIGHTS, read_program
 

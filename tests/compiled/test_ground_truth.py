@@ -16,11 +16,11 @@ import edge_pruning as ep
 from edge_pruning.circuit import Circuit
 from edge_pruning.cli.app import app
 from edge_pruning.drawing import draw_against_truth
-from edge_pruning.evaluation.ground_truth import GroundTruth, area, roc
-from edge_pruning.evaluation.truth import Truth
 from edge_pruning.graph import Graph
 from edge_pruning.models.tracr import bundled_programs
-from edge_pruning.runs.truths import known_truths
+from edge_pruning.truth.recovery import GroundTruth, area, roc
+from edge_pruning.truth.truth import Truth
+from edge_pruning.truth.truths import known_truths
 
 
 def truth(name: str = "xproportion", ablation: str = "zero", embeddings: str = "split") -> Truth:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_pruning.loading import load_model
+from edge_pruning.loading.loading import load_model
 from edge_pruning.models.tracr import bundled_programs
 from edge_pruning.runs import RunConfig
 from edge_pruning.tasks import get_task

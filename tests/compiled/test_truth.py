@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from edge_pruning.ablation import Zero, get_ablation
-from edge_pruning.evaluation.truth import FILE, Truth, Truths, moving
-from edge_pruning.exhaustive import needed_edges, needed_in_order
-from edge_pruning.forward import MaskedPass
 from edge_pruning.graph import Graph
-from edge_pruning.loading import load_model
+from edge_pruning.loading.loading import load_model
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models.tracr import bundled_programs, compiled_folder
 from edge_pruning.models.tracr.reach import Reach
-from edge_pruning.outputs import Outputs, edges_of, without
-from edge_pruning.runs.truths import known_truths, write_truths
 from edge_pruning.tasks import PairSet, get_task
+from edge_pruning.truth.exhaustive import needed_edges, needed_in_order
+from edge_pruning.truth.outputs import Outputs, edges_of, without
+from edge_pruning.truth.truth import FILE, Truth, Truths, moving
+from edge_pruning.truth.truths import known_truths, write_truths
 
 SMALL = ("count", "hist", "length", "reverse", "sort_unique", "xproportion")
 KNOWN = [name for name in bundled_programs() if known_truths(f"tracr:{name}")]

@@ -19,11 +19,11 @@ from edge_pruning.batch import Batch
 from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.discovery import acdc, get_method
 from edge_pruning.discovery.acdc import Acdc, Judge
-from edge_pruning.forward import MaskedPass
-from edge_pruning.fused import FusedPass
-from edge_pruning.micro_batches import OutOfMemory, in_halves
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.masked_pass.micro_batches import OutOfMemory, in_halves
+from edge_pruning.masked_pass.rerun import Rerun
 from edge_pruning.objectives import get_objective
-from edge_pruning.rerun import Rerun
 
 FEW = replace(DATA, pairs=tuple(answered(pair(seed, 5 + seed % 2, (4,)), seed) for seed in range(4)))
 

@@ -20,9 +20,9 @@ from edge_pruning.batch import Batch
 from edge_pruning.discovery import get_method
 from edge_pruning.discovery.eap import Eap
 from edge_pruning.discovery.eap_ig import EapIg
-from edge_pruning.forward import MaskedPass
-from edge_pruning.fused import FusedPass
 from edge_pruning.graph import Graph, ModelShape
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import Adapter
 from edge_pruning.objectives import get_objective
 from edge_pruning.tasks import PairSet

@@ -12,7 +12,7 @@ from edge_pruning.batch import Batch
 from edge_pruning.discovery.budget import BudgetMasks, loss_bound
 from edge_pruning.discovery.training import train
 from edge_pruning.graph import Graph
-from edge_pruning.loading import load_model
+from edge_pruning.loading.loading import load_model
 from edge_pruning.metrics import kl_divergence
 from edge_pruning.tasks import get_task
 

@@ -17,8 +17,8 @@ from edge_pruning.discovery.eap_ig import EapIg
 from edge_pruning.discovery.hap import Hap
 from edge_pruning.discovery.hard_concrete import HardConcrete
 from edge_pruning.discovery.soft_top_k import SoftTopK
-from edge_pruning.fused import FusedPass
 from edge_pruning.graph import Graph, ModelShape
+from edge_pruning.masked_pass.fused import FusedPass
 
 SHORT: dict[str, Any] = {"steps": 12, "batch_size": 4}
 

@@ -15,8 +15,8 @@ from watching import AT_ONCE, DATA, LEARNED, PAIRS, SIZE, Watcher, engine, find,
 from edge_pruning.ablation import Patch
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import METHODS, get_method
-from edge_pruning.fused import FusedPass
 from edge_pruning.graph import Graph, ModelShape
+from edge_pruning.masked_pass.fused import FusedPass
 
 pytestmark = pytest.mark.parametrize("name", METHODS)
 ENDS_EARLY = ("narrowing",)

@@ -12,10 +12,10 @@ from edge_pruning.discovery import get_method
 from edge_pruning.discovery.eap_ig import EapIg
 from edge_pruning.discovery.narrowing import Narrowing
 from edge_pruning.graph import Graph
-from edge_pruning.loading import load_model
-from edge_pruning.outputs import Outputs
-from edge_pruning.runs.truths import known_truths
+from edge_pruning.loading.loading import load_model
 from edge_pruning.tasks import get_task
+from edge_pruning.truth.outputs import Outputs
+from edge_pruning.truth.truths import known_truths
 
 
 @pytest.mark.parametrize(("name", "attribution"), [

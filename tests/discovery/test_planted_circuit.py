@@ -15,8 +15,8 @@ from edge_pruning.ablation import Patch
 from edge_pruning.batch import Batch
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import METHODS
-from edge_pruning.forward import MaskedPass
-from edge_pruning.fused import FusedPass
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import Adapter
 from edge_pruning.tasks import PairSet
 

@@ -12,13 +12,13 @@ from watching import LEARNED, NEVER_LOOK_AT_LOGITS, PAIRS, Watcher, engine, find
 
 from edge_pruning import metrics
 from edge_pruning.ablation import Patch
+from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.batch import Batch
 from edge_pruning.discovery import METHODS, training
 from edge_pruning.discovery.gradient import mask_gradient
 from edge_pruning.discovery.training import Diverged, derived_seed, drawn
-from edge_pruning.forward import MaskedPass
-from edge_pruning.frozen_cache import FrozenCache
-from edge_pruning.fused import FusedPass
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.objectives import OBJECTIVES
 
 # --- which pairs -----------------------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from torch import Tensor
 from edge_pruning.ablation import Patch
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import METHODS, Method, Observer
-from edge_pruning.forward import MaskedPass
-from edge_pruning.fused import FusedPass
 from edge_pruning.graph import Graph
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.tasks import PairSet
 
 SIZE = 12

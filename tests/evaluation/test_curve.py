@@ -17,8 +17,8 @@ from edge_pruning.evaluation.curve import default_sizes
 from edge_pruning.evaluation.levels import Level, first_reached, levels_of, size_between
 from edge_pruning.evaluation.mib import SHARES, mib_sizes
 from edge_pruning.evaluation.ranking import Ranking
-from edge_pruning.fused import FusedPass
 from edge_pruning.graph import Graph, ModelShape
+from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.models import Adapter
 from edge_pruning.tasks.task import PairSet
 

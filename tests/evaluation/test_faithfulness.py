@@ -16,9 +16,9 @@ from edge_pruning.batch import Batch, Pair
 from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation import Evaluation, evaluate
 from edge_pruning.evaluation.faithfulness import random_mask
-from edge_pruning.forward import MaskedPass
-from edge_pruning.fused import FusedPass
 from edge_pruning.graph import Graph, ModelShape
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import Adapter
 from edge_pruning.tasks.task import PairSet
 from tests.literal import literal_batch_logits

@@ -14,8 +14,8 @@ from edge_pruning.ablation import Patch, Zero
 from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation import Minimality, evaluate, evaluate_minimality
 from edge_pruning.evaluation.minimality import corrected_p
-from edge_pruning.fused import FusedPass
 from edge_pruning.graph import Graph, ModelShape
+from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.models import Adapter
 from edge_pruning.tasks.task import PairSet
 

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from edge_pruning.ablation import Ablation, Patch, Zero
 from edge_pruning.batch import Batch
-from edge_pruning.forward import MaskedPass
-from edge_pruning.fused import FusedPass
 from edge_pruning.graph import Graph
+from edge_pruning.loading.self_check import law_errors, self_check
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import Adapter
 from edge_pruning.models.parts import PartsAdapter
-from edge_pruning.self_check import law_errors, self_check
 
 EXACT = 1e-9
 WRONG_IN_TRANSFORMERS = "falcon, sequential, alibi, odd heads"  # with eager attention

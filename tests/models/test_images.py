@@ -10,14 +10,14 @@ import torch
 from random_models import VISION, config_of, pair, random_mask, random_model
 
 from edge_pruning.ablation import Patch, Zero, get_ablation
+from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.batch import ImagePair
 from edge_pruning.circuit import Circuit
 from edge_pruning.discovery import get_method
 from edge_pruning.evaluation import evaluate
-from edge_pruning.forward import MaskedPass
-from edge_pruning.frozen_cache import FrozenCache
-from edge_pruning.fused import FusedPass
-from edge_pruning.loading import load_model
+from edge_pruning.loading.loading import load_model
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.tasks.task import PairSet
 
 pytestmark = pytest.mark.skipif(not VISION, reason="this version of transformers is too old for ViT")

@@ -20,18 +20,18 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast, T5Config
 from typer.testing import CliRunner
 
-from edge_pruning import loading
 from edge_pruning.batch import Batch
 from edge_pruning.cli.app import app
-from edge_pruning.forward import MaskedPass
-from edge_pruning.fused import FusedPass
-from edge_pruning.loading import load_model
+from edge_pruning.loading import loading
+from edge_pruning.loading.loading import load_model
+from edge_pruning.loading.self_check import self_check
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import check_supported
 from edge_pruning.models.gpt_neox import GptNeoX
 from edge_pruning.models.parts import Mlp
 from edge_pruning.models.registry import described
 from edge_pruning.runs import RunConfig
-from edge_pruning.self_check import self_check
 
 ALIGNED = {"hidden_size": 16, "intermediate_size": 16}  # the fast kernel for experts takes rows of 16 bytes only
 

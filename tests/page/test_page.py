@@ -16,7 +16,7 @@ from edge_pruning.ablation import Patch
 from edge_pruning.circuit import Circuit
 from edge_pruning.drawing.dark import DARK
 from edge_pruning.evaluation import Report, Stability, report_on
-from edge_pruning.fused import FusedPass
+from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.models import Adapter
 from edge_pruning.page import render
 from edge_pruning.tasks.encoding import TextPair

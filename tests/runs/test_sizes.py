@@ -49,7 +49,7 @@ def test_what_sizes_are_chosen_by_agrees_with_the_evaluation(tiny_gpt2, random_p
     from edge_pruning.circuit import Circuit
     from edge_pruning.evaluation import evaluate
     from edge_pruning.evaluation.measure import measure
-    from edge_pruning.forward import MaskedPass
+    from edge_pruning.masked_pass.masked_pass import MaskedPass
 
     engine, pairs = MaskedPass(tiny_gpt2), random_pairs(9)
     mask = engine.graph.edge_mask.clone()

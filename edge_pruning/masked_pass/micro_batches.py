@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from edge_pruning.batch import Pair
-from edge_pruning.forward import MaskedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 
 log = logging.getLogger("edge_pruning")
 T = TypeVar("T")

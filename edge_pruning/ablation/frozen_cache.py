@@ -14,8 +14,8 @@ from torch import Tensor
 
 from edge_pruning.ablation import Ablation
 from edge_pruning.batch import Batch, Pair, sent
-from edge_pruning.forward import Frozen, MaskedPass
-from edge_pruning.micro_batches import over_tiles
+from edge_pruning.masked_pass.masked_pass import Frozen, MaskedPass
+from edge_pruning.masked_pass.micro_batches import over_tiles
 
 
 class FrozenCache:

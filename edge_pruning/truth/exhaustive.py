@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from edge_pruning.outputs import Edge, Outputs, edges_of, without
+from edge_pruning.truth.outputs import Edge, Outputs, edges_of, without
 
 TOGETHER = 16  # edges tried at once in another order
 

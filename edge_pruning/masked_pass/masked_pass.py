@@ -20,10 +20,10 @@ from torch import Tensor
 
 from edge_pruning.batch import Batch, Pair, sent
 from edge_pruning.graph import Graph
-from edge_pruning.layout import Layout
+from edge_pruning.masked_pass.layout import Layout
+from edge_pruning.masked_pass.stream import Stream
+from edge_pruning.masked_pass.whole_stream import WholeStream
 from edge_pruning.models.adapter import Adapter
-from edge_pruning.stream import Stream
-from edge_pruning.whole_stream import WholeStream
 
 CPU_TILE_BYTES = 14 << 20
 CPU_TILE_TOKENS = 64  # at least: every micro-batch fetches all weights, which fit no cache

@@ -14,7 +14,7 @@ from torch import Tensor
 from edge_pruning import metrics
 from edge_pruning.ablation import Ablation
 from edge_pruning.circuit import EdgeScores
-from edge_pruning.forward import MaskedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.tasks.task import PairSet
 
 Edge = tuple[int, int]  # writer and reader

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from edge_pruning.circuit import Circuit
-from edge_pruning.evaluation.truth import Truth
 from edge_pruning.graph import Graph
+from edge_pruning.truth.truth import Truth
 
 RANDOM = 200  # draws of random scores
 

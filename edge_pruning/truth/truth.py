@@ -19,12 +19,12 @@ from torch import Tensor
 
 from edge_pruning import files
 from edge_pruning.ablation import Ablation
-from edge_pruning.exhaustive import needed_edges, needed_in_order
-from edge_pruning.forward import MaskedPass
 from edge_pruning.graph import Graph, ModelShape
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models.tracr.reach import Reach
-from edge_pruning.outputs import Outputs
 from edge_pruning.tasks.task import PairSet
+from edge_pruning.truth.exhaustive import needed_edges, needed_in_order
+from edge_pruning.truth.outputs import Outputs
 
 FORMAT, FORMAT_VERSION = "edge-pruning/truth", 1
 FILE = "truth.json"

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from edge_pruning.batch import Batch
-from edge_pruning.forward import Frozen, MaskedPass
 from edge_pruning.graph import Graph
+from edge_pruning.masked_pass.masked_pass import Frozen, MaskedPass
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.autograd import Function
 
 from edge_pruning.batch import sent
-from edge_pruning.folding import Map, bias_of, folded
-from edge_pruning.forward import Frozen, MaskedPass
 from edge_pruning.graph import Graph
-from edge_pruning.layout import Layout
+from edge_pruning.masked_pass.folding import Map, bias_of, folded
+from edge_pruning.masked_pass.layout import Layout
+from edge_pruning.masked_pass.masked_pass import Frozen, MaskedPass
+from edge_pruning.masked_pass.stream import Stream
 from edge_pruning.models.parts import Linear, PartsAdapter, expanded
-from edge_pruning.stream import Stream
 
 
 @dataclass(frozen=True)

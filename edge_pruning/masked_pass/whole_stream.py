@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge_pruning.stream import Stream
+from edge_pruning.masked_pass.stream import Stream
 
 
 class WholeStream(Stream):

@@ -11,16 +11,16 @@ from typing import Any
 import torch
 import transformers
 
-from edge_pruning.forward import MaskedPass
-from edge_pruning.fused import FusedPass
 from edge_pruning.graph import Graph
+from edge_pruning.loading.pretrained import hint, read
+from edge_pruning.loading.self_check import self_check
+from edge_pruning.loading.spreading import spread, spreading
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import Adapter, adapt, check_supported
 from edge_pruning.models.bundled import BUNDLED
 from edge_pruning.models.parts import PartsAdapter
 from edge_pruning.models.tracr import Compiled, Tracr, compiled_folder
-from edge_pruning.pretrained import hint, read
-from edge_pruning.self_check import self_check
-from edge_pruning.spreading import spread, spreading
 
 log = logging.getLogger("edge_pruning")
 NAMED = {"bundled": BUNDLED}
@@ -100,10 +100,11 @@ def load_model(
 def _tokenizer(name: str, source: str, config: Any, remote: Mapping[str, Any]) -> Any:
     """The model's tokenizer. Raises ValueError if it knows no words, or words that the model does not."""
     tokenizer = read(transformers.AutoTokenizer, name, source, "tokenizer", known=NAMED, **remote)
-    if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):  # made up where there is none
+    ids, added = tokenizer.get_vocab(), tokenizer.get_added_vocab()  # each call makes a dictionary of all words
+    if set(ids.values()) <= set(tokenizer.all_special_ids):  # made up where there is none
         raise ValueError(f"could not load the tokenizer of model {name!r}: it knows no words{hint(name, NAMED)}")
-    rows, own = config.vocab_size, tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys()
-    beyond = sum(tokenizer.get_vocab()[word] >= rows for word in own)  # added ones may lie beyond; no text has them
+    rows, own = config.vocab_size, ids.keys() - added.keys()
+    beyond = sum(ids[word] >= rows for word in own)  # added ones may lie beyond; no text has them
     if beyond:
         raise ValueError(
             f"the tokenizer of model {name!r} belongs to another model: {beyond:,} of its {len(own):,} tokens have ids "

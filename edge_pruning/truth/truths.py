@@ -9,13 +9,13 @@ from typing import Literal
 
 from edge_pruning import files
 from edge_pruning.ablation import get_ablation
-from edge_pruning.evaluation.truth import FILE, Truth, Truths
-from edge_pruning.evaluation.truth_card import card
 from edge_pruning.graph import Graph
-from edge_pruning.loading import Model, load_model
+from edge_pruning.loading.loading import Model, load_model
 from edge_pruning.models.tracr import Compiled, compiled_folder
 from edge_pruning.models.tracr.folder import PREFIX
 from edge_pruning.tasks import get_task
+from edge_pruning.truth.card import card
+from edge_pruning.truth.truth import FILE, Truth, Truths
 
 log = logging.getLogger("edge_pruning")
 

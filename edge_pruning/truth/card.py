@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edge_pruning.evaluation.truth import Truth, Truths
 from edge_pruning.models.tracr import LIBRARY, Compiled
 from edge_pruning.models.tracr.program import BOS
 from edge_pruning.models.tracr.reach import Reach
+from edge_pruning.truth.truth import Truth, Truths
 
 FALL_BACK = {"one", f"tokens:{BOS}"}
 

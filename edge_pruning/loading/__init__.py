@@ -1,0 +1,5 @@
+"""From a name, a folder or a hub id to a model that the masked pass can run, checked."""
+
+from edge_pruning.loading.loading import Model, load_model
+
+__all__ = ["Model", "load_model"]
