@@ -10,9 +10,11 @@ import logging
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,16 +52,21 @@ class EdgeScores:
             raise ValueError(f"{int(values[self.graph.edge_mask].isnan().sum())} edge scores are NaN; expected numbers")
         object.__setattr__(self, "values", values.masked_fill(~self.graph.edge_mask, -torch.inf))
 
-    @property
+    @cached_property
     def n_candidates(self) -> int:
-        return int((self.values > -torch.inf).sum())
+        return int((self.values > -torch.inf).count_nonzero())
 
     def top(self, edges: int) -> Tensor:
         """The `edges` highest-scoring candidates as a bool mask [w, r]; ties go to the earlier edge in graph order."""
         if not 0 <= edges <= self.n_candidates:
             raise ValueError(f"expected between 0 and {self.n_candidates} edges, got {edges}")
-        order = self.values.flatten().argsort(descending=True, stable=True)[:edges]
-        return torch.zeros(self.values.numel(), dtype=torch.bool).index_fill_(0, order, True).view_as(self.values)
+        if edges == 0:
+            return torch.zeros_like(self.graph.edge_mask)
+        candidates = self.values[self.values > -torch.inf].numpy()
+        weakest = float(np.partition(candidates, -edges)[-edges])  # of those that are kept
+        kept, tied = self.values > weakest, (self.values == weakest).flatten().nonzero().flatten()
+        kept.view(-1)[tied[: edges - int(kept.count_nonzero())]] = True
+        return kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +93,7 @@ class Circuit:
                 f"expected scores [writer, reader] of shape {tuple(self.mask.shape)}, got {tuple(self.scores.shape)}"
             )
         mask = self.mask.detach().cpu().clone()  # a value: later changes to the caller's tensor do not reach it
-        outside = int((mask & ~self.graph.edge_mask).sum())
+        outside = int((mask & ~self.graph.edge_mask).count_nonzero())
         if outside:
             raise ValueError(f"{outside} entries of the mask are no edges of the graph; expected only edges")
         object.__setattr__(self, "mask", mask)
@@ -127,11 +134,12 @@ class Circuit:
     def edges(self) -> list[str]:
         return self.graph.names(self.mask)
 
-    @property
+    @cached_property
     def nodes(self) -> frozenset[str]:
         """Nodes with an edge, in or out; an edge into a key-value head counts for every head that shares it."""
-        graph, reads = self.graph, self.mask.any(0)
-        used = self.mask.any(1) | (graph.feeds & reads[:, None]).any(0)
+        graph, edges = self.graph, self.mask.numpy()
+        reads = np.any(edges, axis=0)
+        used = np.any(edges, axis=1) | np.any(graph.feeds.numpy()[reads], axis=0)
         ends = ("logits",) if reads[-1] else ()
         return frozenset((*(name for keep, name in zip(used.tolist(), graph.writers, strict=True) if keep), *ends))
 
@@ -145,16 +153,21 @@ class Circuit:
         """Size is always said with its convention, before and after dangling edges are removed."""
         return {
             "edges": len(self),
-            "edges_without_dangling": len(self.without_dangling()),
+            "edges_without_dangling": self._connected,
             "edges_total": self.graph.n_edges,
             "convention": self.graph.convention,
         }
 
+    @cached_property
+    def _connected(self) -> int:
+        return int(self.graph.without_dangling(self.mask).count_nonzero())
+
     def __len__(self) -> int:
-        return int(self.mask.sum())
+        return int(self.mask.count_nonzero())
 
     def __contains__(self, name: str) -> bool:
-        return bool((self.mask & self.graph.mask([name])).any())
+        writer, reader = self.graph.places([name])[0].tolist()
+        return bool(self.mask[writer, reader])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Circuit) and self.graph == other.graph and torch.equal(self.mask, other.mask)
@@ -182,8 +195,8 @@ class Circuit:
 
     def edge_iou(self, other: Circuit) -> float:
         """Shared edges over all edges of both, 0 to 1; two empty circuits agree (1)."""
-        union = int((self.mask | self._same_graph(other)).sum())
-        return int((self.mask & other.mask).sum()) / union if union else 1.0
+        union = int((self.mask | self._same_graph(other)).count_nonzero())
+        return int((self.mask & other.mask).count_nonzero()) / union if union else 1.0
 
     def node_iou(self, other: Circuit) -> float:
         self._same_graph(other)

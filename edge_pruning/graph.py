@@ -12,11 +12,12 @@ Axis letters, the same everywhere in this package:
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -143,7 +144,7 @@ class Graph:
 
     @cached_property
     def n_edges(self) -> int:
-        return int(self.edge_mask.sum())
+        return int(self.edge_mask.count_nonzero())
 
     @property
     def convention(self) -> str:
@@ -165,16 +166,15 @@ class Graph:
     def places(self, names: Iterable[str]) -> Tensor:
         """Writer and reader of each named edge, [name, 2]; names that are no edges are reported all at once."""
         names = list(names)
-        places = torch.tensor([self._place(name) for name in names], dtype=torch.long).view(-1, 2)
+        pairs = [name.partition("->") for name in names]
+        writers = [self._writer_index.get(writer, -1) for writer, _, _ in pairs]
+        readers = [self._reader_index.get(reader, -1) for _, _, reader in pairs]
+        places = torch.tensor([writers, readers], dtype=torch.long).T
         known = (places >= 0).all(1)
         known[known.clone()] = self.edge_mask[places[known].unbind(1)]
         if not known.all():
             raise ValueError(self._describe_unknown([names[i] for i in (~known).nonzero().flatten().tolist()]))
         return places
-
-    def _place(self, name: str) -> tuple[int, int]:
-        writer, _, reader = name.partition("->")
-        return self._writer_index.get(writer, -1), self._reader_index.get(reader, -1)
 
     @cached_property
     def _writer_index(self) -> dict[str, int]:
@@ -202,10 +202,12 @@ class Graph:
     @cached_property
     def feeds(self) -> Tensor:
         """True where a reader is an input of the node that writes; bool [reader, writer]."""
+        of_a_layer = torch.zeros(self._readers_per_layer - 1, self.shape.heads, dtype=torch.bool)
+        for head in range(self.shape.heads):
+            of_a_layer[list(self.head_readers(0, head)), head] = True
         feeds = torch.zeros(len(self.readers), len(self.writers), dtype=torch.bool)
         for i in range(self.shape.layers):
-            for h in range(self.shape.heads):
-                feeds[list(self.head_readers(i, h)), self.head_writers(i).start + h] = True
+            feeds[self.attention_readers(i), self.head_writers(i)] = of_a_layer
             feeds[self.mlp_reader(i), self.mlp_writer(i)] = True
         return feeds
 
@@ -218,39 +220,46 @@ class Graph:
         return feeds
 
     def leading_on(self, mask: Tensor, feeds: Tensor | None = None) -> Tensor:
-        """The edges of `mask` whose reader reaches the logits along edges of `mask`; bool [writer, reader]."""
-        edges, feeds = mask.float(), (self.feeds if feeds is None else feeds).float()
-        to_logits = torch.zeros(len(self.readers))
-        to_logits[-1] = 1
-        return mask & _fixpoint(to_logits, lambda readers: feeds @ _reached(edges @ readers))
+        """The edges of `mask` whose reader reaches the logits along edges of `mask`; bool [writer, reader].
+
+        One sweep from the last layer to the first: each edge is looked at once.
+        """
+        edges, inputs = mask.numpy(), (self.feeds if feeds is None else feeds).numpy()
+        to_logits = np.zeros(len(self.readers), dtype=bool)
+        to_logits[-1] = True
+        for readers, writers in reversed(self._nodes):
+            useful = np.any(edges[writers, readers.stop :] & to_logits[readers.stop :], axis=1)
+            to_logits[readers] = np.any(inputs[readers, writers][:, useful], axis=1)
+        return mask & torch.from_numpy(to_logits)
 
     def reached(self, mask: Tensor, feeds: Tensor | None = None) -> Tensor:
-        """The edges of `mask` whose writer is reached from the embeddings along edges of `mask`; bool [w, r]."""
-        edges, feeds = mask.float(), (self.feeds if feeds is None else feeds).float()
-        from_input = torch.zeros(len(self.writers))
-        from_input[: self.n_embeddings] = 1
-        return mask & _fixpoint(from_input, lambda writers: _reached(writers @ edges) @ feeds)[:, None]
+        """The edges of `mask` whose writer is reached from the embeddings along edges of `mask`; bool [w, r].
+
+        One sweep from the first layer to the last: each edge is looked at once.
+        """
+        edges, inputs = mask.numpy(), (self.feeds if feeds is None else feeds).numpy()
+        from_input = np.zeros(len(self.writers), dtype=bool)
+        from_input[: self.n_embeddings] = True
+        for readers, writers in self._nodes:
+            arrived = np.any(edges[: writers.start, readers][from_input[: writers.start]], axis=0)
+            from_input[writers] = np.any(inputs[readers, writers][arrived], axis=0)
+        return mask & torch.from_numpy(from_input)[:, None]
+
+    @cached_property
+    def _nodes(self) -> tuple[tuple[slice, slice], ...]:
+        """Readers and writers of each layer's heads and of its MLP, in the order of computation."""
+        nodes = []
+        for i in range(self.shape.layers):
+            mlp = slice(self.mlp_writer(i), self.mlp_writer(i) + 1)
+            nodes += [(self.attention_readers(i), self.head_writers(i)), (self.mlp_reader(i), mlp)]
+        return tuple(nodes)
 
     def without_dangling(self, mask: Tensor, feeds: Tensor | None = None) -> Tensor:
         """The edges of `mask` that lie on some path from an embedding to the logits; bool [writer, reader].
 
         An edge dangles if nothing reaches its writer from the embeddings, or if its reader cannot reach the logits.
         Under patch ablation removing dangling edges changes nothing: an unreached writer carries its ablated value.
-        `feeds` says which reader is an input of which writer (default: each node's own); where heads share a norm, what
-        dangles in the usual sense can still matter, and `feeds_together` says what cannot.
+        `feeds` says which reader is an input of which writer (default: each node's own). Where heads share a norm, an
+        edge that dangles by that rule can still matter; `feeds_together` gives the rule that is right there.
         """
         return self.reached(mask, feeds) & self.leading_on(mask, feeds)
-
-
-def _reached(counts: Tensor) -> Tensor:
-    """1 where any path arrives, 0 elsewhere: counts of paths would overflow."""
-    return (counts > 0).float()
-
-
-def _fixpoint(reached: Tensor, step: Callable[[Tensor], Tensor]) -> Tensor:
-    """Adds what `step` reaches until nothing is new: one product of a vector and a matrix per round; bool [node]."""
-    while True:
-        more = torch.maximum(reached, _reached(step(reached)))
-        if more.equal(reached):
-            return reached > 0
-        reached = more

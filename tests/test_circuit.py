@@ -41,6 +41,24 @@ def test_nodes_are_those_with_an_edge_in_or_out() -> None:
     assert EMPTY.nodes == frozenset()
 
 
+def test_an_edge_is_looked_up_by_name() -> None:
+    circuit = Circuit.from_names(GRAPH, ["a0.h1->a1.h2<k>"])
+    assert "a0.h1->a1.h2<k>" in circuit
+    assert "a0.h1->a1.h2<q>" not in circuit
+    with pytest.raises(ValueError, match="1 names are no edges of this graph: a0.h9->m1"):
+        assert "a0.h9->m1" in circuit
+
+
+def test_sizes_and_nodes_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, sweep = [], Graph.without_dangling
+    monkeypatch.setattr(Graph, "without_dangling", lambda *given: calls.append(given) or sweep(*given))
+    circuit = _circuit(5)
+    assert circuit.counts == circuit.counts
+    circuit.to_json()
+    assert len(calls) == 1
+    assert circuit.nodes is circuit.nodes
+
+
 def test_the_origin_names_what_the_provenance_names() -> None:
     provenance = {"model": {"d_model": 64}, "task": {"name": "ioi", "settings": {}}, "ablation": "patch", "seed": 0}
     circuit = Circuit(GRAPH, GRAPH.edge_mask, provenance=provenance)
@@ -239,6 +257,18 @@ def test_top_keeps_the_highest_scores_and_breaks_ties_in_graph_order() -> None:
     assert scores.values[kept].min() > scores.values[~kept & GRAPH.edge_mask].max()
     ties = EdgeScores(GRAPH, torch.zeros(GRAPH.edge_mask.shape))
     assert GRAPH.names(ties.top(4)) == GRAPH.names(GRAPH.edge_mask)[:4]
+
+
+@pytest.mark.parametrize("graph", GRAPHS, ids=repr)
+def test_top_is_the_beginning_of_a_stable_sort(graph: Graph) -> None:
+    generator = torch.Generator().manual_seed(3)
+    values = torch.randint(-2, 3, graph.edge_mask.shape, generator=generator).float()  # many ties
+    values[torch.rand(values.shape, generator=generator) < 0.2] = -torch.inf
+    values[1, -1], values[0, -1] = torch.inf, -0.0
+    scores = EdgeScores(graph, values)
+    order = scores.values.flatten().argsort(descending=True, stable=True)
+    for size in range(scores.n_candidates + 1):
+        assert scores.top(size).flatten().nonzero().flatten().tolist() == sorted(order[:size].tolist())
 
 
 @pytest.mark.parametrize("size", [3, 40])

@@ -28,6 +28,7 @@ SMALL = [
     Graph(ModelShape(2, 4, 2), "joint", "query"),
     Graph(ModelShape(3, 1)),
 ]
+LARGER = [Graph(ModelShape(5, 6, 3)), Graph(ModelShape(4, 4, parallel=True))]
 
 
 @pytest.mark.parametrize(("model", "shape", "embeddings", "kv", "edges"), GOLDEN, ids=[row[0] for row in GOLDEN])
@@ -116,6 +117,37 @@ def test_without_dangling_keeps_exactly_the_edges_on_some_path(graph: Graph, den
     for seed in range(10):
         mask = _random_mask(graph, density, seed)
         assert set(graph.names(graph.without_dangling(mask))) == edges_on_paths(graph, graph.names(mask))
+
+
+@pytest.mark.parametrize("graph", [*SMALL, *LARGER], ids=repr)
+@pytest.mark.parametrize("together", [False, True])
+def test_one_sweep_finds_what_repeated_sweeps_find(graph: Graph, together: bool) -> None:
+    feeds = graph.feeds_together if together else graph.feeds
+    for seed, density in enumerate((0.02, 0.05, 0.1, 0.2, 0.5)):
+        mask = _random_mask(graph, density, seed)
+        reached, leading_on = _swept_repeatedly(graph, mask, feeds)
+        assert torch.equal(graph.reached(mask, feeds), reached)
+        assert torch.equal(graph.leading_on(mask, feeds), leading_on)
+        assert torch.equal(graph.without_dangling(mask, feeds), reached & leading_on)
+
+
+def _swept_repeatedly(graph: Graph, mask: Tensor, feeds: Tensor) -> tuple[Tensor, Tensor]:
+    """The oracle: pass on what is reached over every edge at once, as often as there are nodes in a row."""
+    writers = torch.arange(len(graph.writers)) < graph.n_embeddings
+    readers = torch.arange(len(graph.readers)) == len(graph.readers) - 1
+    for _ in range(2 * graph.shape.layers + 1):
+        arrived = (mask & writers[:, None]).any(0)
+        writers = writers | (feeds & arrived[:, None]).any(0)
+        useful = (mask & readers).any(1)
+        readers = readers | (feeds & useful).any(1)
+    return mask & writers[:, None], mask & readers
+
+
+@pytest.mark.parametrize("graph", SMALL, ids=repr)
+def test_a_reader_feeds_the_nodes_whose_input_it_is(graph: Graph) -> None:
+    for r, reader in enumerate(graph.readers):
+        fed = [graph.writers[w] for w in graph.feeds[r].nonzero().flatten().tolist()]
+        assert fed == _writers_fed_by(graph, reader)
 
 
 @pytest.mark.parametrize("graph", SMALL, ids=repr)
