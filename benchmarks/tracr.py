@@ -44,7 +44,7 @@ def recover(model: Model, method: str, settings: dict[str, Any]) -> dict[str, An
     seconds = time.process_time() - start
     truth = truth_for(model, "zero", graph)
     assert truth is not None, f"no truth of {model.name}"
-    found = GroundTruth.of(Circuit(graph, scores.top(size), scores.values), truth, data.hash).to_json()
+    found = GroundTruth.of(Circuit(graph, scores.top(size), scores), truth, data.hash).to_json()
     kept = ("exact", "true_edges", "missed", "extra", "auc", "other_minimal_circuits")
     about = {"edges": size, "seconds": seconds, "nodes_exact": found["nodes"]["exact"]}
     return {name: found[name] for name in kept} | about

@@ -7,7 +7,6 @@ It needs no model, so it can be loaded, compared and drawn on any laptop.
 from __future__ import annotations
 
 import logging
-import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -20,13 +19,13 @@ from torch import Tensor
 
 from edge_pruning import files
 from edge_pruning.graph import Graph, ModelShape
+from edge_pruning.provenance import Provenance
 from edge_pruning.version import __version__
 
 log = logging.getLogger("edge_pruning")
 
 FORMAT = "edge-pruning/circuit"
 FORMAT_VERSION = 1
-ORIGINS = ("model", "task", "method", "ablation", "seed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +72,14 @@ class EdgeScores:
 class Circuit:
     """A set of edges of a graph, with provenance.
 
-    mask: bool [w, r]. scores: the float scores [w, r] the circuit was cut from, if any. provenance: JSON values that
-    say which model, task, method, ablation, seed and versions it came from.
+    mask: bool [w, r]. scores: those that the circuit was cut from, if any. provenance: which model, task, method,
+    ablation, seed and versions it came from; a mapping of JSON values becomes a `Provenance`.
     """
 
     graph: Graph
     mask: Tensor
-    scores: Tensor | None = None
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    scores: EdgeScores | None = None
+    provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
         if self.mask.shape != self.graph.edge_mask.shape or self.mask.dtype != torch.bool:
@@ -88,21 +87,23 @@ class Circuit:
                 f"expected a bool mask [writer, reader] of shape {tuple(self.graph.edge_mask.shape)}, "
                 f"got {self.mask.dtype} {tuple(self.mask.shape)}"
             )
-        if self.scores is not None and self.scores.shape != self.mask.shape:
+        if self.scores is not None and self.scores.graph != self.graph:
             raise ValueError(
-                f"expected scores [writer, reader] of shape {tuple(self.mask.shape)}, got {tuple(self.scores.shape)}"
+                f"the scores are of another graph: expected {self.graph.shape} ({self.graph.convention}), got "
+                f"{self.scores.graph.shape} ({self.scores.graph.convention})"
             )
         mask = self.mask.detach().cpu().clone()  # a value: later changes to the caller's tensor do not reach it
         outside = int((mask & ~self.graph.edge_mask).count_nonzero())
         if outside:
             raise ValueError(f"{outside} entries of the mask are no edges of the graph; expected only edges")
         object.__setattr__(self, "mask", mask)
+        object.__setattr__(self, "provenance", Provenance.of(self.provenance))
 
     # --- making ----------------------------------------------------------------------------------------------------
 
     @classmethod
     def from_names(cls, graph: Graph, names: Iterable[str], **provenance: Any) -> Circuit:
-        return cls(graph, graph.mask(names), provenance=provenance)
+        return cls(graph, graph.mask(names), provenance=Provenance(provenance))
 
     @classmethod
     def from_scores(cls, scores: EdgeScores, *, edges: int | None = None, threshold: float | None = None,
@@ -126,7 +127,7 @@ class Circuit:
             if size is None:
                 raise ValueError("these scores have no natural size; give edges= or threshold=")
             mask = scores.top(size)
-        return cls(scores.graph, mask, scores.values, provenance or {})
+        return cls(scores.graph, mask, scores, Provenance(provenance or {}))
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -142,11 +143,6 @@ class Circuit:
         used = np.any(edges, axis=1) | np.any(graph.feeds.numpy()[reads], axis=0)
         ends = ("logits",) if reads[-1] else ()
         return frozenset((*(name for keep, name in zip(used.tolist(), graph.writers, strict=True) if keep), *ends))
-
-    @property
-    def origin(self) -> dict[str, str]:
-        """Names of the model, task, method, ablation and seed, as far as the provenance says them."""
-        return origin_of(self.provenance)
 
     @property
     def counts(self) -> dict[str, int | str]:
@@ -213,7 +209,7 @@ class Circuit:
 
     def _derived(self, operation: str, other: Circuit, mask: Tensor) -> Circuit:
         origin = {"operation": operation, "of": [dict(self.provenance), dict(other.provenance)]}
-        return Circuit(self.graph, mask, provenance=origin)
+        return Circuit(self.graph, mask, provenance=Provenance(origin))
 
     # --- files -----------------------------------------------------------------------------------------------------
 
@@ -234,7 +230,7 @@ class Circuit:
         path, content = Path(path), self.to_json()
         if self.scores is not None:
             content["scores"] = scores_file
-            files.write_tensors(path.with_name(scores_file), {"scores": self.scores})
+            files.write_tensors(path.with_name(scores_file), {"scores": self.scores.values})
         files.write_json(path, content)
 
     @classmethod
@@ -266,25 +262,8 @@ class Circuit:
         if "scores" in content and not path.with_name(Path(content["scores"]).name).exists():
             log.warning("%s: its scores are not beside it (%s), so it is read without", path, content["scores"])
         elif "scores" in content:
-            scores = files.read_tensors(path.with_name(Path(content["scores"]).name))["scores"]
-            if scores.shape != graph.edge_mask.shape:
-                raise ValueError(f"{content['scores']} holds scores of another graph: shape {tuple(scores.shape)}")
-        return cls(graph, graph.mask(content["edges"]), scores, content["provenance"])
-
-
-def origin_of(provenance: Mapping[str, Any]) -> dict[str, str]:
-    values = {key: provenance.get(key) for key in ORIGINS}
-    names = {key: value.get("name") if isinstance(value, Mapping) else value for key, value in values.items()}
-    return {key: str(name) for key, name in names.items() if name is not None}
-
-
-def library_versions() -> dict[str, str]:
-    """What a result depends on, for provenance."""
-    import transformers
-
-    return {
-        "edge_pruning": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
+            values = files.read_tensors(path.with_name(Path(content["scores"]).name))["scores"]
+            if values.shape != graph.edge_mask.shape:
+                raise ValueError(f"{content['scores']} holds scores of another graph: shape {tuple(values.shape)}")
+            scores = EdgeScores(graph, values)
+        return cls(graph, graph.mask(content["edges"]), scores, Provenance(content["provenance"]))

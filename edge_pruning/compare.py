@@ -86,7 +86,7 @@ class Comparison:
         if circuit.scores is None:
             return sorted(edges)
         places = circuit.graph.places(names := sorted(edges))
-        scores = dict(zip(names, circuit.scores[places.unbind(1)].tolist(), strict=True))
+        scores = dict(zip(names, circuit.scores.values[places.unbind(1)].tolist(), strict=True))
         return sorted(names, key=lambda edge: -scores[edge])
 
     def to_json(self) -> dict[str, Any]:
@@ -106,7 +106,9 @@ class Comparison:
         return {
             "format": FORMAT,
             "version": FORMAT_VERSION,
-            "circuits": [{"name": name, **circuit.origin, "counts": circuit.counts} for name, circuit in circuits],
+            "circuits": [
+                {"name": name, **circuit.provenance.names, "counts": circuit.counts} for name, circuit in circuits
+            ],
             "edges": edges,
             "nodes": nodes,
             "notices": list(self.notices),
@@ -154,7 +156,7 @@ def _check_shapes(circuits: Mapping[str, Circuit], nodes_only: bool) -> None:
 
 
 def _different_models(circuits: Mapping[str, Circuit]) -> list[str]:
-    models = {name: circuit.origin["model"] for name, circuit in circuits.items() if "model" in circuit.origin}
+    models = {name: str(circuit.provenance.model) for name, circuit in circuits.items() if circuit.provenance.model}
     if len(set(models.values())) < 2:
         return []
     named = ", ".join(f"{name}: {model}" for name, model in models.items())

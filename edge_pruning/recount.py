@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from edge_pruning.circuit import Circuit
+from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.graph import Graph
 
 Embeddings = Literal["joint", "split"]
@@ -51,7 +51,9 @@ def _recounted(circuit: Circuit, graph: Graph, words: dict[str, str]) -> tuple[C
     pairs = _writer_pairs(circuit.graph, graph), _reader_pairs(circuit.graph, graph)
     kept = _carried(circuit.mask.float(), *pairs, "amax") > 0
     in_full = _carried(circuit.mask.float(), *pairs, "amin") > 0
-    scores = None if circuit.scores is None else _carried(circuit.scores, *pairs, "amax")
+    scores = None
+    if circuit.scores is not None:
+        scores = EdgeScores(graph, _carried(circuit.scores.values, *pairs, "amax"))
     found = Circuit(graph, kept, scores, circuit.provenance)
     notice = f"{words['more' if graph.n_edges > circuit.graph.n_edges else 'fewer']}; "
     notice += f"{len(circuit):,} of {circuit.graph.n_edges:,} edges became {len(found):,} of {graph.n_edges:,}"

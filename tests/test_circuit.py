@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from edge_pruning.circuit import Circuit, EdgeScores, library_versions
+from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.graph import Graph, ModelShape
+from edge_pruning.provenance import library_versions
 
 GRAPH = Graph(ModelShape(2, 3))
 GRAPHS = [GRAPH, Graph(ModelShape(2, 4, 2, parallel=True), "split"), Graph(ModelShape(1, 2, 1), "joint", "query")]
@@ -62,7 +63,7 @@ def test_sizes_and_nodes_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_origin_names_what_the_provenance_names() -> None:
     provenance = {"model": {"d_model": 64}, "task": {"name": "ioi", "settings": {}}, "ablation": "patch", "seed": 0}
     circuit = Circuit(GRAPH, GRAPH.edge_mask, provenance=provenance)
-    assert circuit.origin == {"task": "ioi", "ablation": "patch", "seed": "0"}
+    assert circuit.provenance.names == {"task": "ioi", "ablation": "patch", "seed": "0"}
 
 
 # --- files ---------------------------------------------------------------------------------------------------------
@@ -79,7 +80,7 @@ def test_a_circuit_comes_back_from_its_file(tmp_path: Path, graph: Graph, edges:
     assert found == circuit
     assert found.provenance == provenance
     assert found.scores is not None
-    assert torch.equal(found.scores, scores.values)
+    assert torch.equal(found.scores.values, scores.values)
 
 
 def test_a_circuit_without_scores_is_one_file(tmp_path: Path) -> None:
@@ -214,7 +215,7 @@ def test_derived_circuits_say_what_they_came_from() -> None:
 
 def test_circuits_are_values() -> None:
     a = _circuit(1)
-    same = Circuit(GRAPH, a.mask.clone(), _scores().values, {"other": "origin"})
+    same = Circuit(GRAPH, a.mask.clone(), _scores(), {"other": "origin"})
     assert a == same
     assert len({a, same, _circuit(2)}) == 2
     assert a != _circuit(2)
@@ -332,11 +333,11 @@ def test_masks_of_other_shapes_and_types_are_refused(mask: Tensor) -> None:
         Circuit(GRAPH, mask)
 
 
-def test_masks_outside_the_graph_and_scores_of_other_shapes_are_refused() -> None:
+def test_masks_outside_the_graph_and_scores_of_other_graphs_are_refused() -> None:
     with pytest.raises(ValueError, match="entries of the mask are no edges of the graph"):
         Circuit(GRAPH, torch.ones_like(GRAPH.edge_mask))
-    with pytest.raises(ValueError, match=r"expected scores \[writer, reader\] of shape"):
-        Circuit(GRAPH, GRAPH.edge_mask, torch.zeros(2))
+    with pytest.raises(ValueError, match="the scores are of another graph: expected"):
+        Circuit(GRAPH, GRAPH.edge_mask, _scores(GRAPHS[1]))
 
 
 def test_versions_are_named() -> None:

@@ -71,7 +71,7 @@ def test_circuits_counted_differently_are_recounted_and_it_is_said():
 def test_what_only_one_has_is_listed_strongest_first():
     a, b = random_circuit(1, 30), random_circuit(2, 30)
     only = compare_circuits({"a": a, "b": b}).to_json()["edges"]["only"]["a"]
-    scores = [a.scores[a.graph.mask([edge])].item() for edge in only]
+    scores = [a.scores.values[a.graph.mask([edge])].item() for edge in only]
     assert set(only) == set(a.edges) - set(b.edges)
     assert scores == sorted(scores, reverse=True)
     named = Circuit.from_names(GRAPH, ["m1->logits", "a1.h0->logits"])

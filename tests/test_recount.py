@@ -35,7 +35,7 @@ def test_expanding_and_merging_again_changes_nothing(circuit):
     assert twice == merged
     if circuit.graph.embeddings == "joint":
         assert back == circuit
-        assert torch.equal(back.scores[back.graph.edge_mask], circuit.scores[circuit.graph.edge_mask])
+        assert torch.equal(back.scores.values[back.graph.edge_mask], circuit.scores.values[circuit.graph.edge_mask])
 
 
 @given(circuits)
@@ -62,7 +62,7 @@ def test_merging_loses_no_edge_and_says_how_many_it_completes(circuit):
 
 def scores_of(circuit: Circuit) -> dict[str, float]:
     edges = circuit.graph.edge_mask
-    return dict(zip(circuit.graph.names(edges), circuit.scores[edges].tolist(), strict=True))
+    return dict(zip(circuit.graph.names(edges), circuit.scores.values[edges].tolist(), strict=True))
 
 
 @given(circuits)

@@ -65,7 +65,7 @@ def _circuits(found: Comparison, paths: Mapping[str, Path]) -> Table:
 
 
 def _origin(found: Comparison, name: str) -> str:
-    origin = found.circuits[name].origin
+    origin = found.circuits[name].provenance.names
     return ", ".join(origin[key] for key in ("task", "method", "model", "ablation") if key in origin) or "unknown"
 
 

@@ -62,7 +62,7 @@ def polish(
                 mask, loss, gradient, helped = proposal, after, its_gradient, True
                 progress(swapped, loss)
                 break
-    return replace(circuit, mask=mask, provenance={**circuit.provenance, "polish": {"swapped": swapped}})
+    return replace(circuit, mask=mask, provenance=circuit.provenance.with_entries(polish={"swapped": swapped}))
 
 
 def _proposals(mask: Tensor, gradient: Tensor, candidates: Tensor) -> Iterator[Tensor]:

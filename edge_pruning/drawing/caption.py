@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edge_pruning.circuit import Circuit, origin_of
+from edge_pruning.circuit import Circuit
+from edge_pruning.provenance import Provenance
 
 
 def caption_sentences(circuit: Circuit, without_dangling: int) -> list[str]:
@@ -24,5 +25,5 @@ def _origin(provenance: Mapping[str, Any]) -> str:
         parts = [_origin(part).removesuffix(".") if isinstance(part, Mapping) else "" for part in provenance["of"]]
         known = "; and of ".join(part for part in parts if part)
         return f"{str(provenance['operation']).capitalize()} of {known or f'{len(parts)} circuits'}."
-    named = origin_of(provenance)
+    named = Provenance(provenance).names
     return ", ".join(f"{key}: {name}" for key, name in named.items()) + "." if named else ""

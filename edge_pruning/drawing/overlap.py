@@ -53,6 +53,6 @@ def drawn_groups(first: Circuit, second: Circuit) -> list[DrawnEdge]:
 
 def about(name: str, circuit: Circuit) -> str:
     """A sentence on size and origin."""
-    origin = ", ".join(f"{key}: {value}" for key, value in circuit.origin.items())
+    origin = ", ".join(f"{key}: {value}" for key, value in circuit.provenance.names.items())
     kept = circuit.counts["edges_without_dangling"]
     return f"{name}: {len(circuit):,} edges, {kept:,} without dangling ones{f' ({origin})' if origin else ''}."

@@ -61,7 +61,7 @@ def drawn_edges(circuit: Circuit, connected: Tensor) -> list[DrawnEdge]:
     """The circuit's edges, weakest first; `connected` is its mask [w, r] without dangling edges."""
     graph = circuit.graph
     pairs = circuit.mask.nonzero()
-    scores = [None] * len(pairs) if circuit.scores is None else circuit.scores[circuit.mask].tolist()
+    scores = [None] * len(pairs) if circuit.scores is None else circuit.scores.values[circuit.mask].tolist()
     strengths = _ranks(scores)
     edges = [
         DrawnEdge(graph.writers[w], graph.readers[r], score, strength, not connected[w, r])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from edge_pruning.ablation import Ablation
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation.curve import Curve, evaluate_curve
 from edge_pruning.evaluation.evaluation import Evaluation
 from edge_pruning.evaluation.faithfulness import evaluate
@@ -89,7 +89,7 @@ def report_on(
     curve = minimality = None
     if circuit.scores is not None:
         curve = evaluate_curve(
-            EdgeScores(circuit.graph, circuit.scores), engine, pairs, ablation, seed=seed,
+            circuit.scores, engine, pairs, ablation, seed=seed,
             progress=lambda done, total: stage("measuring all sizes", done, total),
         )
     if len(circuit):

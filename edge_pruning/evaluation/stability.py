@@ -82,12 +82,12 @@ class Stability:
     @property
     def _mean_rank(self) -> Tensor:
         """Mean place of each edge in the circuits' rankings, from 0 (best), [w, r]; 0 where circuits have no scores."""
-        ranks = [circuit.scores.flatten().argsort(descending=True, stable=True).argsort().double()
+        ranks = [circuit.scores.values.flatten().argsort(descending=True, stable=True).argsort().double()
                  for circuit in self.circuits if circuit.scores is not None]
         return torch.stack(ranks).mean(0).view_as(self.counts) if ranks else torch.zeros_like(self.counts)
 
     def _derived(self, operation: str, mask: Tensor) -> Circuit:
-        origin = {**self.circuits[0].provenance, "seed": list(self.seeds), "of_seeds": operation}
+        origin = self.circuits[0].provenance.with_entries(seed=list(self.seeds), of_seeds=operation)
         return Circuit(self.circuits[0].graph, mask, provenance=origin)
 
     # --- overlap ---------------------------------------------------------------------------------------------------

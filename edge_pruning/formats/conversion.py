@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_pruning import files
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
 from edge_pruning.formats.format import FORMATS, Format, get_format, settings_of
 from edge_pruning.recount import Embeddings, KeyValues, recount
 
@@ -119,7 +119,7 @@ def _shape_like(path: str | Path | None) -> dict[str, Any]:
 def _cut(circuit: Circuit, edges: int) -> Circuit:
     if circuit.scores is None:
         raise ValueError(f"expected scores to choose {edges:,} edges by, but the file has none; leave edges out")
-    return Circuit.from_scores(EdgeScores(circuit.graph, circuit.scores), edges=edges, provenance=circuit.provenance)
+    return Circuit.from_scores(circuit.scores, edges=edges, provenance=circuit.provenance)
 
 
 def _at(path: Path, reader: Format, problem: str) -> str:

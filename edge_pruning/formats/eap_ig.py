@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge_pruning.circuit import Circuit
+from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.formats.shape import shape_from
 from edge_pruning.graph import Graph
 
@@ -69,7 +69,7 @@ def outgoing_scores(circuit: Circuit, *, signed: bool) -> tuple[Tensor, list[str
     graph = circuit.graph
     if circuit.scores is None:
         return circuit.mask.float(), ["the circuit has no scores: edges in it got the score 1, all others 0"]
-    scores, notices = circuit.scores.float(), []
+    scores, notices = circuit.scores.values, []
     candidates = graph.edge_mask & (scores > -torch.inf)
     floor = scores[candidates].min() if candidates.any() else torch.tensor(0.0)
     if left_out := graph.n_edges - int(candidates.sum()):
@@ -85,12 +85,12 @@ def outgoing_scores(circuit: Circuit, *, signed: bool) -> tuple[Tensor, list[str
 def incoming_scores(circuit: Circuit, *, signed: bool) -> tuple[Circuit, list[str]]:
     """The circuit with its scores so that a higher one means keep first."""
     edges = circuit.graph.edge_mask
-    if circuit.scores is None or torch.equal(circuit.scores[edges], circuit.mask[edges].float()):
+    if circuit.scores is None or torch.equal(circuit.scores.values[edges], circuit.mask[edges].float()):
         return replace(circuit, scores=None), []  # scores that only say once more what is in the circuit
-    known = edges & (circuit.scores > -torch.inf)
-    negative = int((circuit.scores[known] < 0).sum())
+    known = edges & (circuit.scores.values > -torch.inf)
+    negative = int((circuit.scores.values[known] < 0).sum())
     if signed or not negative:
         return circuit, []
-    scores = torch.where(known, circuit.scores.abs(), circuit.scores)
+    scores = torch.where(known, circuit.scores.values.abs(), circuit.scores.values)
     notice = f"{negative:,} scores were negative; their absolute values were taken, by which EAP-IG and MIB rank"
-    return replace(circuit, scores=scores), [notice]
+    return replace(circuit, scores=EdgeScores(circuit.graph, scores)), [notice]

@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 
 from edge_pruning import files
-from edge_pruning.circuit import Circuit
+from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.formats import eap_ig
 from edge_pruning.formats.format import Format, Found, circuit_format
 from edge_pruning.formats.rows import shown
+from edge_pruning.provenance import Provenance
 from edge_pruning.recount import Embeddings, KeyValues
 
 KEYS = ("cfg", "src_nodes", "dst_nodes", "edges_scores", "edges_in_graph", "nodes_in_graph")
@@ -51,7 +52,8 @@ class EapIgTensors(Format):
         mask, scores = (content[key][rows][:, columns] for key in ("edges_in_graph", "edges_scores"))
         if not scores[graph.edge_mask].isfinite().all():
             raise ValueError(f"{int((~scores[graph.edge_mask].isfinite()).sum()):,} edge scores are not finite numbers")
-        circuit = Circuit(graph, mask.bool(), scores.float(), eap_ig.provenance_from(content["cfg"], path.name))
+        provenance = Provenance(eap_ig.provenance_from(content["cfg"], path.name))
+        circuit = Circuit(graph, mask.bool(), EdgeScores(graph, scores), provenance)
         circuit, notices = eap_ig.incoming_scores(circuit, signed=self.signed)
         return Found(circuit, tuple(notices))
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from edge_pruning.circuit import Circuit
+from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.graph import Graph
+from edge_pruning.provenance import Provenance
 
 SHOWN = 5  # of many wrong rows
 
@@ -34,7 +35,7 @@ def rows_of(circuit: Circuit) -> Iterator[Row]:
     graph = circuit.graph
     places = graph.edge_mask.nonzero().tolist()
     kept = circuit.mask[graph.edge_mask].tolist()
-    scores = [None] * len(kept) if circuit.scores is None else circuit.scores[graph.edge_mask].tolist()
+    scores = [None] * len(kept) if circuit.scores is None else circuit.scores.values[graph.edge_mask].tolist()
     for (w, r), keep, score in zip(places, kept, scores, strict=True):
         yield Row(f"{graph.writers[w]}->{graph.readers[r]}", keep, None if score == -math.inf else score)
 
@@ -51,9 +52,9 @@ def circuit_of(graph: Graph, rows: Sequence[Row], provenance: Mapping[str, Any])
     mask, scores = torch.zeros_like(graph.edge_mask), torch.full(graph.edge_mask.shape, -torch.inf)
     mask[places.unbind(1)] = torch.tensor([row.kept for row in rows], dtype=torch.bool)
     if all(row.score is None for row in rows):
-        return Circuit(graph, mask, provenance=provenance)
+        return Circuit(graph, mask, provenance=Provenance(provenance))
     scores[places.unbind(1)] = torch.tensor([-math.inf if row.score is None else row.score for row in rows])
-    return Circuit(graph, mask, scores, provenance)
+    return Circuit(graph, mask, EdgeScores(graph, scores), Provenance(provenance))
 
 
 def shown(names: Sequence[object]) -> str:

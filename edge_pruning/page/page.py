@@ -96,7 +96,7 @@ def _least_and_most(values: Sequence[float | None]) -> tuple[float | None, float
 def _edges(report: Json, circuit: Circuit) -> list[dict[str, Any]]:
     """Every edge with its score and what is lost without it: the most needed, or the highest score, first."""
     lost = {row["edge"]: row for row in (report["minimality"] or {"rows": ()})["rows"]}
-    values = [None] * len(circuit) if circuit.scores is None else circuit.scores[circuit.mask].tolist()
+    values = [None] * len(circuit) if circuit.scores is None else circuit.scores.values[circuit.mask].tolist()
     rows = [
         {"edge": edge, "score": score, "lost": lost.get(edge)}
         for edge, score in zip(circuit.edges, values, strict=True)

@@ -92,7 +92,7 @@ class Bench:
                 f"{self.path} has no scores beside it, so there is one circuit and no curve over sizes; a run of "
                 "`edge-pruning discover` writes them, and `edge-pruning convert` keeps those of other tools"
             )
-        return EdgeScores(self.circuit.graph, self.circuit.scores)
+        return self.circuit.scores
 
 
 class Origin:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from edge_pruning.ablation import Ablation
-from edge_pruning.circuit import Circuit, EdgeScores, library_versions
+from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.discovery import Observer, polish
 from edge_pruning.evaluation import evaluate
 from edge_pruning.evaluation.measure import measure
@@ -26,6 +26,7 @@ from edge_pruning.evaluation.measured import Measured
 from edge_pruning.graph import Graph
 from edge_pruning.loading.loading import Model, load_model
 from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.provenance import library_versions
 from edge_pruning.runs.checkpoints import Memory, Recorder
 from edge_pruning.runs.config import RunConfig, differences
 from edge_pruning.runs.folder import RunFolder

@@ -93,7 +93,7 @@ class GroundTruth:
                 f"{truth.graph.shape} ({truth.graph.convention})"
             )
         names, every = graph.names(graph.edge_mask), graph.edge_mask
-        scores = None if circuit.scores is None else circuit.scores[every]
+        scores = None if circuit.scores is None else circuit.scores.values[every]
         edges, real = (
             Recovery(names, circuit.mask[every], true[every], scores, seed)
             for true in (truth.by_ablation, truth.by_weights)
@@ -146,7 +146,7 @@ def _nodes(circuit: Circuit, truth: Truth, seed: int) -> Recovery:
     names = [*graph.writers, "logits"]
     found = torch.tensor([name in circuit.nodes for name in names])
     wanted = torch.tensor([name in true.nodes for name in names])
-    scores = None if circuit.scores is None else _best_of_edges(graph, circuit.scores)
+    scores = None if circuit.scores is None else _best_of_edges(graph, circuit.scores.values)
     return Recovery(names, found, wanted, scores, seed)
 
 

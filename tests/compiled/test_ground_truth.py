@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 import edge_pruning as ep
-from edge_pruning.circuit import Circuit
+from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.cli.app import app
 from edge_pruning.drawing import draw_against_truth
 from edge_pruning.graph import Graph
@@ -31,7 +31,8 @@ def truth(name: str = "xproportion", ablation: str = "zero", embeddings: str = "
 
 def judged(names: list[str], scores: torch.Tensor | None = None) -> dict:
     graph = truth().graph
-    return GroundTruth.of(Circuit(graph, graph.mask(names), scores), truth(), truth().data_hash).to_json()
+    known = None if scores is None else EdgeScores(graph, scores)
+    return GroundTruth.of(Circuit(graph, graph.mask(names), known), truth(), truth().data_hash).to_json()
 
 
 def test_hits_misses_and_extras_are_named() -> None:

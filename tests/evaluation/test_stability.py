@@ -8,7 +8,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from edge_pruning.circuit import Circuit
+from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.evaluation import Stability
 from edge_pruning.evaluation.faithfulness import random_mask
 from edge_pruning.graph import Graph, ModelShape
@@ -21,7 +21,8 @@ def circuit(*edges: str, best: str | None = None) -> Circuit:
     """With scores if `best` is given: that edge has the highest one."""
     mask = GRAPH.mask(edges)
     scores = None if best is None else GRAPH.mask([best]).float().masked_fill(~GRAPH.edge_mask, -torch.inf)
-    return Circuit(GRAPH, mask, scores, {"task": {"name": "ioi"}, "seed": 0})
+    known = None if scores is None else EdgeScores(GRAPH, scores)
+    return Circuit(GRAPH, mask, known, {"task": {"name": "ioi"}, "seed": 0})
 
 
 THREE = Stability((circuit(A, B, C), circuit(A, B, D), circuit(A, C, E)), (0, 1, 2))
@@ -62,7 +63,8 @@ def test_ties_go_to_the_better_rank(best: str) -> None:
 def test_ranks_never_outweigh_a_circuit_more() -> None:
     """B is last in every ranking, and yet in two circuits of three."""
     scores = torch.where(GRAPH.mask([B]), -1.0, GRAPH.edge_mask.float()).masked_fill(~GRAPH.edge_mask, -torch.inf)
-    found = Stability(tuple(Circuit(GRAPH, GRAPH.mask(edges), scores) for edges in ([A, B], [B, D], [A, E])), (0, 1, 2))
+    known, edges = EdgeScores(GRAPH, scores), ([A, B], [B, D], [A, E])
+    found = Stability(tuple(Circuit(GRAPH, GRAPH.mask(names), known) for names in edges), (0, 1, 2))
     assert set(found.consensus.edges) == {A, B}
 
 

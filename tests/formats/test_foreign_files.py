@@ -59,7 +59,7 @@ def test_the_circuit_of_a_foreign_file(read, name, content, shape):
 @pytest.mark.parametrize("signed", [False, True])
 def test_scores_of_eap_ig_rank_by_absolute_value_unless_signed(read, name, content, signed):
     found = read(name, content, signed=signed)
-    scores = {name: found.circuit.scores[GRAPH.mask([name])].item() for name in SCORES}
+    scores = {name: found.circuit.scores.values[GRAPH.mask([name])].item() for name in SCORES}
     assert scores == (SCORES if signed else {name: abs(score) for name, score in SCORES.items()})
     assert ["2 scores were negative" in notice for notice in found.notices] == ([] if signed else [True])
 
@@ -114,7 +114,7 @@ def test_embeddings_that_were_not_masked_are_mentioned(read):
 
 def test_a_table_s_scores(read):
     scores = read("csv", CSV).circuit.scores
-    known = {name: scores[GRAPH.mask([name])].item() for name in GRAPH.names(scores > -torch.inf)}
+    known = {name: scores.values[GRAPH.mask([name])].item() for name in GRAPH.names(scores.values > -torch.inf)}
     assert known == {"input->a0.h0<v>": 0.5, "input->a0.h1<v>": 2.0, "a0.h1->m0": 1000.0, "m0->logits": -1.0}
 
 

@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from edge_pruning.ablation import Patch
-from edge_pruning.circuit import Circuit
+from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.drawing.dark import DARK
 from edge_pruning.evaluation import Report, Stability, report_on
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.models import Adapter
 from edge_pruning.page import render
+from edge_pruning.provenance import Provenance
 from edge_pruning.tasks.encoding import TextPair
 from edge_pruning.tasks.task import PairSet
 
@@ -78,7 +79,7 @@ def judged(adapter: Adapter, pairs: PairSet, words: str = "ioi", **options: Any)
         "method": {"name": words, "settings": {"note": words}}, "ablation": words, "seed": 3,
     }
     circuits = [
-        Circuit(engine.graph, scores > 0.6, scores, origin), Circuit(engine.graph, scores > 0.7, scores, origin),
+        Circuit(engine.graph, scores > at, EdgeScores(engine.graph, scores), Provenance(origin)) for at in (0.6, 0.7)
     ]
     size = Stability(tuple(circuits), (0, 1)).to_json()
     numbers = {"kl": 0.5, "faithfulness": 0.9}

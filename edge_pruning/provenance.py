@@ -1,0 +1,108 @@
+"""Where a circuit came from: the model, task, method, ablation, seed and versions behind it.
+
+A file of this library says all of it; a file of another tool says little, and may say it in another form. So a
+provenance reads as the JSON object that it was (`provenance["seed"]`), and beside that it answers the usual questions
+by attribute, with None or nothing where the file does not say.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge_pruning.version import __version__
+
+NAMED = ("model", "task", "method", "ablation", "seed")
+
+
+@dataclass(frozen=True, eq=False)
+class Provenance(Mapping[str, Any]):
+    """Everything a file says about the origin of a circuit, as JSON values by name."""
+
+    entries: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, entries: Mapping[str, Any]) -> Provenance:
+        return entries if isinstance(entries, Provenance) else cls(entries)
+
+    # --- as a mapping ----------------------------------------------------------------------------------------------
+
+    def __getitem__(self, name: str) -> Any:
+        return self.entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def with_entries(self, **entries: Any) -> Provenance:
+        """The same with some entries added or replaced."""
+        return Provenance({**self.entries, **entries})
+
+    # --- the usual questions ---------------------------------------------------------------------------------------
+
+    @property
+    def model(self) -> str | None:
+        return self._name("model")
+
+    @property
+    def revision(self) -> str | None:
+        """The branch, tag or commit of the model."""
+        revision: str | None = self.part("model").get("revision")
+        return revision
+
+    @property
+    def task(self) -> str | None:
+        return self._name("task")
+
+    @property
+    def task_settings(self) -> dict[str, Any]:
+        return dict(self.part("task").get("settings") or {})
+
+    @property
+    def method(self) -> str | None:
+        return self._name("method")
+
+    @property
+    def method_settings(self) -> dict[str, Any]:
+        return dict(self.part("method").get("settings") or {})
+
+    @property
+    def ablation(self) -> str | None:
+        return self._name("ablation")
+
+    @property
+    def is_polished(self) -> bool:
+        """Whether edges were swapped after the circuit was cut from its scores."""
+        return "polish" in self.entries
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The names of the model, task, method, ablation and seed, as far as they are known."""
+        found = {key: self._name(key) for key in NAMED}
+        return {key: str(name) for key, name in found.items() if name is not None}
+
+    def part(self, name: str) -> Mapping[str, Any]:
+        """An entry that is an object; an empty one where there is none."""
+        value = self.entries.get(name)
+        return value if isinstance(value, Mapping) else {}
+
+    def _name(self, key: str) -> Any:
+        value = self.entries.get(key)
+        return value.get("name") if isinstance(value, Mapping) else value
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of everything that a result depends on."""
+    import torch
+    import transformers
+
+    return {
+        "edge_pruning": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
