@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,17 @@ from torch import Tensor
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write to a temporary name in the same folder, then rename. On failure the old file stays; raises OSError."""
+    write_parts(path, [content])
+
+
+def write_parts(path: Path, parts: Iterable[bytes]) -> None:
+    """Like `write_bytes`, for a content that is made piece by piece, so that it never is in memory as a whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(content)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -58,10 +64,13 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Raises ValueError that names the file where it is missing, truncated or not JSON."""
+def read_json(path: Path, *, made: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """Raises ValueError that names the file where it is missing, truncated or not JSON.
+
+    made: called with each object of the file; what it returns takes the object's place.
+    """
     try:
-        return json.loads(read_bytes(path))
+        return json.loads(read_bytes(path), object_hook=made)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is truncated or not JSON: {error}") from None
 

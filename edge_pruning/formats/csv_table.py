@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
+
 from edge_pruning import files
 from edge_pruning.circuit import Circuit
+from edge_pruning.formats.edge_table import EdgeTable, by_writer, circuit_of
 from edge_pruning.formats.format import Format, Found, circuit_format
-from edge_pruning.formats.rows import Row, circuit_of, rows_of
 from edge_pruning.formats.shape import shape_from
 from edge_pruning.graph import EMBEDDING_WRITERS, Graph, ModelShape
 from edge_pruning.recount import Embeddings
@@ -40,39 +43,61 @@ class CsvTable(Format):
     suffixes: ClassVar[tuple[str, ...]] = (".csv",)
 
     def read(self, path: Path, shape: Mapping[str, Any]) -> Found:
-        rows = _rows(files.read_text(path))
-        graph = _graph(rows, shape)
-        return Found(circuit_of(graph, rows, {"source": {"file": path.name}}))
+        table = _table(files.read_text(path))
+        return Found(circuit_of(_graph(table.names, shape), table, {"source": {"file": path.name}}))
 
     def write(self, circuit: Circuit, path: Path) -> list[str]:
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(COLUMNS)
-        for row in rows_of(circuit):
-            writer, _, reader = row.edge.partition("->")
-            table.writerow((row.edge, writer, reader, str(row.kept).lower(), "" if row.score is None else row.score))
-        files.write_text(path, text.getvalue())
+        files.write_parts(path, (part.encode() for part in _parts(circuit)))
         if circuit.graph.kv == "query":
             shared = f"--shape kv_heads={circuit.graph.shape.kv_heads}"
             return [f"the table cannot say that heads share keys and values; read it with {shared}"]
         return []
 
 
-def _rows(text: str) -> list[Row]:
-    table = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [column for column in NEEDED if column not in (table.fieldnames or ())]
+def _parts(circuit: Circuit) -> Iterator[str]:
+    """The header, then the rows of one writer after the other."""
+    yield _csv([COLUMNS])
+    graph = circuit.graph
+    values = torch.full(graph.edge_mask.shape, -torch.inf) if circuit.scores is None else circuit.scores.values
+    for writer, readers, (kept, numbers) in by_writer(graph, circuit.mask, values):
+        yield _csv([
+            (f"{writer}->{reader}", writer, reader, "true" if keep else "false", "" if score == -math.inf else score)
+            for reader, keep, score in zip(readers, kept, numbers, strict=True)
+        ])
+
+
+def _csv(rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _table(text: str) -> EdgeTable:
+    table = csv.reader(io.StringIO(text, newline=""))
+    header = next(table, [])
+    missing = [column for column in NEEDED if column not in header]
     if missing:
-        found = ", ".join(map(str, table.fieldnames or ())) or "none"
+        found = ", ".join(header) or "none"
         raise ValueError(f"expected the columns {', '.join(COLUMNS)}; found {found:.200}, without {', '.join(missing)}")
     try:
-        return [_row(line) for line in table]
+        lines = [line for line in table if line]
     except csv.Error as error:
         raise ValueError(f"not a table in CSV: {error}") from None
+    names, kept, scores = (_column(lines, header, name) for name in ("edge", "in_circuit", "score"))
+    return EdgeTable(names, [_truth(word) for word in kept], [_number(word) if word else None for word in scores])
 
 
-def _row(line: Mapping[str, str | None]) -> Row:
-    kept, score = (line["in_circuit"] or "").strip().lower(), (line.get("score") or "").strip()
-    return Row(line["edge"] or "", TRUTH.get(kept, kept), _number(score) if score else None)
+def _column(lines: Sequence[Sequence[str]], header: Sequence[str], name: str) -> list[str]:
+    """The words of a column; empty where it is missing or a line is too short."""
+    if name not in header:
+        return [""] * len(lines)
+    i = header.index(name)
+    return [line[i].strip() if i < len(line) else "" for line in lines]
+
+
+def _truth(word: str) -> bool | str:
+    """A word that is no truth value stays one, to be reported with its edge."""
+    return TRUTH.get(word.lower(), word.lower())
 
 
 def _number(word: str) -> float | str:
@@ -83,10 +108,10 @@ def _number(word: str) -> float | str:
         return word
 
 
-def _graph(rows: list[Row], given: Mapping[str, Any]) -> Graph:
+def _graph(edges: Sequence[str], given: Mapping[str, Any]) -> Graph:
     """The graph whose edges these are. Raises ValueError if only some are listed and no shape was given."""
-    names = {row.edge: row.edge.partition("->") for row in rows}
-    writers, readers = {writer for writer, _, _ in names.values()}, {reader for _, _, reader in names.values()}
+    names = set(edges)
+    writers, readers = ({name.partition("->")[i] for name in names} for i in (0, 2))
     embeddings: Embeddings = "split" if writers & {"tok", "pos"} else "joint"
     said = {
         "layers": _count(r"[am](\d+).*", writers), "heads": _count(r"a\d+\.h(\d+)", writers),

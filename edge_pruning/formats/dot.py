@@ -17,7 +17,7 @@ from edge_pruning import files
 from edge_pruning.circuit import Circuit
 from edge_pruning.drawing.stroke import HUES
 from edge_pruning.formats.format import Format, Found, circuit_format
-from edge_pruning.formats.network import from_networkx, left_out, to_networkx
+from edge_pruning.formats.networkx_graph import from_networkx, left_out, to_networkx
 from edge_pruning.formats.shape import FIELDS
 from edge_pruning.recount import KeyValues
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @circuit_format
 @dataclass(frozen=True)
 class Dot(Format):
-    """Through networkx and pydot; see `network`."""
+    """Through networkx and pydot; see `networkx_graph`."""
 
     name: ClassVar[str] = "dot"
     summary: ClassVar[str] = "DOT, for Graphviz: the circuit's nodes and edges, queries, keys and values by hue"

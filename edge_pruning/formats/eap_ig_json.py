@@ -7,16 +7,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from torch import Tensor
+
 from edge_pruning import files
 from edge_pruning.circuit import Circuit
 from edge_pruning.formats import eap_ig
+from edge_pruning.formats.edge_table import EdgeTable, by_writer, circuit_of, shown
 from edge_pruning.formats.format import Format, Found, circuit_format
-from edge_pruning.formats.rows import Row, circuit_of, shown
 from edge_pruning.recount import Embeddings, KeyValues
 
 KEYS = ("cfg", "nodes", "edges")
@@ -40,24 +43,40 @@ class EapIgJson(Format):
         return isinstance(content, dict) and "edges" in content and "format" not in content
 
     def read(self, path: Path, shape: Mapping[str, Any]) -> Found:
-        content = files.read_json(path)
+        content = files.read_json(path, made=_compact)
         _check(content)
-        graph = eap_ig.graph_from(content["cfg"], shape)
-        rows = [Row(name, about["in_graph"], about.get("score")) for name, about in content["edges"].items()]
-        circuit = circuit_of(graph, rows, eap_ig.provenance_from(content["cfg"], path.name))
+        graph, edges = eap_ig.graph_from(content["cfg"], shape), content["edges"]
+        table = EdgeTable(list(edges), [kept for kept, _ in edges.values()], [score for _, score in edges.values()])
+        circuit = circuit_of(graph, table, eap_ig.provenance_from(content["cfg"], path.name))
         circuit, notices = eap_ig.incoming_scores(circuit, signed=self.signed)
         return Found(circuit, (*_nodes_in_conflict(circuit, content["nodes"]), *notices))
 
     def write(self, circuit: Circuit, path: Path) -> list[str]:
-        graph, used = circuit.graph, circuit.nodes
         cfg, about_cfg = eap_ig.cfg_of(circuit)
         scores, about_scores = eap_ig.outgoing_scores(circuit, signed=self.signed)
-        nodes = {name: {"in_graph": name in used} for name in graph.writers}
-        places = zip(graph.names(graph.edge_mask), graph.edge_mask.nonzero().tolist(), strict=True)
-        values, kept = scores.tolist(), circuit.mask.tolist()
-        edges = {name: {"score": values[w][r], "in_graph": kept[w][r]} for name, (w, r) in places}
-        files.write_json(path, {"cfg": cfg, "nodes": {**nodes, "logits": {"in_graph": True}}, "edges": edges})
+        files.write_parts(path, (part.encode() for part in _parts(circuit, cfg, scores)))
         return [*about_cfg, *about_scores]
+
+
+def _parts(circuit: Circuit, cfg: Mapping[str, Any], scores: Tensor) -> Iterator[str]:
+    """The file piece by piece, an edge on each line; `scores` are finite, so their `repr` is JSON."""
+    graph, used = circuit.graph, circuit.nodes
+    nodes = {**{name: {"in_graph": name in used} for name in graph.writers}, "logits": {"in_graph": True}}
+    yield f'{{\n"cfg": {json.dumps(cfg, ensure_ascii=False)},\n"nodes": {json.dumps(nodes)},\n"edges": {{'
+    comma = ""
+    for writer, readers, (kept, values) in by_writer(graph, circuit.mask, scores):
+        lines = [
+            f'\n"{writer}->{reader}": {{"score": {value!r}, "in_graph": {"true" if keep else "false"}}}'
+            for reader, keep, value in zip(readers, kept, values, strict=True)
+        ]
+        yield comma + ",".join(lines)
+        comma = ","
+    yield "\n}\n}\n"
+
+
+def _compact(value: dict[str, Any]) -> Any:
+    """An edge or a node as a pair (in_graph, score): a file has up to millions of them, and pairs are small."""
+    return (value["in_graph"], value.get("score")) if "in_graph" in value and "neurons" not in value else value
 
 
 def _check(content: Any) -> None:
@@ -65,7 +84,7 @@ def _check(content: Any) -> None:
     if not isinstance(content, dict) or any(not isinstance(content.get(key), dict) for key in KEYS):
         found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"expected an object with {', '.join(KEYS)}, each of them an object; got {found:.200}")
-    bad = [name for name, about in content["edges"].items() if not (isinstance(about, dict) and "in_graph" in about)]
+    bad = [name for name, about in content["edges"].items() if not isinstance(about, tuple)]
     if bad:
         raise ValueError(f"expected 'in_graph' for every edge, {len(bad):,} have none: {shown(bad)}")
     eap_ig.refuse_neurons(any(isinstance(node, dict) and "neurons" in node for node in content["nodes"].values()))
@@ -76,6 +95,6 @@ def _nodes_in_conflict(circuit: Circuit, nodes: Mapping[str, Any]) -> Iterator[s
     unknown = [name for name in nodes if name not in {*circuit.graph.writers, "logits"}]
     if unknown:
         raise ValueError(f"{len(unknown):,} names are no nodes of this model: {shown(unknown)}")
-    outside = {name for name, about in nodes.items() if not (about["in_graph"] if isinstance(about, dict) else about)}
+    outside = {name for name, about in nodes.items() if not (about[0] if isinstance(about, tuple) else about)}
     if conflict := sorted(outside & circuit.nodes):
         yield f"{len(conflict):,} nodes are marked as outside although they have edges: {shown(conflict)}"

@@ -23,8 +23,8 @@ from torch import Tensor
 from edge_pruning import files
 from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.formats import eap_ig
+from edge_pruning.formats.edge_table import shown
 from edge_pruning.formats.format import Format, Found, circuit_format
-from edge_pruning.formats.rows import shown
 from edge_pruning.provenance import Provenance
 from edge_pruning.recount import Embeddings, KeyValues
 

@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 
 from edge_pruning import files
 from edge_pruning.circuit import Circuit
+from edge_pruning.formats.edge_table import EdgeTable, circuit_of, shown
 from edge_pruning.formats.format import Format, Found, circuit_format
-from edge_pruning.formats.rows import Row, circuit_of, shown
 from edge_pruning.formats.shape import shape_from
 from edge_pruning.graph import Graph
 from edge_pruning.recount import KeyValues
@@ -50,7 +50,8 @@ class EdgesJson(Format):
         if "input" in writers and writers & {"tok", "pos"}:
             raise ValueError("expected one embedding writer (embeds) or two (tok_embeds, pos_embeds), got both kinds")
         graph = Graph(found, "split" if writers & {"tok", "pos"} else "joint")
-        circuit = circuit_of(graph, [Row(f"{w}->{r}", True) for w, r in pairs], {"source": {"file": path.name}})
+        table = EdgeTable([f"{w}->{r}" for w, r in pairs], [True] * len(pairs), [None] * len(pairs))
+        circuit = circuit_of(graph, table, {"source": {"file": path.name}})
         notices = () if writers & {"tok", "pos", "input"} else (
             "no edge leaves an embedding; if the masks were trained without embedding nodes, every reader got the "
             "embeddings in full, which this file does not say",

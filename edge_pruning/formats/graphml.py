@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 from edge_pruning import files
 from edge_pruning.circuit import Circuit
 from edge_pruning.formats.format import Format, Found, circuit_format
-from edge_pruning.formats.network import from_networkx, left_out, to_networkx
+from edge_pruning.formats.networkx_graph import from_networkx, left_out, to_networkx
 from edge_pruning.recount import KeyValues
 
 
 @circuit_format
 @dataclass(frozen=True)
 class GraphMl(Format):
-    """Through networkx; see `network`."""
+    """Through networkx; see `networkx_graph`."""
 
     name: ClassVar[str] = "graphml"
     summary: ClassVar[str] = "GraphML, for Gephi, Cytoscape and networkx: nodes and edges with attributes"

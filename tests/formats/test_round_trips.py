@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.formats import FORMATS, convert, get_format, load
-from edge_pruning.formats.network import to_networkx
+from edge_pruning.formats.networkx_graph import to_networkx
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.recount import recount
 

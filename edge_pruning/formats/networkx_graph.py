@@ -7,12 +7,13 @@ because an edge must end in one node. The graph's own attributes hold the shape 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from edge_pruning.circuit import Circuit
-from edge_pruning.formats.rows import Row, circuit_of, rows_of, shown
+from edge_pruning.formats.edge_table import EdgeTable, circuit_of, shown
 from edge_pruning.formats.shape import FIELDS, shape_from
 from edge_pruning.graph import Graph
 from edge_pruning.recount import recount
@@ -31,13 +32,19 @@ def to_networkx(circuit: Circuit) -> networkx.MultiDiGraph:
     for name in (*circuit.graph.writers, "logits"):
         if name in used:
             graph.add_node(name, kind=_kind(name))
-    for row in rows_of(circuit):
-        if row.kept:
-            writer, _, reader = row.edge.partition("->")
-            node, _, kind = reader.partition("<")
-            about = {"edge": row.edge, "reads": kind.removesuffix(">") or _kind(node)}
-            graph.add_edge(writer, node, key=row.edge, **about, **({} if row.score is None else {"score": row.score}))
+    for name, score in _edges(circuit):
+        writer, _, reader = name.partition("->")
+        node, _, kind = reader.partition("<")
+        about = {"edge": name, "reads": kind.removesuffix(">") or _kind(node)}
+        graph.add_edge(writer, node, key=name, **about, **({} if score == -math.inf else {"score": score}))
     return graph
+
+
+def _edges(circuit: Circuit) -> Iterator[tuple[str, float]]:
+    """Name and score of each edge in the circuit; the score is minus infinity where it has none."""
+    names = circuit.edges
+    scores = [-math.inf] * len(names) if circuit.scores is None else circuit.scores.values[circuit.mask].tolist()
+    return zip(names, scores, strict=True)
 
 
 def from_networkx(graph: networkx.Graph, shape: Mapping[str, Any], file: str) -> Circuit:
@@ -50,10 +57,11 @@ def from_networkx(graph: networkx.Graph, shape: Mapping[str, Any], file: str) ->
             f"{len(unnamed):,} have none: {shown(unnamed)}"
         )
     said = {name: graph.graph[name] for name in FIELDS if name in graph.graph}
-    rows = [Row(data["edge"], True, data.get("score")) for _, data in about]
-    splits = any(row.edge.startswith(("tok->", "pos->")) for row in rows)
+    names = [data["edge"] for _, data in about]
+    splits = any(name.startswith(("tok->", "pos->")) for name in names)
     embeddings = graph.graph.get("embeddings", "split" if splits else "joint")
-    return circuit_of(Graph(shape_from(said, shape), embeddings, "query"), rows, {"source": {"file": file}})
+    table = EdgeTable(names, [True] * len(names), [data.get("score") for _, data in about])
+    return circuit_of(Graph(shape_from(said, shape), embeddings, "query"), table, {"source": {"file": file}})
 
 
 def left_out(circuit: Circuit) -> list[str]:
