@@ -22,7 +22,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from edge_pruning.ablation import Patch
 from edge_pruning.ablation.frozen_cache import FrozenCache
-from edge_pruning.discovery import Method, get_method
+from edge_pruning.discovery import Method, Search, get_method
 from edge_pruning.discovery.gradient import mask_gradient
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
@@ -63,7 +63,7 @@ def measure(rounds: int) -> dict[str, Any]:
     steps: dict[str, Callable[[], Any]] = {}
     for tokens in PLAIN_TILES:
         steps[f"plain, {tokens} tokens at a time"] = partial(plain_step, hf, batches(pairs, engine, tokens))
-    steps |= {name: partial(method.find, engine, data, Patch()) for name, method in METHODS.items()}
+    steps |= {name: partial(method.find, Search(engine, data, Patch())) for name, method in METHODS.items()}
     times = best_times(steps | parts_of_eap(engine, data), rounds, torch.device("cpu"))
     plain = min(value for name, value in times.items() if name.startswith("plain"))
     return {

@@ -22,7 +22,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from edge_pruning.ablation import Patch
 from edge_pruning.ablation.frozen_cache import FrozenCache
-from edge_pruning.discovery import get_method
+from edge_pruning.discovery import Search, get_method
 from edge_pruning.discovery.gradient import mask_gradient
 from edge_pruning.loading.loading import load_model
 from edge_pruning.masked_pass.fused import FusedPass
@@ -61,7 +61,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     engine, data = setting(options.model, options.task)
-    scores, graph = get_method("eap").find(engine, data, Patch()), engine.graph
+    scores, graph = get_method("eap").find(Search(engine, data, Patch())), engine.graph
     steps, sizes = {"full": step(engine, data, 0.5 * graph.edge_mask)}, {}
     if options.model == RANDOM:
         steps["nodes alone"] = partial(plain_step, engine.adapter.hf, batches(list(data.pairs), engine, 400))

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.step_cost import OurStep, pairs_of
 from edge_pruning import files
 from edge_pruning.ablation import Patch
-from edge_pruning.discovery.method import Observer
+from edge_pruning.discovery import Search
 from edge_pruning.discovery.soft_top_k import SoftTopK, SoftTopKMasks
 from edge_pruning.discovery.training import train
 from edge_pruning.loading.loading import load_model
@@ -46,10 +46,8 @@ def epoch(n: int) -> dict[str, Any]:
     settings = SoftTopK(steps=max(1, n // BATCH), batch_size=BATCH)
     masks = SoftTopKMasks(settings, engine.graph.n_edges, torch.device("cpu"))
     before, start = peak_mib(), time.process_time()
-    train(
-        masks, engine, pairs, Patch(), candidates=engine.graph.edge_mask, steps=settings.steps, batch_size=BATCH,
-        seed=0, observer=Observer(), cache_bytes=CACHE,
-    )
+    search = Search(engine, pairs, Patch())
+    train(masks, search, steps=settings.steps, batch_size=BATCH, seed=0, cache_bytes=CACHE)
     seconds = time.process_time() - start
     return {
         "pairs": n, "seconds": seconds, "ms_per_pair": 1000 * seconds / n,

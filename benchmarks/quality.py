@@ -26,7 +26,7 @@ from edge_pruning.ablation import Patch
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.batch import Pair
 from edge_pruning.circuit import Circuit, EdgeScores
-from edge_pruning.discovery import get_preset
+from edge_pruning.discovery import Search, get_preset
 from edge_pruning.loading.loading import load_model
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.tasks import PairSet, get_task
@@ -59,8 +59,8 @@ def find(
     settings = {**vars(get_preset(preset)), "seed": seed}
     method = type(get_preset(preset))(**settings)
     if method.one_run_ranks_all:
-        return dict.fromkeys(sizes, method.find(engine, pairs, Patch(), sizes=sizes))
-    return {size: method.find(engine, pairs, Patch(), sizes=[size]) for size in sizes}
+        return dict.fromkeys(sizes, method.find(Search(engine, pairs, Patch(), sizes)))
+    return {size: method.find(Search(engine, pairs, Patch(), [size])) for size in sizes}
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

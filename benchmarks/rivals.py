@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from edge_pruning import files
 from edge_pruning.ablation import Patch
-from edge_pruning.discovery import Method, get_method, get_preset
+from edge_pruning.discovery import Method, Search, get_method, get_preset
 from edge_pruning.drawing.panels import Line, Panel, draw_panels
 from edge_pruning.evaluation import evaluate_curve
 from edge_pruning.evaluation.plain import plain
@@ -110,7 +110,7 @@ class PeakMemory:
 def run(method: Method, engine: MaskedPass, train: PairSet, test: PairSet, sizes: Sequence[int]) -> Row:
     with PeakMemory() as memory:
         start = time.process_time()
-        scores = method.find(engine, train, Patch())
+        scores = method.find(Search(engine, train, Patch()))
         seconds = time.process_time() - start
     sizes = [k for k in sizes if k <= scores.n_candidates]
     curve = evaluate_curve(scores, engine, test, Patch(), sizes=sizes)
@@ -226,7 +226,8 @@ def picture(found: Row, names: Sequence[str]) -> str:
 def measure(options: argparse.Namespace, methods: Mapping[str, Callable[[int], Method]]) -> Row:
     model = load_model(options.model, device="cpu")
     engine, test = model.engine(), get_task(options.task, test=options.test).pairs(model.tokenizer, "test")
-    empty = evaluate_curve(get_method("random").find(engine, test, Patch()), engine, test, Patch(), sizes=[1]).runs[0]
+    scores = get_method("random").find(Search(engine, test, Patch()))
+    empty = evaluate_curve(scores, engine, test, Patch(), sizes=[1]).runs[0]
     found: Row = {
         "command": "python benchmarks/rivals.py " + " ".join(Path(word).name for word in sys.argv[1:]),
         "date": time.strftime("%Y-%m-%d"),

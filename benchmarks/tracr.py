@@ -22,7 +22,7 @@ import torch
 from edge_pruning import files
 from edge_pruning.ablation import Zero
 from edge_pruning.circuit import Circuit
-from edge_pruning.discovery import METHODS, get_method
+from edge_pruning.discovery import METHODS, Search, get_method
 from edge_pruning.graph import Graph
 from edge_pruning.loading.loading import Model, load_model
 from edge_pruning.models.tracr import bundled_programs
@@ -39,7 +39,7 @@ def recover(model: Model, method: str, settings: dict[str, Any]) -> dict[str, An
     graph = Graph(model.adapter.shape, "split")
     engine, data = model.engine(graph), get_task(model.name).pairs(model.tokenizer, "train")
     start = time.process_time()
-    scores = get_method(method, **settings).find(engine, data, Zero())
+    scores = get_method(method, **settings).find(Search(engine, data, Zero()))
     size = scores.natural_size or Outputs(engine, data, Zero()).smallest_size(scores) or scores.n_candidates
     seconds = time.process_time() - start
     truth = truth_for(model, "zero", graph)

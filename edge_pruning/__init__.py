@@ -19,7 +19,7 @@ from edge_pruning.version import __version__
 if TYPE_CHECKING:
     from edge_pruning.circuit import Circuit, EdgeScores
     from edge_pruning.compare import compare_circuits
-    from edge_pruning.discovery import get_method
+    from edge_pruning.discovery import Search, get_method
     from edge_pruning.evaluation import evaluate, evaluate_curve, report_on
     from edge_pruning.formats import convert
     from edge_pruning.graph import Graph, ModelShape
@@ -33,6 +33,7 @@ _HOMES = {
     "Graph": "graph",
     "ModelShape": "graph",
     "Run": "runs",
+    "Search": "discovery",
     "compare_circuits": "compare",
     "convert": "formats",
     "discover": "runs",
@@ -51,6 +52,7 @@ __all__ = [
     "Graph",
     "ModelShape",
     "Run",
+    "Search",
     "__version__",
     "compare_circuits",
     "convert",

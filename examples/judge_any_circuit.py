@@ -11,7 +11,8 @@ train, test = (task.pairs(model.tokenizer, split) for split in ("train", "test")
 engine = model.engine()
 ablation = Mean().fitted(engine, train.pairs)  # the mean is over training pairs, whatever is judged with it
 
-scores = ep.get_method("eap").find(engine, train, ablation)  # or ep.EdgeScores(engine.graph, numbers of your own)
+search = ep.Search(engine, train, ablation)
+scores = ep.get_method("eap").find(search)  # or ep.EdgeScores(engine.graph, numbers of your own)
 circuit = ep.Circuit.from_scores(scores, edges=100)
 report = ep.report_on(circuit, engine, test, ablation)
 

@@ -56,7 +56,7 @@ A vision transformer's pairs are images, as its own image processor makes them, 
 from edge_pruning.ablation import Patch
 from edge_pruning.batch import ImagePair
 from edge_pruning.circuit import Circuit
-from edge_pruning.discovery import get_method
+from edge_pruning.discovery import Search, get_method
 from edge_pruning.evaluation import evaluate
 from edge_pruning.loading.loading import load_model
 from edge_pruning.tasks import PairSet
@@ -64,7 +64,7 @@ from edge_pruning.tasks import PairSet
 engine = load_model(MODEL).engine()  # google/vit-base-patch16-224, say
 pairs = [ImagePair(clean, corrupted, answers=((CLASS,),), wrong=((OTHER,),)) for clean, corrupted in IMAGES]
 data = PairSet("my images", "train", "logit_difference", tuple(pairs), ())
-scores = get_method("soft-top-k", steps=STEPS).find(engine, data, Patch())
+scores = get_method("soft-top-k", steps=STEPS).find(Search(engine, data, Patch()))
 circuit = Circuit.from_scores(scores, edges=100)
 print(evaluate(circuit, engine, data, Patch())["circuit"]["kl"])
 ```

@@ -18,9 +18,9 @@ from running import logits_and_gradient, runner
 from torch import Tensor
 
 from edge_pruning.ablation import Ablation, Patch, Zero
+from edge_pruning.discovery import Method, Search
 from edge_pruning.discovery.eap import Eap
 from edge_pruning.discovery.hard_concrete import HardConcrete
-from edge_pruning.discovery.method import Method
 from edge_pruning.discovery.soft_top_k import SoftTopK
 from edge_pruning.evaluation.measure import measure
 from edge_pruning.loading.self_check import law_errors
@@ -130,7 +130,7 @@ def test_training_waits_for_its_reports_only(
         engine = engine_of(kind, of, device)
         candidates = None if share is None else random_mask(engine.graph, 1) > 1 - share
         step = replace(method, batch_size=batch_size)  # type: ignore[type-var]
-        return step.find(engine, data(6), ablation, sizes=[20], within=candidates).values
+        return step.find(Search(engine, data(6), ablation, [20], candidates)).values
 
     here, there, waits = on_both(work)
     torch.testing.assert_close(there, here, rtol=1e-5, atol=1e-6)
@@ -143,11 +143,11 @@ def test_training_waits_for_its_reports_only(
 @pytest.mark.parametrize("kind", KINDS)
 def test_attribution_waits_at_its_end_only(kind: str, of: Pass) -> None:
     def work(device: str) -> Tensor:
-        return Eap().find(engine_of(kind, of, device), data(6), Patch()).values
+        return Eap().find(Search(engine_of(kind, of, device), data(6), Patch())).values
 
     here, there, waits = on_both(work)
     torch.testing.assert_close(there, here)
-    assert waits == {"gradient.mask_gradient": 1, "attribution.scores_of": 1}  # the mask there, the scores back
+    assert waits == {"gradient.mask_gradient": 1, "eap.first_order_effects": 1}  # the mask there, the scores back
 
 
 @pytest.mark.parametrize("of", PASSES, ids=lambda of: of.__name__)

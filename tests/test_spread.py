@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from edge_pruning.ablation import Mean, Patch
+from edge_pruning.discovery import Method, Search
 from edge_pruning.discovery.acdc import Acdc
 from edge_pruning.discovery.eap import Eap
 from edge_pruning.discovery.eap_ig import EapIg
 from edge_pruning.discovery.hard_concrete import HardConcrete
 from edge_pruning.discovery.magnitude import Magnitude
-from edge_pruning.discovery.method import Method
 from edge_pruning.discovery.soft_top_k import SoftTopK
 from edge_pruning.evaluation.measure import measure
 from edge_pruning.loading.loading import load_model
@@ -164,7 +164,7 @@ def test_methods_and_evaluation_find_the_same(method: Method) -> None:
 
     def work(adapter: Adapter) -> Tensor:
         engine = FusedPass(adapter)  # type: ignore[arg-type]
-        scores = method.find(engine, data, Patch(), sizes=[40])
+        scores = method.find(Search(engine, data, Patch(), [40]))
         kl = measure(engine, [scores.values > 0], data, Mean().fitted(engine, pairs))[1].kl
         return torch.cat([scores.values[engine.graph.edge_mask], kl.flatten().float()])
 

@@ -15,7 +15,7 @@ BAD_INPUT, INTERRUPTED = 2, 130
 
 @contextmanager
 def errors_reported(*, interrupted: str = "interrupted") -> Iterator[None]:
-    from edge_pruning.discovery.training import Diverged
+    from edge_pruning.discovery.search import Diverged
     from edge_pruning.masked_pass.micro_batches import OutOfMemory
 
     try:

@@ -12,8 +12,12 @@ from edge_pruning.discovery import (  # noqa: F401  (registration)
     random_scores,
     soft_top_k,
 )
-from edge_pruning.discovery.method import METHODS, Method, Observer, get_method
+from edge_pruning.discovery.method import METHODS, Method, get_method
+from edge_pruning.discovery.observer import Observer
 from edge_pruning.discovery.polish import polish
 from edge_pruning.discovery.presets import PRESETS, get_preset
+from edge_pruning.discovery.search import Diverged, Search
 
-__all__ = ["METHODS", "PRESETS", "Method", "Observer", "get_method", "get_preset", "polish"]
+__all__ = [
+    "METHODS", "PRESETS", "Diverged", "Method", "Observer", "Search", "get_method", "get_preset", "polish",
+]

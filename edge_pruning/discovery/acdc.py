@@ -31,15 +31,16 @@ from torch import Tensor
 from edge_pruning.ablation import Ablation
 from edge_pruning.batch import Pair
 from edge_pruning.circuit import EdgeScores
-from edge_pruning.discovery.attribution import METRICS, metric_of, metric_rule, scores_of
-from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
-from edge_pruning.discovery.training import Diverged, drawn, spread_ranks
+from edge_pruning.discovery.attribution import METRICS, metric_of, metric_rule
+from edge_pruning.discovery.method import Method, check_settings, method
+from edge_pruning.discovery.observer import Observer
+from edge_pruning.discovery.search import Diverged, Search
+from edge_pruning.discovery.training import drawn
 from edge_pruning.graph import Graph
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.micro_batches import in_halves, over_tiles
 from edge_pruning.masked_pass.rerun import Rerun
 from edge_pruning.objectives import Objective
-from edge_pruning.tasks.task import PairSet
 
 log = logging.getLogger("edge_pruning")
 
@@ -80,43 +81,34 @@ class Acdc(Method):
         """Ascending."""
         return [self.threshold / self.factor**i for i in reversed(range(self.sweep))]
 
-    def find(
-        self,
-        engine: MaskedPass,
-        data: PairSet,
-        ablation: Ablation,
-        *,
-        sizes: Sequence[int] = (),
-        within: Tensor | None = None,
-        init_scores: EdgeScores | None = None,
-        observer: Observer | None = None,
-    ) -> EdgeScores:
-        candidates, objective = candidates_of(engine.graph, within), metric_of(self, self.metric, METRICS, data)
+    def find(self, search: Search) -> EdgeScores:
+        candidates, data = search.candidates, search.data
+        objective = metric_of(self, self.metric, METRICS, data)
         order = torch.arange(candidates.numel(), 0, -1).view_as(candidates).float()  # later writers first
-        if init_scores is not None:
-            order[candidates] = spread_ranks(init_scores, engine.graph, candidates)
+        if search.initial_ranks is not None:
+            order[candidates] = search.initial_ranks
         pairs = [data.pairs[i] for i in drawn(len(data.pairs), self.batch_size, 0, self.seed)]
-        verbs = MaskedPass(engine.adapter, engine.graph)
-        judge = Judge(verbs, pairs, ablation.fitted(verbs, data.pairs), objective)
-        search = Search(engine.graph, judge, candidates, order)
-        self._run(search, objective.name, observer or Observer())
-        scores = scores_of(engine.graph, candidates, search.scores)
-        kept = [int((search.scores[candidates] >= threshold).sum()) for threshold in self.thresholds]
-        self._say_useless(kept, int(candidates.sum()))
-        return scores if self.sweep > 1 else EdgeScores(scores.graph, scores.values, natural_size=kept[0])
+        verbs = MaskedPass(search.engine.adapter, search.graph)
+        judge = Judge(verbs, pairs, search.ablation.fitted(verbs, data.pairs), objective)
+        removal = Removal(search.graph, judge, candidates, order)
+        self._run(removal, objective.name, search.observer)
+        values = removal.scores[candidates]
+        kept = [int((values >= threshold).sum()) for threshold in self.thresholds]
+        self._say_useless(kept, search.n_candidates)
+        return search.scores(values, natural_size=kept[0] if self.sweep == 1 else None)
 
-    def _run(self, search: Search, loss: str, observer: Observer) -> None:
-        readers = len(search.graph.readers)
+    def _run(self, removal: Removal, loss: str, observer: Observer) -> None:
+        readers = len(removal.graph.readers)
         total = self.sweep * readers
-        for step in range(search.restore(observer.resume()), total):
+        for step in range(removal.restore(observer.resume()), total):
             level, done = divmod(step, readers)
             floor = self.thresholds[level - 1] if level else -math.inf
-            if done == 0 or not search.begun:
-                search.begin()
-            search.prune(readers - 1 - done, self.thresholds[level], floor)
-            record = {"step": step + 1, loss: search.loss, "edges": search.edges, "threshold": self.thresholds[level]}
+            if done == 0 or not removal.begun:
+                removal.begin()
+            removal.prune(readers - 1 - done, self.thresholds[level], floor)
+            record = {"step": step + 1, loss: removal.loss, "edges": removal.edges, "threshold": self.thresholds[level]}
             observer.progress([record], total)
-            observer.checkpoint(lambda step=step: search.state(step + 1))  # type: ignore[misc]
+            observer.checkpoint(lambda step=step: removal.state(step + 1))  # type: ignore[misc]
 
     def _say_useless(self, kept: list[int], n: int) -> None:
         """Thresholds that decide nothing are said, not silently returned."""
@@ -173,7 +165,7 @@ class Judge:
         return total.tolist()
 
 
-class Search:
+class Removal:
     """What is left of the graph, its loss, and what every removal has cost; all of it is in a checkpoint."""
 
     def __init__(self, graph: Graph, judge: Judge, candidates: Tensor, order: Tensor) -> None:

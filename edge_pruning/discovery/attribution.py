@@ -12,13 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import torch
 from torch import Tensor
 
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.method import Method
-from edge_pruning.discovery.training import Diverged
-from edge_pruning.graph import Graph
+from edge_pruning.discovery.search import Search
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.objectives import OBJECTIVES, Objective, get_objective
 from edge_pruning.tasks.task import PairSet
@@ -53,13 +50,13 @@ def metric_of(method: Method, metric: str, allowed: Collection[str], data: PairS
     return objective
 
 
-def pass_with(engine: MaskedPass, candidates: Tensor) -> MaskedPass:
-    """For masks that are 1 on the candidates: the cheaper one if these are all edges."""
-    return engine.whole() if candidates.equal(engine.graph.edge_mask) else engine
+def pass_of_ones(search: Search) -> MaskedPass:
+    """The pass for a mask that is 1 on all candidates: a cheaper one if every edge is a candidate."""
+    return search.engine.whole() if search.candidates.equal(search.graph.edge_mask) else search.engine
 
 
-def refuse_init_scores(method: Method, init_scores: EdgeScores | None) -> None:
-    if init_scores is not None:
+def refuse_init_scores(method: Method, search: Search) -> None:
+    if search.init_scores is not None:
         raise ValueError(
             f"method {method.name!r} computes its scores at once and cannot begin with others; leave out init_scores"
         )
@@ -67,15 +64,3 @@ def refuse_init_scores(method: Method, init_scores: EdgeScores | None) -> None:
 
 def ranked(effects: Tensor, sign: str) -> Tensor:
     return effects.abs() if sign == "absolute" else effects
-
-
-def scores_of(graph: Graph, candidates: Tensor, values: Tensor) -> EdgeScores:
-    """Scores of the candidates, minus infinity for the others. Raises Diverged where one is not finite."""
-    values = values.cpu()
-    broken = int((~values[candidates].isfinite()).sum())
-    if broken:
-        raise Diverged(
-            f"the scores of {broken} of {int(candidates.sum())} edges are not finite. Try --dtype float32, or check "
-            "the model's logits for infinities."
-        )
-    return EdgeScores(graph, values.masked_fill(~candidates, -torch.inf))

@@ -18,14 +18,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edge_pruning.ablation import Ablation
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.discovery.gradient import mask_gradient
+from edge_pruning.discovery.search import Search
 from edge_pruning.discovery.soft_top_k import soft_top_k
 from edge_pruning.discovery.training import DEFAULT_CACHE_BYTES, Draw, MaskParameters
-from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.objectives import get_objective
-from edge_pruning.tasks.task import PairSet
 
 PACE = 0.94
 CAUTION = 3  # a step back undoes so many steps forward
@@ -38,19 +36,18 @@ EPSILON = 1e-12
 SMALLEST_UNIFORM = 1e-6
 
 
-def loss_bound(
-    engine: MaskedPass, data: PairSet, ablation: Ablation, candidates: Tensor, tolerance: float
-) -> Tensor:
+def loss_bound(search: Search, tolerance: float) -> Tensor:
     """What the loss of a circuit may be, on all pairs: a share of the empty circuit's above that of all candidates.
 
     A share, since objectives have units: the loss of no edges is what is there to be lost.
     """
-    cache, objective = FrozenCache(engine, data.pairs, ablation, DEFAULT_CACHE_BYTES), get_objective(data.objective)
+    pairs, objective = search.data.pairs, get_objective(search.data.objective)
+    cache = FrozenCache(search.engine, pairs, search.ablation, DEFAULT_CACHE_BYTES)
 
     def loss(mask: Tensor) -> Tensor:
-        return mask_gradient(engine, cache, range(len(data.pairs)), mask, objective)[0]
+        return mask_gradient(search.engine, cache, range(len(pairs)), mask, objective)[0]
 
-    return loss(candidates) + tolerance * loss(torch.zeros_like(candidates))
+    return loss(search.candidates) + tolerance * loss(torch.zeros_like(search.candidates))
 
 
 class BudgetMasks(MaskParameters):
@@ -60,7 +57,7 @@ class BudgetMasks(MaskParameters):
         super().__init__()
         self.n, self.bound = n, bound
         self.parameters["scores"] = torch.zeros(n, device=bound.device, requires_grad=True)
-        self.parameters["cut"] = torch.tensor(FIRST_CUT, device=bound.device)  # moved by `hear`, not by the optimizer
+        self.parameters["cut"] = torch.tensor(FIRST_CUT, device=bound.device)  # moved by `adjust`, not by the optimizer
 
     def warm_start(self, ranks: Tensor) -> None:
         """Begin with another method's ranking: the scores from first to last are a few training steps apart."""
@@ -83,7 +80,7 @@ class BudgetMasks(MaskParameters):
             "target_edges": self.n - cut, "edges": mask.detach().sum(), "undecided": undecided.detach(),
         })
 
-    def hear(self, loss: Tensor) -> None:
+    def adjust(self, loss: Tensor) -> None:
         """More may be cut after a loss within the bound, less after one above it; without waiting for the device."""
         cut = self.parameters["cut"]
         moved = torch.where(loss <= self.bound, cut / PACE, cut * PACE**CAUTION)

@@ -12,30 +12,26 @@ hurts on others can look idle.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from edge_pruning.ablation import Ablation
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import (
     SLOPED,
     metric_of,
     metric_rule,
-    pass_with,
+    pass_of_ones,
     ranked,
     refuse_init_scores,
-    scores_of,
     sign_rule,
 )
 from edge_pruning.discovery.gradient import mask_gradient
-from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
-from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.discovery.method import Method, check_settings, method
+from edge_pruning.discovery.search import Search
 from edge_pruning.objectives import Objective
-from edge_pruning.tasks.task import PairSet
 
 
 @method
@@ -53,27 +49,15 @@ class Eap(Method):
     def __post_init__(self) -> None:
         check_settings(self, {"metric": metric_rule(self.metric, SLOPED), "sign": sign_rule(self.sign)})
 
-    def find(
-        self,
-        engine: MaskedPass,
-        data: PairSet,
-        ablation: Ablation,
-        *,
-        sizes: Sequence[int] = (),
-        within: Tensor | None = None,
-        init_scores: EdgeScores | None = None,
-        observer: Observer | None = None,
-    ) -> EdgeScores:
-        refuse_init_scores(self, init_scores)
-        candidates, objective = candidates_of(engine.graph, within), metric_of(self, self.metric, SLOPED, data)
-        effects = first_order_effects(engine, data, ablation, candidates, objective)
-        return scores_of(engine.graph, candidates, ranked(effects, self.sign))
+    def find(self, search: Search) -> EdgeScores:
+        refuse_init_scores(self, search)
+        effects = first_order_effects(search, metric_of(self, self.metric, SLOPED, search.data))
+        return search.scores(ranked(effects[search.candidates], self.sign))
 
 
-def first_order_effects(
-    engine: MaskedPass, data: PairSet, ablation: Ablation, candidates: Tensor, objective: Objective
-) -> Tensor:
-    """By how much the objective rises if an edge is removed, to first order, mean over the pairs, [w, r]."""
-    cache = FrozenCache(engine, data.pairs, ablation, 0, logits=objective.compares)
-    _, gradient = mask_gradient(pass_with(engine, candidates), cache, range(len(data.pairs)), candidates, objective)
-    return -gradient
+def first_order_effects(search: Search, objective: Objective) -> Tensor:
+    """Estimate to first order by how much the objective rises if an edge is removed; mean over the pairs, [w, r]."""
+    pairs = search.data.pairs
+    cache = FrozenCache(search.engine, pairs, search.ablation, 0, logits=objective.compares)
+    _, gradient = mask_gradient(pass_of_ones(search), cache, range(len(pairs)), search.candidates, objective)
+    return -gradient.cpu()

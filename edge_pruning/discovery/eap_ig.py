@@ -20,32 +20,30 @@ half-way is unlike any that the model has seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from edge_pruning.ablation import Ablation
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import (
     METRICS,
     metric_of,
     metric_rule,
-    pass_with,
+    pass_of_ones,
     ranked,
     refuse_init_scores,
-    scores_of,
     sign_rule,
 )
 from edge_pruning.discovery.gradient import add_gradient
-from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
+from edge_pruning.discovery.method import Method, check_settings, method
+from edge_pruning.discovery.search import Search
 from edge_pruning.masked_pass.masked_pass import Frozen, MaskedPass
 from edge_pruning.masked_pass.micro_batches import over_tiles
 from edge_pruning.objectives import Objective
-from edge_pruning.tasks.task import PairSet
 
 PATHS = ("inputs", "activations")
 
@@ -72,29 +70,19 @@ class EapIg(Method):
             "sign": sign_rule(self.sign),
         })
 
-    def find(
-        self,
-        engine: MaskedPass,
-        data: PairSet,
-        ablation: Ablation,
-        *,
-        sizes: Sequence[int] = (),
-        within: Tensor | None = None,
-        init_scores: EdgeScores | None = None,
-        observer: Observer | None = None,
-    ) -> EdgeScores:
-        refuse_init_scores(self, init_scores)
-        candidates, objective = candidates_of(engine.graph, within), metric_of(self, self.metric, METRICS, data)
-        cache = FrozenCache(engine, data.pairs, ablation, 0, logits=objective.compares)
-        engine = pass_with(engine, candidates) if self.path == "inputs" else engine
-        effects = torch.zeros(candidates.shape)
+    def find(self, search: Search) -> EdgeScores:
+        refuse_init_scores(self, search)
+        pairs, objective = search.data.pairs, metric_of(self, self.metric, METRICS, search.data)
+        cache = FrozenCache(search.engine, pairs, search.ablation, 0, logits=objective.compares)
+        engine = pass_of_ones(search) if self.path == "inputs" else search.engine
+        effects = torch.zeros(search.candidates.shape)
 
         def of_tile(ids: list[int]) -> Tensor:
-            return self._gradient(engine, cache, ids, candidates, objective).cpu()
+            return self._gradient(engine, cache, ids, search.candidates, objective).cpu()
 
-        for _, gradient in over_tiles(engine, data.pairs, of_tile):
-            effects -= gradient / len(data.pairs)
-        return scores_of(engine.graph, candidates, ranked(effects, self.sign))
+        for _, gradient in over_tiles(engine, pairs, of_tile):
+            effects -= gradient / len(pairs)
+        return search.scores(ranked(effects[search.candidates], self.sign))
 
     def _gradient(
         self, engine: MaskedPass, cache: FrozenCache, ids: list[int], candidates: Tensor, objective: Objective

@@ -11,25 +11,20 @@ edge that matters is not a candidate: nothing brings it back. `init_scores` take
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from edge_pruning.ablation import Ablation
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import METRICS, metric_rule
 from edge_pruning.discovery.eap import Eap
 from edge_pruning.discovery.eap_ig import EapIg
 from edge_pruning.discovery.hard_concrete import HardConcrete
-from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
+from edge_pruning.discovery.method import Method, check_settings, method
+from edge_pruning.discovery.observer import Observer
+from edge_pruning.discovery.search import Search, normalised_ranks
 from edge_pruning.discovery.soft_top_k import SoftTopK
-from edge_pruning.discovery.training import spread_ranks
-from edge_pruning.graph import Graph
-from edge_pruning.masked_pass.masked_pass import MaskedPass
-from edge_pruning.tasks.task import PairSet
 
 ATTRIBUTIONS: dict[str, type[Eap | EapIg]] = {cls.name: cls for cls in (Eap, EapIg)}
 PRUNINGS: dict[str, type[SoftTopK | HardConcrete]] = {cls.name: cls for cls in (SoftTopK, HardConcrete)}
@@ -84,37 +79,22 @@ class Hap(Method):
         given = {name: value for name, value in own.items() if value is not None}
         return PRUNINGS[self.pruning](seed=self.seed, **given)  # type: ignore[arg-type]
 
-    def find(
-        self,
-        engine: MaskedPass,
-        data: PairSet,
-        ablation: Ablation,
-        *,
-        sizes: Sequence[int] = (),
-        within: Tensor | None = None,
-        init_scores: EdgeScores | None = None,
-        observer: Observer | None = None,
-    ) -> EdgeScores:
-        kept, start, warm = candidates_of(engine.graph, within), init_scores, self.warm_start or init_scores is not None
+    def find(self, search: Search) -> EdgeScores:
+        start, warm = search.init_scores, self.warm_start or search.init_scores is not None
         if start is None and (warm or self.candidates < 1):
-            start = self.attribution_value.find(engine, data, ablation, within=within)
-        if start is not None:
-            kept = self._kept(start, engine.graph, kept, sizes)
-        return self.pruning_value.find(
-            engine, data, ablation, sizes=sizes, within=kept, init_scores=start if warm else None, observer=observer
-        )
+            start = self.attribution_value.find(replace(search, observer=Observer()))
+        kept = search.candidates if start is None else self._kept(start, search)
+        return self.pruning_value.find(replace(search, within=kept, init_scores=start if warm else None))
 
     def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor | None:
         return self.pruning_value.soft_mask(scores, edges)
 
-    def _kept(self, start: EdgeScores, graph: Graph, candidates: Tensor, sizes: Sequence[int]) -> Tensor:
+    def _kept(self, start: EdgeScores, search: Search) -> Tensor:
         """The best of the candidates, bool [w, r]. Raises ValueError where a wanted size does not fit into them."""
-        share = max(1, round(self.candidates * int(candidates.sum())))
+        share, sizes = max(1, round(self.candidates * search.n_candidates)), search.sizes
         if sizes and max(sizes) > share:
             raise ValueError(
                 f"method {self.name!r}: candidates={self.candidates:g} keeps {share:,} edges, fewer than the wanted "
                 f"{max(sizes):,}; raise candidates"
             )
-        values = torch.full(candidates.shape, -torch.inf)
-        values[candidates] = spread_ranks(start, graph, candidates)
-        return EdgeScores(graph, values).top(share)
+        return search.scores(normalised_ranks(start, search.candidates)).top(share)

@@ -22,13 +22,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from edge_pruning.ablation import Ablation
 from edge_pruning.circuit import EdgeScores
-from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
+from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.nodes import EdgesOfNodes
-from edge_pruning.discovery.training import Draw, MaskParameters, spread_ranks, train
-from edge_pruning.masked_pass.masked_pass import MaskedPass
-from edge_pruning.tasks.task import PairSet
+from edge_pruning.discovery.search import Search
+from edge_pruning.discovery.training import Draw, MaskParameters, train
 
 TEMPERATURE = 2 / 3
 STRETCH = (-0.1, 1.1)
@@ -73,30 +71,14 @@ class HardConcrete(Method):
             "node_target_sparsity": (self.node_target_sparsity >= 0, "at least 0"),
         })
 
-    def find(
-        self,
-        engine: MaskedPass,
-        data: PairSet,
-        ablation: Ablation,
-        *,
-        sizes: Sequence[int] = (),
-        within: Tensor | None = None,
-        init_scores: EdgeScores | None = None,
-        observer: Observer | None = None,
-    ) -> EdgeScores:
-        candidates = candidates_of(engine.graph, within)
-        target = self._target(sizes, int(candidates.sum()))
-        nodes = EdgesOfNodes.of(engine.graph, candidates, engine.adapter.device) if self.node_masks else None
-        masks = HardConcreteMasks(self, target, int(candidates.sum()), nodes, engine.adapter.device)
-        if init_scores is not None:
-            masks.warm_start(spread_ranks(init_scores, engine.graph, candidates))
-        train(
-            masks, engine, data, ablation, candidates=candidates, steps=self.steps, batch_size=self.batch_size,
-            seed=self.seed, observer=observer or Observer(),
-        )
-        values = torch.full(candidates.shape, -torch.inf)
-        values[candidates] = masks.scores().cpu()
-        return EdgeScores(engine.graph, values, natural_size=round(float(masks.probability_open().sum())))
+    def find(self, search: Search) -> EdgeScores:
+        n, target = search.n_candidates, self._target(search.sizes, search.n_candidates)
+        nodes = EdgesOfNodes.of(search.graph, search.candidates, search.device) if self.node_masks else None
+        masks = HardConcreteMasks(self, target, n, nodes, search.device)
+        if search.initial_ranks is not None:
+            masks.warm_start(search.initial_ranks)
+        train(masks, search, steps=self.steps, batch_size=self.batch_size, seed=self.seed)
+        return search.scores(masks.scores(), natural_size=round(float(masks.probability_open().sum())))
 
     def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor:
         """Each gate's median. Scores are log-alphas, so the size is the one that was trained, whatever `edges` is."""

@@ -9,22 +9,19 @@ wherever large changes do not matter. Lengths are those in the stream's buffers:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from edge_pruning.ablation import Ablation
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.batch import Batch
 from edge_pruning.circuit import EdgeScores
-from edge_pruning.discovery.attribution import refuse_init_scores, scores_of
-from edge_pruning.discovery.method import Method, Observer, candidates_of, method
-from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.discovery.attribution import refuse_init_scores
+from edge_pruning.discovery.method import Method, method
+from edge_pruning.discovery.search import Search
 from edge_pruning.masked_pass.micro_batches import over_tiles
-from edge_pruning.tasks.task import PairSet
 
 
 @method
@@ -34,30 +31,21 @@ class Magnitude(Method):
     summary: ClassVar[str] = "null: how much a writer changes between clean and ablated, whatever depends on it"
     one_run_ranks_all: ClassVar[bool] = True
 
-    def find(
-        self,
-        engine: MaskedPass,
-        data: PairSet,
-        ablation: Ablation,
-        *,
-        sizes: Sequence[int] = (),
-        within: Tensor | None = None,
-        init_scores: EdgeScores | None = None,
-        observer: Observer | None = None,
-    ) -> EdgeScores:
-        refuse_init_scores(self, init_scores)
-        candidates, cache = candidates_of(engine.graph, within), FrozenCache(engine, data.pairs, ablation, 0)
-        mask = candidates.to(engine.adapter.device, torch.float32)
-        values = torch.zeros(candidates.shape)
+    def find(self, search: Search) -> EdgeScores:
+        refuse_init_scores(self, search)
+        engine, pairs = search.engine, search.data.pairs
+        cache = FrozenCache(engine, pairs, search.ablation, 0)
+        mask = search.candidates.to(search.device, torch.float32)
+        values = torch.zeros(mask.shape)
 
         def of_tile(ids: list[int]) -> tuple[Tensor, Tensor]:
             batch, frozen = cache.batch(ids)
             return _means(engine.differences(mask, batch, frozen).float().norm(dim=-1), batch)  # [w, token]
 
-        for _, (everywhere, compared) in over_tiles(engine, data.pairs, of_tile):
-            values[:, :-1] += (everywhere.cpu() / len(data.pairs))[:, None]
-            values[:, -1] += compared.cpu() / len(data.pairs)
-        return scores_of(engine.graph, candidates, values)
+        for _, (everywhere, compared) in over_tiles(engine, pairs, of_tile):
+            values[:, :-1] += (everywhere.cpu() / len(pairs))[:, None]
+            values[:, -1] += compared.cpu() / len(pairs)
+        return search.scores(values[search.candidates])
 
 
 def _means(lengths: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """What a method is: a way to give every edge a score. Methods are values; their fields are their settings.
 
-    method.find(engine, data, ablation) -> EdgeScores
+    method.find(search) -> EdgeScores
 
 A method is registered by a decorator in its own file, and then appears in the command line and in the contract tests.
 """
@@ -9,34 +9,16 @@ from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
-from edge_pruning.ablation import Ablation
 from edge_pruning.circuit import EdgeScores
-from edge_pruning.graph import Graph
-from edge_pruning.masked_pass.masked_pass import MaskedPass
-from edge_pruning.tasks.task import PairSet
+from edge_pruning.discovery.search import Search
 
 METHODS: dict[str, type[Method]] = {}
-
-
-class Observer:
-    """Watches a method at work; this one does nothing. Run folders and progress bars override what they need."""
-
-    def resume(self) -> Mapping[str, Tensor] | None:
-        """The last state that was given to `checkpoint`, to go on from; None to start afresh."""
-        return None
-
-    def progress(self, records: Sequence[Mapping[str, float]], total: int) -> None:
-        """One record per finished step (`step`, `kl`, ...), of `total` steps; called every few steps."""
-
-    def checkpoint(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Called every few steps with a way to get the state that `resume` wants."""
 
 
 @dataclass(frozen=True)
@@ -51,23 +33,8 @@ class Method(ABC):
     one_run_ranks_all: ClassVar[bool]
 
     @abstractmethod
-    def find(
-        self,
-        engine: MaskedPass,
-        data: PairSet,
-        ablation: Ablation,
-        *,
-        sizes: Sequence[int] = (),
-        within: Tensor | None = None,
-        init_scores: EdgeScores | None = None,
-        observer: Observer | None = None,
-    ) -> EdgeScores:
-        """Score every edge; higher means keep first.
-
-        data: training pairs, and the objective that says how a run is compared with the model. sizes: how many edges
-        the caller wants to keep, where known. within: candidate edges, bool [w, r]; the others stay ablated.
-        init_scores: a warm start from another method.
-        """
+    def find(self, search: Search) -> EdgeScores:
+        """Score every candidate edge; higher means keep first."""
 
     def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor | None:
         """The mask [w, r] that was trained, at a size of `edges`, before it is cut to 0 and 1; or None."""
@@ -81,21 +48,6 @@ def check_settings(method: Method, rules: Mapping[str, tuple[bool, str]]) -> Non
     ]
     if problems:
         raise ValueError(f"method {method.name!r}: {'; '.join(problems)}")
-
-
-def candidates_of(graph: Graph, within: Tensor | None) -> Tensor:
-    """The candidate edges, bool [w, r] on the CPU. Raises ValueError where there are none."""
-    if within is None:
-        return graph.edge_mask
-    if within.shape != graph.edge_mask.shape or within.dtype != torch.bool:
-        raise ValueError(
-            f"expected candidate edges as a bool mask [writer, reader] of shape {tuple(graph.edge_mask.shape)}, "
-            f"got {within.dtype} {tuple(within.shape)}"
-        )
-    candidates = within.cpu() & graph.edge_mask
-    if not candidates.any():
-        raise ValueError("there are no candidate edges: `within` names no edge of the graph")
-    return candidates
 
 
 def method(cls: type[Method]) -> type[Method]:

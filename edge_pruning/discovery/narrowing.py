@@ -16,20 +16,19 @@ share away before the first round (`attribute_first`), as in HAP. It is checked 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from edge_pruning.ablation import Ablation
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.budget import BudgetMasks, loss_bound
 from edge_pruning.discovery.eap_ig import EapIg
-from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
-from edge_pruning.discovery.training import derived_seed, spread_ranks, train
-from edge_pruning.masked_pass.masked_pass import MaskedPass
-from edge_pruning.tasks.task import PairSet
+from edge_pruning.discovery.method import Method, check_settings, method
+from edge_pruning.discovery.observer import Observer
+from edge_pruning.discovery.search import Search, normalised_ranks
+from edge_pruning.discovery.training import derived_seed, train
 from edge_pruning.truth.exhaustive import needed_edges
 from edge_pruning.truth.outputs import Outputs
 
@@ -67,26 +66,16 @@ class Narrowing(Method):
             "tolerance": (0 < self.tolerance < 1, "between 0 and 1 (a share of the empty circuit's loss)"),
         })
 
-    def find(
-        self,
-        engine: MaskedPass,
-        data: PairSet,
-        ablation: Ablation,
-        *,
-        sizes: Sequence[int] = (),
-        within: Tensor | None = None,
-        init_scores: EdgeScores | None = None,
-        observer: Observer | None = None,
-    ) -> EdgeScores:
-        alive, outputs = candidates_of(engine.graph, within), Outputs(engine, data, ablation)
-        watch = observer or Observer()
-        state = watch.resume()
-        at = _Standing.of(state) if state else self._begin(engine, data, ablation, alive, outputs)
+    def find(self, search: Search) -> EdgeScores:
+        outputs = Outputs(search.engine, search.data, search.ablation)
+        state = search.observer.resume()
+        at = _Standing.of(state) if state else self._begin(search, outputs)
         for number in range(at.number, self.rounds):
             if at.size is not None and next(outputs.spare(at.alive), None) is None:
                 break
-            warm = init_scores if number == 0 else None
-            scores = self._round(engine, data, ablation, at, warm, _OneRound(watch, at, self, state))
+            warm = search.init_scores if number == 0 else None
+            observer = _OneRound(search.observer, at, self, state)
+            scores = self._round(replace(search, within=at.alive, init_scores=warm, observer=observer), number)
             state, kept = None, outputs.smallest_size(scores)
             at = at.after(scores, kept)
             if at.idle == self.patience or kept is None:
@@ -95,32 +84,23 @@ class Narrowing(Method):
         if self.prune and size is not None:
             needed = needed_edges(outputs, at.alive)
             values[needed], size = values[needed] + self.rounds, int(needed.sum())
-        return EdgeScores(engine.graph, values, natural_size=size)
+        return EdgeScores(search.graph, values, natural_size=size)
 
-    def _begin(
-        self, engine: MaskedPass, data: PairSet, ablation: Ablation, alive: Tensor, outputs: Outputs
-    ) -> _Standing:
+    def _begin(self, search: Search, outputs: Outputs) -> _Standing:
+        alive = search.candidates
         nothing = torch.full(alive.shape, -torch.inf)
         if not self.attribute_first:
             return _Standing(0, alive, nothing, None, 0)
-        scores = EapIg(metric="objective").find(engine, data, ablation, within=alive)
+        scores = EapIg(metric="objective").find(replace(search, init_scores=None, observer=Observer()))
         return _Standing(-1, alive, nothing, None, 0).after(scores, outputs.smallest_size(scores))
 
-    def _round(
-        self, engine: MaskedPass, data: PairSet, ablation: Ablation, at: _Standing, warm: EdgeScores | None,
-        watch: Observer,
-    ) -> EdgeScores:
-        alive = at.alive
-        masks = BudgetMasks(int(alive.sum()), loss_bound(engine, data, ablation, alive, self.tolerance))
-        if warm is not None:
-            masks.warm_start(spread_ranks(warm, engine.graph, alive))
-        train(
-            masks, engine, data, ablation, candidates=alive, steps=self.steps, batch_size=self.batch_size,
-            seed=derived_seed(self.seed, "round", at.number), observer=watch,
-        )
-        values = torch.full(alive.shape, -torch.inf)
-        values[alive] = masks.parameters["scores"].detach().cpu()
-        return EdgeScores(engine.graph, values)
+    def _round(self, search: Search, number: int) -> EdgeScores:
+        masks = BudgetMasks(search.n_candidates, loss_bound(search, self.tolerance))
+        if search.initial_ranks is not None:
+            masks.warm_start(search.initial_ranks)
+        seed = derived_seed(self.seed, "round", number)
+        train(masks, search, steps=self.steps, batch_size=self.batch_size, seed=seed)
+        return search.scores(masks.parameters["scores"])
 
 
 @dataclass(frozen=True)
@@ -137,7 +117,7 @@ class _Standing:
         """Where a round leads whose `kept` best edges are the fewest that keep every output."""
         idle, values = self.idle + 1 if kept in (None, self.size) else 0, self.values.clone()
         if self.number == 0 or not idle:
-            values[self.alive] = self.number + spread_ranks(scores, scores.graph, self.alive)
+            values[self.alive] = self.number + normalised_ranks(scores, self.alive)
         if kept is None:
             return _Standing(self.number + 1, self.alive, values, self.size, idle)
         return _Standing(self.number + 1, scores.top(kept), values, kept, idle)

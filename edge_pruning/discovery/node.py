@@ -11,14 +11,11 @@ found nodes. The logits belong to no writer and count as important.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from edge_pruning.ablation import Ablation
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import (
     SLOPED,
@@ -26,13 +23,11 @@ from edge_pruning.discovery.attribution import (
     metric_rule,
     ranked,
     refuse_init_scores,
-    scores_of,
     sign_rule,
 )
 from edge_pruning.discovery.eap import first_order_effects
-from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
-from edge_pruning.masked_pass.masked_pass import MaskedPass
-from edge_pruning.tasks.task import PairSet
+from edge_pruning.discovery.method import Method, check_settings, method
+from edge_pruning.discovery.search import Search
 
 
 @method
@@ -50,22 +45,10 @@ class Node(Method):
     def __post_init__(self) -> None:
         check_settings(self, {"metric": metric_rule(self.metric, SLOPED), "sign": sign_rule(self.sign)})
 
-    def find(
-        self,
-        engine: MaskedPass,
-        data: PairSet,
-        ablation: Ablation,
-        *,
-        sizes: Sequence[int] = (),
-        within: Tensor | None = None,
-        init_scores: EdgeScores | None = None,
-        observer: Observer | None = None,
-    ) -> EdgeScores:
-        refuse_init_scores(self, init_scores)
-        graph, candidates = engine.graph, candidates_of(engine.graph, within)
-        objective = metric_of(self, self.metric, SLOPED, data)
-        effects = first_order_effects(engine, data, ablation, candidates, objective).cpu()
+    def find(self, search: Search) -> EdgeScores:
+        refuse_init_scores(self, search)
+        graph, effects = search.graph, first_order_effects(search, metric_of(self, self.metric, SLOPED, search.data))
         writers = ranked(effects.sum(1), self.sign)  # [w]
         readers = torch.where(graph.feeds, writers, -torch.inf).amax(1)  # [r]; a key-value head feeds several heads
         readers[-1] = torch.inf
-        return scores_of(graph, candidates, torch.minimum(writers[:, None], readers))
+        return search.scores(torch.minimum(writers[:, None], readers)[search.candidates])

@@ -14,19 +14,16 @@ crossed and there is no gradient. Such models want a size that the loss controls
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from edge_pruning.ablation import Ablation
 from edge_pruning.circuit import EdgeScores
-from edge_pruning.discovery.method import Method, Observer, candidates_of, check_settings, method
-from edge_pruning.discovery.training import Draw, MaskParameters, spread_ranks, train
-from edge_pruning.masked_pass.masked_pass import MaskedPass
-from edge_pruning.tasks.task import PairSet
+from edge_pruning.discovery.method import Method, check_settings, method
+from edge_pruning.discovery.search import Search
+from edge_pruning.discovery.training import Draw, MaskParameters, train
 
 
 @method
@@ -52,28 +49,12 @@ class SoftTopK(Method):
             "largest": (0 < self.largest < 1, "between 0 and 1 (a share of all edges)"),
         })
 
-    def find(
-        self,
-        engine: MaskedPass,
-        data: PairSet,
-        ablation: Ablation,
-        *,
-        sizes: Sequence[int] = (),
-        within: Tensor | None = None,
-        init_scores: EdgeScores | None = None,
-        observer: Observer | None = None,
-    ) -> EdgeScores:
-        candidates = candidates_of(engine.graph, within)
-        masks = SoftTopKMasks(self, int(candidates.sum()), engine.adapter.device)
-        if init_scores is not None:
-            masks.warm_start(spread_ranks(init_scores, engine.graph, candidates))
-        train(
-            masks, engine, data, ablation, candidates=candidates, steps=self.steps, batch_size=self.batch_size,
-            seed=self.seed, observer=observer or Observer(),
-        )
-        values = torch.full(candidates.shape, -torch.inf)
-        values[candidates] = masks.parameters["scores"].detach().cpu()
-        return EdgeScores(engine.graph, values)
+    def find(self, search: Search) -> EdgeScores:
+        masks = SoftTopKMasks(self, search.n_candidates, search.device)
+        if search.initial_ranks is not None:
+            masks.warm_start(search.initial_ranks)
+        train(masks, search, steps=self.steps, batch_size=self.batch_size, seed=self.seed)
+        return search.scores(masks.parameters["scores"])
 
     def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor:
         candidates = scores.values.isfinite()

@@ -19,22 +19,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edge_pruning.ablation import Ablation
 from edge_pruning.ablation.frozen_cache import FrozenCache
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.gradient import mask_gradient
-from edge_pruning.discovery.method import Observer
-from edge_pruning.graph import Graph
+from edge_pruning.discovery.search import Diverged, Search
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.objectives import get_objective
-from edge_pruning.tasks.task import PairSet
 
 REPORT_EVERY = 10  # steps between looks at the losses: each look waits for the device
 DEFAULT_CACHE_BYTES = 1 << 30
-
-
-class Diverged(RuntimeError):
-    """The loss became NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -62,33 +54,30 @@ class MaskParameters(ABC):
     def schedule(self, step: int) -> float:
         """What the learning rates are multiplied by at a step."""
 
-    def hear(self, loss: Tensor) -> None:  # noqa: B027  (most have no use for it)
-        """Told the loss of the mask just drawn, a tensor on the device, for what the next draw depends on."""
+    def adjust(self, loss: Tensor) -> None:  # noqa: B027  (most have no use for it)
+        """Called with the loss of the mask just drawn (a device tensor), so that the next draw can depend on it."""
 
 
 def train(
     masks: MaskParameters,
-    engine: MaskedPass,
-    data: PairSet,
-    ablation: Ablation,
+    search: Search,
     *,
-    candidates: Tensor,
     steps: int,
     batch_size: int,
     seed: int,
-    observer: Observer,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
 ) -> None:
-    """Run the loop; leaves the result in `masks.parameters`. Raises Diverged.
+    """Run the loop, and leave the result in `masks.parameters`. Raises Diverged.
 
-    candidates: bool [w, r]; nodes that only other edges need are not computed.
+    Nodes that no candidate edge needs are not computed. Initial scores are the caller's to apply.
     """
+    engine, ablation, candidates, observer = search.engine, search.ablation, search.candidates, search.observer
     optimizer = masks.optimizer()
     rates = [group["lr"] for group in optimizer.param_groups]
     first = _restore(masks, optimizer, observer.resume())
     if not candidates.equal(engine.graph.edge_mask):
         engine = engine.restricted(candidates, consistent=ablation.consistent)
-    pairs, objective = data.pairs, get_objective(data.objective)
+    pairs, objective = search.data.pairs, get_objective(search.data.objective)
     objective.check(pairs)
     reused = steps * batch_size > len(pairs)
     cache = FrozenCache(engine, pairs, ablation, cache_bytes if reused else 0)
@@ -102,7 +91,7 @@ def train(
         draw = masks.draw(step, generator)
         ids, z = drawn(len(pairs), batch_size, step, seed), _on_graph(engine, draw.mask.detach(), places)
         loss, gradient = mask_gradient(engine, cache, ids, z, objective)
-        masks.hear(loss)
+        masks.adjust(loss)
         _backward(draw, gradient.flatten()[places])
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -122,14 +111,6 @@ def drawn(n: int, batch_size: int, step: int, seed: int) -> list[int]:
         order = torch.randperm(n, generator=torch.Generator().manual_seed(derived_seed(seed, "epoch", epoch))).tolist()
         ids += order[max(0, first - epoch * n) : first + batch_size - epoch * n]
     return ids
-
-
-def spread_ranks(init_scores: EdgeScores, graph: Graph, candidates: Tensor) -> Tensor:
-    """A warm start: the candidates' places in another ranking, evenly from 1/2 (first) to -1/2 (last), [edge]."""
-    if init_scores.graph != graph:
-        raise ValueError(f"the initial scores are of another graph: expected {graph}, got {init_scores.graph}")
-    order = init_scores.values[candidates].argsort(descending=True, stable=True)
-    return 0.5 - order.argsort().float() / max(1, len(order) - 1)
 
 
 def derived_seed(seed: int, purpose: str, number: int) -> int:

@@ -17,7 +17,7 @@ import safetensors
 from torch import Tensor
 
 from edge_pruning import files
-from edge_pruning.discovery.method import Observer
+from edge_pruning.discovery.observer import Observer
 
 SECONDS_BETWEEN = 1.0
 LARGEST_SHARE = 0.02  # of the time may go into writing checkpoints

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from edge_pruning.ablation import Ablation
 from edge_pruning.circuit import Circuit, EdgeScores
-from edge_pruning.discovery import Observer, polish
+from edge_pruning.discovery import Observer, Search, polish
 from edge_pruning.evaluation import evaluate
 from edge_pruning.evaluation.measure import measure
 from edge_pruning.evaluation.measured import Measured
@@ -74,7 +74,7 @@ def discover(
 
     settings: the fields of `RunConfig` (edges=100, sparsity=0.97, method=..., ablation=..., seed=...), the method's own
     (steps=300, batch_size=16, ...) and the task's (train=200, test=500). Raises ValueError with everything that is
-    wrong, OSError if a file cannot be written, `discovery.training.Diverged` if the loss is not finite.
+    wrong, OSError if a file cannot be written, `discovery.Diverged` if the loss is not finite.
     """
     given = {"task": task, **settings, **named(model)}
     folder = None if out is None else RunFolder(out, resume=resume, overwrite=overwrite)
@@ -250,9 +250,7 @@ def _train(place: Workplace, folder: Path | None, part: str, sizes: tuple[int, .
     watch.stage("finding the circuit" + (f" of {sizes[0]:,} edges" if part else ""))
     identity = json.dumps({"settings": config.to_json(), **_identity(place.description)}, sort_keys=True)
     memory = Memory(watch) if folder is None else Recorder(folder, part, identity, watch)
-    scores = config.method_value.find(
-        place.engine, place.train, place.ablation, sizes=sizes, observer=memory
-    )
+    scores = config.method_value.find(Search(place.engine, place.train, place.ablation, sizes, observer=memory))
     natural = () if scores.natural_size is None else (scores.natural_size,)
     if not (sizes or natural) and config.task_value.exact:
         natural = (_fewest(place, scores),)

@@ -12,12 +12,12 @@ import torch
 from literal import literal_batch_logits, together
 from random_models import answered, config_of, pair, random_model
 from torch import Tensor
-from watching import DATA, Watcher, engine, find, some_edges
+from watching import DATA, Watcher, engine, find, search, some_edges
 
-from edge_pruning.ablation import Mean, Patch
+from edge_pruning.ablation import Mean
 from edge_pruning.batch import Batch
 from edge_pruning.circuit import Circuit, EdgeScores
-from edge_pruning.discovery import acdc, get_method
+from edge_pruning.discovery import Search, acdc, get_method
 from edge_pruning.discovery.acdc import Acdc, Judge
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
@@ -72,7 +72,7 @@ def test_it_removes_what_trying_one_by_one_removes(
     on = FusedPass(random_model(config_of(kind)))
     within, method = some_edges(on.graph, share), Acdc(**settings)
     circuits, costs = one_by_one(method, objective, on, within)
-    scores = method.find(on, FEW, Patch(), within=within)
+    scores = method.find(search(on, FEW, within=within))
     for threshold, expected in zip(method.thresholds, circuits, strict=True):
         assert torch.equal(Circuit.from_scores(scores, threshold=threshold).mask, expected)
         assert 0 < int(expected.sum()) < int(within.sum())
@@ -88,9 +88,9 @@ def test_it_removes_what_trying_one_by_one_removes(
 @pytest.mark.parametrize("most", [1, 3, 100])
 def test_how_many_run_side_by_side_changes_nothing(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     on, method = FusedPass(random_model(config_of("gpt2"))), Acdc(threshold=0.02, sweep=2)
-    expected = method.find(on, FEW, Patch())
+    expected = method.find(search(on, FEW))
     monkeypatch.setattr(acdc, "MOST_TOGETHER", most)
-    found = method.find(on, FEW, Patch())
+    found = method.find(search(on, FEW))
     assert torch.equal(found.values.argsort(), expected.values.argsort())
     assert all(torch.equal(found.values >= t, expected.values >= t) for t in method.thresholds)
 
@@ -99,7 +99,7 @@ def test_means_are_those_of_all_training_pairs() -> None:
     """ACDC runs on the pass in verbs, which keeps what heads write differently from the fused one."""
     adapter, method, found = random_model(config_of("gpt2")), Acdc(threshold=0.02, sweep=1), []
     for on in (FusedPass(adapter), MaskedPass(adapter)):
-        found.append(method.find(on, FEW, Mean().fitted(on, FEW.pairs)).values)
+        found.append(method.find(Search(on, FEW, Mean().fitted(on, FEW.pairs))).values)
     assert torch.equal(*found)
 
 
@@ -115,9 +115,9 @@ def test_what_does_not_fit_side_by_side_is_cut_in_half(monkeypatch: pytest.Monke
     def never(rows: Tensor) -> Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    expected = method.find(on, FEW, Patch())
+    expected = method.find(search(on, FEW))
     monkeypatch.setattr(Rerun, "_from", small)
-    torch.testing.assert_close(method.find(on, FEW, Patch()).values, expected.values, rtol=1e-5, atol=1e-9)
+    torch.testing.assert_close(method.find(search(on, FEW)).values, expected.values, rtol=1e-5, atol=1e-9)
     with pytest.raises(OutOfMemory, match=r"a single alternative \(CUDA out of memory.*--dtype bfloat16"):
         in_halves(never, torch.zeros(4))
 
@@ -144,9 +144,9 @@ def test_initial_scores_say_which_of_a_readers_edges_is_tried_first() -> None:
     graph = on.graph
     latest_first = torch.arange(graph.edge_mask.numel(), 0, -1).view_as(graph.edge_mask).float()
     as_usual, turned = (
-        method.find(on, FEW, Patch(), init_scores=EdgeScores(graph, sign * latest_first)) for sign in (1, -1)
+        method.find(search(on, FEW, init_scores=EdgeScores(graph, sign * latest_first))) for sign in (1, -1)
     )
-    assert torch.equal(as_usual.values, method.find(on, FEW, Patch()).values)
+    assert torch.equal(as_usual.values, method.find(search(on, FEW)).values)
     assert not torch.equal(turned.values >= 0.02, as_usual.values >= 0.02)
 
 

@@ -17,7 +17,7 @@ from watching import DATA, engine, find, some_edges
 
 from edge_pruning.ablation import Patch
 from edge_pruning.batch import Batch
-from edge_pruning.discovery import get_method
+from edge_pruning.discovery import Search, get_method
 from edge_pruning.discovery.eap import Eap
 from edge_pruning.discovery.eap_ig import EapIg
 from edge_pruning.graph import Graph, ModelShape
@@ -67,7 +67,7 @@ def by_hooks(kind: str, data: PairSet, metric: str, points: list[float]) -> Tens
 
 
 def values(method: Any, on: MaskedPass, data: PairSet, **options: Any) -> Tensor:
-    found = method.find(on, data, Patch(), **options).values
+    found = method.find(Search(on, data, Patch(), **options)).values
     return found.masked_fill(found == -torch.inf, 0)
 
 
@@ -205,7 +205,7 @@ def test_node_scores_are_the_lesser_of_two_nodes_whose_effects_are_sums(sign: st
     masked = FusedPass(model(kind))
     graph, effects = masked.graph, values(Eap(sign="signed"), masked, EQUAL).sum(1)
     worth = dict(zip(graph.writers, (effects.abs() if sign == "absolute" else effects).tolist(), strict=True))
-    found = get_method("node", sign=sign).find(masked, EQUAL, Patch())
+    found = get_method("node", sign=sign).find(Search(masked, EQUAL, Patch()))
     group = graph.shape.heads // graph.shape.kv_heads
     for name in graph.names(graph.edge_mask):
         writer, _, reader = name.partition("->")
@@ -220,7 +220,7 @@ def test_node_scores_are_the_lesser_of_two_nodes_whose_effects_are_sums(sign: st
 
 
 def test_magnitude_is_the_mean_length_of_what_changes() -> None:
-    adapter, found = model("llama"), get_method("magnitude").find(MaskedPass(model("llama")), MIXED, Patch())
+    adapter, found = model("llama"), get_method("magnitude").find(Search(MaskedPass(model("llama")), MIXED, Patch()))
     graph, expected = found.graph, torch.zeros(len(found.graph.writers), 2, dtype=torch.float64)
     for one in MIXED.pairs:
         batch = Batch.of([one])

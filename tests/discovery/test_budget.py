@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from watching import DATA, PAIRS, Watcher, engine, some_edges
+from watching import PAIRS, Watcher, engine, search, some_edges
 
 from edge_pruning.ablation import Patch, Zero
 from edge_pruning.batch import Batch
+from edge_pruning.discovery import Search
 from edge_pruning.discovery.budget import BudgetMasks, loss_bound
 from edge_pruning.discovery.training import train
 from edge_pruning.graph import Graph
@@ -21,19 +22,19 @@ def masks(n: int, bound: float = 1.0) -> BudgetMasks:
     return BudgetMasks(n, torch.tensor(bound))
 
 
-def hears(budget: BudgetMasks, *losses: float) -> list[float]:
+def cuts_after(budget: BudgetMasks, *losses: float) -> list[float]:
     """What may be cut after each of the losses."""
     cuts = []
     for loss in losses:
-        budget.hear(torch.tensor(loss))
+        budget.adjust(torch.tensor(loss))
         cuts.append(float(budget.parameters["cut"]))
     return cuts
 
 
 def trained(watcher: Watcher) -> BudgetMasks:
     within = some_edges(engine().graph)
-    budget = BudgetMasks(int(within.sum()), loss_bound(engine(), DATA, Patch(), within, 0.01))
-    train(budget, engine(), DATA, Patch(), candidates=within, steps=35, batch_size=4, seed=0, observer=watcher)
+    budget = BudgetMasks(int(within.sum()), loss_bound(search(within=within), 0.01))
+    train(budget, search(within=within, observer=watcher), steps=35, batch_size=4, seed=0)
     return budget
 
 
@@ -48,7 +49,7 @@ def test_what_is_cut_is_exact_however_small_beside_the_rest(n: int, cut: float) 
 
 
 def test_more_is_cut_after_a_loss_within_the_bound_and_less_after_one_above_it() -> None:
-    cuts = hears(masks(100), *[1.0] * 30, *[1.001] * 30)
+    cuts = cuts_after(masks(100), *[1.0] * 30, *[1.001] * 30)
     rising, falling = cuts[:30], cuts[29:]
     assert rising[0] > 0.05
     assert rising == sorted(set(rising))
@@ -56,14 +57,14 @@ def test_more_is_cut_after_a_loss_within_the_bound_and_less_after_one_above_it()
 
 
 def test_a_step_back_undoes_three_steps_forward() -> None:
-    cuts = hears(masks(100), 0.0, 0.0, 0.0, 5.0)
+    cuts = cuts_after(masks(100), 0.0, 0.0, 0.0, 5.0)
     assert cuts[-1] == pytest.approx(0.05)
 
 
 def test_something_is_always_cut_and_something_always_kept() -> None:
     budget = masks(40)
-    assert hears(budget, *[9.0] * 200)[-1] == pytest.approx(1e-4)
-    assert hears(budget, *[0.0] * 400)[-1] == pytest.approx(38)
+    assert cuts_after(budget, *[9.0] * 200)[-1] == pytest.approx(1e-4)
+    assert cuts_after(budget, *[0.0] * 400)[-1] == pytest.approx(38)
 
 
 def test_in_training_fewer_edges_are_kept_after_a_step_within_the_bound_and_more_after_one_above_it() -> None:
@@ -101,18 +102,17 @@ def test_the_bound_is_a_share_of_the_empty_circuits_loss_above_that_of_the_candi
         return kl_divergence(frozen.logits, engine().logits(mask.float(), batch, frozen), batch).mean()
 
     expected = loss(within) + 0.3 * loss(torch.zeros_like(within))
-    torch.testing.assert_close(loss_bound(engine(), DATA, Patch(), within, 0.3), expected.detach())
+    torch.testing.assert_close(loss_bound(search(within=within), 0.3), expected.detach())
 
 
 def test_on_an_exact_program_the_bound_holds_at_a_size_below_half() -> None:
     model = load_model("tracr:xproportion", device="cpu")
     masked = model.engine(Graph(model.adapter.shape, "split"))
     data = get_task(model.name).pairs(model.tokenizer, "train")
-    bound, watcher = loss_bound(masked, data, Zero(), masked.graph.edge_mask, 0.1), Watcher()
-    train(
-        BudgetMasks(32, bound), masked, data, Zero(), candidates=masked.graph.edge_mask, steps=150, batch_size=128,
-        seed=0, observer=watcher,
-    )
+    watcher = Watcher()
+    of_program = Search(masked, data, Zero(), observer=watcher)
+    bound = loss_bound(of_program, 0.1)
+    train(BudgetMasks(32, bound), of_program, steps=150, batch_size=128, seed=0)
     last = watcher.records[-20:]
     assert min(record["edges"] for record in last if record["squared_error"] <= float(bound)) < 16
 

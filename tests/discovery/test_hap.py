@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from watching import DATA, SIZE, Watcher, engine, find, some_edges
+from watching import SIZE, Watcher, engine, find, search, some_edges
 
-from edge_pruning.ablation import Patch
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import get_method, get_preset
 from edge_pruning.discovery.eap import Eap
@@ -42,11 +41,11 @@ def test_the_candidates_are_the_attributions_best_within_the_given_ones(attribut
     within = some_edges(engine().graph, 0.8)
     hap = Hap(attribution.name, attribution.metric, share, **SHORT)
     wanted = round(share * int(within.sum()))
-    kept = attribution.find(engine(), DATA, Patch(), within=within).top(wanted)
-    scores = hap.find(engine(), DATA, Patch(), within=within)
+    kept = attribution.find(search(within=within)).top(wanted)
+    scores = hap.find(search(within=within))
     assert torch.equal(scores.values.isfinite(), kept)
     assert not (kept & ~within).any()
-    assert torch.equal(scores.values, SoftTopK(**SHORT).find(engine(), DATA, Patch(), within=kept).values)
+    assert torch.equal(scores.values, SoftTopK(**SHORT).find(search(within=kept)).values)
 
 
 def test_what_is_no_candidate_is_never_run_while_pruning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +56,7 @@ def test_what_is_no_candidate_is_never_run_while_pruning(monkeypatch: pytest.Mon
         return real(self, mask, *rest)
 
     monkeypatch.setattr(FusedPass, "run", run)
-    kept = Hap(candidates=0.3, **SHORT).find(engine(), DATA, Patch()).values.isfinite()
+    kept = Hap(candidates=0.3, **SHORT).find(search()).values.isfinite()
     trained = masks[-SHORT["steps"] :]
     assert len(masks) > len(trained)
     assert all(torch.equal(mask, kept) for mask in trained)

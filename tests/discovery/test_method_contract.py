@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from watching import AT_ONCE, DATA, LEARNED, PAIRS, SIZE, Watcher, engine, find, settings_of, short, some_edges
 
-from edge_pruning.ablation import Patch
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import METHODS, get_method
 from edge_pruning.graph import Graph, ModelShape
@@ -180,5 +179,5 @@ def test_more_pairs_in_a_batch_than_there_are_is_all_of_them(name: str) -> None:
 
 
 def test_one_pair_is_enough(name: str) -> None:
-    scores = short(name).find(engine(), replace(DATA, pairs=DATA.pairs[:1]), Patch(), sizes=(SIZE,))
+    scores = find(short(name), data=replace(DATA, pairs=DATA.pairs[:1]))
     assert torch.equal(scores.values.isfinite(), engine().graph.edge_mask)

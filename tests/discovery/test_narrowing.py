@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from watching import DATA, engine
+from watching import DATA, engine, search
 
 from edge_pruning.ablation import Patch, Zero
 from edge_pruning.circuit import EdgeScores
-from edge_pruning.discovery import get_method
+from edge_pruning.discovery import Search, get_method
 from edge_pruning.discovery.eap_ig import EapIg
 from edge_pruning.discovery.narrowing import Narrowing
 from edge_pruning.graph import Graph
@@ -27,13 +27,13 @@ def test_the_true_circuit_is_found_exactly(name: str, attribution: bool) -> None
     graph = Graph(model.adapter.shape, "split")
     truth = known.get(model.revision, "zero", graph).by_ablation
     data = get_task(f"tracr:{name}").pairs(model.tokenizer, "train")
-    scores = Narrowing(attribute_first=attribution).find(model.engine(graph), data, Zero())
+    scores = Narrowing(attribute_first=attribution).find(Search(model.engine(graph), data, Zero()))
     assert scores.natural_size == int(truth.sum())
     assert torch.equal(scores.top(scores.natural_size), truth)
 
 
 def test_the_size_keeps_every_training_output() -> None:
-    scores = get_method("narrowing", rounds=2, steps=20, batch_size=4).find(engine(), DATA, Patch())
+    scores = get_method("narrowing", rounds=2, steps=20, batch_size=4).find(search())
     assert scores.natural_size is not None
     outputs = Outputs(engine(), DATA, Patch())
     assert outputs.kept_by(scores.top(scores.natural_size))
@@ -41,7 +41,7 @@ def test_the_size_keeps_every_training_output() -> None:
 
 
 def test_a_later_round_only_takes_away_and_scores_what_is_left_higher() -> None:
-    once, twice = (Narrowing(rounds=n, steps=20, batch_size=4).find(engine(), DATA, Patch()) for n in (1, 2))
+    once, twice = (Narrowing(rounds=n, steps=20, batch_size=4).find(search()) for n in (1, 2))
     assert once.natural_size is not None
     assert twice.natural_size is not None
     assert twice.natural_size <= once.natural_size
@@ -50,10 +50,10 @@ def test_a_later_round_only_takes_away_and_scores_what_is_left_higher() -> None:
 
 def test_attribution_takes_its_share_before_the_first_round() -> None:
     graph, outputs = engine().graph, Outputs(engine(), DATA, Patch())
-    ranking = EapIg(metric="objective").find(engine(), DATA, Patch())
+    ranking = EapIg(metric="objective").find(search())
     kept = outputs.smallest_size(ranking)
     assert kept
-    scores = Narrowing(attribute_first=True, rounds=1, steps=20, batch_size=4).find(engine(), DATA, Patch())
+    scores = Narrowing(attribute_first=True, rounds=1, steps=20, batch_size=4).find(search())
     assert scores.natural_size
     assert scores.natural_size <= kept < graph.n_edges
     assert not (scores.top(scores.natural_size) & ~ranking.top(kept)).any()
@@ -64,7 +64,7 @@ def test_attribution_takes_its_share_before_the_first_round() -> None:
 def test_candidates_that_lose_outputs_have_no_size() -> None:
     graph = engine().graph
     within = graph.mask([graph.names(graph.edge_mask)[0]])
-    assert Narrowing(steps=5).find(engine(), DATA, Patch(), within=within).natural_size is None
+    assert Narrowing(steps=5).find(search(within=within)).natural_size is None
 
 
 def test_the_smallest_size_is_one_below_which_an_output_is_lost() -> None:
@@ -90,6 +90,6 @@ def test_pruning_takes_away_what_a_misleading_gradient_leaves() -> None:
     graph = Graph(model.adapter.shape, "split")
     truth = known.get(model.revision, "zero", graph).by_ablation
     data = get_task("tracr:count_less_freq").pairs(model.tokenizer, "train")
-    scores = Narrowing(rounds=1, steps=20, prune=True).find(model.engine(graph), data, Zero())
+    scores = Narrowing(rounds=1, steps=20, prune=True).find(Search(model.engine(graph), data, Zero()))
     assert scores.natural_size == int(truth.sum())
     assert torch.equal(scores.top(scores.natural_size), truth)

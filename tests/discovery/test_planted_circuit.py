@@ -14,7 +14,7 @@ from edge_pruning import metrics
 from edge_pruning.ablation import Patch
 from edge_pruning.batch import Batch
 from edge_pruning.circuit import EdgeScores
-from edge_pruning.discovery import METHODS
+from edge_pruning.discovery import METHODS, Search
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import Adapter
@@ -73,7 +73,7 @@ def kl(engine: MaskedPass, mask: Tensor) -> float:
 
 def found(name: str, engine: MaskedPass, edges: int) -> Tensor:
     method = METHODS[name](**settings_of(name, LONGER | MORE.get(name, {})))
-    return method.find(engine, TRAIN, Patch(), sizes=(edges,)).top(edges)
+    return method.find(Search(engine, TRAIN, Patch(), (edges,))).top(edges)
 
 
 def at_random(engine: MaskedPass, edges: int, seed: int) -> Tensor:

@@ -14,9 +14,9 @@ from edge_pruning import metrics
 from edge_pruning.ablation import Patch
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.batch import Batch
-from edge_pruning.discovery import METHODS, training
+from edge_pruning.discovery import METHODS, Diverged, training
 from edge_pruning.discovery.gradient import mask_gradient
-from edge_pruning.discovery.training import Diverged, derived_seed, drawn
+from edge_pruning.discovery.training import derived_seed, drawn
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.objectives import OBJECTIVES

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from edge_pruning.ablation import Patch
 from edge_pruning.circuit import EdgeScores
-from edge_pruning.discovery import METHODS, Method, Observer
+from edge_pruning.discovery import METHODS, Method, Observer, Search
 from edge_pruning.graph import Graph
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
@@ -71,8 +71,12 @@ def engine(kind: str = "gpt2") -> MaskedPass:
 
 def find(method: Method, observer: Observer | None = None, **options: Any) -> EdgeScores:
     """Run a method on the small model and the pairs above."""
-    on = options.pop("on", engine())
-    return method.find(on, options.pop("data", DATA), Patch(), sizes=(SIZE,), observer=observer, **options)
+    watch = {} if observer is None else {"observer": observer}
+    return method.find(search(sizes=(SIZE,), **watch, **options))
+
+
+def search(on: MaskedPass | None = None, data: PairSet = DATA, **options: Any) -> Search:
+    return Search(on or engine(), data, Patch(), **options)
 
 
 def some_edges(graph: Graph, share: float = 0.5, seed: int = 0) -> Tensor:

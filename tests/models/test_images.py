@@ -13,7 +13,7 @@ from edge_pruning.ablation import Patch, Zero, get_ablation
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.batch import ImagePair
 from edge_pruning.circuit import Circuit
-from edge_pruning.discovery import get_method
+from edge_pruning.discovery import Search, get_method
 from edge_pruning.evaluation import evaluate
 from edge_pruning.loading.loading import load_model
 from edge_pruning.masked_pass.fused import FusedPass
@@ -43,7 +43,7 @@ def engine() -> MaskedPass:
 
 
 def test_a_circuit_of_images_is_found_and_evaluated(engine: MaskedPass) -> None:
-    scores = get_method("soft-top-k", steps=40).find(engine, data(), Patch(), sizes=[20])
+    scores = get_method("soft-top-k", steps=40).find(Search(engine, data(), Patch(), [20]))
     circuit = Circuit.from_scores(scores, edges=20)
     found = evaluate(circuit, engine, data(), Patch(), random_circuits=5)
     assert found["model"]["kl"] == pytest.approx(0, abs=1e-5)
