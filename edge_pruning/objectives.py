@@ -6,7 +6,6 @@ Differences of right and wrong answers are negated: a circuit that loses the tas
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from edge_pruning import metrics
 from edge_pruning.batch import Batch, Pair
+from edge_pruning.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -50,33 +50,27 @@ class Objective:
             )
 
 
-OBJECTIVES = {
-    objective.name: objective
-    for objective in (
-        Objective("kl", "KL", "nats", "KL divergence (nats)", lambda m, c, b: metrics.kl_divergence(m, c, b)),
-        Objective(
-            "squared_error", "squared error", "", "squared error", lambda m, c, b: metrics.squared_error(m, c, b)
-        ),
-        Objective(
-            "answer_loss", "loss", "nats", "-log probability of the answers (nats)",
-            lambda m, c, b: metrics.surprise(c, b), False, False,
-        ),
-        Objective(
-            "logit_difference", "loss", "", "minus the logit difference",
-            lambda m, c, b: -metrics.logit_difference(c, b).nan_to_num(0), True, False,
-        ),
-        Objective(
-            "probability_difference", "loss", "", "minus the probability difference",
-            lambda m, c, b: -metrics.probability_difference(c, b).nan_to_num(0), True, False,
-        ),
-    )
-}
+OBJECTIVES: Registry[Objective] = Registry("objective", [
+    Objective("kl", "KL", "nats", "KL divergence (nats)", lambda m, c, b: metrics.kl_divergence(m, c, b)),
+    Objective(
+        "squared_error", "squared error", "", "squared error", lambda m, c, b: metrics.squared_error(m, c, b)
+    ),
+    Objective(
+        "answer_loss", "loss", "nats", "-log probability of the answers (nats)",
+        lambda m, c, b: metrics.surprise(c, b), False, False,
+    ),
+    Objective(
+        "logit_difference", "loss", "", "minus the logit difference",
+        lambda m, c, b: -metrics.logit_difference(c, b).nan_to_num(0), True, False,
+    ),
+    Objective(
+        "probability_difference", "loss", "", "minus the probability difference",
+        lambda m, c, b: -metrics.probability_difference(c, b).nan_to_num(0), True, False,
+    ),
+])
 KL = OBJECTIVES["kl"]
 
 
 def get_objective(name: str) -> Objective:
-    """Raises ValueError with the nearest names where there is none."""
-    if name not in OBJECTIVES:
-        near = difflib.get_close_matches(name, OBJECTIVES, 3, 0) or list(OBJECTIVES)
-        raise ValueError(f"there is no objective {name!r}; nearest: {', '.join(near)}")
-    return OBJECTIVES[name]
+    """Return the objective of a name. Raises ValueError with the nearest names if there is none."""
+    return OBJECTIVES.named(name)

@@ -67,7 +67,7 @@ def smollm3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     assert "smollm3" not in ADAPTERS
     yield with_adapter
-    del ADAPTERS["smollm3"]
+    ADAPTERS.remove("smollm3")
 
 
 def test_the_check_finds_what_the_first_try_leaves_out(smollm3: Any) -> None:

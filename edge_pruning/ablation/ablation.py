@@ -12,18 +12,19 @@ no held-out pair is looked at, whatever the ablation is used for later.
 
 from __future__ import annotations
 
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 
 from edge_pruning.batch import Batch, Pair
 from edge_pruning.masked_pass.masked_pass import Frozen, MaskedPass, Writes
+from edge_pruning.registry import Registry, settings_of
 
-ABLATIONS: dict[str, type[Ablation]] = {}
+ABLATIONS: Registry[type[Ablation]] = Registry("ablation")
+ablation = ABLATIONS.register
 
 
 @dataclass(frozen=True)
@@ -68,22 +69,13 @@ class Ablation(ABC):
             )
 
 
-def ablation(cls: type[Ablation]) -> type[Ablation]:
-    """Register an ablation under its name."""
-    ABLATIONS[cls.name] = cls
-    return cls
-
-
 def get_ablation(name: str, *, seed: int = 0) -> Ablation:
-    """The ablation of a name, not fitted yet; `seed` is for those that draw at random.
+    """Build the ablation of a name, not fitted yet. `seed` is for ablations that draw at random.
 
-    Raises ValueError with the nearest names where there is none.
+    Raises ValueError with the nearest names if there is none.
     """
-    if name not in ABLATIONS:
-        near = difflib.get_close_matches(name, ABLATIONS, 3, 0) or list(ABLATIONS)
-        raise ValueError(f"there is no ablation {name!r}; nearest: {', '.join(near)}")
-    cls = ABLATIONS[name]
-    return cls(**({"seed": seed} if "seed" in {field.name for field in fields(cls)} else {}))
+    cls = ABLATIONS.named(name)
+    return cls(**({"seed": seed} if "seed" in settings_of(cls) else {}))
 
 
 @ablation

@@ -1,33 +1,31 @@
-"""What `edge-pruning list` shows: names, one line each, with their settings."""
+"""What `edge-pruning list` shows: names, one line each, with their settings.
+
+Each kind is imported when it is asked for, so that listing tasks does not load every model family.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from edge_pruning.ablation import ABLATIONS
-from edge_pruning.discovery import METHODS, PRESETS
-from edge_pruning.formats import FORMATS
-from edge_pruning.loading.loading import NAMED
-from edge_pruning.models import ADAPTERS
-from edge_pruning.models.tracr import LIBRARY, bundled_programs
-from edge_pruning.models.tracr.folder import PREFIX
-from edge_pruning.runs.config import nearest
-from edge_pruning.tasks import TASKS
+from edge_pruning.registry import settings_of, unknown
 
 Names = list[tuple[str, str]]
 
 
 def names_of(what: str) -> Names:
-    """Raises ValueError for a kind of thing that there is none of."""
+    """Return the names of a kind of thing, with a description each. Raises ValueError if there is no such kind."""
     if what not in KINDS:
-        near = ", ".join(nearest(what, KINDS))
-        raise ValueError(f"expected one of {', '.join(KINDS)}; got {what!r} (nearest: {near})")
+        raise unknown("list of", what, KINDS)
     return KINDS[what]()
 
 
 def _models() -> Names:
+    from edge_pruning.loading.loading import NAMED
+    from edge_pruning.models import ADAPTERS
+    from edge_pruning.models.tracr import bundled_programs
+    from edge_pruning.models.tracr.folder import PREFIX
+
     families = ", ".join(sorted(ADAPTERS))
     shipped = [(name, "a small GPT-2 that comes with the library") for name in NAMED]
     others = [("PATH", "a folder in Hugging Face format"), ("HUB_ID", "a model on the Hugging Face hub")]
@@ -36,6 +34,8 @@ def _models() -> Names:
 
 
 def _programs() -> Names:
+    from edge_pruning.models.tracr import LIBRARY
+
     return [
         (name, f"{entry.summary}\nvocabulary {' '.join(map(str, entry.vocabulary))}, up to {entry.max_length} values")
         for name, entry in sorted(LIBRARY.items())
@@ -43,29 +43,45 @@ def _programs() -> Names:
 
 
 def _tasks() -> Names:
+    from edge_pruning.models.tracr.folder import PREFIX
+    from edge_pruning.tasks import TASKS
+
     own = ("PATH.jsonl", "your own pairs, one JSON object per line: clean, corrupted, answer[, wrong_answer, split]")
     program = (f"{PREFIX}NAME", "all inputs of a compiled program (`edge-pruning list programs`)")
-    return [*((name, f"{TASKS[name].summary}{_settings(TASKS[name])}") for name in sorted(TASKS)), own, program]
+    return [*((name, f"{cls.summary}\n{_settings(cls)}") for name, cls in sorted(TASKS.items())), own, program]
 
 
 def _methods() -> Names:
-    return [(name, f"{cls.summary}{_settings(cls)}") for name, cls in sorted(METHODS.items())]
+    from edge_pruning.discovery import METHODS
+
+    return [(name, f"{cls.summary}{_aliases(cls)}\n{_settings(cls)}") for name, cls in sorted(METHODS.items())]
 
 
 def _presets() -> Names:
-    return [(name, f"{summary}\nmethod {found.name}") for name, (found, summary) in PRESETS.items()]
+    from edge_pruning.discovery import PRESETS
+
+    return [(name, f"{one.summary}{_aliases(one)}\nmethod {one.method.name}") for name, one in PRESETS.items()]
 
 
 def _ablations() -> Names:
+    from edge_pruning.ablation import ABLATIONS
+
     return [(name, _first_line(cls)) for name, cls in sorted(ABLATIONS.items())]
 
 
 def _formats() -> Names:
+    from edge_pruning.formats import FORMATS
+
     return [(name, f"{cls.summary}\n{' '.join(cls.suffixes)}") for name, cls in sorted(FORMATS.items())]
 
 
 def _settings(cls: type[Any]) -> str:
-    return "\n" + ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(cls) if f.init)
+    return ", ".join(f"{name}={default}" for name, default in settings_of(cls).items())
+
+
+def _aliases(entry: Any) -> str:
+    aliases = vars(entry).get("aliases", ())
+    return f" (also called {', '.join(aliases)})" if aliases else ""
 
 
 def _first_line(cls: type[Any]) -> str:

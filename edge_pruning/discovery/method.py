@@ -7,7 +7,6 @@ A method is registered by a decorator in its own file, and then appears in the c
 
 from __future__ import annotations
 
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +16,10 @@ from torch import Tensor
 
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.search import Search
+from edge_pruning.registry import Registry, build
 
-METHODS: dict[str, type[Method]] = {}
+METHODS: Registry[type[Method]] = Registry("method")
+method = METHODS.register
 
 
 @dataclass(frozen=True)
@@ -41,24 +42,16 @@ class Method(ABC):
         return None
 
 
-def check_settings(method: Method, rules: Mapping[str, tuple[bool, str]]) -> None:
+def check_settings(of: Method, rules: Mapping[str, tuple[bool, str]]) -> None:
     """Raises ValueError with every setting that breaks its rule; rules: name to (does it hold, the rule in words)."""
     problems = [
-        f"{name} must be {rule}, got {getattr(method, name)!r}" for name, (holds, rule) in rules.items() if not holds
+        f"{name} must be {rule}, got {getattr(of, name)!r}" for name, (holds, rule) in rules.items() if not holds
     ]
     if problems:
-        raise ValueError(f"method {method.name!r}: {'; '.join(problems)}")
-
-
-def method(cls: type[Method]) -> type[Method]:
-    """Register a method under its name."""
-    METHODS[cls.name] = cls
-    return cls
+        raise ValueError(f"method {of.name!r}: {'; '.join(problems)}")
 
 
 def get_method(name: str, **settings: Any) -> Method:
-    """Raises ValueError with the nearest names where there is none."""
-    if name not in METHODS:
-        near = difflib.get_close_matches(name, METHODS, 3, 0) or list(METHODS)
-        raise ValueError(f"there is no method {name!r}; nearest: {', '.join(near)}")
-    return METHODS[name](**settings)
+    """Build the method of a name with these settings. Raises ValueError with the nearest names if there is none."""
+    cls = METHODS.named(name)
+    return build(cls, f"method {cls.name!r}", settings)

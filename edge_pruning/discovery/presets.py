@@ -6,36 +6,49 @@ the letter.
 
 from __future__ import annotations
 
-import difflib
+from dataclasses import dataclass
 
 from edge_pruning.discovery.hap import Hap
 from edge_pruning.discovery.hard_concrete import HardConcrete
 from edge_pruning.discovery.method import Method
 from edge_pruning.discovery.narrowing import Narrowing
 from edge_pruning.discovery.soft_top_k import SoftTopK
+from edge_pruning.registry import Registry
 
-PRESETS: dict[str, tuple[Method, str]] = {
-    "default": (SoftTopK(), "soft top-k, 300 steps: every circuit size from one short run"),
-    "thorough": (SoftTopK(steps=1500, batch_size=32), "soft top-k, 1,500 larger steps: somewhat better small circuits"),
-    "hap": (
-        Hap(warm_start=True, steps=75),
+
+@dataclass(frozen=True)
+class Preset:
+    """A method with its settings, under a name."""
+
+    name: str
+    method: Method
+    summary: str
+    aliases: tuple[str, ...] = ()
+
+
+PRESETS: Registry[Preset] = Registry("preset", [
+    Preset("default", SoftTopK(), "soft top-k, 300 steps: every circuit size from one short run"),
+    Preset(
+        "thorough", SoftTopK(steps=1500, batch_size=32),
+        "soft top-k, 1,500 larger steps: somewhat better small circuits",
+    ),
+    Preset(
+        "hap", Hap(warm_start=True, steps=75),
         "EAP keeps 30 % of the edges, soft top-k begins with its ranking: a quarter of the steps",
     ),
-    "exact": (
-        Narrowing(attribute_first=True),
+    Preset(
+        "exact", Narrowing(attribute_first=True),
         "the fewest edges that keep every output, begun by EAP-IG: for models that are exact, such as programs",
     ),
-    "paper": (HardConcrete(), "hard concrete exactly as published: 3,000 steps of 32 pairs, one run per size"),
-    "paper-short": (
+    Preset("paper", HardConcrete(), "hard concrete exactly as published: 3,000 steps of 32 pairs, one run per size"),
+    Preset(
+        "paper-short",
         HardConcrete(steps=600, target_steps=450, warmup_steps=40, batch_size=16, initial_log_alpha=2.0),
         "hard concrete that starts where gates can move: 600 steps of 16 pairs",
     ),
-}
+])
 
 
 def get_preset(name: str) -> Method:
-    """Raises ValueError with the nearest names where there is none."""
-    if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, 3, 0) or list(PRESETS)
-        raise ValueError(f"there is no preset {name!r}; nearest: {', '.join(near)}")
-    return PRESETS[name][0]
+    """Return the method of a preset. Raises ValueError with the nearest names if there is none."""
+    return PRESETS.named(name).method

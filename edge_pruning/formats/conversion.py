@@ -9,8 +9,10 @@ from typing import Any
 
 from edge_pruning import files
 from edge_pruning.circuit import Circuit
-from edge_pruning.formats.format import FORMATS, Format, get_format, settings_of
+from edge_pruning.formats.circuit_json import CircuitJson
+from edge_pruning.formats.format import FORMATS, Format, get_format
 from edge_pruning.recount import Embeddings, KeyValues, recount
+from edge_pruning.registry import settings_of
 
 PICKLES = (".pkl", ".pickle", ".npy", ".npz", ".joblib")
 
@@ -97,7 +99,10 @@ def _wanted(path: Path, reader: Format, *, recounted: bool) -> str:
     found = _by_suffix(path)
     if not found:
         raise ValueError(f"{path}: no format writes files that end so; choose one with --to: {_known()}")
-    longest = max(found, key=lambda cls: max(len(s) for s in cls.suffixes if path.name.lower().endswith(s)))
+    def fit(cls: type[Format]) -> tuple[int, bool]:
+        return max(len(s) for s in cls.suffixes if path.name.lower().endswith(s)), cls is CircuitJson
+
+    longest = max(found, key=fit)
     if longest.name == reader.name and not recounted:
         others = ", ".join(cls.name for cls in found if cls is not longest)
         raise ValueError(f"{path} would be {reader.name} again; choose another format with --to: {others or _known()}")

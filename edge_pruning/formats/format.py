@@ -7,8 +7,6 @@ or what was taken to be meant, is said and not silently changed.
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +15,10 @@ from typing import Any, ClassVar
 
 from edge_pruning.circuit import Circuit
 from edge_pruning.recount import Embeddings, KeyValues
+from edge_pruning.registry import Registry, settings_of
 
-FORMATS: dict[str, type[Format]] = {}
+FORMATS: Registry[type[Format]] = Registry("format")
+circuit_format = FORMATS.register
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,20 +55,10 @@ class Format(ABC):
         """Write the circuit, atomically; returns what the file does not hold or others read differently."""
 
 
-def circuit_format(cls: type[Format]) -> type[Format]:
-    """Register a format under its name."""
-    FORMATS[cls.name] = cls
-    return cls
-
-
 def get_format(name: str, **settings: Any) -> Format:
-    """The format of that name. Raises ValueError with the nearest names, or with the settings that it does not have."""
-    if name not in FORMATS:
-        near = difflib.get_close_matches(name, FORMATS, 3, 0.4) or sorted(FORMATS)
-        raise ValueError(f"no format {name!r} (nearest: {', '.join(near)}); there are {', '.join(sorted(FORMATS))}")
-    cls = FORMATS[name]
+    """Build the format of a name, with those of the settings that it has.
+
+    Raises ValueError with the nearest names if there is none.
+    """
+    cls = FORMATS.named(name)
     return cls(**{key: value for key, value in settings.items() if key in settings_of(cls)})
-
-
-def settings_of(cls: type[Format]) -> set[str]:
-    return {field.name for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]

@@ -6,8 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from edge_pruning.models.adapter import Adapter
+from edge_pruning.registry import Registry
 
-ADAPTERS: dict[str, type[Adapter]] = {}
+ADAPTERS: Registry[type[Adapter]] = Registry("model family", key="model_type")
+adapter = ADAPTERS.register
 
 RENORMALISED = "its residual stream is renormalised after every sublayer (post-norm), so an edge has no linear meaning"
 _POST_NORM = (
@@ -17,15 +19,9 @@ _POST_NORM = (
 _RECURRENT = ("mamba", "mamba2", "falcon_mamba", "rwkv", "jamba", "recurrent_gemma", "xlstm")
 
 
-def adapter(cls: type[Adapter]) -> type[Adapter]:
-    """Register an adapter under its `model_type`."""
-    ADAPTERS[cls.model_type] = cls
-    return cls
-
-
 def check_supported(config: Any) -> type[Adapter]:
     """The adapter class for a Hugging Face configuration. Raises ValueError with the reason where there is none."""
-    kind = getattr(config, "model_type", None)
+    kind = str(getattr(config, "model_type", None))
     if kind not in ADAPTERS:
         known = ", ".join(sorted(ADAPTERS))
         raise ValueError(f"model type {kind!r} is not supported: {_reason(config, kind)}. Supported: {known}.")
@@ -40,7 +36,7 @@ def described(config: Any) -> Adapter:
     return check_supported(config)(SimpleNamespace(config=config))
 
 
-def _reason(config: Any, kind: str | None) -> str:
+def _reason(config: Any, kind: str) -> str:
     """Why there is no adapter for a kind of model."""
     if kind in _POST_NORM:
         return RENORMALISED

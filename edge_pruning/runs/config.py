@@ -7,10 +7,9 @@ they can be given flat (`steps=100`, `train=50`), and `RunConfig.of` puts each w
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,7 @@ from edge_pruning.ablation import Ablation, get_ablation
 from edge_pruning.discovery import METHODS, Method, get_method, get_preset
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.loading.loading import DTYPES
+from edge_pruning.registry import nearest_in_words
 from edge_pruning.tasks import Task, get_task
 
 DEFAULT_PRESET = "default"
@@ -150,7 +150,7 @@ class RunConfig:
         fields, problems = _fields(type(base)), []
         for name, value in self.settings.items():
             if name not in fields:
-                problems.append(f"no setting {name!r} (nearest: {', '.join(nearest(name, fields))})")
+                problems.append(f"no setting {name!r} ({nearest_in_words(name, fields)})")
             elif not _is_a(value, fields[name]):
                 problems.append(f"{name}: expected {_type_name(fields[name])}, got {value!r}")
         if problems:
@@ -180,12 +180,6 @@ def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         elif before != after:
             found.append(f"{name}: {json.dumps(before)} in the run, {json.dumps(after)} now")
     return found
-
-
-def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """Up to three names that look like this one; all of them where none does."""
-    known = list(known)
-    return difflib.get_close_matches(name, known, 3, 0.4) or known
 
 
 def _fields(cls: type[Any]) -> dict[str, Any]:

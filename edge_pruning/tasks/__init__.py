@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import Any
 
+from edge_pruning.registry import import_files
 from edge_pruning.tasks.encoding import Encoder, TextPair
-from edge_pruning.tasks.task import SPLITS, TASKS, GeneratedTask, PairSet, Task, build_task, task_names, unknown_task
+from edge_pruning.tasks.task import SPLITS, TASKS, GeneratedTask, PairSet, Task, build_task, task_names
 
-for _module in pkgutil.iter_modules(__path__):  # every file registers its own tasks, so adding one is adding a file
-    importlib.import_module(f"{__name__}.{_module.name}")
+import_files(__name__, __path__)
 
 __all__ = ["SPLITS", "TASKS", "Encoder", "GeneratedTask", "PairSet", "Task", "TextPair", "get_task", "task_names"]
 
@@ -28,6 +26,4 @@ def get_task(name: str, **settings: Any) -> Task:
         from edge_pruning.tasks.tracr import TracrTask
 
         return build_task(TracrTask, {"program": name, **settings})
-    if name not in TASKS:
-        raise unknown_task(name)
-    return build_task(TASKS[name], settings)
+    return build_task(TASKS.named(name), settings)

@@ -10,8 +10,6 @@ To add a task, add a file to this folder with a frozen dataclass that derives fr
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import hashlib
 import json
 import random
@@ -19,9 +17,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from edge_pruning.batch import Pair
+from edge_pruning.registry import Registry, build
 from edge_pruning.tasks.chat import Chat
 from edge_pruning.tasks.encoding import Encoder, TextPair
 
@@ -170,16 +169,8 @@ class GeneratedTask(TextTask):
 
 # --- registry ------------------------------------------------------------------------------------------------------
 
-TASKS: dict[str, type[Task]] = {}
-AnyTask = TypeVar("AnyTask", bound=type[Task])
-
-
-def task(cls: AnyTask) -> AnyTask:
-    """Register a task under its name: it can then be listed, built by name, and runs through the contract tests."""
-    if cls.name in TASKS:
-        raise ValueError(f"two tasks are called {cls.name!r}: {TASKS[cls.name].__name__} and {cls.__name__}")
-    TASKS[cls.name] = cls
-    return cls
+TASKS: Registry[type[Task]] = Registry("task", hint="or give the path of a .jsonl file with your own pairs")
+task = TASKS.register
 
 
 def task_names() -> tuple[str, ...]:
@@ -188,17 +179,5 @@ def task_names() -> tuple[str, ...]:
 
 
 def build_task(cls: type[Task], settings: dict[str, Any]) -> Task:
-    """A task from its settings; unknown settings are reported with the known ones."""
-    known = [field.name for field in dataclasses.fields(cls)]
-    unknown = [name for name in settings if name not in known]
-    if unknown:
-        raise ValueError(f"task {cls.name!r} has no setting {', '.join(unknown)}; its settings are {', '.join(known)}")
-    return cls(**settings)
-
-
-def unknown_task(name: str) -> ValueError:
-    near = difflib.get_close_matches(name, TASKS, 3, cutoff=0.4)
-    hint = f"nearest names: {', '.join(near)}; " if near else ""
-    return ValueError(
-        f"unknown task {name!r}; {hint}built-in tasks: {', '.join(task_names())}; or a path to a .jsonl file"
-    )
+    """Build a task from its settings. Raises ValueError for settings that it does not have, with those that it has."""
+    return build(cls, f"task {cls.name!r}", settings)

@@ -55,7 +55,7 @@ def edited(path: Path, **changes: Any) -> Path:
 
 def test_unknown_names_are_reported_together_with_the_nearest_ones(cli, tmp_path):
     result = cli("discover", "iio", "--method", "soft-top", "--ablation", "pach", "--out", tmp_path / "run")
-    assert_refused(result, "unknown task 'iio'", "nearest names: ioi", "'soft-top'", "soft-top-k", "'pach'", "patch")
+    assert_refused(result, "there is no task 'iio'", "nearest: ioi", "'soft-top'", "soft-top-k", "'pach'", "patch")
     assert not (tmp_path / "run").exists()
 
 
@@ -107,7 +107,7 @@ def test_values_that_there_are_none_of(discover, flag, value, words):
 
 
 def test_several_problems_are_reported_at_once():
-    with pytest.raises(ValueError, match="unknown task 'iio'") as caught:
+    with pytest.raises(ValueError, match="there is no task 'iio'") as caught:
         RunConfig(task="iio", method="soft", sparsity=(2.0,), dtype="int8")
     for word in ("'soft'", "got 2.0", "got 'int8'"):
         assert word in str(caught.value)
@@ -345,7 +345,7 @@ def test_a_real_process_says_it_in_one_line_with_exit_code_2(tmp_path):
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 1
-    assert done.stderr.startswith("error: unknown task 'iio'")
+    assert done.stderr.startswith("error: there is no task 'iio'")
 
 
 def test_an_unknown_preset_and_a_preset_of_another_method(discover):

@@ -8,7 +8,6 @@ says of every input (see `inputs.py`), so that anyone can check this module agai
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
@@ -24,6 +23,7 @@ from edge_pruning import files
 from edge_pruning.models.tracr.inputs import Inputs
 from edge_pruning.models.tracr.module import TracrTransformer, weight_shapes
 from edge_pruning.models.tracr.program import Program
+from edge_pruning.registry import nearest_in_words
 
 CONFIG, WEIGHTS, INPUTS = "config.json", "model.safetensors", "inputs.safetensors"
 BUNDLED = Path(__file__).parent / "bundled"
@@ -91,10 +91,10 @@ def compiled_folder(name: str) -> Path | None:
     if _looks_compiled(place) or (name.startswith(PREFIX) and place.is_dir()):
         return place
     if name.startswith(PREFIX):
-        near = difflib.get_close_matches(place.name, bundled_programs(), 3)
+        near = nearest_in_words(place.name, bundled_programs())
         raise ValueError(
-            f"there is no compiled program {name!r}; nearest: {', '.join(near or bundled_programs())}; or a folder "
-            "that `edge-pruning tracr compile` has written"
+            f"there is no compiled program {name!r}; {near}; or give a folder that `edge-pruning tracr compile` has "
+            "written"
         )
     return None
 

@@ -1,0 +1,127 @@
+"""Registries: one per kind of thing that has a name (methods, tasks, file formats, ...).
+
+    METHODS: Registry[type[Method]] = Registry("method")
+    method = METHODS.register
+
+    @method
+    @dataclass(frozen=True)
+    class SoftTopK(Method):
+        name: ClassVar[str] = "soft-top-k"
+
+A registry is a read-only mapping from names to entries. Other names for an entry (`aliases`) find it, and are not
+listed. A package whose `__init__` calls `import_files` imports all of its files, so that a new entry is one new file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+AnyEntry = TypeVar("AnyEntry")
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """Entries of one kind by name, in the order of their registration.
+
+    kind: the noun for error messages.
+    key: the attribute of an entry that holds its name; other names are in its attribute `aliases`, if it has one.
+    hint: what an error about an unknown name says at its end.
+    """
+
+    def __init__(self, kind: str, entries: Iterable[T] = (), *, key: str = "name", hint: str = "") -> None:
+        self.kind, self._key, self._hint = kind, key, hint
+        self._entries: dict[str, T] = {}
+        self._aliases: dict[str, str] = {}
+        for entry in entries:
+            self.register(entry)
+
+    def register(self, entry: AnyEntry) -> AnyEntry:
+        """Add an entry under its name and its aliases; usable as a decorator. Raises ValueError if a name is taken.
+
+        The same definition may be registered again, as happens when a notebook cell runs twice: it replaces the first.
+        """
+        attributes = vars(entry)
+        if self._key not in attributes:
+            raise ValueError(f"{_definition(entry)} needs its own attribute {self._key!r}, the {self.kind}'s name")
+        name, aliases = attributes[self._key], attributes.get("aliases", ())  # neither is inherited
+        for taken in (name, *aliases):
+            other = self.get(taken)
+            if other is not None and _definition(other) != _definition(entry):
+                raise ValueError(
+                    f"two {self.kind}s are called {taken!r}: {_definition(other)} and {_definition(entry)}; rename one"
+                )
+        if name in self._entries:
+            self.remove(name)
+        self._entries[name] = entry  # type: ignore[assignment]  # a decorator must return the type that it was given
+        self._aliases |= dict.fromkeys(aliases, name)
+        return entry
+
+    def remove(self, name: str) -> None:
+        """Forget an entry and its aliases."""
+        del self._entries[name]
+        self._aliases = {alias: of for alias, of in self._aliases.items() if of != name}
+
+    def named(self, name: str) -> T:
+        """Return the entry of a name or alias. Raises ValueError with the nearest names if there is none."""
+        if name not in self:
+            raise unknown(self.kind, name, [*self, *self._aliases], self._hint)
+        return self[name]
+
+    def __getitem__(self, name: str) -> T:
+        return self._entries[self._aliases.get(name, name)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> ValueError:
+    """The error for a name that does not exist: the nearest names, or all names if none is near."""
+    return ValueError(f"there is no {kind} {name!r}; {nearest_in_words(name, known)}{hint and f'; {hint}'}")
+
+
+def nearest_in_words(name: str, known: Iterable[str]) -> str:
+    """`nearest: a, b`, or `choose from a, b, c, d` if no name is near."""
+    known = list(known)
+    near = nearest(name, known)
+    return f"nearest: {', '.join(near)}" if near else f"choose from {', '.join(known)}"
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """Return up to three of the known names that resemble a name, the most similar first."""
+    return difflib.get_close_matches(name, list(known), 3, 0.5)
+
+
+def build(cls: Callable[..., T], what: str, settings: Mapping[str, Any]) -> T:
+    """Build a dataclass from settings. Raises ValueError if it lacks one of them, with the settings that it has."""
+    known = settings_of(cls)
+    missing = [name for name in settings if name not in known]
+    if missing:
+        raise ValueError(f"{what} has no setting {', '.join(missing)}; its settings are {', '.join(known) or 'none'}")
+    return cls(**settings)
+
+
+def settings_of(cls: Any) -> dict[str, Any]:
+    """Return the settings of a dataclass with their defaults: the fields that its constructor takes."""
+    return {field.name: field.default for field in dataclasses.fields(cls) if field.init}
+
+
+def import_files(package: str, path: Iterable[str]) -> None:
+    """Import every file of a package, so that all of its entries are registered; `path`: the package's `__path__`."""
+    for module in iter_modules(path):
+        if not module.ispkg:
+            import_module(f"{package}.{module.name}")
+
+
+def _definition(entry: object) -> str:
+    """Where an entry was defined, for error messages, or the entry itself if it is a value."""
+    if isinstance(entry, type):
+        return f"{entry.__module__}.{entry.__qualname__}"
+    return repr(entry)
