@@ -54,11 +54,11 @@ RIVALS: dict[str, Callable[[int], Method]] = {
     "eap-ig": lambda seed: get_method("eap-ig"),
     "eap-ig, kl": lambda seed: get_method("eap-ig", metric="kl"),
     "eap-ig on activations, kl": lambda seed: get_method("eap-ig", metric="kl", path="activations"),
-    "node": lambda seed: get_method("node"),
+    "node": lambda seed: get_method("node-attribution"),
     "magnitude": lambda seed: get_method("magnitude"),
     "random": lambda seed: get_method("random", seed=seed),
 }
-NULLS = ("node", "magnitude", "random")
+BASELINES = ("node", "magnitude", "random")
 EARLIER = tuple(name for name in RIVALS if name.startswith(("acdc", "eap")))  # what the paper compares with
 
 
@@ -196,10 +196,10 @@ def picture(found: Row, names: Sequence[str]) -> str:
     """KL and faithfulness against edges, a line per method: the geometric mean (mean) of the seeds at each size."""
     hues = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7a5195", "#1f2933")
     looks: dict[str, Mapping[str, Any]] = {}
-    for i, name in enumerate(name for name in names if name not in NULLS):
+    for i, name in enumerate(name for name in names if name not in BASELINES):
         ours = {"linewidth": 2.6} if name == OURS else {"linestyle": ("-", "--")[i // 4 % 2]}
         looks[name] = {"color": hues[i % len(hues)], **ours}
-    looks |= {name: {"color": "#9aa5b1", "linestyle": style} for name, style in zip(NULLS, ("-.", ":", "--"))}  # noqa: B905
+    looks |= {name: {"color": "#9aa5b1", "linestyle": style} for name, style in zip(BASELINES, ("-.", ":", "--"))}  # noqa: B905
     lines: dict[str, list[Line]] = {"kl": [], "faithfulness": []}
     for name in names:
         curves = [row["curve"] for row in found["runs"] if row["method"] == name]

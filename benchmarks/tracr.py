@@ -3,8 +3,8 @@
     python benchmarks/tracr.py                          # all programs; writes benchmarks/results/tracr.json as it goes
     python benchmarks/tracr.py --programs reverse,xproportion --seeds 3 --method eap-ig --set metric=objective
 
-No size is given: `narrowing` finds one, other methods get the smallest that keeps every output. Nor does anything know
-the truth. Seconds are CPU time of the search alone, on one thread.
+No size is given: `iterative-pruning` finds one, other methods get the smallest that keeps every output. Nor does any
+method know the truth. Seconds are CPU time of the search alone, on one thread.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--programs", default=",".join(bundled_programs()))
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--method", default="narrowing")
+    parser.add_argument("--method", default="iterative-pruning")
     parser.add_argument("--set", nargs="*", default=[], help="settings of the method, NAME=VALUE")
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()

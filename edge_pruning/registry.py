@@ -72,8 +72,12 @@ class Registry(Mapping[str, T], Generic[T]):
             raise unknown(self.kind, name, [*self, *self._aliases], self._hint)
         return self[name]
 
+    def canonical(self, name: str) -> str:
+        """Return the name that an alias stands for; any other name, known or not, as it is."""
+        return self._aliases.get(name, name)
+
     def __getitem__(self, name: str) -> T:
-        return self._entries[self._aliases.get(name, name)]
+        return self._entries[self.canonical(name)]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)

@@ -25,9 +25,10 @@ from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.observer import Observer
 from edge_pruning.discovery.search import Search, normalised_ranks
 from edge_pruning.discovery.soft_top_k import SoftTopK
+from edge_pruning.registry import Registry
 
-ATTRIBUTIONS: dict[str, type[Eap | EapIg]] = {cls.name: cls for cls in (Eap, EapIg)}
-PRUNINGS: dict[str, type[SoftTopK | HardConcrete]] = {cls.name: cls for cls in (SoftTopK, HardConcrete)}
+ATTRIBUTIONS: Registry[type[Eap | EapIg]] = Registry("attribution method", [Eap, EapIg])
+PRUNINGS: Registry[type[SoftTopK | HardConcrete]] = Registry("pruning method", [SoftTopK, HardConcrete])
 
 
 @method

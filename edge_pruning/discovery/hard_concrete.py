@@ -24,7 +24,7 @@ from torch import Tensor
 
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.method import Method, check_settings, method
-from edge_pruning.discovery.nodes import EdgesOfNodes
+from edge_pruning.discovery.node_masks import WriterOfEdge
 from edge_pruning.discovery.search import Search
 from edge_pruning.discovery.training import Draw, MaskParameters, train
 
@@ -42,7 +42,8 @@ class HardConcrete(Method):
     the target for the writers' masks.
     """
 
-    name: ClassVar[str] = "hard-concrete"
+    name: ClassVar[str] = "edge-pruning"
+    aliases: ClassVar[tuple[str, ...]] = ("hard-concrete",)
     summary: ClassVar[str] = "Edge Pruning as published: hard concrete masks, a target sparsity, learned multipliers"
     one_run_ranks_all: ClassVar[bool] = False
 
@@ -73,7 +74,7 @@ class HardConcrete(Method):
 
     def find(self, search: Search) -> EdgeScores:
         n, target = search.n_candidates, self._target(search.sizes, search.n_candidates)
-        nodes = EdgesOfNodes.of(search.graph, search.candidates, search.device) if self.node_masks else None
+        nodes = WriterOfEdge.of(search.graph, search.candidates, search.device) if self.node_masks else None
         masks = HardConcreteMasks(self, target, n, nodes, search.device)
         if search.initial_ranks is not None:
             masks.warm_start(search.initial_ranks)
@@ -99,7 +100,7 @@ class HardConcrete(Method):
 
 class HardConcreteMasks(MaskParameters):
     def __init__(
-        self, settings: HardConcrete, target: float, n: int, nodes: EdgesOfNodes | None, device: torch.device
+        self, settings: HardConcrete, target: float, n: int, nodes: WriterOfEdge | None, device: torch.device
     ) -> None:
         super().__init__()
         self.settings, self.target, self.nodes = settings, target, nodes
@@ -147,7 +148,7 @@ class HardConcreteMasks(MaskParameters):
             extra, _ = self._penalty("node_multipliers", of_nodes, self.settings.node_target_sparsity, step)
             penalty = penalty + extra
             record["nodes"] = of_nodes.detach().sum()
-            z = z * self.nodes.spread(of_nodes)
+            z = z * self.nodes.expand(of_nodes)
         return Draw(z, penalty, record | {"edges": z.detach().sum()})
 
     def _penalty(self, multipliers: str, z: Tensor, final: float, step: int) -> tuple[Tensor, float]:
@@ -163,14 +164,14 @@ class HardConcreteMasks(MaskParameters):
         log_alpha = self.parameters["log_alpha"].detach()
         if self.nodes is None:
             return log_alpha
-        of_node = self.nodes.spread(self.parameters["node_log_alpha"].detach())
+        of_node = self.nodes.expand(self.parameters["node_log_alpha"].detach())
         return torch.minimum(log_alpha, of_node)
 
     @torch.no_grad()
     def probability_open(self) -> Tensor:
         """P(z > 0) of each edge; the sum is how many edges are expected to be kept, and so the natural size."""
         p = probability_open(self.parameters["log_alpha"])
-        return p if self.nodes is None else p * self.nodes.spread(probability_open(self.parameters["node_log_alpha"]))
+        return p if self.nodes is None else p * self.nodes.expand(probability_open(self.parameters["node_log_alpha"]))
 
 
 def sample(log_alpha: Tensor, generator: torch.Generator) -> Tensor:

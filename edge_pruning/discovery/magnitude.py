@@ -28,7 +28,7 @@ from edge_pruning.masked_pass.micro_batches import over_tiles
 @dataclass(frozen=True)
 class Magnitude(Method):
     name: ClassVar[str] = "magnitude"
-    summary: ClassVar[str] = "null: how much a writer changes between clean and ablated, whatever depends on it"
+    summary: ClassVar[str] = "baseline: how much a writer changes between clean and ablated, whatever depends on it"
     one_run_ranks_all: ClassVar[bool] = True
 
     def find(self, search: Search) -> EdgeScores:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from edge_pruning.discovery.hap import Hap
 from edge_pruning.discovery.hard_concrete import HardConcrete
+from edge_pruning.discovery.iterative_pruning import IterativePruning
 from edge_pruning.discovery.method import Method
-from edge_pruning.discovery.narrowing import Narrowing
 from edge_pruning.discovery.soft_top_k import SoftTopK
 from edge_pruning.registry import Registry
 
@@ -37,10 +37,14 @@ PRESETS: Registry[Preset] = Registry("preset", [
         "EAP keeps 30 % of the edges, soft top-k begins with its ranking: a quarter of the steps",
     ),
     Preset(
-        "exact", Narrowing(attribute_first=True),
+        "exact", IterativePruning(attribute_first=True),
         "the fewest edges that keep every output, begun by EAP-IG: for models that are exact, such as programs",
     ),
-    Preset("paper", HardConcrete(), "hard concrete exactly as published: 3,000 steps of 32 pairs, one run per size"),
+    Preset(
+        "paper", HardConcrete(),
+        "Edge Pruning exactly as published: hard concrete masks, 3,000 steps of 32 pairs, one run per size",
+        ("edge-pruning",),
+    ),
     Preset(
         "paper-short",
         HardConcrete(steps=600, target_steps=450, warmup_steps=40, batch_size=16, initial_log_alpha=2.0),

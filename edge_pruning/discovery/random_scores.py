@@ -1,4 +1,4 @@
-"""Random scores: the null of nulls. A method whose circuits are no better than these has found nothing."""
+"""Random scores: the weakest baseline. A method whose circuits are no better than these has found nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edge_pruning.discovery.search import Search
 @dataclass(frozen=True)
 class Random(Method):
     name: ClassVar[str] = "random"
-    summary: ClassVar[str] = "null: every edge gets a random score"
+    summary: ClassVar[str] = "baseline: every edge gets a random score"
     one_run_ranks_all: ClassVar[bool] = True
 
     seed: int = 0

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_pruning.ablation import Ablation, get_ablation
-from edge_pruning.discovery import METHODS, Method, get_method, get_preset
+from edge_pruning.discovery import METHODS, PRESETS, Method, get_method, get_preset
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.loading.loading import DTYPES
 from edge_pruning.registry import nearest_in_words
@@ -58,6 +58,9 @@ class RunConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "edges", _several(self.edges))
         object.__setattr__(self, "sparsity", _several(self.sparsity))
+        for names, kind in ((METHODS, "method"), (PRESETS, "preset")):
+            if (name := getattr(self, kind)) is not None:
+                object.__setattr__(self, kind, names.canonical(name))
         problems = list(self._problems())
         if problems:
             raise ValueError("\n  ".join([f"{len(problems)} problems:", *problems] if len(problems) > 1 else problems))

@@ -109,7 +109,7 @@ def checked_settings(given: Mapping[str, Any], folder: RunFolder | None) -> tupl
     stored = folder.config if folder else None
     config = RunConfig.of(given, stored and stored["settings"])
     if stored and folder:
-        refuse_differences(folder.path, stored["settings"], config.to_json())
+        refuse_differences(folder.path, RunConfig(**stored["settings"]).to_json(), config.to_json())
     return config, stored
 
 

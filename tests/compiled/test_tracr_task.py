@@ -71,7 +71,7 @@ def test_unknown_programs_and_settings_are_refused() -> None:
 def test_a_program_brings_its_own_defaults() -> None:
     config = RunConfig.of({"task": "tracr:hist"})
     assert (config.model, config.ablation, config.embeddings) == ("tracr:hist", "zero", "split")
-    assert config.method_value.name == "narrowing"
+    assert config.method_value.name == "iterative-pruning"
     assert config.default_folder == Path("runs", "tracr-hist")
     other = RunConfig.of({"task": "tracr:hist", "method": "eap-ig", "ablation": "patch"})
     assert (other.method_value.name, other.ablation) == ("eap-ig", "patch")

@@ -17,8 +17,9 @@ from watching import DATA, Watcher, engine, find, search, some_edges
 from edge_pruning.ablation import Mean
 from edge_pruning.batch import Batch
 from edge_pruning.circuit import Circuit, EdgeScores
-from edge_pruning.discovery import Search, acdc, get_method
-from edge_pruning.discovery.acdc import Acdc, Judge
+from edge_pruning.discovery import Search, circuit_loss, get_method
+from edge_pruning.discovery.acdc import Acdc
+from edge_pruning.discovery.circuit_loss import CircuitLoss
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.micro_batches import OutOfMemory, in_halves
@@ -89,7 +90,7 @@ def test_it_removes_what_trying_one_by_one_removes(
 def test_how_many_run_side_by_side_changes_nothing(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     on, method = FusedPass(random_model(config_of("gpt2"))), Acdc(threshold=0.02, sweep=2)
     expected = method.find(search(on, FEW))
-    monkeypatch.setattr(acdc, "MOST_TOGETHER", most)
+    monkeypatch.setattr(circuit_loss, "MOST_SIDE_BY_SIDE", most)
     found = method.find(search(on, FEW))
     assert torch.equal(found.values.argsort(), expected.values.argsort())
     assert all(torch.equal(found.values >= t, expected.values >= t) for t in method.thresholds)
@@ -123,13 +124,13 @@ def test_what_does_not_fit_side_by_side_is_cut_in_half(monkeypatch: pytest.Monke
 
 
 def test_a_node_that_nothing_reads_loses_its_edges_without_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    graph, asked, real = engine().graph, [], Judge.losses
+    graph, asked, real = engine().graph, [], CircuitLoss.losses
 
-    def losses(self: Judge, reader: int, columns: Tensor) -> list[float]:
+    def losses(self: CircuitLoss, reader: int, columns: Tensor) -> list[float]:
         asked.append(reader)
         return real(self, reader, columns)
 
-    monkeypatch.setattr(Judge, "losses", losses)
+    monkeypatch.setattr(CircuitLoss, "losses", losses)
     within = graph.edge_mask.clone()
     within[graph.mlp_writer(0)] = False
     scores = find(Acdc(threshold=1e-6, sweep=1), within=within)

@@ -1,4 +1,4 @@
-"""EAP and EAP-IG against hooks on the plain model, their laws, and the nulls that are built on them."""
+"""EAP and EAP-IG against hooks on the plain model, their laws, and the baselines that are built on them."""
 
 from __future__ import annotations
 
@@ -189,14 +189,14 @@ def test_one_step_at_the_end_of_the_path_would_be_eap() -> None:
 
 
 def test_the_cut_into_micro_batches_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    methods = [Eap(), EapIg(), EapIg(path="activations"), get_method("magnitude"), get_method("node")]
+    methods = [Eap(), EapIg(), EapIg(path="activations"), get_method("magnitude"), get_method("node-attribution")]
     together = [values(method, FusedPass(model("gpt2")), MIXED) for method in methods]
     monkeypatch.setattr(MaskedPass, "tile_tokens", 1)
     for method, expected in zip(methods, together, strict=True):
         close(values(method, FusedPass(model("gpt2")), MIXED), expected)
 
 
-# --- the nulls -------------------------------------------------------------------------------------------------------
+# --- the baselines --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
@@ -205,7 +205,7 @@ def test_node_scores_are_the_lesser_of_two_nodes_whose_effects_are_sums(sign: st
     masked = FusedPass(model(kind))
     graph, effects = masked.graph, values(Eap(sign="signed"), masked, EQUAL).sum(1)
     worth = dict(zip(graph.writers, (effects.abs() if sign == "absolute" else effects).tolist(), strict=True))
-    found = get_method("node", sign=sign).find(Search(masked, EQUAL, Patch()))
+    found = get_method("node-attribution", sign=sign).find(Search(masked, EQUAL, Patch()))
     group = graph.shape.heads // graph.shape.kv_heads
     for name in graph.names(graph.edge_mask):
         writer, _, reader = name.partition("->")
@@ -247,7 +247,7 @@ def test_random_scores_are_spread_evenly() -> None:
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["eap", "eap-ig", "node"])
+@pytest.mark.parametrize("name", ["eap", "eap-ig", "node-attribution"])
 def test_a_metric_that_needs_a_wrong_answer_where_there_is_none_is_refused(name: str) -> None:
     none = replace(DATA, pairs=tuple(replace(p, wrong=((),)) for p in DATA.pairs))
     message = (
@@ -259,7 +259,7 @@ def test_a_metric_that_needs_a_wrong_answer_where_there_is_none_is_refused(name:
     assert find(get_method(name, metric="answer_loss"), data=none).values.isfinite().any()
 
 
-@pytest.mark.parametrize("name", ["eap", "node"])
+@pytest.mark.parametrize("name", ["eap", "node-attribution"])
 @pytest.mark.parametrize("metric", ["kl", "squared_error", "objective"])
 def test_a_metric_that_is_flat_at_the_whole_model_is_refused(name: str, metric: str) -> None:
     with pytest.raises(ValueError, match=f"method '{name}': metric must be one of .*where their gradient is 0"):

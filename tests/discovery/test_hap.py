@@ -29,7 +29,7 @@ def test_with_every_edge_a_candidate_it_is_edge_pruning() -> None:
 
 def test_it_runs_the_method_that_it_is_given() -> None:
     settings: dict[str, Any] = {"steps": 2700, "batch_size": 5, "learning_rate": 0.3}
-    hap = Hap(pruning="hard-concrete", seed=2, **settings)
+    hap = Hap(pruning="edge-pruning", seed=2, **settings)
     assert hap.pruning_value == HardConcrete(seed=2, **settings)
     assert Hap().pruning_value == get_preset("default")
     assert (Hap().one_run_ranks_all, hap.one_run_ranks_all) == (True, False)
@@ -101,9 +101,9 @@ def test_a_size_that_does_not_fit_into_the_candidates_is_refused() -> None:
         ({"candidates": 0.0}, "candidates must be above 0 and at most 1 .a share of all edges., got 0.0"),
         ({"candidates": 1.1}, "candidates must be above 0 and at most 1"),
         ({"attribution": "acdc"}, "attribution must be eap or eap-ig, got 'acdc'"),
-        ({"pruning": "best"}, "pruning must be soft-top-k or hard-concrete, got 'best'"),
+        ({"pruning": "best"}, "pruning must be soft-top-k or edge-pruning, got 'best'"),
         ({"attribution": "eap", "metric": "kl"}, "method 'eap': metric must be one of .*where their gradient is 0"),
-        ({"steps": 100, "pruning": "hard-concrete"}, "method 'hard-concrete': target_steps must be"),
+        ({"steps": 100, "pruning": "edge-pruning"}, "method 'edge-pruning': target_steps must be"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:

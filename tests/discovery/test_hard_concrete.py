@@ -13,7 +13,7 @@ from watching import SIZE, Watcher, engine, find, settings_of, short, some_edges
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import training
 from edge_pruning.discovery.hard_concrete import HardConcrete, HardConcreteMasks, probability_open, sample
-from edge_pruning.discovery.nodes import EdgesOfNodes
+from edge_pruning.discovery.node_masks import WriterOfEdge
 from edge_pruning.discovery.training import _backward
 
 CPU = torch.device("cpu")
@@ -58,7 +58,7 @@ def test_the_soft_mask_is_each_gates_median() -> None:
     candidates = some_edges(engine().graph)
     drawn_values = 2 * torch.randn(candidates.shape, generator=noise(0))
     scores = EdgeScores(engine().graph, drawn_values.masked_fill(~candidates, -torch.inf))
-    median = short("hard-concrete").soft_mask(scores, SIZE)
+    median = short("edge-pruning").soft_mask(scores, SIZE)
     assert median is not None
     samples = torch.stack([sample(scores.values, noise(seed)) for seed in range(1001)])
     torch.testing.assert_close(samples.median(0).values, median, atol=0.15, rtol=0)
@@ -157,7 +157,7 @@ def test_multipliers_lead_to_the_target_where_nothing_else_matters(
     watcher, n = Watcher(), engine().graph.n_edges
     indifferent = lambda engine, cache, ids, z, objective: (torch.zeros(()), torch.zeros_like(z))  # noqa: E731
     monkeypatch.setattr(training, "mask_gradient", indifferent)
-    find(short("hard-concrete", steps=300, target_steps=150, target_sparsity=target, learning_rate=0.1), watcher)
+    find(short("edge-pruning", steps=300, target_steps=150, target_sparsity=target, learning_rate=0.1), watcher)
     end = watcher.records[-50:]
     assert sum(record["edges"] for record in end) / 50 == pytest.approx((1 - target) * n, abs=0.06 * n)
 
@@ -175,15 +175,15 @@ def test_records_show_the_multipliers_of_their_own_step() -> None:
 @pytest.mark.parametrize("node_masks", [False, True])
 def test_the_natural_size_is_the_expected_number_of_open_edges(node_masks: bool) -> None:
     watcher = Watcher()
-    scores = find(short("hard-concrete", node_masks=node_masks, initial_log_alpha=0.5, learning_rate=0.05), watcher)
+    scores = find(short("edge-pruning", node_masks=node_masks, initial_log_alpha=0.5, learning_rate=0.05), watcher)
     state, graph = watcher.states[-1], engine().graph
-    nodes = EdgesOfNodes.of(graph, graph.edge_mask, CPU)
+    nodes = WriterOfEdge.of(graph, graph.edge_mask, CPU)
     open_edges = []
     for seed in range(2000):
         generator = noise(seed)
         z = sample(state["parameter.log_alpha"], generator)
         if node_masks:
-            z = z * nodes.spread(sample(state["parameter.node_log_alpha"], generator))
+            z = z * nodes.expand(sample(state["parameter.node_log_alpha"], generator))
         open_edges.append(int((z > 0).sum()))
     assert scores.natural_size == pytest.approx(sum(open_edges) / 2000, abs=0.8)
     assert 5 < scores.natural_size < graph.n_edges - 5
@@ -194,7 +194,7 @@ def test_the_wanted_size_sets_the_target_unless_a_sparsity_is_given() -> None:
     assert method._target([25], 100) == 0.75
     assert HardConcrete(target_sparsity=1.02)._target([25], 100) == 1.02
     for sizes in ([], [5, 6]):
-        with pytest.raises(ValueError, match="'hard-concrete' is trained for one size; give one number of edges"):
+        with pytest.raises(ValueError, match="'edge-pruning' is trained for one size; give one number of edges"):
             method._target(sizes, 100)
     with pytest.raises(ValueError, match="expected a size between 0 and 100 edges .the candidates., got 101"):
         method._target([101], 100)
@@ -220,11 +220,11 @@ def test_impossible_settings_are_refused_all_at_once(settings: dict[str, Any], m
 # --- node masks ------------------------------------------------------------------------------------------------------
 
 
-def with_nodes(**settings: Any) -> tuple[HardConcreteMasks, EdgesOfNodes, Tensor]:
+def with_nodes(**settings: Any) -> tuple[HardConcreteMasks, WriterOfEdge, Tensor]:
     candidates = some_edges(engine().graph, 0.6)
-    nodes = EdgesOfNodes.of(engine().graph, candidates, CPU)
+    nodes = WriterOfEdge.of(engine().graph, candidates, CPU)
     wanted = {"node_masks": True, "initial_log_alpha": 0.5, "warmup_steps": 0} | settings
-    method = HardConcrete(**settings_of("hard-concrete", wanted))
+    method = HardConcrete(**settings_of("edge-pruning", wanted))
     return HardConcreteMasks(method, 0.8, int(candidates.sum()), nodes, CPU), nodes, candidates
 
 
@@ -232,8 +232,8 @@ def test_every_candidate_belongs_to_its_writer() -> None:
     _, nodes, candidates = with_nodes()
     graph = engine().graph
     writers = [name.partition("->")[0] for name in graph.names(candidates)]
-    assert [graph.writers[w] for w in nodes.writer.tolist()] == writers
-    assert nodes.spread(torch.arange(nodes.n)).tolist() == nodes.writer.tolist()
+    assert [graph.writers[w] for w in nodes.index.tolist()] == writers
+    assert nodes.expand(torch.arange(nodes.n)).tolist() == nodes.index.tolist()
 
 
 def test_the_mask_of_an_edge_is_the_product_of_its_own_and_its_writers() -> None:
@@ -242,7 +242,7 @@ def test_the_mask_of_an_edge_is_the_product_of_its_own_and_its_writers() -> None
     of_edges = sample(masks.parameters["log_alpha"], generator)
     of_nodes = sample(masks.parameters["node_log_alpha"], generator)
     draw = masks.draw(0, noise(11))
-    expected = torch.stack([z * of_nodes[w] for z, w in zip(of_edges, nodes.writer.tolist(), strict=True)])
+    expected = torch.stack([z * of_nodes[w] for z, w in zip(of_edges, nodes.index.tolist(), strict=True)])
     assert torch.equal(draw.mask, expected)
     assert 0 < float(expected.detach().mean()) < 1
     assert float(draw.record["nodes"]) == pytest.approx(float(of_nodes.detach().sum()))
@@ -252,16 +252,16 @@ def test_a_closed_writer_closes_all_its_edges_and_no_others() -> None:
     masks, nodes, _ = with_nodes(initial_log_alpha=8.0)
     masks.parameters["node_log_alpha"].data[3] = -20
     draw = masks.draw(0, noise(0)).mask.detach()
-    assert torch.equal(draw == 0, nodes.writer == 3)
+    assert torch.equal(draw == 0, nodes.index == 3)
     closed = masks.scores() < 0
-    assert torch.equal(closed, nodes.writer == 3)
-    assert float(masks.probability_open()[nodes.writer == 3].sum()) < 1e-6
+    assert torch.equal(closed, nodes.index == 3)
+    assert float(masks.probability_open()[nodes.index == 3].sum()) < 1e-6
 
 
 def test_the_gradient_reaches_edges_and_writers_through_the_product() -> None:
     masks, nodes, _ = with_nodes()
     draw = masks.draw(0, noise(1))
-    _backward(draw, torch.ones(len(nodes.writer)))
+    _backward(draw, torch.ones(len(nodes.index)))
     for name in ("log_alpha", "node_log_alpha"):
         gradient = masks.parameters[name].grad
         assert gradient is not None

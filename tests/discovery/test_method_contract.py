@@ -18,7 +18,7 @@ from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.masked_pass.fused import FusedPass
 
 pytestmark = pytest.mark.parametrize("name", METHODS)
-ENDS_EARLY = ("narrowing",)
+ENDS_EARLY = ("iterative-pruning",)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])

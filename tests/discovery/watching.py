@@ -20,8 +20,8 @@ from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.tasks import PairSet
 
 SIZE = 12
-NULLS = ("magnitude", "node", "random")
-AT_ONCE = ("eap", "eap-ig", *NULLS)
+BASELINES = ("magnitude", "node-attribution", "random")
+AT_ONCE = ("eap", "eap-ig", *BASELINES)
 NEVER_LOOK_AT_LOGITS = ("magnitude", "random")
 SHORT = {
     "steps": 25, "target_steps": 20, "warmup_steps": 3, "batch_size": 4, "initial_log_alpha": 2.0, "candidates": 1,

@@ -350,7 +350,7 @@ def test_a_real_process_says_it_in_one_line_with_exit_code_2(tmp_path):
 
 def test_an_unknown_preset_and_a_preset_of_another_method(discover):
     assert_refused(discover("--preset", "papers"), "no preset 'papers'; nearest: paper")
-    assert_refused(discover("--preset", "paper", "--method", "soft-top-k"), "is of method 'hard-concrete'")
+    assert_refused(discover("--preset", "paper", "--method", "soft-top-k"), "is of method 'edge-pruning'")
 
 
 def test_a_method_for_one_size_says_so_if_none_is_given_and_leaves_nothing_behind(discover, tmp_path):

@@ -200,7 +200,7 @@ def test_a_preset_is_a_method_with_settings_that_flags_change(discover, tmp_path
     result = discover(*arguments, "--steps", 20, *settings)
     assert result.exit_code == 0, result.stderr
     method = json.loads((tmp_path / "run" / "config.json").read_text())["method"]
-    assert (method["name"], method["preset"]) == ("hard-concrete", "paper-short")
+    assert (method["name"], method["preset"]) == ("edge-pruning", "paper-short")
     assert (method["settings"]["steps"], method["settings"]["initial_log_alpha"]) == (20, 2.0)
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"metrics-9.jsonl", "scores-15.safetensors", "checkpoint-9.safetensors", "circuit-15.json"} <= names

@@ -13,8 +13,8 @@ from edge_pruning.runs import checkpoints
 
 SHORT = {
     "acdc": ["--set", "sweep=2", "--batch-size", "8"], "soft-top-k": ["--steps", "10"],
-    "narrowing": ["--steps", "10", "--set", "rounds=2"], "hap": ["--steps", "10", "--set", "candidates=0.5"],
-    "hard-concrete": ["--steps", "10", "--set", "target_steps=8", "--set", "warmup_steps=2"],
+    "iterative-pruning": ["--steps", "10", "--set", "rounds=2"], "hap": ["--steps", "10", "--set", "candidates=0.5"],
+    "edge-pruning": ["--steps", "10", "--set", "target_steps=8", "--set", "warmup_steps=2"],
 }
 
 

@@ -1,16 +1,18 @@
-"""Narrowing: Edge Pruning in rounds, each within the smallest circuit of the last that still keeps every output.
+"""Iterative pruning: Edge Pruning in rounds, each within the smallest circuit that still keeps every output.
 
-    candidates = all edges;   repeat: candidates = the fewest best edges, of those learned within candidates under a
-    bound on the loss (`budget.py`), that keep every output (the same most likely tokens, the same numbers) on all pairs
+    candidates = all edges
+    repeat:  scores     = masks learned within the candidates, under a bound on the loss (`budget.py`)
+             candidates = the fewest highest-scoring edges that keep every output on all training pairs
 
-The number of edges is found, not given: it is the size of the last round. One round that ranks a needed edge last keeps
-nearly all edges, which loses nothing but time: the next has another seed. Edges that went out earlier score lower.
-Cost: up to `rounds` short runs, each on fewer edges, and per round some ten forward passes over all pairs, at most one
-per edge that is left. It is for models that are exact, compiled programs above all; a language model's outputs hang on
-many edges a little each, so there it keeps many edges, and what it keeps is fitted to the training pairs.
+To keep an output is to predict the same most likely token, or the same number. The method finds the number of edges:
+it is the size of the last round. If a round ranks a needed edge last, it keeps nearly all edges and only time is lost,
+because the next round has another seed. Edges that were removed in an earlier round score lower. Cost: up to `rounds`
+short trainings, each on fewer edges, and in each round about ten forward passes over all pairs, at most one per edge
+that is left. The method is for exact models, above all compiled programs. The outputs of a language model depend a
+little on many edges, so there it keeps many edges, and fits them to the training pairs.
 
-A program's thresholds leave little gradient where masks are small, and there a ranking by EAP-IG helps: it may take its
-share away before the first round (`attribute_first`), as in HAP. It is checked in the same way, by the outputs.
+The thresholds of a program leave little gradient where masks are small. A ranking by EAP-IG helps there: with
+`attribute_first` it removes edges before the first round, as in HAP, under the same check of every output.
 """
 
 from __future__ import annotations
@@ -35,16 +37,18 @@ from edge_pruning.truth.outputs import Outputs
 
 @method
 @dataclass(frozen=True)
-class Narrowing(Method):
-    """It ends where no edge can be spared, after `patience` rounds that took none away, or after `rounds`.
+class IterativePruning(Method):
+    """Prune in rounds until no edge can be removed, until `patience` rounds removed none, or for `rounds` rounds.
 
-    With `attribute_first`, a ranking by EAP-IG (of the objective) takes its share away before the first round.
-    `steps` and `batch_size` are those of a round, and its masks may cost `tolerance`, a share of the empty circuit's
-    loss. With `prune`, every edge of the last circuit that changes no output is then taken away (see `exhaustive.py`):
-    no gradient has a say in that, and it costs a forward pass per edge.
+    attribute_first: remove edges by an EAP-IG ranking (of the objective) before the first round.
+    steps, batch_size: of one round.
+    tolerance: how much loss the masks of a round may add, as a share of the empty circuit's loss.
+    prune: at the end, also remove every edge whose removal changes no output (see `exhaustive.py`). This uses no
+        gradient and costs one forward pass per edge.
     """
 
-    name: ClassVar[str] = "narrowing"
+    name: ClassVar[str] = "iterative-pruning"
+    aliases: ClassVar[tuple[str, ...]] = ("narrowing",)
     summary: ClassVar[str] = "rounds under a bound on the loss, each within the fewest edges that kept every output"
     one_run_ranks_all: ClassVar[bool] = True
 
@@ -69,15 +73,15 @@ class Narrowing(Method):
     def find(self, search: Search) -> EdgeScores:
         outputs = Outputs(search.engine, search.data, search.ablation)
         state = search.observer.resume()
-        at = _Standing.of(state) if state else self._begin(search, outputs)
+        at = _RoundStart.of(state) if state else self._begin(search, outputs)
         for number in range(at.number, self.rounds):
             if at.size is not None and next(outputs.spare(at.alive), None) is None:
                 break
             warm = search.init_scores if number == 0 else None
-            observer = _OneRound(search.observer, at, self, state)
+            observer = _RoundObserver(search.observer, at, self, state)
             scores = self._round(replace(search, within=at.alive, init_scores=warm, observer=observer), number)
             state, kept = None, outputs.smallest_size(scores)
-            at = at.after(scores, kept)
+            at = at.next(scores, kept)
             if at.idle == self.patience or kept is None:
                 break
         values, size = at.values, at.size
@@ -86,13 +90,13 @@ class Narrowing(Method):
             values[needed], size = values[needed] + self.rounds, int(needed.sum())
         return EdgeScores(search.graph, values, natural_size=size)
 
-    def _begin(self, search: Search, outputs: Outputs) -> _Standing:
+    def _begin(self, search: Search, outputs: Outputs) -> _RoundStart:
         alive = search.candidates
         nothing = torch.full(alive.shape, -torch.inf)
         if not self.attribute_first:
-            return _Standing(0, alive, nothing, None, 0)
+            return _RoundStart(0, alive, nothing, None, 0)
         scores = EapIg(metric="objective").find(replace(search, init_scores=None, observer=Observer()))
-        return _Standing(-1, alive, nothing, None, 0).after(scores, outputs.smallest_size(scores))
+        return _RoundStart(-1, alive, nothing, None, 0).next(scores, outputs.smallest_size(scores))
 
     def _round(self, search: Search, number: int) -> EdgeScores:
         masks = BudgetMasks(search.n_candidates, loss_bound(search, self.tolerance))
@@ -104,8 +108,15 @@ class Narrowing(Method):
 
 
 @dataclass(frozen=True)
-class _Standing:
-    """What is known when a round begins: the edges left and the scores of all [w, r], the size, rounds without gain."""
+class _RoundStart:
+    """What is known when a round begins.
+
+    number: of the round, from 0.
+    alive: the edges that are left, bool [w, r].
+    values: the scores so far [w, r].
+    size: how many edges keep every output, if any number does.
+    idle: how many rounds in a row removed no edge.
+    """
 
     number: int
     alive: Tensor
@@ -113,14 +124,14 @@ class _Standing:
     size: int | None
     idle: int
 
-    def after(self, scores: EdgeScores, kept: int | None) -> _Standing:
-        """Where a round leads whose `kept` best edges are the fewest that keep every output."""
+    def next(self, scores: EdgeScores, kept: int | None) -> _RoundStart:
+        """The start of the next round, if the `kept` highest-scoring edges are the fewest that keep every output."""
         idle, values = self.idle + 1 if kept in (None, self.size) else 0, self.values.clone()
         if self.number == 0 or not idle:
             values[self.alive] = self.number + normalised_ranks(scores, self.alive)
         if kept is None:
-            return _Standing(self.number + 1, self.alive, values, self.size, idle)
-        return _Standing(self.number + 1, scores.top(kept), values, kept, idle)
+            return _RoundStart(self.number + 1, self.alive, values, self.size, idle)
+        return _RoundStart(self.number + 1, scores.top(kept), values, kept, idle)
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -129,27 +140,29 @@ class _Standing:
         return {f"rounds.{name}": torch.as_tensor(value) for name, value in numbers.items()}
 
     @classmethod
-    def of(cls, state: Mapping[str, Tensor]) -> _Standing:
+    def of(cls, state: Mapping[str, Tensor]) -> _RoundStart:
         number, size, idle = (int(state[f"rounds.{name}"]) for name in ("number", "size", "idle"))
         return cls(number, state["rounds.alive"], state["rounds.values"], None if size < 0 else size, idle)
 
 
-class _OneRound(Observer):
-    """Counts steps on from the rounds before, and puts the state of one beside what was known at its beginning."""
+class _RoundObserver(Observer):
+    """Passes one round on to the observer of the search: counts steps over all rounds, and adds the round's start."""
 
-    def __init__(self, watch: Observer, at: _Standing, method: Narrowing, state: Mapping[str, Tensor] | None) -> None:
-        self.watch, self.at, self.state = watch, at, state
+    def __init__(
+        self, outer: Observer, at: _RoundStart, method: IterativePruning, state: Mapping[str, Tensor] | None
+    ) -> None:
+        self.outer, self.at, self.state = outer, at, state
         self.before, self.total = at.number * method.steps, method.rounds * method.steps
 
     def resume(self) -> Mapping[str, Tensor] | None:
         return self.state and {**self.state, "steps": self.state["steps"] - self.before}
 
     def progress(self, records: Sequence[Mapping[str, float]], total: int) -> None:
-        self.watch.progress([{**record, "step": self.before + record["step"]} for record in records], self.total)
+        self.outer.progress([{**record, "step": self.before + record["step"]} for record in records], self.total)
 
     def checkpoint(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
-        def of_all() -> Mapping[str, Tensor]:
+        def of_search() -> Mapping[str, Tensor]:
             own = state()
             return {**own, **self.at.state, "steps": own["steps"] + self.before}
 
-        self.watch.checkpoint(of_all)
+        self.outer.checkpoint(of_search)

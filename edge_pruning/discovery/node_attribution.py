@@ -32,11 +32,12 @@ from edge_pruning.discovery.search import Search
 
 @method
 @dataclass(frozen=True)
-class Node(Method):
+class NodeAttribution(Method):
     """`metric`, `sign`: as for `eap`."""
 
-    name: ClassVar[str] = "node"
-    summary: ClassVar[str] = "null: each edge scores as the less important one of its two nodes (node attribution)"
+    name: ClassVar[str] = "node-attribution"
+    aliases: ClassVar[tuple[str, ...]] = ("node",)
+    summary: ClassVar[str] = "baseline: each edge scores as the less important one of its two nodes"
     one_run_ranks_all: ClassVar[bool] = True
 
     metric: str = "difference"

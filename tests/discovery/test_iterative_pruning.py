@@ -1,4 +1,4 @@
-"""Narrowing recovers the circuits of programs exactly, and its size is found, not given."""
+"""Iterative pruning recovers the circuits of programs exactly, and its size is found, not given."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edge_pruning.ablation import Patch, Zero
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import Search, get_method
 from edge_pruning.discovery.eap_ig import EapIg
-from edge_pruning.discovery.narrowing import Narrowing
+from edge_pruning.discovery.iterative_pruning import IterativePruning
 from edge_pruning.graph import Graph
 from edge_pruning.loading.loading import load_model
 from edge_pruning.tasks import get_task
@@ -27,13 +27,13 @@ def test_the_true_circuit_is_found_exactly(name: str, attribution: bool) -> None
     graph = Graph(model.adapter.shape, "split")
     truth = known.get(model.revision, "zero", graph).by_ablation
     data = get_task(f"tracr:{name}").pairs(model.tokenizer, "train")
-    scores = Narrowing(attribute_first=attribution).find(Search(model.engine(graph), data, Zero()))
+    scores = IterativePruning(attribute_first=attribution).find(Search(model.engine(graph), data, Zero()))
     assert scores.natural_size == int(truth.sum())
     assert torch.equal(scores.top(scores.natural_size), truth)
 
 
 def test_the_size_keeps_every_training_output() -> None:
-    scores = get_method("narrowing", rounds=2, steps=20, batch_size=4).find(search())
+    scores = get_method("iterative-pruning", rounds=2, steps=20, batch_size=4).find(search())
     assert scores.natural_size is not None
     outputs = Outputs(engine(), DATA, Patch())
     assert outputs.kept_by(scores.top(scores.natural_size))
@@ -41,7 +41,7 @@ def test_the_size_keeps_every_training_output() -> None:
 
 
 def test_a_later_round_only_takes_away_and_scores_what_is_left_higher() -> None:
-    once, twice = (Narrowing(rounds=n, steps=20, batch_size=4).find(search()) for n in (1, 2))
+    once, twice = (IterativePruning(rounds=n, steps=20, batch_size=4).find(search()) for n in (1, 2))
     assert once.natural_size is not None
     assert twice.natural_size is not None
     assert twice.natural_size <= once.natural_size
@@ -53,7 +53,7 @@ def test_attribution_takes_its_share_before_the_first_round() -> None:
     ranking = EapIg(metric="objective").find(search())
     kept = outputs.smallest_size(ranking)
     assert kept
-    scores = Narrowing(attribute_first=True, rounds=1, steps=20, batch_size=4).find(search())
+    scores = IterativePruning(attribute_first=True, rounds=1, steps=20, batch_size=4).find(search())
     assert scores.natural_size
     assert scores.natural_size <= kept < graph.n_edges
     assert not (scores.top(scores.natural_size) & ~ranking.top(kept)).any()
@@ -64,7 +64,7 @@ def test_attribution_takes_its_share_before_the_first_round() -> None:
 def test_candidates_that_lose_outputs_have_no_size() -> None:
     graph = engine().graph
     within = graph.mask([graph.names(graph.edge_mask)[0]])
-    assert Narrowing(steps=5).find(search(within=within)).natural_size is None
+    assert IterativePruning(steps=5).find(search(within=within)).natural_size is None
 
 
 def test_the_smallest_size_is_one_below_which_an_output_is_lost() -> None:
@@ -78,9 +78,9 @@ def test_the_smallest_size_is_one_below_which_an_output_is_lost() -> None:
 
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(ValueError, match=r"rounds must be at least 1, got 0; patience must be at least 1, got 0"):
-        Narrowing(rounds=0, patience=0)
+        IterativePruning(rounds=0, patience=0)
     with pytest.raises(ValueError, match=r"tolerance must be between 0 and 1 \(a share of .*\), got 1.5"):
-        Narrowing(tolerance=1.5)
+        IterativePruning(tolerance=1.5)
 
 
 def test_pruning_takes_away_what_a_misleading_gradient_leaves() -> None:
@@ -90,6 +90,6 @@ def test_pruning_takes_away_what_a_misleading_gradient_leaves() -> None:
     graph = Graph(model.adapter.shape, "split")
     truth = known.get(model.revision, "zero", graph).by_ablation
     data = get_task("tracr:count_less_freq").pairs(model.tokenizer, "train")
-    scores = Narrowing(rounds=1, steps=20, prune=True).find(Search(model.engine(graph), data, Zero()))
+    scores = IterativePruning(rounds=1, steps=20, prune=True).find(Search(model.engine(graph), data, Zero()))
     assert scores.natural_size == int(truth.sum())
     assert torch.equal(scores.top(scores.natural_size), truth)
