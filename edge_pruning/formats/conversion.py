@@ -87,11 +87,16 @@ def format_of(path: Path) -> str:
         )
     found = _by_suffix(path)
     if len(found) > 1:
-        content = files.read_json(path)
+        content = files.read_json(path, made=_outermost)
         found = [cls for cls in found if cls.holds(content)]
     if len(found) != 1:
         raise ValueError(f"{path}: of no known format; if it is one of these, say which with --from: {_known()}")
     return found[0].name
+
+
+def _outermost(value: dict[str, Any]) -> dict[str, Any] | None:
+    """An object if it can be that of a whole file; those inside it are dropped, since there can be millions."""
+    return value if value.keys() & {"format", "edges"} else None
 
 
 def _wanted(path: Path, reader: Format, *, recounted: bool) -> str:

@@ -13,7 +13,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -55,44 +55,37 @@ class CsvTable(Format):
 
 
 def _parts(circuit: Circuit) -> Iterator[str]:
-    """The header, then the rows of one writer after the other."""
-    yield _csv([COLUMNS])
+    """The header, then the rows of one writer after the other. Names of edges need no quotes in CSV."""
+    yield ",".join(COLUMNS) + "\n"
     graph = circuit.graph
-    values = torch.full(graph.edge_mask.shape, -torch.inf) if circuit.scores is None else circuit.scores.values
-    for writer, readers, (kept, numbers) in by_writer(graph, circuit.mask, values):
-        yield _csv([
-            (f"{writer}->{reader}", writer, reader, "true" if keep else "false", "" if score == -math.inf else score)
+    scores = torch.full(graph.edge_mask.shape, -torch.inf) if circuit.scores is None else circuit.scores.values
+    for writer, readers, (kept, numbers) in by_writer(graph, circuit.mask, scores):
+        yield "".join(
+            f"{writer}->{reader},{writer},{reader},{str(keep).lower()},{'' if score == -math.inf else score}\n"
             for reader, keep, score in zip(readers, kept, numbers, strict=True)
-        ])
-
-
-def _csv(rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+        )
 
 
 def _table(text: str) -> EdgeTable:
-    table = csv.reader(io.StringIO(text, newline=""))
-    header = next(table, [])
+    lines = csv.reader(io.StringIO(text, newline=""))
+    header = next(lines, [])
     missing = [column for column in NEEDED if column not in header]
     if missing:
         found = ", ".join(header) or "none"
         raise ValueError(f"expected the columns {', '.join(COLUMNS)}; found {found:.200}, without {', '.join(missing)}")
+    where = [header.index(name) if name in header else len(header) for name in ("edge", "in_circuit", "score")]
+    table = EdgeTable([], [], [])
     try:
-        lines = [line for line in table if line]
+        for line in lines:
+            if line:  # not an empty one
+                words = [*line, *[""] * (len(header) + 1 - len(line))]
+                name, kept, score = (words[i].strip() for i in where)
+                table.names.append(name)
+                table.kept.append(_truth(kept))
+                table.scores.append(_number(score) if score else None)
     except csv.Error as error:
         raise ValueError(f"not a table in CSV: {error}") from None
-    names, kept, scores = (_column(lines, header, name) for name in ("edge", "in_circuit", "score"))
-    return EdgeTable(names, [_truth(word) for word in kept], [_number(word) if word else None for word in scores])
-
-
-def _column(lines: Sequence[Sequence[str]], header: Sequence[str], name: str) -> list[str]:
-    """The words of a column; empty where it is missing or a line is too short."""
-    if name not in header:
-        return [""] * len(lines)
-    i = header.index(name)
-    return [line[i].strip() if i < len(line) else "" for line in lines]
+    return table
 
 
 def _truth(word: str) -> bool | str:

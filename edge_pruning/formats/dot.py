@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
     import networkx
     import pydot
 
+log = logging.getLogger("edge_pruning")
+EDGE = re.compile(r"\bedge\s*=")  # the attribute that every edge has
+SLOW = 1_000
+
 
 @circuit_format
 @dataclass(frozen=True)
@@ -35,11 +41,19 @@ class Dot(Format):
     summary: ClassVar[str] = "DOT, for Graphviz: the circuit's nodes and edges, queries, keys and values by hue"
     suffixes: ClassVar[tuple[str, ...]] = (".dot", ".gv")
     kv: ClassVar[KeyValues | None] = "query"
+    most_edges: ClassVar[int | None] = 20_000
+    why_most: ClassVar[str] = "Graphviz lays out a few thousand, and pydot reads about 75 a second"
 
     def read(self, path: Path, shape: Mapping[str, Any]) -> Found:
-        return Found(from_networkx(_parsed(files.read_text(path)), shape, path.name))
+        text = files.read_text(path)
+        edges = len(EDGE.findall(text))
+        self.check_size(edges)
+        if edges > SLOW:
+            log.warning("%s: reading %s edges of a DOT file takes about %.0f seconds", path, f"{edges:,}", edges / 75)
+        return Found(from_networkx(_parsed(text), shape, path.name))
 
     def write(self, circuit: Circuit, path: Path) -> list[str]:
+        self.check_size(len(circuit))
         files.write_text(path, _text(to_networkx(circuit)))
         return left_out(circuit)
 

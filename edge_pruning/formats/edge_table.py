@@ -31,9 +31,9 @@ class EdgeTable:
     what the file says, whatever its type; `circuit_of` checks it.
     """
 
-    names: Sequence[str]
-    kept: Sequence[Any]
-    scores: Sequence[Any]
+    names: list[str]
+    kept: list[Any]
+    scores: list[Any]
 
 
 def by_writer(graph: Graph, *matrices: Tensor) -> Iterator[tuple[str, list[str], list[list[Any]]]]:

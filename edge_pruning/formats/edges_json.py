@@ -59,7 +59,9 @@ class EdgesJson(Format):
         return Found(circuit, notices)
 
     def write(self, circuit: Circuit, path: Path) -> list[str]:
-        files.write_json(path, [[_theirs(w), _theirs(r)] for w, _, r in (e.partition("->") for e in circuit.edges)])
+        pairs = (edge.partition("->") for edge in circuit.edges)
+        lines = ",\n".join(f'  ["{_theirs(writer)}", "{_theirs(reader)}"]' for writer, _, reader in pairs)
+        files.write_text(path, f"[\n{lines}\n]\n")
         notices = [] if circuit.scores is None else ["this format holds no scores; they were left out"]
         if circuit.graph.embeddings == "joint":
             notices.append("the input is called embeds, as in the authors' Llama code; their GPT-2 code has tok_embeds "

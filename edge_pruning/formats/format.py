@@ -2,7 +2,8 @@
 
 A format says which way of counting its files have (`embeddings`, `kv`; None: any); the conversion recounts a circuit
 before it is written, so `write` gets what it can express. Both directions return notices: whatever a file cannot hold,
-or what was taken to be meant, is said and not silently changed.
+or what was taken to be meant, is said and not silently changed. A format whose tools or libraries cannot cope with
+millions of edges says how many they can (`most_edges`).
 """
 
 from __future__ import annotations
@@ -37,6 +38,18 @@ class Format(ABC):
     suffixes: ClassVar[tuple[str, ...]]
     embeddings: ClassVar[Embeddings | None] = None
     kv: ClassVar[KeyValues | None] = None
+    most_edges: ClassVar[int | None] = None
+    why_most: ClassVar[str] = ""
+
+    @classmethod
+    def check_size(cls, edges: int) -> None:
+        """Raises ValueError for more edges than the format is fit for, with the formats that have no limit."""
+        if cls.most_edges is not None and edges > cls.most_edges:
+            others = ", ".join(name for name, other in sorted(FORMATS.items()) if other.most_edges is None)
+            raise ValueError(
+                f"{edges:,} edges are too many for {cls.name}, which takes at most {cls.most_edges:,}: {cls.why_most}. "
+                f"Keep fewer edges (--edges K, where there are scores), or choose one of: {others}"
+            )
 
     @classmethod
     def holds(cls, content: Any) -> bool:

@@ -24,11 +24,14 @@ class GraphMl(Format):
     summary: ClassVar[str] = "GraphML, for Gephi, Cytoscape and networkx: nodes and edges with attributes"
     suffixes: ClassVar[tuple[str, ...]] = (".graphml",)
     kv: ClassVar[KeyValues | None] = "query"
+    most_edges: ClassVar[int | None] = 200_000
+    why_most: ClassVar[str] = "networkx needs about 6 kB of memory for each"
 
     def read(self, path: Path, shape: Mapping[str, Any]) -> Found:
         import networkx
 
         text = files.read_text(path)
+        self.check_size(text.count("<edge "))
         try:
             graph = networkx.parse_graphml(text, force_multigraph=True)
         except (ET.ParseError, networkx.NetworkXError, KeyError, ValueError, TypeError) as error:
@@ -38,5 +41,6 @@ class GraphMl(Format):
     def write(self, circuit: Circuit, path: Path) -> list[str]:
         import networkx
 
+        self.check_size(len(circuit))
         files.write_text(path, "\n".join(networkx.generate_graphml(to_networkx(circuit))) + "\n")
         return left_out(circuit)
