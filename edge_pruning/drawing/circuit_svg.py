@@ -18,6 +18,7 @@ from edge_pruning.drawing.legend import Entry, draw_legend, legend_entries
 from edge_pruning.drawing.nodes import draw_dots, draw_nodes, obstacles
 from edge_pruning.drawing.routing import Router, spread
 from edge_pruning.drawing.stroke import BAND, INK, MUTED, DrawnEdge, drawn_edges, stroke
+from edge_pruning.drawing.strongest import strongest
 from edge_pruning.drawing.text import BOLD, printable, shorten, wrap
 from edge_pruning.graph import Graph
 
@@ -34,11 +35,14 @@ def draw_circuit(circuit: Circuit, *, title: str | None = None, caption: str | N
 
     `title` stands above it, `caption` below it before the sentences on origin and size that are always there. Both may
     be any text; what does not fit is cut with an ellipsis. Line width and opacity show the rank of an edge's score, if
-    the circuit has scores. Returns SVG text; write it with `files.write_text`.
+    the circuit has scores. Of a large circuit only the strongest edges are drawn, and a sentence says how many (see
+    `strongest`). Returns SVG text; write it with `files.write_text`.
     """
     connected = circuit.graph.without_dangling(circuit.mask)
-    edges = drawn_edges(circuit, connected)
-    sentences = [*([caption] if caption else []), *caption_sentences(circuit, int(connected.sum()))]
+    shown, left_out = strongest(circuit)
+    edges = drawn_edges(shown, connected)
+    about = caption_sentences(circuit, int(connected.count_nonzero()))
+    sentences = [*([caption] if caption else []), *about, *left_out]
     return picture(circuit.graph, edges, legend_entries(edges, grouped=Layout(circuit.graph).grouped), sentences, title)
 
 

@@ -19,13 +19,13 @@ def draw_nodes(layout: Layout, edges: Sequence[DrawnEdge]) -> list[str]:
     entering = Counter(node for edge in edges if (node := read_node(layout, edge.reader)))
     leaving = Counter(edge.writer for edge in edges)
     named = [name for name in _blocks(layout) if entering[name] or leaving[name]]
-    ends = [*EMBEDDING_WRITERS[graph.embeddings], "logits"]
+    ends, compared = [*EMBEDDING_WRITERS[graph.embeddings], "logits"], any(edge.group for edge in edges)
     tooltip = {name: f"{name}: {_edges(entering[name])} in, {_edges(leaving[name])} out" for name in [*named, *ends]}
     return [
         *(_shared(layout, bar) for bar in _shared_bars(layout, edges)),
         *(_bar(layout.logits() if name == "logits" else layout.writer(name), name, tooltip[name]) for name in ends),
         *(_node(layout.writer(name), name, tooltip[name]) for name in named),
-        *(_mark(layout, reader, compared=any(edge.group for edge in edges)) for reader in _attention_readers(edges)),
+        *(_mark(layout, reader, compared=compared) for reader in _attention_readers(edges)),
     ]
 
 

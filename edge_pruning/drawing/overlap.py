@@ -7,11 +7,15 @@ apart in grey and with any of the common colour deficiencies; edges that both ha
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from edge_pruning.circuit import Circuit
+import torch
+
+from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.drawing.circuit_svg import picture
 from edge_pruning.drawing.legend import group_entries
 from edge_pruning.drawing.stroke import DrawnEdge
+from edge_pruning.drawing.strongest import ranks, strongest
 from edge_pruning.drawing.text import shorten
 
 STRENGTHS = {"second": 0.4, "first": 0.5, "both": 0.8}  # scores of different methods have no common scale
@@ -24,7 +28,7 @@ def draw_overlap(circuits: Mapping[str, Circuit], *, title: str | None = None) -
         raise ValueError(f"expected two circuits to draw over each other, got {len(circuits)}; matrices show more")
     first, second = circuits.values()
     union, shared = first | second, first & second
-    edges = sorted(drawn_groups(first, second), key=lambda edge: edge.strength)
+    edges, left_out = drawn_groups(first, second)
     a, b = (shorten(name, LABEL_WIDTH, LABEL_SIZE) for name in circuits)
     words = {
         "both": f"in both ({len(shared):,})",
@@ -36,19 +40,26 @@ def draw_overlap(circuits: Mapping[str, Circuit], *, title: str | None = None) -
         f"{len(union):,} edges in either, of {union.graph.n_edges:,} in the graph "
         f"(convention: {union.graph.convention})."
     )
-    sentences = [*(about(name, circuit) for name, circuit in circuits.items()), overlap]
+    sentences = [*(about(name, circuit) for name, circuit in circuits.items()), overlap, *left_out]
     return picture(union.graph, edges, group_entries(edges, words), sentences, title or f"{a} and {b}")
 
 
-def drawn_groups(first: Circuit, second: Circuit) -> list[DrawnEdge]:
-    """The edges of either, each in the group `both`, `first` or `second`."""
-    graph = first.graph
-    groups = {"both": first & second, "first": first - second, "second": second - first}
+def drawn_groups(first: Circuit, second: Circuit) -> tuple[list[DrawnEdge], list[str]]:
+    """The edges of either in groups `second`, `first` and `both`, in this order; and what to say if some are left out.
+
+    Scores of different methods have no common scale, so the strongest edges are those with the best rank in a circuit.
+    """
+    graph, either = first.graph, first | second
+    scored = first.scores is not None or second.scores is not None
+    best = EdgeScores(graph, torch.maximum(ranks(first), ranks(second))) if scored else None
+    shown, left_out = strongest(replace(either, scores=best))
+    groups = {"second": second - first, "first": first - second, "both": first & second}
     connected = graph.without_dangling(first.mask) | graph.without_dangling(second.mask)
-    return [
+    edges = [
         DrawnEdge(graph.writers[w], graph.readers[r], None, STRENGTHS[group], not connected[w, r], group)
-        for group, circuit in groups.items() for w, r in circuit.mask.nonzero().tolist()
+        for group, circuit in groups.items() for w, r in (circuit.mask & shown.mask).nonzero().tolist()
     ]
+    return edges, left_out
 
 
 def about(name: str, circuit: Circuit) -> str:

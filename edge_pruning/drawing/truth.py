@@ -16,10 +16,10 @@ def draw_against_truth(found: Circuit, true: Circuit, *, title: str | None = Non
         "first": f"extras: found, but not true ({len(extra):,})",
         "second": f"misses: true, but not found ({len(missed):,})",
     }
-    edges = sorted(drawn_groups(found, true), key=lambda edge: edge.strength)
+    edges, left_out = drawn_groups(found, true)
     verdict = "Exact: every true edge, and no other." if not len(extra) + len(missed) else (
         f"{len(hits):,} of {len(true):,} true edges are in the circuit, which has {len(found):,}, of "
         f"{found.graph.n_edges:,} in the graph (convention: {found.graph.convention})."
     )
-    sentences = [about("Found", found), about("True", true), verdict]
+    sentences = [about("Found", found), about("True", true), verdict, *left_out]
     return picture(found.graph, edges, group_entries(edges, words), sentences, title or "Found and true circuit")
