@@ -1,0 +1,187 @@
+// Where nodes stand and how edges run. Layers go upward, heads from left to right, the MLPs form a spine in the middle.
+//
+// Layers without a node of the circuit are folded into a thin strip. An edge that passes other layers runs in a lane
+// between two columns, beside the node that it leaves, so that all long edges of a node share a trunk; it turns only in
+// the free space below the layer where it ends.
+
+export const NODE_HEIGHT = 20;
+const BAR = 24;
+const FOLD = 20;
+const MARGIN = 46;
+
+export class Layout {
+  /** idle: per layer, whether it is folded away. */
+  constructor(graph, idle) {
+    this.graph = graph;
+    this.idle = idle;
+    const digits = `${graph.layers - 1}.${graph.heads - 1}`.length;
+    this.nodeWidth = Math.round(digits * 6.2 + 12);
+    this.column = this.nodeWidth + Math.min(44, Math.max(16, 420 / graph.heads));
+    const shown = idle.filter((folded) => !folded).length;
+    this.row = Math.min(108, Math.max(74, 760 / Math.max(1, shown))) + (graph.grouped ? 12 : 0);
+    this.spine = this.nodeWidth + 2 * Math.max(38, this.column - this.nodeWidth);
+    this.inner = graph.heads * this.column + this.spine;
+    this.left = MARGIN;
+    this.width = this.inner + MARGIN + 16;
+    this.#stack();
+    this.boxes = graph.nodes.map((node) => this.#box(node));
+  }
+
+  /** The top of every layer, from the logits down; folded neighbours share a strip. */
+  #stack() {
+    const { layers } = this.graph;
+    this.tops = new Array(layers);
+    this.folds = []; // { first, last, top }
+    let y = BAR + 34;
+    for (let layer = layers - 1; layer >= 0; layer--) {
+      this.tops[layer] = y;
+      if (!this.idle[layer]) {
+        y += this.row;
+      } else if (layer === 0 || !this.idle[layer - 1]) {
+        const first = layer;
+        const last = this.#endOfFold(layer);
+        this.folds.push({ first, last, top: y });
+        y += FOLD;
+      }
+    }
+    this.bottom = y + 12;
+    this.height = this.bottom + BAR;
+  }
+
+  #endOfFold(layer) {
+    let last = layer;
+    while (last + 1 < this.graph.layers && this.idle[last + 1]) last++;
+    return last;
+  }
+
+  #box(node) {
+    const { heads, parallel, embeddings, grouped } = this.graph;
+    if (node.kind === "logits") return box(this.left + this.inner / 2, BAR / 2, this.inner, BAR);
+    if (node.kind === "embedding") {
+      const count = embeddings === "split" ? 2 : 1;
+      const width = (this.inner - 16 * (count - 1)) / count;
+      return box(this.left + width / 2 + (node.name === "pos" ? width + 16 : 0), this.bottom + BAR / 2, width, BAR);
+    }
+    const folded = this.idle[node.layer];
+    const top = this.tops[node.layer];
+    const y = folded ? top + FOLD / 2 : top + this.row - (parallel ? this.row / 2 : grouped ? 36 : 24);
+    if (node.kind === "mlp") {
+      const x = this.left + Math.floor((heads + 1) / 2) * this.column + this.spine / 2;
+      return box(x, parallel || folded ? y : y - 0.42 * this.row, this.nodeWidth + 6, folded ? 6 : NODE_HEIGHT);
+    }
+    const beyond = node.head >= Math.floor((heads + 1) / 2) ? this.spine : 0;
+    return box(this.left + (node.head + 0.5) * this.column + beyond, y, this.nodeWidth, folded ? 6 : NODE_HEIGHT);
+  }
+
+  /** The bar below the heads that share a key-value head. */
+  shared(reader) {
+    const { nodes } = this.graph.readers[reader];
+    const [first, last] = [this.boxes[nodes[0]], this.boxes[nodes.at(-1)]];
+    const left = first.x - first.w / 2;
+    return box((first.x + last.x) / 2, first.y + first.h / 2 + 12, last.x + last.w / 2 - left, 8);
+  }
+
+  isShared(reader) {
+    return this.graph.grouped && "kv".includes(this.graph.readers[reader].kind);
+  }
+
+  /** Where an edge enters a reader: queries at the left of a head, keys in the middle, values at the right. */
+  port(reader, other) {
+    const { kind, nodes } = this.graph.readers[reader];
+    const at = this.boxes[nodes[0]];
+    if (kind === "logits") return { x: clamp(other, at.x - at.w / 2 + 10, at.x + at.w / 2 - 10), y: at.y + at.h / 2 };
+    if (this.isShared(reader)) {
+      const bar = this.shared(reader);
+      return { x: bar.x + (kind === "k" ? -0.25 : 0.25) * bar.w, y: bar.y + bar.h / 2 };
+    }
+    return { x: at.x + ({ q: -0.3, v: 0.3 }[kind] ?? 0) * at.w, y: at.y + at.h / 2 };
+  }
+
+  /** An edge as SVG path data. `moved`: places of nodes that are shown elsewhere (groups), by node. */
+  path(from, to, moved) {
+    const writer = this.graph.nodes[from];
+    const target = this.graph.readers[to].nodes[0];
+    if (moved.has(from) || moved.has(target)) return this.#bent(moved.get(from) ?? this.boxes[from], moved.get(target) ?? this.boxes[target], to, moved.has(target));
+    const source = this.boxes[from];
+    const y0 = source.y - source.h / 2;
+    const end = this.port(to, source.x);
+    const lane = this.#lane(from, to, end);
+    if (lane === null) {
+      const x0 = writer.kind === "embedding" ? clamp(end.x, source.x - source.w / 2 + 10, source.x + source.w / 2 - 10) : source.x;
+      return curve(x0, y0, end.x, end.y);
+    }
+    const x0 = writer.kind === "embedding" ? clamp(lane, source.x - source.w / 2 + 10, source.x + source.w / 2 - 10) : source.x;
+    const x1 = this.graph.readers[to].kind === "logits" ? lane : end.x;
+    const turn = Math.min(0.5 * this.row, (y0 - end.y) / 2.2);
+    return `M${n(x0)} ${n(y0)}C${n(x0)} ${n(y0 - 0.6 * turn)} ${n(lane)} ${n(y0 - 0.45 * turn)} ${n(lane)} ${n(y0 - turn)}` +
+      `V${n(end.y + turn)}C${n(lane)} ${n(end.y + 0.45 * turn)} ${n(x1)} ${n(end.y + 0.6 * turn)} ${n(x1)} ${n(end.y)}`;
+  }
+
+  #bent(a, b, to, moved) {
+    const end = moved ? { x: b.x, y: b.y + b.h / 2 } : this.port(to, a.x);
+    return curve(a.x, a.y - a.h / 2, end.x, end.y);
+  }
+
+  /** The x of the lane in which an edge passes other layers; null where it passes none. */
+  #lane(from, to, end) {
+    const writer = this.graph.nodes[from];
+    const reader = this.graph.readers[to];
+    const span = this.#rank(this.graph.nodes[reader.nodes[0]]) - this.#rank(writer);
+    if (span <= 1) return null;
+    const kindShift = { q: -2, k: -1, v: 1, mlp: 0, logits: 2 }[reader.kind] * 1.1;
+    if (writer.kind === "embedding") {
+      const target = this.graph.nodes[reader.nodes[0]];
+      if (target.kind === "logits") return this.left + 14;
+      const side = target.kind === "mlp" ? (target.layer % 2 ? 1 : -1) : reader.kind === "v" ? 1 : -1;
+      return this.#beside(this.boxes[reader.nodes[0]], target, side, target.layer) + kindShift;
+    }
+    const toward = reader.kind === "logits" ? (writer.layer % 2 ? 1 : -1) : Math.sign(end.x - this.boxes[from].x) || (writer.layer % 2 ? 1 : -1);
+    return this.#beside(this.boxes[from], writer, toward, writer.layer) + kindShift;
+  }
+
+  /** A lane at a side of a node's column; each layer has its own track in it. */
+  #beside(at, node, side, layer) {
+    const gap = node.kind === "mlp" ? (this.spine - this.nodeWidth - 6) / 2 : (this.column - this.nodeWidth) / 2;
+    const track = ((layer * 3) % 7) / 7;
+    return at.x + side * (at.w / 2 + 4 + track * Math.max(2, gap - 6));
+  }
+
+  /** How many rows of shown nodes lie below: embeddings 0, then heads and MLP of every layer that is not folded. */
+  #rank(node) {
+    if (!this.ranks) {
+      let rank = 1;
+      this.ranks = this.idle.map((folded) => (folded ? rank : (rank += 2) - 2));
+      this.top = rank;
+    }
+    if (node.kind === "embedding") return 0;
+    if (node.kind === "logits") return this.top;
+    return this.ranks[node.layer] + (node.kind === "mlp" && !this.graph.parallel ? 1 : 0);
+  }
+}
+
+function box(x, y, w, h) {
+  return { x, y, w, h };
+}
+
+function curve(x0, y0, x1, y1) {
+  const c = 0.5 * (y0 - y1);
+  return `M${n(x0)} ${n(y0)}C${n(x0)} ${n(y0 - c)} ${n(x1)} ${n(y1 + c)} ${n(x1)} ${n(y1)}`;
+}
+
+function n(value) {
+  return Math.round(value * 10) / 10;
+}
+
+function clamp(value, low, high) {
+  return Math.min(high, Math.max(low, value));
+}
+
+/** Width and opacity of an edge; strength is 0 (weakest shown) to 1, and the more edges, the finer the weak ones. */
+export function stroke(strength, edges) {
+  const crowd = clamp(Math.log10(Math.max(edges, 1) / 20) / Math.log10(20), 0, 1); // 0 at 20 edges, 1 at 400
+  const haze = clamp(Math.log10(edges / 400), 0, 1); // 1 at 4,000
+  const [thin, thick] = [1.3 - 0.6 * crowd - 0.2 * haze, 4.2 - 1.6 * crowd - 0.4 * haze];
+  const [faint, solid] = [0.6 - 0.42 * crowd - 0.12 * haze, 0.95 - 0.05 * crowd];
+  const power = 1.5 + 2 * crowd + 6 * haze;
+  return { width: thin + strength ** power * (thick - thin), opacity: faint + strength ** (power - 0.5) * (solid - faint) };
+}
