@@ -32,45 +32,69 @@ Json = Mapping[str, Any]
 
 def render(report: Json, circuit: Circuit) -> str:
     """The page of a report. report: what `Report.to_json()` gives and report.json holds; circuit: what it is about."""
-    evaluation, curve, minimality = report["evaluation"], report["curve"], report["minimality"]
-    name = report["circuit"]["provenance"].get("model")
+    return str(_templates().get_template("page.html").render(**_context(report, circuit), **look()))
+
+
+def parts(report: Json, circuit: Circuit, *, prefix: str) -> dict[str, Markup]:
+    """The head (title, main numbers, warnings) and the sections of a report, for a page that shows the circuit itself.
+
+    prefix: begins every id, so that several reports can stand on one page.
+    """
+    context = _context(report, circuit, prefix=prefix)
+    return {name: Markup(_templates().get_template(f"{name}.html").render(**context)) for name in ("head", "sections")}
+
+
+def look() -> dict[str, Any]:
+    """What every page of this kind looks like: its style sheet, and the rules that turn its pictures dark."""
+    style = (HERE / "style.css").read_text(encoding="utf-8")
+    return {"style": Markup(style), "dark": Markup(dark_rules(".picture")), "version": __version__}
+
+
+def title_of(report: Json) -> str:
+    task, name = report["evaluation"]["task"], report["circuit"]["provenance"].get("model")
     model = name.get("name") if isinstance(name, Mapping) else None
-    return _template().render(
-        title=f"{evaluation['task']} in {model}" if model not in (None, evaluation["task"]) else evaluation["task"],
-        report=report,
-        evaluation=evaluation,
-        loss=OBJECTIVES[evaluation["loss"]],
-        truth=evaluation["ground_truth"],
-        curve=curve,
-        minimality=minimality,
-        stability=report["stability"],
-        asked=asked(report),
-        runs=[(RUNS[run], evaluation[run], run) for run in RUNS if evaluation[run] is not None],
-        edges=_edges(report, circuit),
-        templates=_least_and_most([row[evaluation["loss"]] for row in evaluation["templates"].values()]),
-        shown_edges=SHOWN_EDGES,
-        provenance=json.dumps(report["circuit"]["provenance"], indent=2, ensure_ascii=False),
-        pictures=_pictures(report, circuit),
-        style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
-        dark=Markup(dark_rules(".picture")),
-        version=__version__,
-    )
+    return f"{task} in {model}" if model not in (None, task) else str(task)
+
+
+def _context(report: Json, circuit: Circuit, *, prefix: str = "") -> dict[str, Any]:
+    """What the templates refer to."""
+    evaluation, curve, minimality = report["evaluation"], report["curve"], report["minimality"]
+    return {
+        "prefix": prefix,
+        "title": title_of(report),
+        "report": report,
+        "evaluation": evaluation,
+        "loss": OBJECTIVES[evaluation["loss"]],
+        "truth": evaluation["ground_truth"],
+        "curve": curve,
+        "minimality": minimality,
+        "stability": report["stability"],
+        "asked": asked(report),
+        "runs": [(RUNS[run], evaluation[run], run) for run in RUNS if evaluation[run] is not None],
+        "edges": _edges(report, circuit),
+        "templates": _least_and_most([row[evaluation["loss"]] for row in evaluation["templates"].values()]),
+        "shown_edges": SHOWN_EDGES,
+        "provenance": json.dumps(report["circuit"]["provenance"], indent=2, ensure_ascii=False),
+        "pictures": _pictures(report, circuit, static=not prefix),
+    }
 
 
 @cache
-def _template() -> Any:
+def _templates() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     names = ("number", "small", "percent", "count", "interval", "percent_interval", "spaced")
     environment.filters.update({name: getattr(words, name) for name in names})
-    return environment.get_template("page.html")
+    return environment
 
 
-def _pictures(report: Json, circuit: Circuit) -> dict[str, Any]:
-    """SVG by place on the page; what the report does not have is missing."""
+def _pictures(report: Json, circuit: Circuit, *, static: bool) -> dict[str, Any]:
+    """SVG by place on the page; what the report does not have is missing. static: whether to draw the circuit."""
     curve, evaluation = report["curve"], report["evaluation"]
-    found: dict[str, Any] = {"circuit": draw_circuit(circuit), "spread": spread_charts(evaluation)}
+    found: dict[str, Any] = {"spread": spread_charts(evaluation)}
+    if static:
+        found["circuit"] = draw_circuit(circuit)
     if curve is not None:
         found |= {axis: curve_charts(curve, evaluation, log=axis == "log") for axis in ("log", "linear")}
     if report["minimality"] is not None:

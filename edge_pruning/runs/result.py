@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from edge_pruning import files
 from edge_pruning.circuit import Circuit
 from edge_pruning.drawing import draw_against_truth, draw_circuit, draw_size_curve, draw_training
 from edge_pruning.runs.folder import CONFIG, CURVE, EVALUATION
+from edge_pruning.view import Inline, Source, report_of, view_page
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,16 @@ class Run:
         """Write a picture of the circuit (SVG)."""
         files.write_text(Path(path), draw_circuit(self.circuit, title=self.title))
 
+    def view(self) -> Inline:
+        """The circuit as a page to explore; a notebook shows it inline, `run.view().save("circuit.html")` writes it."""
+        return Inline(view_page([self._source]))
+
+    @property
+    def _source(self) -> Source:
+        name = self.folder.name if self.folder else self.title
+        report = report_of(self.circuit, self.evaluation)
+        return Source(name, self.circuit, report, self.curve, settings=self.config["settings"], path=self.folder)
+
     # --- files -----------------------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
@@ -94,6 +105,7 @@ class Run:
 
     def save_pictures(self, folder: Path) -> None:
         self.draw(folder / "circuit.svg")
+        replace(self, folder=folder).view().save(folder / "circuit.html")
         if self.truth is not None:
             text = draw_against_truth(self.circuit, self.truth, title=f"{self.title}: found and true")
             files.write_text(folder / "truth.svg", text)

@@ -20,7 +20,7 @@ def test_a_run_folder_can_be_read_with_cat(discover, tmp_path):
         "config.json", "metrics.jsonl", "checkpoint.safetensors", "scores.safetensors", "curve.json",
         "circuit.json", "circuit-9.json", "circuit-20.json",
         "evaluation.json", "evaluation-9.json", "evaluation-20.json",
-        "circuit.svg", "training.svg", "curve.svg",
+        "circuit.html", "circuit.svg", "training.svg", "curve.svg",
     }
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["method"]["settings"]["steps"] == 20

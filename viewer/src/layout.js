@@ -97,11 +97,11 @@ export class Layout {
     return { x: at.x + ({ q: -0.3, v: 0.3 }[kind] ?? 0) * at.w, y: at.y + at.h / 2 };
   }
 
-  /** An edge as SVG path data. `moved`: places of nodes that are shown elsewhere (groups), by node. */
+  /** An edge as SVG path data. moved: places of nodes that are shown elsewhere, by node; one group's nodes share one. */
   path(from, to, moved) {
     const writer = this.graph.nodes[from];
     const target = this.graph.readers[to].nodes[0];
-    if (moved.has(from) || moved.has(target)) return this.#bent(moved.get(from) ?? this.boxes[from], moved.get(target) ?? this.boxes[target], to, moved.has(target));
+    if (moved.has(from) || moved.has(target)) return this.#bent(from, target, to, moved);
     const source = this.boxes[from];
     const y0 = source.y - source.h / 2;
     const end = this.port(to, source.x);
@@ -117,8 +117,12 @@ export class Layout {
       `V${n(end.y + turn)}C${n(lane)} ${n(end.y + 0.45 * turn)} ${n(x1)} ${n(end.y + 0.6 * turn)} ${n(x1)} ${n(end.y)}`;
   }
 
-  #bent(a, b, to, moved) {
-    const end = moved ? { x: b.x, y: b.y + b.h / 2 } : this.port(to, a.x);
+  /** An edge from or to a group; null within one. */
+  #bent(from, target, to, moved) {
+    const a = moved.get(from) ?? this.boxes[from];
+    const b = moved.get(target);
+    if (a === b) return null;
+    const end = b ? { x: b.x, y: b.y + b.h / 2 } : this.port(to, a.x);
     return curve(a.x, a.y - a.h / 2, end.x, end.y);
   }
 
@@ -143,7 +147,7 @@ export class Layout {
   #beside(at, node, side, layer) {
     const gap = node.kind === "mlp" ? (this.spine - this.nodeWidth - 6) / 2 : (this.column - this.nodeWidth) / 2;
     const track = ((layer * 3) % 7) / 7;
-    return at.x + side * (at.w / 2 + 4 + track * Math.max(2, gap - 6));
+    return at.x + side * (at.w / 2 + (node.kind === "mlp" ? 8 : 5) + track * Math.max(2, gap - 8));
   }
 
   /** How many rows of shown nodes lie below: embeddings 0, then heads and MLP of every layer that is not folded. */

@@ -1,0 +1,35 @@
+"""`edge-pruning view`: circuits as one page that people explore in a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from edge_pruning.cli.app import app
+from edge_pruning.cli.errors import errors_reported
+from edge_pruning.cli.help import examples, flowing
+
+VIEW = """Write one HTML page in which circuits can be explored: a slider over the size of the circuit, focus on heads
+and edges, search, comparison of circuits and seeds, the truth where it is known, attention patterns, and the report.
+
+The page is one file without any server or network: open it in a browser, mail it, read it on a phone. It holds what the
+run folders hold, so `edge-pruning evaluate CIRCUIT --report` first gives it curves and the loss without each edge.
+"""
+
+Paths = Annotated[list[Path], Argument(
+    metavar="RUN [RUN ...]", help="Run folders, folders of several seeds, or circuit files.", show_default=False
+)]
+Out = Annotated[Path | None, Option("--out", "-o", help="The page.", show_default="circuit.html in the first folder")]
+
+
+@app.command(help=flowing(VIEW), epilog=examples("view runs/ioi", "view runs/ioi runs/gp -o circuits.html"))
+def view(paths: Paths, out: Out = None) -> None:
+    with errors_reported():
+        from edge_pruning import files
+        from edge_pruning.view import view_paths
+
+        page = out or (paths[0] / "circuit.html" if paths[0].is_dir() else paths[0].with_suffix(".html"))
+        files.write_text(page, view_paths(paths))
+        print(page)

@@ -1,0 +1,50 @@
+"""The commands that repeat a run, in the words of a shell."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from edge_pruning.view.source import Source
+
+DEFAULTS: Mapping[str, Any] = {
+    "model": "bundled", "ablation": "patch", "embeddings": "joint", "heads": "kv", "seed": 0, "device": "auto",
+    "dtype": "float32", "polish": False, "trust_remote_code": False,
+}
+FLAGS = ("model", "revision", "preset", "method", "ablation", "embeddings", "heads", "seed", "device", "dtype")
+
+
+def commands_of(source: Source) -> list[str]:
+    """What to type to find, judge and see the circuit again; nothing for a circuit that came as a file."""
+    if not source.settings:
+        return []
+    folder = str(source.path or Path("runs", source.name))
+    out = shlex.quote(folder)
+    return [
+        " ".join(["edge-pruning discover", *_discover(source.settings), "--out", out]),
+        f"edge-pruning evaluate {shlex.quote(str(Path(folder, 'circuit.json')))} --report",
+        f"edge-pruning view {out}",
+    ]
+
+
+def _discover(settings: Mapping[str, Any]) -> Iterator[str]:
+    """The task and every flag whose value is not the default."""
+    yield shlex.quote(str(settings["task"]))
+    for name in FLAGS:
+        if settings.get(name) not in (None, DEFAULTS.get(name)):
+            yield f"--{name} {shlex.quote(str(settings[name]))}"
+    for name in ("edges", "sparsity"):
+        if settings.get(name):
+            yield f"--{name} {','.join(map(str, settings[name]))}"
+    for name, flag in (("settings", "--set"), ("data", "--data")):
+        for key, value in (settings.get(name) or {}).items():
+            yield f"{flag} {shlex.quote(f'{key}={_word(value)}')}"
+    for name in ("polish", "trust_remote_code"):
+        if settings.get(name):
+            yield f"--{name.replace('_', '-')}"
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,115 @@
+"""What the page's script is given: the circuits with their rankings and numbers, as plain JSON values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from edge_pruning.circuit import Circuit
+from edge_pruning.objectives import OBJECTIVES
+from edge_pruning.recount import recount
+from edge_pruning.view.packing import pack_ranking
+from edge_pruning.view.source import Json, Source
+
+FORMAT = "edge-pruning/view"
+FORMAT_VERSION = 1
+NUMBERS = ("kl", "squared_error", "accuracy", "exact_match", "faithfulness")
+
+
+def content_of(sources: Sequence[Source]) -> dict[str, Any]:
+    """Everything the script needs. Circuits that are counted differently are recounted to be comparable."""
+    notices: list[str] = []
+    sources = list(_alike(sources, notices))
+    circuits = [_circuit(source, i) for i, source in enumerate(sources)]
+    for i, source in enumerate(sources):
+        if source.truth is not None:
+            circuits.append(_truth(source, source.truth, i))
+    return {"format": FORMAT, "version": FORMAT_VERSION, "circuits": circuits, "notices": notices}
+
+
+def _alike(sources: Sequence[Source], notices: list[str]) -> Iterable[Source]:
+    if len({source.circuit.graph for source in sources}) == 1:
+        yield from sources
+        return
+    for source in sources:
+        circuit, changes = recount(source.circuit, embeddings="joint", kv="kv")
+        notices += [f"{source.name} is recounted to be comparable: {change}" for change in changes]
+        yield replace(source, circuit=circuit)
+
+
+def _circuit(source: Source, report: int) -> dict[str, Any]:
+    evaluation = source.report["evaluation"] if source.report else {}
+    loss = evaluation.get("loss", "kl")
+    return {
+        **_picture(source.name, source.circuit),
+        "kind": "found",
+        "title": source.title,
+        "report": report if source.report else None,
+        "loss": {"name": loss, "short": OBJECTIVES[loss].short, "unit": OBJECTIVES[loss].unit},
+        "points": _points(source),
+        "model": _numbers(evaluation.get("model")),
+        "empty": _numbers(evaluation.get("empty")),
+        "lost": _lost(source.report),
+        "seeds": _seeds(source),
+        "patterns": source.patterns,
+        "provenance": dict(source.circuit.provenance),
+    }
+
+
+def _truth(source: Source, truth: Circuit, report: int) -> dict[str, Any]:
+    return {**_picture(f"the truth of {source.name}", truth), "kind": "truth", "of": report}
+
+
+def _picture(name: str, circuit: Circuit) -> dict[str, Any]:
+    graph = circuit.graph
+    return {
+        "name": name,
+        "graph": {
+            "shape": asdict(graph.shape), "embeddings": graph.embeddings, "kv": graph.kv, "edges": graph.n_edges,
+            "convention": graph.convention,
+        },
+        "ranking": pack_ranking(circuit),
+    }
+
+
+def _points(source: Source) -> list[dict[str, Any]]:
+    """What was measured, by size: the report's curve if there is one, else the run's sizes and the evaluation."""
+    report = source.report
+    if report and report["curve"]:
+        curve = report["curve"]
+        return [_point(row, curve["split"]) for row in curve["points"] if row["edges"]]
+    found = {row["edges"]: _point(row, row["split"]) for row in source.rows if row}
+    if report:
+        evaluation = report["evaluation"]
+        found[evaluation["circuit"]["edges"]] = _point(evaluation["circuit"], evaluation["split"])
+    return [found[size] for size in sorted(found)]
+
+
+def _point(row: Json, split: str) -> dict[str, Any]:
+    intervals = row.get("interval") or {}
+    known = {name: row[name] for name in NUMBERS if row.get(name) is not None}
+    ranges = {name: intervals[name] for name in known if name in intervals and None not in intervals[name]}
+    return {"edges": row["edges"], "connected": row["edges_without_dangling"], "split": split, **known, "range": ranges}
+
+
+def _numbers(block: Json | None) -> dict[str, Any]:
+    return {name: (block or {}).get(name) for name in NUMBERS}
+
+
+def _lost(report: Json | None) -> dict[str, Any]:
+    """The loss without each edge, where it was measured."""
+    rows = (report or {}).get("minimality") or {"rows": ()}
+    return {row["edge"]: {"loss": row["loss"], "p": row["p"], "verdict": row["verdict"]} for row in rows["rows"]}
+
+
+def _seeds(source: Source) -> dict[str, Any] | None:
+    """How many seeds' circuits have an edge, of those that any has."""
+    stability = source.stability or (source.report or {}).get("stability")
+    sizes = (stability or {}).get("sizes") or ()
+    if not stability or not sizes:
+        return None
+    nearest = min(sizes, key=lambda size: abs(size["consensus"]["edges"] - len(source.circuit)))
+    total = len(stability["seeds"])
+    counts: Mapping[str, int] = {**dict.fromkeys(nearest["core"]["names"], total), **nearest["contingent"]}
+    return {"of": total, "counts": dict(counts)}

@@ -1,0 +1,123 @@
+"""What a page shows of one circuit, read from a run folder or a circuit file; what is not there is left out.
+
+Read are circuit.json, evaluation.json, curve.json, config.json, report.json and patterns.json, as far as they exist,
+and stability.json of several seeds beside or above them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from edge_pruning import files, formats
+from edge_pruning.circuit import Circuit
+from edge_pruning.page.page import title_of
+
+Json = Mapping[str, Any]
+STABILITY = "stability.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One circuit and what is known about it.
+
+    report: what report.json holds, or the part of it that evaluation.json has; None for a circuit that was not judged.
+    rows: quality by size. patterns: what patterns.json holds. settings: the run's. seeds: what stability.json holds.
+    path: as the user wrote it.
+    """
+
+    name: str
+    circuit: Circuit
+    report: Json | None = None
+    rows: Sequence[Json] = ()
+    patterns: Json | None = None
+    settings: Json = field(default_factory=dict)
+    stability: Json | None = None
+    path: Path | None = None
+
+    @property
+    def title(self) -> str:
+        return self.name if self.report is None else title_of(self.report)
+
+    @property
+    def truth(self) -> Circuit | None:
+        """The true circuit, where it is known."""
+        known = self.report and self.report["evaluation"].get("ground_truth")
+        return Circuit.from_names(self.circuit.graph, [*known["hits"], *known["missed"]]) if known else None
+
+
+def sources_of(paths: Sequence[Path]) -> list[Source]:
+    """Every circuit at these paths: run folders, folders of several seeds, circuit files (also of other tools).
+
+    Raises ValueError that names what is missing or broken.
+    """
+    found = [source for path in paths for source in _at(path)]
+    return [replace(source, name=name) for source, name in zip(found, _distinct([s.name for s in found]), strict=True)]
+
+
+def report_of(circuit: Circuit, evaluation: Json) -> dict[str, Any]:
+    """A report with what an evaluation alone can say."""
+    return {
+        "warnings": evaluation["warnings"], "circuit": circuit.to_json(), "evaluation": evaluation,
+        "curve": None, "minimality": None, "stability": None, "pairs": [],
+    }
+
+
+def _at(path: Path) -> Iterator[Source]:
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; expected run folders or circuit files")
+    if not path.is_dir():
+        yield _of_file(path)
+    elif (path / STABILITY).exists():
+        yield from _of_seeds(path)
+    else:
+        yield _of_folder(path)
+
+
+def _of_folder(folder: Path, name: str = "") -> Source:
+    circuit_file = folder / "circuit.json"
+    if not circuit_file.exists():
+        raise ValueError(f"{folder} holds no circuit.json; expected the folder of a finished run, or a circuit file")
+    circuit = Circuit.load(circuit_file)
+    evaluation, curve, config, report, patterns = (
+        _read(folder / f"{name}.json") for name in ("evaluation", "curve", "config", "report", "patterns")
+    )
+    if report is None and evaluation is not None:
+        report = report_of(circuit, evaluation)
+    return Source(
+        name or folder.resolve().name, circuit, report, (curve or {}).get("sizes", ()), patterns,
+        (config or {}).get("settings", {}), _stability(folder), folder,
+    )
+
+
+def _of_file(path: Path) -> Source:
+    circuit = formats.load(path)
+    report = _read(path.with_name(f"report{path.stem.removeprefix('circuit')}.json"))
+    evaluation = _read(path.with_name(f"evaluation{path.stem.removeprefix('circuit')}.json"))
+    if report is None and evaluation is not None:
+        report = report_of(circuit, evaluation)
+    return Source(path.stem, circuit, report, (_read(path.with_name("curve.json")) or {}).get("sizes", ()), path=path)
+
+
+def _of_seeds(folder: Path) -> Iterator[Source]:
+    content = files.read_json(folder / STABILITY)
+    for seed in content["seeds"]:
+        yield _of_folder(folder / f"seed-{seed}", f"seed {seed}")
+
+
+def _stability(folder: Path) -> Json | None:
+    """What several seeds agree on, for the folder of one of them."""
+    return _read(folder.resolve().parent / STABILITY) if folder.resolve().name.startswith("seed-") else None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return files.read_json(path) if path.exists() else None
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, numbered where several are equal."""
+    return [
+        name if names.count(name) == 1 else f"{name} ({names[: i + 1].count(name)})" for i, name in enumerate(names)
+    ]

@@ -1,0 +1,40 @@
+"""Run folders to look at, made without a model: random scores on a small graph, and made-up numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from made_up import evaluation, row
+
+from edge_pruning import files
+from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.graph import Graph, ModelShape
+
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    """`make_run("ioi", edges=30)`: a run folder with random scores. extra: entries of the evaluation to replace."""
+
+    def make(
+        name: str = "ioi", *, graph: Graph | None = None, edges: int = 20, seed: int = 0, model: str = "tiny",
+        sizes: tuple[int, ...] = (5, 10, 20, 40), **extra: Any,
+    ) -> Path:
+        graph = graph or Graph(ModelShape(4, 4))
+        values = torch.randn(graph.edge_mask.shape, generator=torch.Generator().manual_seed(seed))
+        origin = {"task": {"name": name, "settings": {}}, "model": {"name": model}, "ablation": "patch", "seed": seed}
+        circuit = Circuit.from_scores(EdgeScores(graph, values), edges=edges, provenance=origin)
+        folder = tmp_path / name.replace("/", "-").replace("<", "(")[:40]
+        circuit.save(folder / "circuit.json")
+        files.write_json(folder / "evaluation.json", {**evaluation(circuit, name), **extra})
+        files.write_json(folder / "curve.json", {"sizes": [row(graph, size) for size in sizes]})
+        settings = {"task": name, "model": model, "edges": [edges], "seed": seed}
+        files.write_json(folder / "config.json", {"settings": settings})
+        return folder
+
+    return make

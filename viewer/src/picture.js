@@ -1,0 +1,331 @@
+// The picture: edges on a canvas, nodes as SVG over it, so that thousands of edges are quick and nodes can be reached
+// with the keyboard. What is in focus is drawn on a second canvas, over the muted rest.
+
+import { select } from "d3-selection";
+import { zoom, zoomIdentity } from "d3-zoom";
+import { stroke } from "./layout.js";
+
+const SLICE = 700; // edges drawn at a time, so that the page answers in between
+const SVG = "http://www.w3.org/2000/svg";
+const HALO = 400; // up to so many edges each has a rim that parts it from those below
+
+export class Picture {
+  /** on: { node(index, event), edge(edge, event), nothing(), hover(thing, event) } */
+  constructor(root, on) {
+    this.root = root;
+    this.on = on;
+    [this.base, this.top] = root.querySelectorAll("canvas");
+    this.svg = root.querySelector("svg");
+    this.transform = zoomIdentity;
+    this.paths = new Map();
+    this.edges = [];
+    this.chosen = null;
+    this.zoom = zoom().scaleExtent([0.15, 6]).filter((event) => this.#zooms(event)).on("zoom", ({ transform }) => {
+      this.transform = transform;
+      this.#place();
+    });
+    select(this.svg).call(this.zoom).on("dblclick.zoom", null);
+    this.svg.addEventListener("pointermove", (event) => this.#moved(event));
+    this.svg.addEventListener("pointerleave", (event) => this.on.hover(null, event));
+    this.svg.addEventListener("click", (event) => this.#clicked(event));
+    this.svg.addEventListener("keydown", (event) => this.#key(event));
+    this.svg.addEventListener("focusin", (event) => this.#focused(event));
+    new ResizeObserver(() => this.layout && this.#resized()).observe(root);
+  }
+
+  /** Wheels zoom with ctrl only and single fingers scroll the page, so that nobody is caught in the picture. */
+  #zooms(event) {
+    if (event.type === "wheel") return event.ctrlKey || event.metaKey;
+    if (event.type.startsWith("touch")) return event.touches.length > 1;
+    return !event.button;
+  }
+
+  setLayout(layout, moved) {
+    const other = !this.layout || layout.width !== this.layout.width || layout.height !== this.layout.height;
+    this.layout = layout;
+    this.moved = moved;
+    this.paths.clear();
+    if (other) this.#resized();
+  }
+
+  #resized() {
+    const width = this.root.clientWidth;
+    const { layout } = this;
+    const scale = Math.min(1.3, width / layout.width);
+    const most = Math.max(420, Math.min(980, 0.86 * window.innerHeight));
+    const height = Math.round(Math.min(most, Math.max(300, layout.height * scale + 28)));
+    this.root.style.height = `${height}px`;
+    this.ratio = Math.min(2, window.devicePixelRatio || 1);
+    for (const canvas of [this.base, this.top]) {
+      canvas.width = width * this.ratio;
+      canvas.height = height * this.ratio;
+    }
+    this.fit();
+  }
+
+  fit() {
+    const { width, height } = { width: this.root.clientWidth, height: this.root.clientHeight };
+    const scale = Math.min(1.3, width / this.layout.width, (height - 24) / this.layout.height);
+    const x = (width - scale * this.layout.width) / 2;
+    select(this.svg).call(this.zoom.transform, zoomIdentity.translate(x, Math.max(12, (height - scale * this.layout.height) / 2)).scale(scale));
+  }
+
+  scaleBy(factor) {
+    select(this.svg).call(this.zoom.scaleBy, factor);
+  }
+
+  #place() {
+    const { x, y, k } = this.transform;
+    this.svg.firstElementChild.setAttribute("transform", `translate(${x},${y}) scale(${k})`);
+    this.svg.classList.toggle("small", k < 0.55);
+    this.redraw();
+  }
+
+  // --- edges ---------------------------------------------------------------------------------------------------------
+
+  /** edges: strongest first. chosen: those in focus, or null. */
+  setEdges(edges, chosen) {
+    this.edges = edges;
+    this.chosen = chosen;
+    this.base.classList.toggle("muted", chosen !== null);
+    this.redraw();
+  }
+
+  redraw() {
+    cancelAnimationFrame(this.frame);
+    this.colours = coloursOf(this.root);
+    this.#draw(this.base, this.edges);
+    this.#draw(this.top, this.chosen ?? []);
+  }
+
+  /** The weakest first, the strongest over them; many are drawn in slices. */
+  #draw(canvas, edges) {
+    const context = canvas.getContext("2d");
+    const { x, y, k } = this.transform;
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    context.setTransform(k * this.ratio, 0, 0, k * this.ratio, x * this.ratio, y * this.ratio);
+    context.lineCap = "round";
+    if (edges.length <= 3 * SLICE) {
+      this.#slice(context, edges, edges.length, 0);
+      return;
+    }
+    let left = edges.length;
+    const next = () => {
+      this.#slice(context, edges, left, Math.max(0, left - SLICE));
+      left -= SLICE;
+      if (left > 0) this.frame = requestAnimationFrame(next);
+    };
+    next();
+  }
+
+  #slice(context, edges, from, to) {
+    const rim = this.colours.card;
+    for (let i = from - 1; i >= to; i--) {
+      const edge = edges[i];
+      const path = this.pathOf(edge);
+      if (path === null) continue;
+      const { width, opacity } = stroke(edge.strength, edges.length);
+      if (edges.length <= HALO) {
+        context.globalAlpha = 0.6 * opacity;
+        context.strokeStyle = rim;
+        context.lineWidth = width + 2.4;
+        context.stroke(path.drawn);
+      }
+      context.globalAlpha = opacity;
+      context.strokeStyle = this.colourOf(edge);
+      context.lineWidth = width;
+      context.stroke(path.drawn);
+    }
+  }
+
+  colourOf(edge) {
+    return this.colours[edge.group || this.layout.graph.readers[edge.to].kind];
+  }
+
+  /** { data, drawn } of an edge; null where both ends are in one group. */
+  pathOf(edge) {
+    const known = this.paths.get(edge.edge);
+    if (known !== undefined) return known;
+    const data = this.layout.path(edge.from, edge.to, this.moved);
+    const path = data === null ? null : { data, drawn: new Path2D(data) };
+    this.paths.set(edge.edge, path);
+    return path;
+  }
+
+  /** The topmost edge near a point of the picture. */
+  #edgeAt(event) {
+    const bounds = this.svg.getBoundingClientRect();
+    const context = this.base.getContext("2d");
+    const [px, py] = this.transform.invert([event.clientX - bounds.left, event.clientY - bounds.top]);
+    context.save();
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.lineWidth = 7 / this.transform.k;
+    const found = (this.chosen ?? this.edges).slice(0, 6000).find((edge) => {
+      const path = this.pathOf(edge);
+      return path !== null && context.isPointInStroke(path.drawn, px, py);
+    });
+    context.restore();
+    return found;
+  }
+
+  // --- nodes ---------------------------------------------------------------------------------------------------------
+
+  /** nodes: Map index -> { label, title, entering, leaving, pinned, group, muted, ports }. */
+  setNodes(nodes) {
+    const { layout } = this;
+    const content = document.createElementNS(SVG, "g");
+    const { x, y, k } = this.transform;
+    content.setAttribute("transform", `translate(${x},${y}) scale(${k})`);
+    content.append(...backdrop(layout), dots(layout, nodes), ...bars(layout, nodes));
+    for (const [index, node] of nodes) content.append(nodeElement(layout, index, node, this.moved));
+    const focused = this.svg.contains(document.activeElement) ? document.activeElement.dataset.node : null;
+    this.svg.replaceChildren(content);
+    this.#roving(focused ?? this.current);
+    if (focused !== null) this.svg.querySelector(`[data-node="${focused}"]`)?.focus({ preventScroll: true });
+  }
+
+  #roving(wanted) {
+    const all = [...this.svg.querySelectorAll(".node")];
+    const current = all.find((element) => element.dataset.node === wanted) ?? all.at(-1);
+    for (const element of all) element.setAttribute("tabindex", element === current ? "0" : "-1");
+    this.current = current?.dataset.node;
+  }
+
+  #nodeOf(event) {
+    return event.target.closest?.(".node")?.dataset.node;
+  }
+
+  #clicked(event) {
+    const node = this.#nodeOf(event);
+    if (node !== undefined) return this.on.node(key(node), event);
+    const edge = this.#edgeAt(event);
+    return edge ? this.on.edge(edge, event) : this.on.nothing(event);
+  }
+
+  #moved(event) {
+    if (event.buttons) return;
+    const node = this.#nodeOf(event);
+    if (node !== undefined) return void this.on.hover({ node: key(node) }, event);
+    cancelAnimationFrame(this.hit);
+    this.hit = requestAnimationFrame(() => {
+      const edge = this.#edgeAt(event);
+      this.svg.classList.toggle("over-edge", Boolean(edge));
+      this.on.hover(edge ? { edge } : null, event);
+    });
+  }
+
+  #focused(event) {
+    const node = this.#nodeOf(event);
+    if (node === undefined) return;
+    this.#roving(node);
+    if (event.target.matches(":focus-visible")) this.on.hover({ node: key(node) }, event);
+  }
+
+  /** Arrows go to the nearest node in their direction; enter and space do what a click does. */
+  #key(event) {
+    const node = this.#nodeOf(event);
+    if (node === undefined) return;
+    if (event.key === "Enter" || event.key === " ") {
+      event.preventDefault();
+      this.on.node(key(node), event);
+      return;
+    }
+    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const at = centre(event.target.closest(".node"));
+    let [best, least] = [null, Infinity];
+    for (const element of this.svg.querySelectorAll(".node")) {
+      const there = centre(element);
+      const [dx, dy] = [there.x - at.x, there.y - at.y];
+      const ahead = dx * step[0] + dy * step[1];
+      const aside = Math.abs(dx * step[1]) + Math.abs(dy * step[0]);
+      if (ahead > 1 && ahead + 2.5 * aside < least) [best, least] = [element, ahead + 2.5 * aside];
+    }
+    best?.focus();
+  }
+}
+
+function key(node) {
+  return node.startsWith("group:") ? node : Number(node);
+}
+
+function centre(element) {
+  const { left, top, width, height } = element.getBoundingClientRect();
+  return { x: left + width / 2, y: top + height / 2 };
+}
+
+export function coloursOf(element) {
+  const style = getComputedStyle(element);
+  const names = ["q", "k", "v", "mlp", "logits", "both", "first", "second", "card", "ink", "muted", "line"];
+  return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+}
+
+function element(name, attributes, text) {
+  const made = document.createElementNS(SVG, name);
+  for (const [attribute, value] of Object.entries(attributes)) made.setAttribute(attribute, value);
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+/** Bands and numbers of the layers, and the folded ones. */
+function backdrop(layout) {
+  const parts = [];
+  for (let layer = 0; layer < layout.graph.layers; layer++) {
+    if (layout.idle[layer]) continue;
+    const top = layout.tops[layer];
+    if (layer % 2 === 0) parts.push(element("rect", { class: "band", x: 6, y: top, width: layout.width - 12, height: layout.row, rx: 6 }));
+    parts.push(element("text", { class: "layer", x: 24, y: top + layout.row / 2 + 4 }, layer));
+  }
+  for (const { first, last, top } of layout.folds) {
+    const words = first === last ? `layer ${first}: idle` : `layers ${first}–${last}: idle`;
+    parts.push(element("line", { class: "fold", x1: 14, x2: layout.width - 14, y1: top + 10, y2: top + 10 }));
+    parts.push(element("text", { class: "folded", x: layout.left - 22, y: top + 13.5 }, words));
+  }
+  return parts;
+}
+
+/** A faint dot for each node without an edge. */
+function dots(layout, nodes) {
+  const places = layout.graph.nodes.flatMap(({ kind, layer }, i) => {
+    const plain = kind === "head" || kind === "mlp";
+    return plain && !nodes.has(i) && !layout.idle[layer] ? [`M${layout.boxes[i].x} ${layout.boxes[i].y}h0`] : [];
+  });
+  return element("path", { class: "dots", d: places.join("") || "M0 0" });
+}
+
+/** Bars of shared key-value heads that are read. */
+function bars(layout, nodes) {
+  const read = new Set([...nodes.values()].flatMap(({ shared }) => [...(shared ?? [])]));
+  return [...read].map((reader) => {
+    const { x, y, w, h } = layout.shared(reader);
+    const { kind, name } = layout.graph.readers[reader];
+    const half = element("g", {});
+    half.append(
+      element("title", {}, name),
+      element("rect", { class: "shared", x: x - w / 2, y: y - h / 2, width: w, height: h, rx: 4 }),
+      element("rect", { class: `port ${kind}`, x: x - (kind === "k" ? w / 2 : 0), y: y - h / 2, width: w / 2, height: h, rx: 4 }),
+    );
+    return half;
+  });
+}
+
+function nodeElement(layout, index, node, moved) {
+  const at = moved.get(index) ?? layout.boxes[index];
+  const kind = typeof index === "string" ? "group" : layout.graph.nodes[index].kind;
+  const classes = ["node", kind, node.muted && "muted", node.pinned && "pinned", node.focus && "focus", node.labelled && "labelled"];
+  const group = element("g", {
+    class: classes.filter(Boolean).join(" "), "data-node": index, role: "button", "aria-label": node.title,
+    "aria-pressed": Boolean(node.focus), transform: `translate(${at.x},${at.y})`,
+  });
+  const wide = kind === "group" ? Math.max(at.w, 7 * node.label.length + 16) : at.w;
+  const rounded = kind === "head" ? at.h / 2 : kind === "mlp" ? 3 : 6;
+  group.append(element("rect", { class: "body", x: -wide / 2, y: -at.h / 2, width: wide, height: at.h, rx: rounded }));
+  if (at.h > 10) group.append(element("text", { y: 3.8 }, node.label));
+  if (node.note) group.append(element("text", { class: "tag", x: at.w / 2 + 5, y: 3.8 }, node.note));
+  for (const port of node.ports ?? []) {
+    group.append(element("rect", { class: `port ${port}`, x: { q: -0.3, k: 0, v: 0.3 }[port] * at.w - 4, y: at.h / 2 - 2, width: 8, height: 4, rx: 2 }));
+  }
+  return group;
+}
