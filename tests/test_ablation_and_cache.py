@@ -15,6 +15,7 @@ from torch import Tensor
 from edge_pruning.ablation import ABLATIONS, Ablation, Mean, Patch, Resample, Zero, get_ablation
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.batch import Batch, Pair
+from edge_pruning.masked_pass import memory
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import Frozen, MaskedPass
 from edge_pruning.models import Adapter
@@ -287,7 +288,9 @@ def test_the_cache_takes_no_more_memory_than_it_may_and_uses_it(pairs: list[Pair
     masked = FusedPass(model("gpt2"))
     whole = FrozenCache(masked, pairs, Patch(), ALL)
     assert whole.kept == len(pairs)
-    assert whole.bytes == sum(t.nbytes for t in (*whole._per_position.values(), *whole._per_row.values()))
+    tokens = sum(masked.width(pair) for pair in pairs)
+    assert whole.bytes == sum(t.nbytes for t in whole._values.values())
+    assert {t.shape[-2] for name, t in whole._values.items() if name != "logits"} == {tokens}  # no filling is kept
     one = whole.bytes // len(pairs)
     for max_bytes in (0, 1, one // 2, 2 * one, 3 * one, whole.bytes - 1, whole.bytes):
         cache = FrozenCache(masked, pairs, Patch(), max_bytes)
@@ -320,12 +323,25 @@ def test_kept_values_are_not_changed_by_a_pass_over_them() -> None:
     assert same_bits(before, cache.batch([0, 4])[1])
 
 
-def test_kept_pairs_are_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_pairs_of_a_batch_that_are_not_kept_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     masked = FusedPass(model("gpt2"))
-    cache = FrozenCache(masked, PAIRS, Patch(), 30_000)
+    whole = FrozenCache(masked, PAIRS, Patch(), ALL)
+    cache = FrozenCache(masked, PAIRS, Patch(), whole.bytes // 2)
+    assert 0 < cache.kept < len(PAIRS)
     computed: list[int] = []
-    monkeypatch.setattr(masked, "plain_run", lambda tokens, real=masked.plain_run: computed.append(1) or real(tokens))
+    monkeypatch.setattr(masked, "plain_run", lambda x, real=masked.plain_run: computed.append(len(x)) or real(x))
     cache.batch([0, 1])
     assert not computed
-    cache.batch([0, len(PAIRS) - 1])
-    assert computed
+    cache.batch([len(PAIRS) - 1, 0, cache.kept, 1])
+    assert computed == [2]
+
+
+@pytest.mark.parametrize(("total", "free", "expected"), [(80, 80, 10), (80, 10, 5)])
+def test_the_cache_takes_its_share_of_the_memory_there_is(
+    total: int, free: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it, unless little is free."""
+    masked = FusedPass(model("gpt2"))
+    bytes_each = FrozenCache(masked, PAIRS[:1] * 5, Patch(), ALL).bytes // 5
+    monkeypatch.setattr(memory, "total_and_free", lambda device: (total * bytes_each, free * bytes_each))
+    assert FrozenCache(masked, PAIRS[:1] * 20, Patch()).kept == expected

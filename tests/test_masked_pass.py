@@ -149,6 +149,41 @@ def test_two_passes_over_the_same_frozen_values_do_not_disturb_each_other() -> N
         assert torch.equal(leaf.grad, gradient)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_pass_has_one_backward_pass_and_no_second_derivatives(engine: type[MaskedPass]) -> None:
+    masked = engine(model("llama"))
+    run, leaf = runner(masked, Batch.of(mixed_pairs())), random_mask(masked.graph).requires_grad_()
+    loss = run(leaf).sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match=r"one backward pass, .* run the masked pass again"):
+        loss.backward()
+    with pytest.raises(RuntimeError, match=r"no second derivatives: .* without create_graph=True"):
+        torch.autograd.grad(run(leaf).sum(), leaf, create_graph=True)
+
+
+@pytest.mark.parametrize("keep_reads", [True, False])
+def test_buffers_of_a_finished_pass_are_used_again(keep_reads: bool) -> None:
+    """Differences, their gradients, reads, and gradients at the compared positions; for smaller batches, too."""
+    masked = FusedPass(model("llama"), keep_reads=keep_reads)
+    mask, small, large = random_mask(masked.graph), Batch.of(mixed_pairs()[:1]), Batch.of(mixed_pairs())
+    taken = []
+    for batch in (large, large, small, large):
+        logits_and_gradient(runner(masked, batch), mask)
+        taken.append(sorted(flat.data_ptr() for flat in masked.buffers._unused))
+    assert len(taken[0]) == 4
+    assert taken == [taken[0]] * 4
+    assert masked.buffers.bytes == sum(flat.nbytes for flat in masked.buffers._unused)
+
+
+def test_a_larger_batch_replaces_the_buffers() -> None:
+    masked, sizes = FusedPass(model("llama")), []
+    for pairs in (mixed_pairs()[:1], mixed_pairs()):
+        logits_and_gradient(runner(masked, Batch.of(pairs)), random_mask(masked.graph))
+        sizes.append(masked.buffers.bytes)
+    assert len(masked.buffers._unused) == 4
+    assert sizes[0] < sizes[1]
+
+
 # --- what is left behind ---------------------------------------------------------------------------------------------
 
 

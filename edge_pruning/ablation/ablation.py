@@ -57,8 +57,7 @@ class Ablation(ABC):
     @torch.no_grad()
     def freeze(self, engine: MaskedPass, batch: Batch, *, logits: bool = True) -> Frozen:
         """Everything about `batch` that no mask changes; the clean model's `logits` cost a run of their own."""
-        clean = engine.plain_run(batch.clean) if logits else None
-        return engine.freeze(batch, clean, self.writes(engine, batch))
+        return engine.freeze(batch, self.writes(engine, batch), logits=logits)
 
     def _refuse_unfitted(self, fit: object) -> None:
         """Raises ValueError if there is nothing in `fit`."""

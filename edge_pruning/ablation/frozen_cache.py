@@ -1,58 +1,108 @@
 """Frozen passes, once per example instead of once per step, in bounded memory.
 
-The first examples that fit into `max_bytes` are kept, side by side in one tensor per field so that a batch is one
-gather per field; the others are computed again whenever they are drawn. Which ones are kept depends only on their
-number and size, and they are always computed in the same chunks: a resumed run sees the same bits as a whole one.
+The first examples that fit into `max_bytes` are kept, position after position in one tensor per field, so that a batch
+is one gather per field; a batch's other examples are computed again. Which ones are kept depends only on their number
+and size, and they are always computed in the same chunks: a resumed run sees the same bits as a whole one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 from torch import Tensor
 
 from edge_pruning.ablation import Ablation
 from edge_pruning.batch import Batch, Pair, sent
-from edge_pruning.masked_pass.masked_pass import Frozen, MaskedPass
+from edge_pruning.masked_pass.masked_pass import PER_POSITION, Frozen, MaskedPass
+from edge_pruning.masked_pass.memory import memory_for_cache
 from edge_pruning.masked_pass.micro_batches import over_tiles
 
 
 class FrozenCache:
-    """Hands out `Frozen` values for batches of `pairs`; `logits`: those of the clean model among them."""
+    """Hands out `Frozen` values for batches of `pairs`.
+
+    max_bytes: memory for what is kept; None is a share of the memory there is. logits: whether the values hold those of
+    the clean model.
+    """
 
     def __init__(
-        self, engine: MaskedPass, pairs: Sequence[Pair], ablation: Ablation, max_bytes: int, *, logits: bool = True
+        self,
+        engine: MaskedPass,
+        pairs: Sequence[Pair],
+        ablation: Ablation,
+        max_bytes: int | None = None,
+        *,
+        logits: bool = True,
     ) -> None:
         self.engine, self.pairs, self.ablation, self.logits = engine, pairs, ablation, logits
-        self.width = max(map(engine.width, pairs))
+        max_bytes = memory_for_cache(engine.home) if max_bytes is None else max_bytes
         self.kept = self._how_many_fit(max_bytes) if max_bytes else 0
-        starts = [0]
-        for pair in pairs[: self.kept]:
-            starts.append(starts[-1] + len(pair.positions))
-        self._starts = starts
-        self._per_position: dict[str, Tensor] = {}
-        self._per_row: dict[str, Tensor] = {}
+        self._positions = _starts([engine.width(pair) for pair in pairs[: self.kept]])
+        self._rows = _starts([len(pair.positions) for pair in pairs[: self.kept]])
+        self._values: dict[str, Tensor] = {}
         for ids, frozen in over_tiles(engine, pairs[: self.kept], self._compute):
             self._keep(ids, frozen)
 
     @property
     def bytes(self) -> int:
         """Memory taken by what is kept."""
-        return sum(kept.nbytes for kept in (*self._per_position.values(), *self._per_row.values()))
+        return sum(kept.nbytes for kept in self._values.values())
 
     def batch(self, ids: Sequence[int]) -> tuple[Batch, Frozen]:
         """The pairs `ids` as a batch, with everything about it that no mask changes."""
         batch = self._as_batch(ids)
-        if any(i >= self.kept for i in ids):
+        rest = [place for place, i in enumerate(ids) if i >= self.kept]
+        if len(rest) == len(ids):
             return batch, self._freeze(batch)
-        index = sent(ids, batch.clean.device)
-        rows = [row for i in ids for row in range(self._starts[i], self._starts[i + 1])]
-        at_rows = sent(rows, batch.clean.device)
-        wide = {name: kept[:, index, : batch.width] for name, kept in self._per_position.items()}
-        heads = wide.pop("heads")
-        heads = heads.unflatten(0, (self.engine.graph.shape.layers, -1))
-        return batch, Frozen(heads=heads, **wide, **{name: kept[at_rows] for name, kept in self._per_row.items()})
+        frozen = self._gathered(batch, ids)
+        if rest:
+            self._fill(frozen, ids, rest)
+        return batch, frozen
+
+    # --- what is kept ----------------------------------------------------------------------------------------------
+
+    def _keep(self, ids: list[int], frozen: Frozen) -> None:
+        """Copies what was computed about the pairs `ids`, side by side in a batch, to where each is kept."""
+        device, width = frozen.embeddings.device, frozen.embeddings.shape[1]
+        widths = [self.engine.width(self.pairs[i]) for i in ids]
+        kept = _ranges((self._positions[i], n) for i, n in zip(ids, widths, strict=True))
+        computed = _ranges((place * width, n) for place, n in enumerate(widths))
+        to, at = sent(kept, device), sent(computed, device)
+        for name in PER_POSITION:
+            value = getattr(frozen, name).flatten(-3, -2)
+            if name not in self._values:
+                self._values[name] = value.new_empty(*value.shape[:-2], self._positions[-1], value.shape[-1])
+            self._values[name][..., to, :] = value[..., at, :]
+        if "logits" not in self._values:
+            self._values["logits"] = frozen.logits.new_empty(self._rows[-1], frozen.logits.shape[1])
+        self._values["logits"][sent(self._rows_of(ids), device)] = frozen.logits
+
+    def _gathered(self, batch: Batch, ids: Sequence[int]) -> Frozen:
+        """What is kept about the pairs `ids`; at positions and pairs of which nothing is kept, values of others."""
+        device, shape, found = batch.clean.device, (batch.size, batch.width), {}
+        places = [self._positions[i] if i < self.kept else 0 for i in ids]
+        at = sent([min(start + p, self._positions[-1] - 1) for start in places for p in range(batch.width)], device)
+        for name in PER_POSITION:
+            kept = self._values[name]
+            found[name] = kept.index_select(kept.dim() - 2, at).unflatten(-2, shape)
+        return Frozen(logits=self._values["logits"][sent(self._rows_of(ids), device)], **found)
+
+    def _fill(self, frozen: Frozen, ids: Sequence[int], rest: Sequence[int]) -> None:
+        """Computes the pairs at some places of a batch, and puts them where they belong; in place."""
+        computed, device = self._compute([ids[place] for place in rest]), frozen.embeddings.device
+        width, at = computed.embeddings.shape[1], sent(rest, device)
+        for name in PER_POSITION:
+            getattr(frozen, name)[..., at, :width, :] = getattr(computed, name)
+        starts = _starts([len(self.pairs[i].positions) for i in ids])
+        rows = _ranges((starts[place], starts[place + 1] - starts[place]) for place in rest)
+        frozen.logits[sent(rows, device)] = computed.logits
+
+    def _rows_of(self, ids: Sequence[int]) -> list[int]:
+        """Where the logits of pairs are kept; row 0 stands in for those that are not."""
+        return [self._rows[i] + n if i < self.kept else 0 for i in ids for n in range(len(self.pairs[i].positions))]
+
+    # --- what is computed ------------------------------------------------------------------------------------------
 
     def _as_batch(self, ids: Sequence[int]) -> Batch:
         return self.engine.batch([self.pairs[i] for i in ids])
@@ -63,32 +113,20 @@ class FrozenCache:
     def _freeze(self, batch: Batch) -> Frozen:
         return self.ablation.freeze(self.engine, batch, logits=self.logits)
 
-    def _keep(self, ids: list[int], frozen: Frozen) -> None:
-        """Tensors over positions are [any, b, p, *] and filled up to the widest pair; those over rows are [n, *]."""
-        index = sent(ids, frozen.base.device)
-        wide = {
-            "embedding_difference": frozen.embedding_difference,
-            "heads": frozen.heads.flatten(0, 1),
-            "mlps": frozen.mlps,
-            "base": frozen.base,
-        }
-        for name, value in wide.items():
-            if name not in self._per_position:
-                shape = (value.shape[0], self.kept, self.width, *value.shape[3:])
-                self._per_position[name] = value.new_zeros(shape)
-            self._per_position[name][:, index, : value.shape[2]] = value
-        rows = [row for i in ids for row in range(self._starts[i], self._starts[i + 1])]
-        at_rows = sent(rows, frozen.base.device)
-        for name, value in (("logits", frozen.logits), ("final_base", frozen.final_base)):
-            if name not in self._per_row:
-                self._per_row[name] = value.new_zeros(self._starts[-1], value.shape[1])
-            self._per_row[name][at_rows] = value
-
     def _how_many_fit(self, max_bytes: int) -> int:
-        """Measured on one pair: bytes per position (every pair gets as many as the widest) and per compared one."""
-        frozen, rows = self._compute([0]), len(self.pairs[0].positions)
-        at_rows = frozen.logits.nbytes + frozen.final_base.nbytes
-        wide = sum(value.nbytes for value in vars(frozen).values()) - at_rows
-        per_pair = wide // self.engine.width(self.pairs[0]) * self.width
-        taken = accumulate(per_pair + at_rows // rows * len(pair.positions) for pair in self.pairs)
-        return sum(1 for total in taken if total <= max_bytes)
+        """Measured on one pair: bytes per position and per compared position."""
+        frozen, first = self._compute([0]), self.pairs[0]
+        per_row = frozen.logits.nbytes // len(first.positions)
+        per_position = sum(getattr(frozen, name).nbytes for name in PER_POSITION) // self.engine.width(first)
+        sizes = (per_position * self.engine.width(pair) + per_row * len(pair.positions) for pair in self.pairs)
+        return sum(1 for total in accumulate(sizes) if total <= max_bytes)
+
+
+def _starts(counts: Sequence[int]) -> list[int]:
+    """Where each of some runs of entries starts when they lie side by side, and where the last one ends."""
+    return [0, *accumulate(counts)]
+
+
+def _ranges(runs: Iterable[tuple[int, int]]) -> list[int]:
+    """The indices of runs of entries, each given as its start and length."""
+    return [start + n for start, length in runs for n in range(length)]

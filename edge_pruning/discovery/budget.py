@@ -22,7 +22,7 @@ from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.discovery.gradient import mask_gradient
 from edge_pruning.discovery.search import Search
 from edge_pruning.discovery.soft_top_k import soft_top_k
-from edge_pruning.discovery.training import DEFAULT_CACHE_BYTES, Draw, MaskParameters
+from edge_pruning.discovery.training import Draw, MaskParameters
 from edge_pruning.objectives import get_objective
 
 PACE = 0.94
@@ -42,7 +42,7 @@ def loss_bound(search: Search, tolerance: float) -> Tensor:
     A share, since objectives have units: the loss of no edges is what is there to be lost.
     """
     pairs, objective = search.data.pairs, get_objective(search.data.objective)
-    cache = FrozenCache(search.engine, pairs, search.ablation, DEFAULT_CACHE_BYTES)
+    cache = FrozenCache(search.engine, pairs, search.ablation)
 
     def loss(mask: Tensor) -> Tensor:
         return mask_gradient(search.engine, cache, range(len(pairs)), mask, objective)[0]

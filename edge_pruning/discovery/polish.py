@@ -20,7 +20,6 @@ from edge_pruning.ablation import Ablation
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.circuit import Circuit
 from edge_pruning.discovery.gradient import mask_gradient
-from edge_pruning.discovery.training import DEFAULT_CACHE_BYTES
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.objectives import get_objective
 from edge_pruning.tasks.task import PairSet
@@ -42,7 +41,7 @@ def polish(
 
     within: candidate edges, bool [w, r]. progress gets the number of edges swapped so far and the loss.
     """
-    cache, objective = FrozenCache(engine, data.pairs, ablation, DEFAULT_CACHE_BYTES), get_objective(data.objective)
+    cache, objective = FrozenCache(engine, data.pairs, ablation), get_objective(data.objective)
     everything = range(len(data.pairs))
 
     def look(mask: Tensor) -> tuple[float, Tensor]:

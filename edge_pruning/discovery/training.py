@@ -26,7 +26,6 @@ from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.objectives import get_objective
 
 REPORT_EVERY = 10  # steps between looks at the losses: each look waits for the device
-DEFAULT_CACHE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def train(
     steps: int,
     batch_size: int,
     seed: int,
-    cache_bytes: int = DEFAULT_CACHE_BYTES,
+    cache_bytes: int | None = None,
 ) -> None:
     """Run the loop, and leave the result in `masks.parameters`. Raises Diverged.
 

@@ -33,7 +33,7 @@ class Map:
         return torch.matmul(x, self.weight) + self.bias, None
 
     def gradient(self, x: Tensor, q: Tensor, rstd: Tensor | None, g: Tensor, *, out: Tensor) -> Tensor:
-        """dL/dx [r, token, d] from g = dL/dq, into `out`."""
+        """dL/dx [r, token, d] from g = dL/dq, into `out`, which may be x."""
         return torch.bmm(g, self.weight.mT, out=out)
 
     def rows(self, which: Tensor) -> Self:
@@ -56,7 +56,7 @@ class Folded(Map):
     def gradient(self, x: Tensor, q: Tensor, rstd: Tensor | None, g: Tensor, *, out: Tensor) -> Tensor:
         assert rstd is not None
         inner = (g * (q - self.bias)).sum(-1, keepdim=True).mul_(rstd.square()).div_(x.shape[-1])
-        return torch.bmm(g * rstd, self.weight.mT, out=out).addcmul_(x, inner, value=-1)
+        return torch.mul(x, inner.neg_(), out=out).baddbmm_(g * rstd, self.weight.mT)
 
 
 def folded(norm: Norm | None, linear: Linear) -> Map:

@@ -20,7 +20,7 @@ from edge_pruning.batch import sent
 from edge_pruning.graph import Graph
 from edge_pruning.masked_pass.folding import Map, bias_of, folded
 from edge_pruning.masked_pass.layout import Layout
-from edge_pruning.masked_pass.masked_pass import Frozen, MaskedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.stream import Stream
 from edge_pruning.models.parts import Linear, PartsAdapter, expanded
 
@@ -133,8 +133,8 @@ class FusedPass(MaskedPass):
 
     # --- the masked run --------------------------------------------------------------------------------------------
 
-    def _attention(self, layer: int, stream: Stream, frozen: Frozen, context: Any) -> Tensor | None:
-        layout, chosen, (base, ablated) = self.layout, self._chosen_heads(layer), self._shares(layer, frozen)
+    def _attention(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor, context: Any) -> Tensor | None:
+        layout, chosen = self.layout, self._chosen_heads(layer)
         readers, writers = layout.attention_readers(layer), layout.writers_before_attention(layer)
         mlp = layout.mlp_reader(layer)
         along = mlp.stop - mlp.start
@@ -196,22 +196,23 @@ class _ReadProject(Function):
         ctx: Any, order: Tensor, stream: Stream, readers: slice, writers: int, base: Tensor, folded: Map, along: int
     ) -> tuple[Tensor, Tensor]:
         both, heads = slice(readers.start, readers.stop + along), readers.stop - readers.start
-        x = stream.mix(both, writers, base)
+        x = stream.mix_in_place(both, writers, base)
         q, rstd = folded(x[:heads])
         ctx.stream, ctx.readers, ctx.both, ctx.writers, ctx.folded = stream, readers, both, writers, folded
-        ctx.save_for_backward(q, rstd, x if stream.keep_reads else base)
+        ctx.x = x if stream.keep_reads else None  # in the stream's buffer, so autograd must not watch it
+        ctx.save_for_backward(q, rstd, base)
         return q, x[heads:].clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        q, rstd, x = ctx.saved_tensors
-        heads, (of_heads, of_mlp) = q.shape[0], gradients
-        x = x[:heads] if ctx.stream.keep_reads else ctx.stream.mix(ctx.readers, ctx.writers, x)
-        gradient = x.new_empty(heads + of_mlp.shape[0], *x.shape[1:])
-        ctx.folded.gradient(x, q, rstd, of_heads, out=gradient[:heads])
+        q, rstd, base = ctx.saved_tensors
+        stream, heads, (of_heads, of_mlp) = ctx.stream, q.shape[0], gradients
+        x = stream.mix_in_place(ctx.both, ctx.writers, base) if ctx.x is None else ctx.x
+        gradient = x if x.is_contiguous() else torch.empty_like(x, memory_format=torch.contiguous_format)
+        ctx.folded.gradient(x[:heads], q, rstd, of_heads, out=gradient[:heads])
         gradient[heads:] = of_mlp
-        ctx.stream.accumulate(ctx.both, slice(0, ctx.writers), gradient)
-        return ctx.stream.mask.new_empty(0), None, None, None, None, None, None
+        stream.accumulate(ctx.both, slice(0, ctx.writers), gradient)
+        return stream.mask.new_empty(0), None, None, None, None, None, None
 
 
 class _ReadRest(Function):

@@ -11,8 +11,8 @@ be restricted to a candidate set, and then computes only the nodes that the set 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from edge_pruning.batch import Batch, Pair, sent
 from edge_pruning.graph import Graph
+from edge_pruning.masked_pass.buffers import Buffers
 from edge_pruning.masked_pass.layout import Layout
 from edge_pruning.masked_pass.stream import Stream
 from edge_pruning.masked_pass.whole_stream import WholeStream
@@ -52,17 +53,42 @@ class Frozen:
     """All that a batch needs and no mask changes.
 
     logits: of the clean model [n, vocab], or [n, 0] where they were not asked for; embedding_difference: clean minus
-    ablated [w, b, p, d]; heads, mlps: ablated writes as in `Writes`; base: sum of the ablated writes before each
-    layer's heads and before each MLP [2 * layer, b, p, d]; final_base: the same before `logits`, at the compared
-    positions [n, d].
+    ablated [w, b, p, d]; embeddings: sum of the ablated embeddings [b, p, d]; heads, mlps: ablated writes as in
+    `Writes`; attention: what a layer's ablated heads add to the stream together, output bias included [layer, b, p, d].
     """
 
     logits: Tensor
     embedding_difference: Tensor
+    embeddings: Tensor
     heads: Tensor
     mlps: Tensor
-    base: Tensor
-    final_base: Tensor
+    attention: Tensor
+
+    def bases(self, *, parallel: bool) -> Iterator[Tensor]:
+        """Sums of the ablated writes [b, p, d]: before each sublayer in turn (attention, MLP), and before `logits`.
+
+        They are running sums, so they are added up during a pass instead of being kept.
+        """
+        before = self.embeddings
+        for attention, mlp in zip(self.attention, self.mlps, strict=True):
+            after = before + attention
+            yield before
+            yield before if parallel else after
+            before = after + mlp
+        yield before
+
+    def at(self, rows: Tensor) -> Frozen:
+        """The same at some rows [n] of the flattened positions, as if each were a prompt of one position."""
+        per_position = {name: getattr(self, name) for name in PER_POSITION}
+        return Frozen(self.logits, **{name: x.flatten(-3, -2)[..., rows, None, :] for name, x in per_position.items()})
+
+    def final_base(self, rows: Tensor) -> Tensor:
+        """The sum of the ablated writes before `logits` at some rows of the flattened positions, [n, d]."""
+        *_, final = self.at(rows).bases(parallel=False)
+        return final[:, 0]
+
+
+PER_POSITION = tuple(field.name for field in fields(Frozen) if field.name != "logits")  # all of them [..., b, p, *]
 
 
 class MaskedPass:
@@ -74,6 +100,7 @@ class MaskedPass:
         self.keep_reads = keep_reads
         self.layout = Layout.full(self.graph)
         self.stream: type[Stream] = Stream
+        self.buffers = Buffers()
         self.largest_tile: int | None = None  # in tokens, once a larger one has not fitted
         if self.graph.shape != adapter.shape:
             raise ValueError(f"the graph is of another model: {self.graph.shape}, this one is {adapter.shape}")
@@ -162,7 +189,7 @@ class MaskedPass:
         of this run's mask, but how its reads' gradients g see another change, sum <g_j, along_i>.
         """
         stream = self.run(mask, batch, frozen, along)
-        final = frozen.final_base.to(stream.mask.device)
+        final = frozen.final_base(batch.rows).to(stream.mask.device)
         final = stream.read(self.layout.logits_reader, self.layout.n_writers, final)[0]
         stream.close()
         return self.unembed(final)
@@ -175,7 +202,7 @@ class MaskedPass:
         """
         compared = self.run(mask, batch, frozen)
         assert compared.wide is not None
-        found, last = compared.wide.differences[1:].to(self.home), self.graph.shape.layers - 1
+        found, last = compared.wide.differences[1:].to(self.home, copy=True), self.graph.shape.layers - 1
         if self.layout.has_mlp(last):
             mlp = self.layout.mlp_writer(last)
             found[mlp] = 0
@@ -187,17 +214,19 @@ class MaskedPass:
 
         The last MLP computes nothing but those: no other position reaches the logits through it.
         """
-        base, packed = frozen.base, self.layout.packed(mask)
-        tokens, d = base[0, ..., 0].numel(), base.shape[-1]
+        packed, bases = self.layout.packed(mask), frozen.bases(parallel=self.graph.shape.parallel)
+        b, p, d = frozen.embeddings.shape
         room = self._writers_at(self.home, 0)
-        stream = self.stream.open(packed, room, tokens, d, base.dtype, self.keep_reads, along)
+        dtype = frozen.embeddings.dtype
+        stream = self.stream.open(packed, room, (b * p, d), dtype, self.keep_reads, along, self.buffers)
         stream.slots(0, self.graph.n_embeddings).copy_(frozen.embedding_difference.flatten(1, 2))
-        contexts = self.contexts(base.shape[2])
+        contexts = self.contexts(p)
         for layer, device in enumerate(self.devices):
             if device != stream.mask.device:
                 stream = stream.moved(device, self._writers_at(device, layer))
-            seen = self._attention(layer, stream, frozen, contexts[device]) if self.layout.heads(layer) else None
-            mlp_base = base[2 * layer + 1].flatten(0, 1).to(device)
+            base, mlp_base, seen = next(bases).to(device), next(bases).flatten(0, 1).to(device), None
+            if self.layout.heads(layer):
+                seen = self._attention(layer, stream, base, frozen.heads[layer].to(device), contexts[device])
             ablated = frozen.mlps[layer].flatten(0, 1).to(device)
             if layer == self.graph.shape.layers - 1:
                 at = batch.rows.to(device)
@@ -207,19 +236,17 @@ class MaskedPass:
                 self._mlp(layer, stream, mlp_base, ablated, seen)
         return stream
 
-    def _attention(self, layer: int, stream: Stream, frozen: Frozen, context: Any) -> Tensor | None:
-        """A layer's heads. May return what the layer's MLP reads from the writers before them, [token, d]."""
-        layout, base, ablated = self.layout, *self._shares(layer, frozen)
+    def _attention(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor, context: Any) -> Tensor | None:
+        """A layer's heads, from the base [b, p, d] and their ablated writes [h, b, p, *].
+
+        May return what the layer's MLP reads from the writers before them, [token, d].
+        """
+        layout = self.layout
         x = stream.read(layout.attention_readers(layer), layout.writers_before_attention(layer), base.flatten(0, 1))
         q, k, v = self._all_rows(layer, x.unflatten(1, base.shape[:2]), base).split(self._qkv)
         y = self.adapter.attend(layer, q, k, v, context)
         stream.write(layout.head_writers(layer).start, y.flatten(1, 2), ablated.flatten(1, 2))
         return None
-
-    def _shares(self, layer: int, frozen: Frozen) -> tuple[Tensor, Tensor]:
-        """What a layer's heads need of what is frozen, on its device: base [b, p, d], ablated writes [h, b, p, *]."""
-        device = self.devices[layer]
-        return frozen.base[2 * layer].to(device), frozen.heads[layer].to(device)
 
     def _all_rows(self, layer: int, x: Tensor, base: Tensor) -> Tensor:
         """The mixed reads of a layer's heads [r, b, p, d], and the base for all others."""
@@ -257,19 +284,13 @@ class MaskedPass:
     # --- what no mask changes --------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def freeze(self, batch: Batch, clean: Writes | None, ablated: Writes) -> Frozen:
-        """Put together what a masked run on `batch` needs, from the clean run and the ablated writes.
-
-        Without a clean run there are no logits of the model to compare with.
-        """
-        base, final = self._bases(ablated)
-        logits = base.new_empty(len(batch.rows), 0)
-        if clean is not None:
-            logits = self.unembed(self._bases(clean)[1].flatten(0, 1)[batch.rows])
-        embeddings = self._embedded(batch.clean) if clean is None else clean.embeddings
+    def freeze(self, batch: Batch, ablated: Writes, *, logits: bool = True) -> Frozen:
+        """Put together what a masked run on `batch` needs from the ablated writes; `logits` cost a run of the model."""
+        embeddings = self._embedded(batch.clean)
         return Frozen(
-            logits, embeddings - ablated.embeddings, ablated.heads, ablated.mlps, base,
-            final.flatten(0, 1)[batch.rows],
+            self._plain_logits(embeddings, batch.rows) if logits else embeddings.new_empty(len(batch.rows), 0),
+            embeddings - ablated.embeddings, ablated.embeddings.sum(0), ablated.heads, ablated.mlps,
+            self._sums_of_heads(ablated.heads),
         )
 
     @torch.no_grad()
@@ -278,13 +299,29 @@ class MaskedPass:
         embeddings = self._embedded(inputs)
         contexts, x = self.contexts(embeddings.shape[2]), embeddings.sum(0)
         heads, mlps = [], []
-        for layer, device in enumerate(self.devices):
-            x = x.to(device)
-            heads.append(self._plain_heads(layer, x, contexts[device]))
-            after = x + self._sum_of_heads(layer, heads[-1])
-            mlps.append(self._plain_mlp(layer, x if self.graph.shape.parallel else after))
-            x = after + mlps[-1]
+        for layer in range(len(self.devices)):
+            x, of_heads, of_mlp = self._plain_layer(layer, x, contexts)
+            heads.append(of_heads)
+            mlps.append(of_mlp)
         return Writes(embeddings, *(torch.stack([one.to(self.home) for one in each]) for each in (heads, mlps)))
+
+    def _plain_logits(self, embeddings: Tensor, rows: Tensor) -> Tensor:
+        """The model's logits at some rows of the flattened positions, from its embeddings [w, b, p, d]."""
+        contexts, x = self.contexts(embeddings.shape[2]), embeddings.sum(0)
+        for layer in range(len(self.devices)):
+            x, *_ = self._plain_layer(layer, x, contexts)
+        return self.unembed(x.flatten(0, 1)[rows.to(x.device)])
+
+    def _plain_layer(
+        self, layer: int, x: Tensor, contexts: dict[torch.device, Any]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The stream after a layer [b, p, d], what its heads wrote and what its MLP wrote."""
+        device = self.devices[layer]
+        x = x.to(device)
+        heads = self._plain_heads(layer, x, contexts[device])
+        after = x + self._sum_of_heads(layer, heads)
+        mlp = self._plain_mlp(layer, x if self.graph.shape.parallel else after)
+        return after + mlp, heads, mlp
 
     def no_writes(self, batch: Batch) -> Writes:
         """As many zeros as a run on `batch` writes."""
@@ -299,14 +336,13 @@ class MaskedPass:
     def _embedded(self, inputs: Tensor) -> Tensor:
         return self._into_stream(self.adapter.embed(inputs, split=self.graph.embeddings == "split"))
 
-    def _bases(self, writes: Writes) -> tuple[Tensor, Tensor]:
-        """Running sums of the writes before every sublayer [2 * layer, b, p, d], and at the end [b, p, d]."""
-        x, sites = writes.embeddings.sum(0), []
-        for layer, device in enumerate(self.devices):
-            after = x + self._sum_of_heads(layer, writes.heads[layer].to(device)).to(self.home)
-            sites += [x, x if self.graph.shape.parallel else after]
-            x = after + writes.mlps[layer]
-        return torch.stack(sites), x
+    def _sums_of_heads(self, heads: Tensor) -> Tensor:
+        """What each layer's heads [layer, h, b, p, *] add to the stream together, [layer, b, p, d]."""
+        sums = (
+            self._sum_of_heads(layer, written.to(device)).to(self.home)
+            for layer, (written, device) in enumerate(zip(heads, self.devices, strict=True))
+        )
+        return torch.stack(list(sums))
 
     def _plain_heads(self, layer: int, x: Tensor, context: Any) -> Tensor:
         q, k, v = (x.expand(count, *x.shape) for count in self._qkv)

@@ -52,9 +52,10 @@ class Rerun:
     @torch.no_grad()
     def __init__(self, engine: MaskedPass, mask: Tensor, batch: Batch, frozen: Frozen) -> None:
         self.engine, self.batch, self.frozen = engine, batch, frozen
-        self.mask = mask.to(frozen.base)
+        self.mask = mask.to(frozen.embeddings)
         self.sites = Site.all_of(engine.graph)
-        self.contexts = engine.contexts(frozen.base.shape[2])
+        self.contexts = engine.contexts(frozen.embeddings.shape[1])
+        self.bases = list(frozen.bases(parallel=engine.graph.shape.parallel))
         n = engine.graph.n_embeddings
         embeddings = frozen.embedding_difference.flatten(1, 2)
         self.wide = embeddings.new_zeros(len(mask), *embeddings.shape[1:])  # [w, token, d]; the last MLP's stay 0
@@ -117,7 +118,7 @@ class Rerun:
             ablated = self.frozen.mlps[site.layer].flatten(0, 1)
             y = adapter.feed_forward(site.layer, x.flatten(1, 2)[:, None])[:, 0].unflatten(1, (k, -1)).to(home)
             return y - (ablated[self.batch.rows] if self._is_last(site) else ablated)
-        b, p, d = self.frozen.base.shape[1:]
+        b, p, d = self.frozen.embeddings.shape
         heads, kv = self.engine.graph.shape.heads, self.engine.graph.kv_readers
         q, key, v = x.reshape(-1, k * b, p, d).split([heads, kv, kv])
         y = adapter.attend(site.layer, q, key, v, self.contexts[x.device])
@@ -133,7 +134,5 @@ class Rerun:
         return self.compared if self._is_last(site) else self.wide
 
     def _base(self, site: Site) -> Tensor:
-        if site is self.sites[-1]:
-            return self.frozen.final_base
-        base = self.frozen.base[2 * site.layer + site.is_mlp].flatten(0, 1)
+        base = self.bases[2 * site.layer + site.is_mlp].flatten(0, 1)
         return base[self.batch.rows] if self._is_last(site) else base

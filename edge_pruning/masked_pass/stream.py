@@ -28,6 +28,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from edge_pruning.masked_pass.buffers import Buffers
+
 
 class Stream:
     """Buffers of one masked pass over `tokens` = b * p positions.
@@ -38,30 +40,46 @@ class Stream:
     """
 
     def __init__(
-        self, mask: Tensor, mask_gradient: Tensor, differences: Tensor, keep_reads: bool, along: Tensor | None = None,
+        self,
+        mask: Tensor,
+        mask_gradient: Tensor,
+        buffers: Buffers,
+        keep_reads: bool,
+        along: Tensor | None = None,
         wide: Stream | None = None,
     ) -> None:
-        self.mask, self.mask_gradient = mask, mask_gradient
-        self.differences = differences  # [1 + w, token, d]
-        self.gradients: Tensor | None = None
+        self.mask, self.mask_gradient, self.buffers = mask, mask_gradient, buffers
         self.keep_reads = keep_reads
         self.along, self.wide = along, wide
+        self.differences: Tensor  # [1 + w, token, d]
+        self.reads: Tensor | None = None  # [r, token, d]
+        self.gradients: Tensor | None = None  # [w, token, d]
+        self.spent = False
         self.order: Tensor
 
     @classmethod
     def open(
-        cls, mask: Tensor, room: int, tokens: int, d: int, dtype: torch.dtype, keep_reads: bool,
+        cls,
+        mask: Tensor,
+        room: int,
+        shape: tuple[int, int],
+        dtype: torch.dtype,
+        keep_reads: bool,
         along: Tensor | None = None,
+        buffers: Buffers | None = None,
     ) -> Self:
         """Buffers for a mask [w, r], the only thing that gets a gradient; along: differences for it, [w, token, d].
 
-        room: how many writers it can hold, from the first on.
+        room: how many writers it can hold, from the first on. shape: tokens and d. keep_reads: see the class; nothing
+        is kept where no gradient is asked for.
         """
         writers, readers = mask.shape
         with_base = torch.ones(readers, 1 + writers, dtype=dtype, device=mask.device)
         with_base[:, 1:] = mask.detach().T
         gradient = torch.zeros(readers, writers, dtype=mask.dtype, device=mask.device)
-        stream = cls(with_base, gradient, mask.new_empty(1 + room, tokens, d, dtype=dtype), keep_reads, along)
+        keep_reads = keep_reads and mask.requires_grad and torch.is_grad_enabled()
+        stream = cls(with_base, gradient, Buffers() if buffers is None else buffers, keep_reads, along)
+        stream.differences = stream.buffer(1 + room, *shape)
         stream.order = _Open.apply(mask, stream)
         return stream
 
@@ -74,18 +92,17 @@ class Stream:
     def at(self, tokens: Tensor) -> Self:
         """The stream at some tokens only [n]; what follows is computed there and nowhere else. Ends this stream."""
         along = None if self.along is None else self.along[:, tokens]
-        small = type(self)(self.mask, self.mask_gradient, self.differences[:, tokens], self.keep_reads, along, self)
+        small = type(self)(self.mask, self.mask_gradient, self.buffers, self.keep_reads, along, self)
+        small.differences = self.differences[:, tokens]
         small.order = _At.apply(self.close(), self, small, tokens)
         return small
 
     def moved(self, device: torch.device, room: int) -> Self:
         """The stream on another device, with room for more writers. Ends this stream."""
-        written, shape = self.differences[1:], self.differences.shape[1:]
-        along = None if self.along is None else self.along.to(device)
-        there = type(self)(
-            self.mask.to(device), torch.zeros_like(self.mask_gradient, device=device),
-            written.new_empty(1 + room, *shape, device=device), self.keep_reads, along,
-        )
+        written, along = self.differences[1:], None if self.along is None else self.along.to(device)
+        gradient = torch.zeros_like(self.mask_gradient, device=device)
+        there = type(self)(self.mask.to(device), gradient, self.buffers, self.keep_reads, along)
+        there.differences = there.buffer(1 + room, *self.differences.shape[1:])
         there.slots(0, len(written)).copy_(written)
         there.order = _Move.apply(self.close(), self, there)
         return there
@@ -102,11 +119,20 @@ class Stream:
 
     # --- the two products ------------------------------------------------------------------------------------------
 
-    def mix(self, readers: slice, writers: int, base: Tensor) -> Tensor:
+    def mix(self, readers: slice, writers: int, base: Tensor, *, out: Tensor | None = None) -> Tensor:
         """x = base + sum_i z_i D_i, [r, token, d]."""
         self.differences[0] = base
         seen = self.differences[: 1 + writers].flatten(1)
-        return (self.mask[readers, : 1 + writers] @ seen).unflatten(1, self.differences.shape[1:])
+        x = torch.mm(self.mask[readers, : 1 + writers], seen, out=None if out is None else out.flatten(1))
+        return x.unflatten(1, self.differences.shape[1:])
+
+    def mix_in_place(self, readers: slice, writers: int, base: Tensor) -> Tensor:
+        """The same in a buffer of the stream's: kept until its backward pass, or else until the next such read."""
+        rows = len(self.mask) if self.keep_reads else readers.stop - readers.start
+        if self.reads is None or len(self.reads) < rows:
+            self.reads = self.buffer(rows, *self.differences.shape[1:])
+        kept = self.reads[readers] if self.keep_reads else self.reads[:rows]
+        return self.mix(readers, writers, base, out=kept)
 
     def mix_more(self, readers: slice, writers: slice, x: Tensor) -> Tensor:
         """x + sum_i z_i D_i over some more writers, [r, token, d]."""
@@ -115,7 +141,11 @@ class Stream:
         return torch.addmm(x.flatten(1), z, more).view_as(x)
 
     def accumulate(self, readers: slice, writers: slice, gradient: Tensor) -> None:
-        """The gradients of the masks and of the writers' outputs, from that of the reads [r, token, d]."""
+        """The gradients of the masks and of the writers' outputs, from that of the reads [r, token, d].
+
+        Raises RuntimeError for a second backward pass, and for one that is to be differentiated itself.
+        """
+        self._refuse_another_backward_pass()
         along = self.differences[1:] if self.along is None else self.along
         flat, seen = gradient.flatten(1), along[writers].flatten(1)
         self.mask_gradient[readers, writers] = (flat @ seen.T).to(self.mask_gradient.dtype)
@@ -145,8 +175,24 @@ class Stream:
 
     def all_gradients(self) -> Tensor:
         if self.gradients is None:
-            self.gradients = torch.zeros_like(self.differences[1:])
+            self.gradients = self.buffer(*self.differences[1:].shape).zero_()
         return self.gradients
+
+    def buffer(self, *shape: int) -> Tensor:
+        """Uninitialised memory that lives as long as this stream, in its dtype and on its device."""
+        return self.buffers.take(self, *shape, dtype=self.mask.dtype, device=self.mask.device)
+
+    def _refuse_another_backward_pass(self) -> None:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "a masked pass has no second derivatives: its backward pass writes into buffers that autograd does not "
+                "see; call backward() or torch.autograd.grad() without create_graph=True"
+            )
+        if self.spent:
+            raise RuntimeError(
+                "a masked pass has one backward pass, and this one has had it (its buffers hold sums of gradients "
+                "now); run the masked pass again instead of keeping its graph"
+            )
 
 
 class _Open(Function):
@@ -159,6 +205,7 @@ class _Open(Function):
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, None]:
+        ctx.stream.spent = True
         return ctx.stream.mask_gradient.T, None
 
 

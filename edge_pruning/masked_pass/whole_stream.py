@@ -11,6 +11,7 @@ the whole model (EAP, EAP-IG on inputs) needs nothing else; see `MaskedPass.whol
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -29,14 +30,20 @@ class WholeStream(Stream):
         super().__init__(*arguments, **options)
         self.keep_reads = True  # all readers share one
         self._summed = 0
-        self._sum = torch.zeros_like(self.differences[0])
         self._back: dict[int, Tensor] = {}
 
-    def mix(self, readers: slice, writers: int, base: Tensor) -> Tensor:
+    @cached_property
+    def _sum(self) -> Tensor:
+        return torch.zeros_like(self.differences[0])
+
+    def mix(self, readers: slice, writers: int, base: Tensor, *, out: Tensor | None = None) -> Tensor:
         assert writers >= self._summed, "reads come in the order of the layers"
         self._sum += self.differences[1 + self._summed : 1 + writers].sum(0)
         self._summed = writers
         return (base + self._sum).expand(readers.stop - readers.start, *base.shape)
+
+    def mix_in_place(self, readers: slice, writers: int, base: Tensor) -> Tensor:
+        return self.mix(readers, writers, base)
 
     def mix_more(self, readers: slice, writers: slice, x: Tensor) -> Tensor:
         return x + self.differences[1 + writers.start : 1 + writers.stop].sum(0)
