@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from edge_pruning.batch import Pair
@@ -43,15 +44,23 @@ def _llama_config() -> LlamaConfig:
     )
 
 
-class _Float64(TorchDispatchMode):
-    """What is float64 stays it, even where code casts to float32."""
+class _Float64(TorchFunctionMode):
+    """Keeps float64 tensors float64 where code casts them to float32.
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        narrows = func is torch.ops.aten._to_copy.default and kwargs.get("dtype") == torch.float32
-        if narrows and args[0].dtype == torch.float64:
-            return args[0].clone()
-        if func is torch.ops.aten.bmm.default and args[0].dtype != args[1].dtype:  # positions times frequencies
+    It sees calls from Python only, which is where transformers casts, and costs a third of a mode that sees every
+    operation of the forward and the backward pass.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        kwargs, first = kwargs or {}, args[0] if args else None
+        if isinstance(first, Tensor) and first.dtype == torch.float64:
+            if func is Tensor.float:
+                return first
+            if func in (Tensor.to, Tensor.type):
+                args = tuple(torch.float64 if arg is torch.float32 else arg for arg in args)
+            if kwargs.get("dtype") is torch.float32:
+                kwargs = {**kwargs, "dtype": torch.float64}
+        if func is Tensor.matmul and args[0].dtype != args[1].dtype:  # positions times frequencies
             args = tuple(arg.double() for arg in args)
         return func(*args, **kwargs)
 

@@ -23,7 +23,7 @@ from edge_pruning.tasks import PairSet
 LIVE = {(0, 1), (1, 2)}  # (layer, head)
 NODES = {"a0.h1", "a1.h2"}
 LONGER = {"batch_size": 8, "steps": 100}
-MORE = {"edge-pruning": {
+MORE = {"iterative-pruning": {"rounds": 2, "steps": 50}, "edge-pruning": {
     "steps": 300, "target_steps": 200, "warmup_steps": 10, "initial_log_alpha": 1.0, "learning_rate": 0.3,
 }}  # fmt: skip
 TRAIN = PairSet(

@@ -25,7 +25,7 @@ AT_ONCE = ("eap", "eap-ig", *BASELINES)
 NEVER_LOOK_AT_LOGITS = ("magnitude", "random")
 SHORT = {
     "steps": 25, "target_steps": 20, "warmup_steps": 3, "batch_size": 4, "initial_log_alpha": 2.0, "candidates": 1,
-    "sweep": 2,
+    "sweep": 2, "rounds": 2,
 }
 PAIRS = [answered(pair(seed, 5 + seed % 3, (4,)), seed) for seed in range(10)]
 DATA = PairSet("random", "train", "logit_difference", tuple(PAIRS), ())
@@ -73,6 +73,12 @@ def find(method: Method, observer: Observer | None = None, **options: Any) -> Ed
     """Run a method on the small model and the pairs above."""
     watch = {} if observer is None else {"observer": observer}
     return method.find(search(sizes=(SIZE,), **watch, **options))
+
+
+@cache
+def found(name: str) -> EdgeScores:
+    """What a method finds with its short settings; for tests that compare something with it."""
+    return find(short(name))
 
 
 def search(on: MaskedPass | None = None, data: PairSet = DATA, **options: Any) -> Search:
