@@ -21,8 +21,9 @@ Models are Hugging Face's own modules, untouched. Every model is checked when it
 kept must give its own logits, all edges ablated its logits on the corrupted input, and inner edges ablated every
 writer's corrupted output. A model that fails is refused, with the law, the error and the layer.
 
-`edge-pruning discover TASK --model NAME` takes a hub id or a folder of any of these. How a family that is not here is
-added: [add-a-model.md](add-a-model.md).
+`edge-pruning discover TASK --model NAME` takes a hub id or a folder of any of these, or a GGUF file
+(`pip install 'edge-pruning[gguf]'`): `FILE.gguf`, or `OWNER/REPOSITORY/FILE.gguf` on the hub. How a family that is not
+here is added: [add-a-model.md](add-a-model.md).
 
 | family | what is unusual | path | example | layers, heads (kv) | edges (per query head) | MiB per token |
 |---|---|---|---|---|---|---|
@@ -42,8 +43,9 @@ added: [add-a-model.md](add-a-model.md).
   the loss jumps, and its gradient does not see it.
 
 Refused, with the reason: BERT and other post-norm models, whose stream is renormalised at every sublayer (also
-OPT-350m); encoder-decoders; recurrent layers; quantised weights, except GPT-OSS's own, which are unpacked on reading;
-models that join several, such as a vision and a text model (the text model can be loaded by itself).
+OPT-350m); encoder-decoders; recurrent layers; quantised weights, except GPT-OSS's own and those in GGUF files, which
+are unpacked on reading; models that join several, such as a vision and a text model (the text model can be loaded by
+itself).
 
 A model that one GPU is too small for is spread over several: `--device spread` (`pip install 'edge-pruning[spread]'`).
 Some layers lie on each; results are the same. Weights that would have to stay on the CPU or on disk are refused.

@@ -13,8 +13,8 @@ _TASK = (
     "program (tracr:reverse; `edge-pruning list programs`)."
 )
 _MODEL = (
-    "bundled, tracr:NAME (a compiled program), a local folder, or a Hugging Face id of any family in "
-    "`edge-pruning list models`."
+    "bundled, tracr:NAME (a compiled program), a local folder, a GGUF file (FILE.gguf, or OWNER/REPOSITORY/FILE.gguf "
+    "on the hub), or a Hugging Face id of any family in `edge-pruning list models`."
 )
 _ABLATION = (
     "What a removed edge carries: patch (its value on the corrupted prompt), mean (over training prompts), resample "

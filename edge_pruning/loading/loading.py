@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from edge_pruning.graph import Graph
+from edge_pruning.loading.gguf import GgufFile, gguf_file
 from edge_pruning.loading.pretrained import hint, read
 from edge_pruning.loading.self_check import self_check
 from edge_pruning.loading.spreading import spread, spreading
@@ -30,12 +31,16 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch
 
 @dataclass(frozen=True)
 class Model:
-    """A transformer with its tokenizer, and where it came from."""
+    """A transformer with its tokenizer, and where it came from.
+
+    unpacked_bits: how many bits each weight had in the file that it was unpacked from; None where none was packed.
+    """
 
     adapter: Adapter
     tokenizer: Any
     name: str
     revision: str | None = None
+    unpacked_bits: float | None = None
 
     def engine(self, graph: Graph | None = None) -> MaskedPass:
         """The masked pass over this model, on `graph` (default: one embedding writer, k and v per key-value head)."""
@@ -51,8 +56,9 @@ class Model:
 
     @property
     def provenance(self) -> dict[str, Any]:
+        packed = {} if self.unpacked_bits is None else {"weights_unpacked_from_bits": self.unpacked_bits}
         return {"name": self.name, "revision": self.revision, "type": self.adapter.model_type,
-                "shape": asdict(self.adapter.shape), "d_model": self.adapter.d_model}
+                "shape": asdict(self.adapter.shape), "d_model": self.adapter.d_model, **packed}
 
 
 def load_model(
@@ -63,7 +69,7 @@ def load_model(
     dtype: str = "float32",
     trust_remote_code: bool = False,
 ) -> Model:
-    """Load a model: `bundled`, a folder, or a hub id; or a compiled program (`tracr:reverse`).
+    """Load a model: `bundled`, a folder, a hub id, or a GGUF file; or a compiled program (`tracr:reverse`).
 
     device: cpu, cuda, mps or auto (the best there is); or spread (layers over all GPUs, where one is too small, which
     takes accelerate; a compiled program stays whole). dtype: float32 or bfloat16 (float64 for tests).
@@ -76,7 +82,10 @@ def load_model(
     where, compiled = pick_device("auto" if device == SPREAD else device), compiled_folder(source)
     if compiled:
         return _compiled_program(name, compiled, where, DTYPES[dtype], revision)
-    config = read(transformers.AutoConfig, name, source, "configuration (config.json)", known=NAMED, **remote)
+    packed = gguf_file(source, revision)
+    if packed:
+        source, remote = packed.source, {**remote, "revision": None, **packed.options}
+    config = _configuration(name, source, packed, remote)
     family = check_supported(config)
     reads_text = family.loader == Adapter.loader
     tokenizer = _tokenizer(name, source, config, remote) if reads_text else None
@@ -86,7 +95,8 @@ def load_model(
     hf = read(loader, name, source, "weights", known=NAMED, dtype=DTYPES[dtype], **options, **remote)
     try:
         placed = spread(hf) if device == SPREAD else hf.to(where)
-        model = Model(adapt(placed), tokenizer, name, revision or getattr(config, "_commit_hash", None))
+        bits = packed.bits(hf.num_parameters()) if packed else None
+        model = Model(adapt(placed), tokenizer, name, revision or getattr(config, "_commit_hash", None), bits)
         self_check(model.engine())
     except torch.OutOfMemoryError as error:
         reason = str(error).partition("\n")[0]
@@ -94,7 +104,26 @@ def load_model(
             f"model {name!r} does not fit on {device} ({reason}); use --dtype bfloat16, --device cpu, a device with "
             "more memory, or several (--device spread)"
         ) from error
+    if packed:
+        log.warning("%s: unpacked from about %s bits per weight; circuits are those of the rounded model", name, bits)
     return model
+
+
+def load_config(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """The configuration of a model, without its weights, checked to be of a supported family.
+
+    name, revision and trust_remote_code are those of `load_model`. Raises the same errors.
+    """
+    source, remote = str(NAMED.get(name, name)), {"revision": revision, "trust_remote_code": trust_remote_code}
+    config = _configuration(name, source, gguf_file(source, revision), remote)
+    check_supported(config)
+    return config
+
+
+def _configuration(name: str, source: str, packed: GgufFile | None, remote: Mapping[str, Any]) -> Any:
+    if packed:
+        return packed.configuration()
+    return read(transformers.AutoConfig, name, source, "configuration (config.json)", known=NAMED, **remote)
 
 
 def _tokenizer(name: str, source: str, config: Any, remote: Mapping[str, Any]) -> Any:

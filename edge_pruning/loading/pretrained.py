@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,15 @@ from safetensors import SafetensorError
 
 def read(loader: Any, name: str, source: str, what: str, *, known: Collection[str] = (), **options: Any) -> Any:
     """`loader.from_pretrained`. Raises ValueError: which part of the model is missing, why, and what to do."""
-    try:
+    with explained(name, what, known):
         return loader.from_pretrained(source, **options)
+
+
+@contextmanager
+def explained(name: str, what: str, known: Collection[str] = ()) -> Iterator[None]:
+    """Turn whatever transformers and the hub raise into a ValueError that says what is missing, and what to do."""
+    try:
+        yield
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = " ".join(lines[:2]) or type(error).__name__
