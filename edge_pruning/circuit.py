@@ -225,11 +225,21 @@ class Circuit:
             "edges": sorted(self.edges),
         }
 
-    def save(self, path: str | Path, *, scores_file: str = "scores.safetensors") -> None:
-        """Write `path` (JSON) and any scores into `scores_file` beside it (circuits of one run share that file)."""
+    def save(
+        self,
+        path: str | Path,
+        *,
+        scores_file: str = "scores.safetensors",
+        write_scores: bool = True,
+    ) -> None:
+        """Write `path` (JSON) and any scores into `scores_file` beside it.
+
+        write_scores: False where several circuits share a file of scores that is there already.
+        """
         path, content = Path(path), self.to_json()
         if self.scores is not None:
             content["scores"] = scores_file
+        if self.scores is not None and write_scores:
             files.write_tensors(path.with_name(scores_file), {"scores": self.scores.values})
         files.write_json(path, content)
 

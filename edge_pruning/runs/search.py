@@ -1,0 +1,133 @@
+"""The first half of a run: scores for every edge, on disk as soon as they are known.
+
+Judging comes after it and can fail on its own (a full disk, too little memory). So finished scores are a checkpoint
+like any other: a run that is resumed reads them and goes on with judging.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+
+from edge_pruning import files
+from edge_pruning.circuit import EdgeScores
+from edge_pruning.graph import Graph
+from edge_pruning.provenance import library_versions
+from edge_pruning.runs.checkpoints import Memory, Recorder
+from edge_pruning.runs.config import RunConfig
+from edge_pruning.runs.observer import RunObserver
+from edge_pruning.runs.sizes import default_sizes
+from edge_pruning.setup import Setup
+from edge_pruning.truth.outputs import Outputs
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What one training has found: scores, its records, and the sizes that circuits are cut to.
+
+    part: names the training where a method trains once per size, such as `-50`.
+    """
+
+    part: str
+    scores: EdgeScores
+    records: Sequence[Mapping[str, float]]
+    sizes: tuple[int, ...]
+
+    @property
+    def scores_file(self) -> str:
+        return scores_file(self.part)
+
+
+def scores_file(part: str) -> str:
+    return f"scores{part}.safetensors"
+
+
+def describe(config: RunConfig, setup: Setup) -> dict[str, Any]:
+    """What the settings were resolved to, for config.json and for the circuits' provenance."""
+    assert setup.model is not None
+    method = config.method_value
+    data = {pairs.split: {"pairs": len(pairs.pairs), "hash": pairs.hash} for pairs in (setup.train, setup.pairs)}
+    return {
+        "model": setup.model.provenance,
+        "task": {"name": config.task, "settings": dict(config.data)},
+        "data": data,
+        "method": {"name": method.name, "preset": config.preset, "settings": vars(method)},
+        "ablation": config.ablation,
+        "graph": {"convention": setup.graph.convention, "edges_total": setup.graph.n_edges},
+        "seed": config.seed,
+        "dtype": config.dtype,
+        "versions": library_versions(),
+    }
+
+
+def identity(description: Mapping[str, Any]) -> dict[str, Any]:
+    """What must not have changed when a run is resumed, besides its settings; as JSON values."""
+    chosen: dict[str, Any] = json.loads(json.dumps({name: description[name] for name in ("model", "method", "data")}))
+    return chosen
+
+
+def find_scores(
+    config: RunConfig,
+    setup: Setup,
+    sizes: tuple[int, ...],
+    folder: Path | None,
+    watch: RunObserver,
+) -> list[Found]:
+    """Run the method: once, or once per size if it aims at one. sizes: those that were asked for; may be none."""
+    method = config.method_value
+    once = method.one_run_ranks_all or len(sizes) <= 1
+    parts = {"": sizes} if once else {f"-{k}": (k,) for k in sizes}
+    return [_find(config, setup, part, sizes, folder, watch) for part, sizes in parts.items()]
+
+
+def _find(
+    config: RunConfig,
+    setup: Setup,
+    part: str,
+    sizes: tuple[int, ...],
+    folder: Path | None,
+    watch: RunObserver,
+) -> Found:
+    watch.stage("finding the circuit" + (f" of {sizes[0]:,} edges" if part else ""))
+    whose = json.dumps({"settings": config.to_json(), **identity(describe(config, setup))}, sort_keys=True)
+    memory = Memory(watch) if folder is None else Recorder(folder, part, whose, watch)
+    stored = None if folder is None else _stored_scores(folder / scores_file(part), setup.graph, whose)
+    if stored is None:
+        scores = config.method_value.find(setup.engine, setup.train, setup.ablation, sizes=sizes, observer=memory)
+    else:
+        scores = stored
+        memory.resume()
+    if folder is not None and stored is None:
+        _write_scores(folder / scores_file(part), scores, whose)
+    return Found(part, scores, memory.records, sizes or _open_size(config, setup, scores))
+
+
+def _open_size(config: RunConfig, setup: Setup, scores: EdgeScores) -> tuple[int, ...]:
+    """The sizes to try where none was asked for."""
+    if scores.natural_size is not None:
+        return (scores.natural_size,)
+    if config.task_value.exact:  # see `sizes.EXACT_RULE`
+        fewest = Outputs(setup.engine, setup.train, setup.ablation).smallest_size(scores)
+        return (scores.n_candidates if fewest is None else fewest,)
+    return default_sizes(setup.graph, scores.n_candidates)
+
+
+def _write_scores(path: Path, scores: EdgeScores, whose: str) -> None:
+    about = {"run": whose, "natural_size": json.dumps(scores.natural_size)}
+    files.write_tensors(path, {"scores": scores.values}, about)
+
+
+def _stored_scores(path: Path, graph: Graph, whose: str) -> EdgeScores | None:
+    """Scores that this very run has finished; None where there are none."""
+    if not path.exists():
+        return None
+    with safetensors.safe_open(path, "pt") as file:
+        about = file.metadata() or {}
+    if about.get("run") != whose:
+        return None
+    return EdgeScores(graph, files.read_tensors(path)["scores"], json.loads(about["natural_size"]))

@@ -1,0 +1,144 @@
+"""Setup: everything that a circuit is found and judged on.
+
+    model + graph    the masked pass (`engine`)
+    task             pairs per split: circuits are found on train, sizes are chosen on validation, test is for reports
+    ablation         what a removed edge carries; where that takes data, it comes from training pairs only
+    truth            the true circuit, where the model is a compiled program
+
+Whatever takes time or memory is made when it is first used, and once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from edge_pruning.ablation import Ablation
+from edge_pruning.graph import Graph
+from edge_pruning.loading.loading import Model
+from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.tasks import PairSet, Task
+from edge_pruning.truth.truth import Truth
+from edge_pruning.truth.truths import truth_for
+
+
+class Setup:
+    """A model on a graph, a task's pairs and an ablation. `Setup.of` makes one from names, the constructor from parts.
+
+    `split`: the pairs that circuits are judged on. `seed`: of everything drawn at random when circuits are judged.
+    """
+
+    def __init__(
+        self,
+        engine: MaskedPass,
+        pairs: PairSet | Callable[[str], PairSet],
+        ablation: Ablation,
+        *,
+        truth: Truth | Callable[[], Truth | None] | None = None,
+        split: str | None = None,
+        seed: int = 0,
+        model: Model | None = None,
+    ) -> None:
+        """pairs: those to judge on, or a function from the name of a split to its pairs. ablation: one that is ready to
+        use, or, if `pairs` is a function, one that is fitted to the training pairs when it is first used.
+        """
+        self.engine, self.seed, self.model = engine, seed, model
+        self._ablation, self._truth = ablation, truth
+        self._pairs = {pairs.split: pairs} if isinstance(pairs, PairSet) else {}
+        self._pairs_of = None if isinstance(pairs, PairSet) else pairs
+        self.split = pairs.split if isinstance(pairs, PairSet) else split or "test"
+        self._restricted: tuple[Tensor, MaskedPass] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        task: Task,
+        ablation: Ablation,
+        *,
+        graph: Graph | None = None,
+        split: str = "test",
+        seed: int = 0,
+        truth: Path | None = None,
+    ) -> Setup:
+        """A task on a loaded model, which is the one that circuits are found in and judged in.
+
+        truth: a file with the true circuit (default: that of the compiled program itself, if the model is one).
+        """
+        task.check_split(split)
+        engine = model.engine(graph)
+
+        def pairs_of(split: str) -> PairSet:
+            return task.pairs(model.tokenizer, split, max_length=model.adapter.max_length)
+
+        def known() -> Truth | None:
+            return truth_for(model, ablation.name, engine.graph, truth)
+
+        return cls(engine, pairs_of, ablation, truth=known, split=split, seed=seed, model=model)
+
+    @property
+    def graph(self) -> Graph:
+        return self.engine.graph
+
+    @property
+    def dtype(self) -> str:
+        """What the model computes in, such as `float32`."""
+        return str(self.engine.adapter.dtype).removeprefix("torch.")
+
+    # --- pairs -----------------------------------------------------------------------------------------------------
+
+    def pairs_of(self, split: str) -> PairSet:
+        """The pairs of a split. Raises ValueError if only other pairs were given."""
+        if split not in self._pairs:
+            if self._pairs_of is None:
+                raise ValueError(f"expected pairs of split {split!r}, but only {', '.join(self._pairs)} were given")
+            self._pairs[split] = self._pairs_of(split)
+        return self._pairs[split]
+
+    @property
+    def train(self) -> PairSet:
+        return self.pairs_of("train")
+
+    @property
+    def validation(self) -> PairSet:
+        return self.pairs_of("validation")
+
+    @property
+    def pairs(self) -> PairSet:
+        """The pairs that circuits are judged on."""
+        return self.pairs_of(self.split)
+
+    # --- what is removed, and what is true -------------------------------------------------------------------------
+
+    @cached_property
+    def ablation(self) -> Ablation:
+        """Ready to use: fitted to the training pairs if it takes data."""
+        if self._pairs_of is None or not self._ablation.needs_pairs:
+            return self._ablation
+        return self._ablation.fitted(self.engine, self.train.pairs)
+
+    @cached_property
+    def truth(self) -> Truth | None:
+        """The true circuit under this ablation, where it is known."""
+        return self._truth() if callable(self._truth) else self._truth
+
+    # --- variants --------------------------------------------------------------------------------------------------
+
+    def with_seed(self, seed: int, ablation: Ablation) -> Setup:
+        """The same model and pairs under another seed; `ablation`: the same one under that seed, not fitted."""
+        assert self._pairs_of is not None
+        return Setup(
+            self.engine, self.pairs_of, ablation, truth=lambda: self.truth, split=self.split, seed=seed,
+            model=self.model,
+        )
+
+    def restricted(self, candidates: Tensor) -> MaskedPass:
+        """The pass for masks that are zero outside `candidates`, bool [w, r]. The latest one is kept for further use."""
+        if self._restricted is None or not torch.equal(self._restricted[0], candidates):
+            engine = self.engine.restricted(candidates, consistent=self.ablation.consistent)
+            self._restricted = candidates.clone(), engine
+        return self._restricted[1]
