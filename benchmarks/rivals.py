@@ -40,6 +40,7 @@ from edge_pruning.evaluation import evaluate_curve
 from edge_pruning.evaluation.plain import plain
 from edge_pruning.loading.loading import load_model
 from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.setup import Setup
 from edge_pruning.tasks import PairSet, get_task
 
 Row = dict[str, Any]
@@ -113,7 +114,7 @@ def run(method: Method, engine: MaskedPass, train: PairSet, test: PairSet, sizes
         scores = method.find(Search(engine, train, Patch()))
         seconds = time.process_time() - start
     sizes = [k for k in sizes if k <= scores.n_candidates]
-    curve = evaluate_curve(scores, engine, test, Patch(), sizes=sizes)
+    curve = evaluate_curve(scores, Setup(engine, test, Patch()), sizes=sizes)
     names = ("edges", "edges_without_dangling", "kl", "faithfulness", "accuracy", "exact_match")
     rows = [{name: row[name] for name in names} for row in curve.rows()]
     return {"seconds": seconds, "memory_mib": memory.mib, "curve": rows}
@@ -227,7 +228,7 @@ def measure(options: argparse.Namespace, methods: Mapping[str, Callable[[int], M
     model = load_model(options.model, device="cpu")
     engine, test = model.engine(), get_task(options.task, test=options.test).pairs(model.tokenizer, "test")
     scores = get_method("random").find(Search(engine, test, Patch()))
-    empty = evaluate_curve(scores, engine, test, Patch(), sizes=[1]).runs[0]
+    empty = evaluate_curve(scores, Setup(engine, test, Patch()), sizes=[1]).runs[0]
     found: Row = {
         "command": "python benchmarks/rivals.py " + " ".join(Path(word).name for word in sys.argv[1:]),
         "date": time.strftime("%Y-%m-%d"),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edge_pruning.graph import Graph, ModelShape
     from edge_pruning.loading import load_model
     from edge_pruning.runs import Run, discover, discover_seeds
+    from edge_pruning.setup import Setup
     from edge_pruning.tasks import get_task
 
 _HOMES = {
@@ -33,6 +34,7 @@ _HOMES = {
     "Graph": "graph",
     "ModelShape": "graph",
     "Run": "runs",
+    "Setup": "setup",
     "Search": "discovery",
     "compare_circuits": "compare",
     "convert": "formats",
@@ -52,6 +54,7 @@ __all__ = [
     "Graph",
     "ModelShape",
     "Run",
+    "Setup",
     "Search",
     "__version__",
     "compare_circuits",

@@ -17,10 +17,17 @@ CLOSE = 0.01  # numbers that count as equal
 
 def kl_divergence(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
     """KL(model || circuit) in nats, per example [b]; 0 is most faithful. Both are logits [n, vocab]."""
-    reference = functional.log_softmax(_wide(model), -1)
-    per_position = functional.kl_div(
-        functional.log_softmax(_wide(circuit), -1), reference, reduction="none", log_target=True
-    ).sum(-1)
+    return kl_from(log_probabilities(model), circuit, batch)
+
+
+def log_probabilities(logits: Tensor) -> Tensor:
+    """Of every token, [n, vocab]; at least in float32."""
+    return functional.log_softmax(_wide(logits), -1)
+
+
+def kl_from(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
+    """The same as `kl_divergence`, from the model's log probabilities, which several circuits can share."""
+    per_position = functional.kl_div(log_probabilities(circuit), model, reduction="none", log_target=True).sum(-1)
     return _mean_per_example(per_position, batch)
 
 

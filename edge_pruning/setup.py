@@ -137,7 +137,7 @@ class Setup:
         )
 
     def restricted(self, candidates: Tensor) -> MaskedPass:
-        """The pass for masks that are zero outside `candidates`, bool [w, r]. The latest one is kept for further use."""
+        """The pass for masks that are zero outside `candidates`, bool [w, r]. The last one is kept."""
         if self._restricted is None or not torch.equal(self._restricted[0], candidates):
             engine = self.engine.restricted(candidates, consistent=self.ablation.consistent)
             self._restricted = candidates.clone(), engine

@@ -7,14 +7,12 @@ from edge_pruning.ablation import Mean
 from edge_pruning.page import render
 
 model, task = ep.load_model("bundled"), ep.get_task("ioi", train=100, test=50)
-train, test = (task.pairs(model.tokenizer, split) for split in ("train", "test"))
-engine = model.engine()
-ablation = Mean().fitted(engine, train.pairs)  # the mean is over training pairs, whatever is judged with it
+setup = ep.Setup.of(model, task, Mean())  # the mean is over training pairs, whatever is judged with it
 
-search = ep.Search(engine, train, ablation)
-scores = ep.get_method("eap").find(search)  # or ep.EdgeScores(engine.graph, numbers of your own)
+search = ep.Search(setup.engine, setup.train, setup.ablation)
+scores = ep.get_method("eap").find(search)  # or ep.EdgeScores(setup.graph, numbers of your own)
 circuit = ep.Circuit.from_scores(scores, edges=100)
-report = ep.report_on(circuit, engine, test, ablation)
+report = ep.report_on(circuit, setup)
 
 print(circuit)
 for level in report.curve.levels():

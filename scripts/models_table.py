@@ -61,6 +61,7 @@ from edge_pruning.circuit import Circuit
 from edge_pruning.discovery import Search, get_method
 from edge_pruning.evaluation import evaluate
 from edge_pruning.loading.loading import load_model
+from edge_pruning.setup import Setup
 from edge_pruning.tasks import PairSet
 
 engine = load_model(MODEL).engine()  # google/vit-base-patch16-224, say
@@ -68,7 +69,7 @@ pairs = [ImagePair(clean, corrupted, answers=((CLASS,),), wrong=((OTHER,),)) for
 data = PairSet("my images", "train", "logit_difference", tuple(pairs), ())
 scores = get_method("soft-top-k", steps=STEPS).find(Search(engine, data, Patch()))
 circuit = Circuit.from_scores(scores, edges=100)
-print(evaluate(circuit, engine, data, Patch())["circuit"]["kl"])
+print(evaluate(circuit, Setup(engine, data, Patch()))["circuit"]["kl"])
 ```
 """
 

@@ -27,6 +27,7 @@ from edge_pruning.loading.self_check import law_errors
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models.parts import PartsAdapter
+from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
 
 DEVICE = "lazy:0"
@@ -158,7 +159,7 @@ def test_an_evaluation_waits_at_its_end_only(kind: str, of: Pass) -> None:
     def work(device: str) -> Tensor:
         engine = engine_of(kind, of, device)
         masks = [random_mask(engine.graph, seed) > 0.5 for seed in range(3)]
-        return torch.cat([run.kl for run in measure(engine, masks, data(6), Patch())])
+        return torch.cat([run.kl for run in measure(Setup(engine, data(6), Patch()), masks, data(6))])
 
     here, there, waits = on_both(work)
     torch.testing.assert_close(there, here)

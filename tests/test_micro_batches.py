@@ -19,6 +19,7 @@ from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.micro_batches import OutOfMemory, over_tiles
 from edge_pruning.objectives import get_objective
+from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
 
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of ..."
@@ -62,7 +63,7 @@ def test_the_gradient_is_the_same_and_the_cut_is_said_once(
 def test_an_evaluation_measures_every_pair_once(engine: MaskedPass) -> None:
     circuit = Circuit(engine.graph, random_mask(engine.graph) > 0.5)
     pairs = PairSet("random", "test", "logit_difference", tuple(PAIRS), ())
-    cut, whole = (evaluate(circuit, each, pairs, Patch(), random_circuits=1)
+    cut, whole = (evaluate(circuit, Setup(each, pairs, Patch()), random_circuits=1)
                   for each in (engine, FusedPass(engine.adapter)))  # fmt: skip
     assert cut["circuit"]["kl"] == pytest.approx(whole["circuit"]["kl"])
 

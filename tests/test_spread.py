@@ -32,6 +32,7 @@ from edge_pruning.loading.spreading import spread
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import Adapter
+from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
 
 FIRST, SECOND = torch.device("lazy:0"), torch.device("lazy:1")
@@ -165,7 +166,7 @@ def test_methods_and_evaluation_find_the_same(method: Method) -> None:
     def work(adapter: Adapter) -> Tensor:
         engine = FusedPass(adapter)  # type: ignore[arg-type]
         scores = method.find(Search(engine, data, Patch(), [40]))
-        kl = measure(engine, [scores.values > 0], data, Mean().fitted(engine, pairs))[1].kl
+        kl = measure(Setup(engine, data, Mean().fitted(engine, pairs)), [scores.values > 0], data)[1].kl
         return torch.cat([scores.values[engine.graph.edge_mask], kl.flatten().float()])
 
     on_both("llama", work, "there and back")

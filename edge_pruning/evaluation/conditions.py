@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edge_pruning.ablation import Ablation
-from edge_pruning.masked_pass.masked_pass import MaskedPass
-from edge_pruning.tasks.task import PairSet
+from edge_pruning.setup import Setup
 
 
 @dataclass(frozen=True)
@@ -22,10 +20,9 @@ class Conditions:
     seed: int
 
     @classmethod
-    def of(cls, engine: MaskedPass, pairs: PairSet, ablation: Ablation, seed: int) -> Conditions:
-        """`seed`: of everything that is drawn at random in the evaluation."""
-        dtype = str(engine.adapter.dtype).removeprefix("torch.")
+    def of(cls, setup: Setup) -> Conditions:
+        pairs, ablation = setup.pairs, setup.ablation
         return cls(
             pairs.task, pairs.split, pairs.metric, pairs.hash, len(pairs.pairs), ablation.name, ablation.description,
-            dtype, seed,
+            setup.dtype, setup.seed,
         )

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from edge_pruning.ablation import Ablation
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.evaluation.bootstrap import Resamples
 from edge_pruning.evaluation.caveats import about_the_measurement, about_the_ranking
@@ -30,8 +29,7 @@ from edge_pruning.evaluation.plain import plain
 from edge_pruning.evaluation.ranking import Ranking
 from edge_pruning.evaluation.summary import Summary, summarise
 from edge_pruning.evaluation.yardstick import Yardstick
-from edge_pruning.masked_pass.masked_pass import MaskedPass
-from edge_pruning.tasks.task import PairSet
+from edge_pruning.setup import Setup
 
 FORMAT = "edge-pruning/curve"
 FORMAT_VERSION = 1
@@ -134,38 +132,35 @@ class Curve:
         return content
 
     def _counts(self, size: int | None) -> dict[str, int | None]:
-        connected = None if size is None else int(self.ranking.connected(size).sum())
+        connected = None if size is None else self.ranking.n_connected(size)
         return {"edges": size, "edges_without_dangling": connected}
 
 
 def evaluate_curve(
     scores: EdgeScores,
-    engine: MaskedPass,
-    pairs: PairSet,
-    ablation: Ablation,
+    setup: Setup,
     *,
     sizes: Sequence[int] | None = None,
-    seed: int = 0,
     progress: Progress | None = None,
 ) -> Curve:
     """How good the best `k` edges are, for every k.
 
     sizes: numbers of edges; by default a grid over all sizes with MIB's among them, and what it takes to find where
-    the levels are reached. seed: of the confidence intervals. progress: called with pairs done and pairs in all, for
-    each look. Raises ValueError, with all problems, for scores of another graph, impossible sizes or no pairs.
+    the levels are reached. progress: called with pairs done and pairs in all, for each look.
+    Raises ValueError, with all problems, for scores of another graph, impossible sizes or no pairs.
     """
     ranking, n = Ranking(scores), scores.graph.n_edges
-    problems = list(problems_with(scores.graph, "scores", engine, pairs))
+    problems = list(problems_with(scores.graph, "scores", setup))
     bad = [k for k in sizes or () if not 1 <= k <= n]
     if bad or (sizes is not None and not sizes):
         problems.append(f"expected sizes from 1 to {n:,} edges, got {', '.join(map(str, bad)) or 'none'}")
     if problems:
         raise ValueError("; ".join(problems))
-    conditions = Conditions.of(engine, pairs, ablation, seed)
+    conditions = Conditions.of(setup)
     wanted, runs = sorted(set(sizes or default_sizes(n)) - {0}), dict[int, Measured]()
     while wanted:
         masks = [ranking.connected(k) for k in [0, *wanted]]
-        model, measured = measure(engine, masks, pairs, ablation, progress)
+        model, measured = measure(setup, masks, setup.pairs, progress=progress)
         runs |= {size: measured.one(i) for i, size in enumerate([0, *wanted])}
         curve = Curve(ranking, conditions, model, dict(runs))
         next_ones = {curve.size_to_run(level) for level in levels_of(curve.loss)} if sizes is None else set()

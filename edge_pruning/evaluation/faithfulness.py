@@ -15,41 +15,33 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from edge_pruning.ablation import Ablation
 from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation.conditions import Conditions
 from edge_pruning.evaluation.evaluation import Evaluation
 from edge_pruning.evaluation.measure import Progress, measure, problems_with
 from edge_pruning.graph import Graph
-from edge_pruning.masked_pass.masked_pass import MaskedPass
-from edge_pruning.tasks.task import PairSet
+from edge_pruning.setup import Setup
 from edge_pruning.truth.recovery import GroundTruth
-from edge_pruning.truth.truth import Truth
 
 
 def evaluate(
     circuit: Circuit,
-    engine: MaskedPass,
-    pairs: PairSet,
-    ablation: Ablation,
+    setup: Setup,
     *,
     soft_mask: Tensor | None = None,
-    truth: Truth | None = None,
     random_circuits: int = 10,
-    seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Run the model with only the circuit's edges intact, and measure how much of its behaviour is left.
 
-    soft_mask: the trained mask [w, r], 0 to 1, that the circuit was cut from. truth: the true circuit under this
-    ablation, where it is known. random_circuits: how many `random_mask`s to compare with. progress: called with pairs
-    done and pairs in all. Works in any dtype; numbers to be quoted should come from a float32 engine (the result says
-    which it was). Raises ValueError, with all problems, for a circuit or mask of another graph, no pairs, or an unknown
-    metric.
+    setup: the model, pairs and ablation to judge it on. soft_mask: the trained mask [w, r], 0 to 1, that the circuit
+    was cut from. random_circuits: how many `random_mask`s to compare with. progress: called with pairs done and pairs
+    in all. Works in any dtype, and the result says which it was. Raises ValueError, with all problems, for a circuit or
+    mask of another graph, no pairs, or an unknown metric.
     """
-    _check(circuit, engine, pairs, soft_mask, random_circuits)
-    graph = engine.graph
-    generator = torch.Generator().manual_seed(seed)
+    _check(circuit, setup, soft_mask, random_circuits)
+    graph, pairs = setup.graph, setup.pairs
+    generator = torch.Generator().manual_seed(setup.seed)
     random = [random_mask(graph, len(circuit), generator) for _ in range(random_circuits)]
     masks = {
         "circuit": [circuit.mask],
@@ -59,13 +51,13 @@ def evaluate(
         **({"random": random} if random else {}),
         **({"soft": [soft_mask.detach().cpu() * graph.edge_mask]} if soft_mask is not None else {}),
     }
-    model, measured = measure(engine, [mask for group in masks.values() for mask in group], pairs, ablation, progress)
+    model, measured = measure(setup, [mask for group in masks.values() for mask in group], pairs, progress=progress)
     runs, first = {"model": model}, 0
     for name, group in masks.items():
         runs[name], first = measured[first : first + len(group)], first + len(group)
     templates = tuple(pair.template for pair in pairs.pairs)
-    known = None if truth is None else GroundTruth.of(circuit, truth, pairs.hash, seed=seed)
-    conditions = Conditions.of(engine, pairs, ablation, seed)
+    known = None if setup.truth is None else GroundTruth.of(circuit, setup.truth, pairs.hash, seed=setup.seed)
+    conditions = Conditions.of(setup)
     return Evaluation(circuit, conditions, runs, _sizes(circuit, masks), templates, known)
 
 
@@ -103,10 +95,8 @@ def _sizes(circuit: Circuit, masks: Mapping[str, list[Tensor]]) -> dict[str, dic
     return sizes
 
 
-def _check(
-    circuit: Circuit, engine: MaskedPass, pairs: PairSet, soft_mask: Tensor | None, random_circuits: int
-) -> None:
-    problems = list(problems_with(circuit.graph, "circuit", engine, pairs))
+def _check(circuit: Circuit, setup: Setup, soft_mask: Tensor | None, random_circuits: int) -> None:
+    problems = list(problems_with(circuit.graph, "circuit", setup))
     if soft_mask is not None and soft_mask.shape != circuit.mask.shape:
         problems.append(
             f"expected a soft mask [writer, reader] of shape {tuple(circuit.mask.shape)}, got {tuple(soft_mask.shape)}"

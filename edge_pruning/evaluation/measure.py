@@ -1,84 +1,123 @@
 """Running masks on pairs and measuring what they predict: what every part of an evaluation is made of.
 
-Pairs are taken a tile at a time: what no mask changes is computed once and serves all masks. What masks exclude is not
-computed, but masks that follow each other share a pass over the nodes that they need together, so small ones should
-stand beside small ones. Cost: one frozen pass and at most one masked forward pass per mask, no backward pass.
+Pairs are taken a tile at a time: what no mask changes is computed once per tile and serves all masks. What a mask
+excludes is not computed. Masks that differ in dangling edges only are one run; masks that need the same nodes share a
+pass. Cost: one frozen pass and at most one masked forward pass per mask, no backward pass.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from edge_pruning import metrics
-from edge_pruning.ablation import Ablation
-from edge_pruning.batch import Batch
 from edge_pruning.evaluation.measured import Measured
 from edge_pruning.graph import Graph
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.micro_batches import over_tiles
+from edge_pruning.numbers import Comparison, Reference, measured_numbers
+from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
 
 Progress = Callable[[int, int], None]
-MOST_PASSES = 16  # each holds copies of the weights of its heads
+MOST_PASSES = 16  # each may hold copies of the weights of its heads
 
 
 @torch.no_grad()
 def measure(
-    engine: MaskedPass,
+    setup: Setup,
     masks: Sequence[Tensor],
     pairs: PairSet,
-    ablation: Ablation,
+    *,
+    within: Tensor | None = None,
     progress: Progress | None = None,
 ) -> tuple[Measured, Measured]:
     """The model's numbers [1, b], and those of every mask [mask, b], in the order of the pairs.
 
-    masks: [w, r], bool or 0 to 1. progress: called with pairs done and pairs in all.
+    masks: [w, r], bool or 0 to 1. within: bool [w, r]; all masks are zero outside it, and share one pass over what it
+    needs. progress: called with pairs done and pairs in all.
     """
-    passes, found, order = list(_passes(engine, masks, ablation)), [], []
+    engine, ablation, device = setup.engine, setup.ablation, setup.engine.adapter.device
+    runs, place = _runs(setup, masks, within)
+    numbers = measured_numbers(pairs.metric)
+    functions = [number.of(pairs.metric) for number in numbers if number.of is not None]
+    found, order = [], []
 
     def of_tile(ids: list[int]) -> Tensor:
         batch = engine.batch([pairs.pairs[i] for i in ids])
         frozen = ablation.freeze(engine, batch)
-        runs = [frozen.logits, *(run.logits(mask, batch, frozen) for run, mask in passes)]
-        return torch.stack([_numbers(frozen.logits, run, batch, pairs.metric) for run in runs], 1)
+        reference = Reference(frozen.logits, batch)
 
-    for ids, numbers in over_tiles(engine, pairs.pairs, of_tile):
-        found.append(numbers)
+        def numbers_of(logits: Tensor) -> Tensor:
+            values = [function(Comparison(reference, logits)) for function in functions]
+            return torch.stack([value.to(values[0].dtype) for value in values])
+
+        each = [numbers_of(run.engine.logits(run.mask.to(device, torch.float32), batch, frozen)) for run in runs]
+        return torch.stack([numbers_of(frozen.logits), *each], 1)
+
+    for ids, values in over_tiles(engine, pairs.pairs, of_tile):
+        found.append(values)
         order += ids
         if progress:
             progress(len(order), len(pairs.pairs))
-    values = torch.cat(found, -1).cpu().double()  # [number, run, b], the only wait for the device
-    values = values[..., torch.tensor(order).argsort()]
-    return Measured(*values[:, :1]), Measured(*values[:, 1:])
+    measured = torch.cat(found, -1).cpu().double()  # [number, run, b], the only wait for the device
+    measured = measured[..., torch.tensor(order).argsort()]
+    names = [number.name for number in numbers]
+    model, each = measured[:, :1], measured[:, 1:][:, place]
+    return (
+        Measured(dict(zip(names, model, strict=True)), pairs.metric),
+        Measured(dict(zip(names, each, strict=True)), pairs.metric),
+    )
 
 
-def _passes(engine: MaskedPass, masks: Sequence[Tensor], ablation: Ablation) -> Iterator[tuple[MaskedPass, Tensor]]:
-    """Every mask on the device, with a pass that computes what it needs."""
-    together = max(1, math.ceil(len(masks) / MOST_PASSES))
-    for first in range(0, len(masks), together):
-        group = masks[first : first + together]
-        needed = torch.stack([mask.cpu() != 0 for mask in group]).any(0)
-        run = engine.restricted(needed, consistent=ablation.consistent)
-        yield from ((run, mask.to(engine.adapter.device, torch.float32)) for mask in group)
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """A mask (bool or float, on the CPU until it is used), with a pass that computes what it needs."""
+
+    engine: MaskedPass
+    mask: Tensor
 
 
-def _numbers(model: Tensor, logits: Tensor, batch: Batch, metric: str) -> Tensor:
-    """In the order of `Measured`, [number, b]."""
-    kl = metrics.kl_divergence(model, logits, batch)
-    squared_error = torch.full_like(kl, torch.nan)
-    if model.shape[-1] == 1:  # one number is no distribution
-        kl, squared_error = squared_error, metrics.squared_error(model, logits, batch)
-    difference = metrics.DIFFERENCES[metric](logits, batch)
-    hits = metrics.accuracy(logits, batch, metric), metrics.exact_match(model, logits, batch)
-    return torch.stack([kl, squared_error, difference, *(hit.to(kl.dtype) for hit in hits)])
+def _runs(setup: Setup, masks: Sequence[Tensor], within: Tensor | None) -> tuple[list[_Run], list[int]]:
+    """The different runs, and which of them each mask is."""
+    masks = [mask.cpu() for mask in masks]
+    if within is not None:
+        engine = setup.restricted(within)
+        return [_Run(engine, mask) for mask in masks], list(range(len(masks)))
+    different, place = _different(setup, masks)
+    runs: list[_Run] = []
+    together = max(1, math.ceil(len(different) / MOST_PASSES))
+    for first in range(0, len(different), together):
+        group = different[first : first + together]
+        needed = torch.stack([mask != 0 for mask in group]).any(0)
+        engine = setup.engine.restricted(needed, consistent=setup.ablation.consistent)
+        runs += [_Run(engine, mask) for mask in group]
+    return runs, place
 
 
-def problems_with(graph: Graph, what: str, engine: MaskedPass, pairs: PairSet) -> Iterator[str]:
-    """Why a circuit or scores (`what`) of this graph cannot be measured on these pairs."""
+def _different(setup: Setup, masks: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
+    """Masks without repeats, and which of them each mask is. Where dangling edges change nothing they do not count."""
+    ignore = setup.ablation.consistent and setup.engine.heads_apart
+    kept: list[Tensor] = []
+    place, known = [], dict[bytes, int]()
+    for mask in masks:
+        edges = mask != 0
+        connected = setup.graph.without_dangling(edges) if ignore else edges
+        key = (mask.double() * connected).numpy().tobytes() if mask.is_floating_point() else connected.numpy().tobytes()
+        if key not in known:
+            known[key] = len(kept)
+            kept.append(mask)
+        place.append(known[key])
+    return kept, place
+
+
+def problems_with(graph: Graph, what: str, setup: Setup) -> Iterator[str]:
+    """Why a circuit or scores (`what`) of this graph cannot be judged on this setup."""
+    engine, pairs = setup.engine, setup.pairs
     if graph != engine.graph:
         verb = "are" if what.endswith("s") else "is"
         yield (

@@ -6,42 +6,57 @@ Axis letters: c circuit (several where random ones are reported together), b exa
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measured:
-    """What was measured, per circuit and example: float64 [c, b] on the CPU.
+    """The numbers of `numbers.measured_numbers`, per circuit and example: float64 [c, b] on the CPU.
 
-    kl in nats, NaN where the output is a number; squared_error only there, NaN elsewhere.
-    difference: by the task's metric, NaN where a pair has no wrong answer; accuracy, exact_match: 0 or 1.
+    values: by name; each is an attribute as well (`run.kl`). NaN where a number is undefined: `kl` where the output is
+    a number, `squared_error` where it is not, the task's metric where a pair has no wrong answer. metric: the task's.
     """
 
-    kl: Tensor
-    squared_error: Tensor
-    difference: Tensor
-    accuracy: Tensor
-    exact_match: Tensor
+    values: Mapping[str, Tensor]
+    metric: str
+
+    def __getattr__(self, name: str) -> Tensor:
+        if name.startswith("_") or name not in self.values:
+            raise AttributeError(name)
+        return self.values[name]
 
     def __len__(self) -> int:
         """How many circuits."""
-        return len(self.kl)
+        return len(self.values["kl"])
 
     def __getitem__(self, circuits: slice) -> Measured:
-        return Measured(*(getattr(self, field.name)[circuits] for field in fields(self)))
+        return Measured({name: value[circuits] for name, value in self.values.items()}, self.metric)
+
+    @property
+    def examples(self) -> int:
+        return self.values["kl"].shape[1]
+
+    def on(self, ids: Tensor | None) -> Measured:
+        """On some of the examples only; None: on all of them."""
+        return self if ids is None else Measured({n: v[:, ids] for n, v in self.values.items()}, self.metric)
+
+    @property
+    def difference(self) -> Tensor:
+        """The task's metric."""
+        return self.values[self.metric]
 
     @property
     def loss(self) -> Tensor:
         """How far from the model: KL, or the squared error of numbers."""
-        found: Tensor = getattr(self, self.loss_name)
-        return found
+        return self.values[self.loss_name]
 
     @property
     def loss_name(self) -> str:
         """`kl`, or `squared_error` where the output is a number."""
-        return "kl" if self.squared_error.isnan().all() else "squared_error"
+        return "kl" if self.values["squared_error"].isnan().all() else "squared_error"
 
     @property
     def mean_loss(self) -> float:

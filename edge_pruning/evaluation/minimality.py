@@ -9,7 +9,9 @@ for as many tests as there are edges (Benjamini and Hochberg, 1995): among the e
 5 % are expected to be idle.
 
 It misleads where edges stand in for each other: each alone is idle, both together are not. So all idle edges are also
-removed at once. Cost: one masked pass per edge over as many pairs as `max_runs` allows; large circuits get fewer pairs.
+removed at once. Cost: one masked pass per edge and pair, at most `max_runs` of them, all of them over the nodes of the
+circuit alone. Large circuits get fewer pairs; those that are too large even for `FEWEST_PAIRS` are judged by some of
+their edges: the strongest, and a random sample of the others that stands for all of them.
 """
 
 from __future__ import annotations
@@ -23,13 +25,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge_pruning.ablation import Ablation
 from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation.caveats import percent
 from edge_pruning.evaluation.measure import Progress, measure, problems_with
 from edge_pruning.evaluation.plain import plain
-from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.objectives import get_objective
+from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
 
 SIGNIFICANCE = 0.05  # false discovery rate
@@ -37,6 +38,7 @@ ROUNDING = 1e-6  # nats: differences below this are those of float32
 MAX_RUNS = 50_000
 FEWEST_PAIRS = 30
 AT_ONCE = 64  # edges: their masks are in memory together
+STRONGEST = 0.5  # of the edges that are judged, where not all are
 IDLE = 0.1  # of the edges: more is worth a warning
 DEFINITION = (
     "loss: {loss} of the circuit without this edge minus that of the circuit, mean over the pairs. needed, harmful: "
@@ -50,8 +52,9 @@ class Minimality:
     """What is lost with every single edge of a circuit.
 
     losses: per edge and pair, float64 [edge, b], edges in the order of `circuit.edges`. of_circuit: the distance of the
-    circuit from the model, and without_idle: of the circuit without all of its idle edges, on the same pairs;
-    loss_name says whether that is the `kl` in nats or the `squared_error` of numbers.
+    circuit from the model, and without_idle: of the circuit without all edges that are known to be idle, on the same
+    pairs; loss_name says whether that is the `kl` in nats or the `squared_error` of numbers. judged: which of the
+    circuit's edges were removed, bool [edge of the circuit]; None: all of them.
     """
 
     circuit: Circuit
@@ -59,6 +62,13 @@ class Minimality:
     loss_name: str
     of_circuit: float
     without_idle: float
+    judged: Tensor | None = None
+
+    @property
+    def edges(self) -> list[str]:
+        """The edges that were removed, in the order of `losses`."""
+        names = self.circuit.edges
+        return names if self.judged is None else [names[i] for i in self.judged.nonzero().flatten().tolist()]
 
     @property
     def loss(self) -> Tensor:
@@ -87,9 +97,15 @@ class Minimality:
         idle, harmful = self.counts["idle"], self.counts["harmful"]
         edges, pairs, found = len(self.losses), self.losses.shape[1], []
         words = get_objective(self.loss_name).short
+        if edges < len(self.circuit):
+            found.append(
+                f"{edges:,} of the circuit's {len(self.circuit):,} edges were removed alone: the strongest half of "
+                "them, and a random sample of the others"
+            )
         if idle > IDLE * edges:
             found.append(
-                f"{percent(idle / edges)} of the kept edges ({idle:,} of {edges:,}) do nothing that {pairs:,} pairs "
+                f"{percent(idle / edges)} of the {'kept' if edges == len(self.circuit) else 'judged'} edges "
+                f"({idle:,} of {edges:,}) do nothing that {pairs:,} pairs "
                 f"could show, each removed alone; without all of them the {words} is {self.without_idle:.3g} instead "
                 f"of {self.of_circuit:.3g}"
             )
@@ -100,7 +116,7 @@ class Minimality:
     def rows(self) -> list[dict[str, Any]]:
         """One row per edge, the most needed first: `edge`, `loss`, `standard_error`, `p`, `verdict`."""
         numbers = (self.loss, _errors(self.losses), self.p)
-        found = zip(self.circuit.edges, *(number.tolist() for number in numbers), strict=True)
+        found = zip(self.edges, *(number.tolist() for number in numbers), strict=True)
         rows = [
             {"edge": edge, "loss": loss, "standard_error": e, "p": p, "verdict": _verdict(loss, p)}
             for edge, loss, e, p in found
@@ -116,6 +132,7 @@ class Minimality:
             "loss": self.loss_name,
             "examples": self.losses.shape[1],
             "edges": len(self.loss),
+            "of_edges": len(self.circuit),
             **counts,
             "idle_share": counts["idle"] / max(1, len(self.loss)),
             "of_circuit": self.of_circuit,
@@ -127,35 +144,36 @@ class Minimality:
 
 def evaluate_minimality(
     circuit: Circuit,
-    engine: MaskedPass,
-    pairs: PairSet,
-    ablation: Ablation,
+    setup: Setup,
     *,
     max_runs: int = MAX_RUNS,
-    seed: int = 0,
     progress: Progress | None = None,
 ) -> Minimality:
     """Remove every edge alone, and see what is lost.
 
-    max_runs: how many edges times pairs; where the circuit is too large for all pairs, some are drawn (by the seed).
+    max_runs: the most edges times pairs. Where the circuit is too large for all pairs, some are drawn (by the seed);
+    where it is too large even for `FEWEST_PAIRS`, some of its edges are judged.
     Raises ValueError for a circuit of another graph, an empty one, or no pairs.
     """
-    problems = list(problems_with(circuit.graph, "circuit", engine, pairs))
+    problems = list(problems_with(circuit.graph, "circuit", setup))
     if not len(circuit):
         problems.append("the circuit has no edges, so none can be removed")
     if max_runs < 1:
         problems.append(f"expected max_runs of at least 1, got {max_runs}")
     if problems:
         raise ValueError("; ".join(problems))
-    some = _some(pairs, max(FEWEST_PAIRS, max_runs // len(circuit)), seed)
-    places, parts = circuit.mask.nonzero().tolist(), []
+    judged = _chosen_edges(circuit, max(1, max_runs // min(FEWEST_PAIRS, len(setup.pairs.pairs))), setup.seed)
+    chosen = torch.ones(len(circuit), dtype=torch.bool) if judged is None else judged
+    some = _some(setup.pairs, max(1, max_runs // int(chosen.sum())), setup.seed)
+    places, parts = circuit.mask.nonzero()[chosen].tolist(), []
     for first in range(0, len(places), AT_ONCE):
         masks = [circuit.mask, *(_without(circuit.mask, place) for place in places[first : first + AT_ONCE])]
-        _, measured = measure(engine, masks, some, ablation, _part_of(progress, first, len(places)))
+        _, measured = measure(setup, masks, some, within=circuit.mask, progress=_part_of(progress, first, len(places)))
         parts.append(measured.loss[1:] - measured.loss[:1])
     before = float(measured.loss[0].mean())
-    found = Minimality(circuit, torch.cat(parts), measured.loss_name, before, without_idle=before)
-    _, rest = measure(engine, [_without(circuit.mask, *_places(circuit, found.idle))], some, ablation)
+    found = Minimality(circuit, torch.cat(parts), measured.loss_name, before, without_idle=before, judged=judged)
+    idle = [place for place, yes in zip(places, found.idle.tolist(), strict=True) if yes]
+    _, rest = measure(setup, [_without(circuit.mask, *idle)], some, within=circuit.mask)
     return replace(found, without_idle=float(rest.loss.mean()))
 
 
@@ -197,9 +215,17 @@ def _without(mask: Tensor, *places: Sequence[int]) -> Tensor:
     return left
 
 
-def _places(circuit: Circuit, chosen: Tensor) -> list[list[int]]:
-    places: list[list[int]] = circuit.mask.nonzero()[chosen].tolist()
-    return places
+def _chosen_edges(circuit: Circuit, most: int, seed: int) -> Tensor | None:
+    """Which of the circuit's edges are judged, bool [edge]; None: all of them. The strongest, and a random sample."""
+    n = len(circuit)
+    if n <= most:
+        return None
+    strength = None if circuit.scores is None else circuit.scores.values[circuit.mask]
+    order = torch.arange(n) if strength is None else strength.argsort(descending=True, stable=True)
+    strongest = 0 if strength is None else round(STRONGEST * most)
+    others = order[strongest:][torch.randperm(n - strongest, generator=torch.Generator().manual_seed(seed))]
+    chosen = torch.cat([order[:strongest], others[: most - strongest]])
+    return torch.zeros(n, dtype=torch.bool).index_fill_(0, chosen, True)
 
 
 def _some(pairs: PairSet, most: int, seed: int) -> PairSet:

@@ -16,6 +16,7 @@ class Ranking:
 
     def __init__(self, scores: EdgeScores) -> None:
         self.scores = scores
+        self._counted: dict[int, int] = {}
 
     @property
     def graph(self) -> Graph:
@@ -34,6 +35,12 @@ class Ranking:
     def connected(self, edges: int) -> Tensor:
         """The same without dangling edges."""
         return self.graph.without_dangling(self.mask(edges))
+
+    def n_connected(self, edges: int) -> int:
+        """How many of the best edges do not dangle; counted once per size."""
+        if edges not in self._counted:
+            self._counted[edges] = int(self.connected(edges).sum())
+        return self._counted[edges]
 
     @cached_property
     def ties(self) -> int:

@@ -14,16 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge_pruning.ablation import Ablation
 from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation.curve import Curve, evaluate_curve
 from edge_pruning.evaluation.evaluation import Evaluation
 from edge_pruning.evaluation.faithfulness import evaluate
 from edge_pruning.evaluation.minimality import MAX_RUNS, Minimality, evaluate_minimality
 from edge_pruning.evaluation.plain import plain
-from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
-from edge_pruning.truth.truth import Truth
 
 FORMAT = "edge-pruning/report"
 FORMAT_VERSION = 1
@@ -67,37 +65,32 @@ class Report:
 
 def report_on(
     circuit: Circuit,
-    engine: MaskedPass,
-    pairs: PairSet,
-    ablation: Ablation,
+    setup: Setup,
     *,
     soft_mask: Tensor | None = None,
-    truth: Truth | None = None,
     random_circuits: int = 10,
     max_runs: int = MAX_RUNS,
     stability: Mapping[str, Any] | None = None,
-    seed: int = 0,
     stage: Stage = lambda words, done, total: None,
 ) -> Report:
     """Judge a circuit in every way. max_runs: see `evaluate_minimality`. stage: called with what is being done, pairs
     done and pairs in all. Raises ValueError as `evaluate` does.
     """
     found = evaluate(
-        circuit, engine, pairs, ablation, soft_mask=soft_mask, truth=truth, random_circuits=random_circuits, seed=seed,
+        circuit, setup, soft_mask=soft_mask, random_circuits=random_circuits,
         progress=lambda done, total: stage("evaluating", done, total),
     )
     curve = minimality = None
     if circuit.scores is not None:
         curve = evaluate_curve(
-            circuit.scores, engine, pairs, ablation, seed=seed,
-            progress=lambda done, total: stage("measuring all sizes", done, total),
+            circuit.scores, setup, progress=lambda done, total: stage("measuring all sizes", done, total),
         )
     if len(circuit):
         minimality = evaluate_minimality(
-            circuit, engine, pairs, ablation, max_runs=max_runs, seed=seed,
+            circuit, setup, max_runs=max_runs,
             progress=lambda done, total: stage("removing every edge alone", done, total),
         )
-    return Report(found, curve, minimality, stability, telling_pairs(found, pairs))
+    return Report(found, curve, minimality, stability, telling_pairs(found, setup.pairs))
 
 
 def telling_pairs(found: Evaluation, pairs: PairSet, n: int = SHOWN_PAIRS) -> tuple[Mapping[str, Any], ...]:

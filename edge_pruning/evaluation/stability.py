@@ -52,12 +52,12 @@ class Stability:
         """How many circuits have each edge, [w, r]."""
         return torch.stack([circuit.mask for circuit in self.circuits]).sum(0)
 
-    @property
+    @cached_property
     def core(self) -> Circuit:
         """The edges that all circuits have."""
         return self._derived("core", self.counts == len(self.circuits))
 
-    @property
+    @cached_property
     def union(self) -> Circuit:
         """The edges that any circuit has."""
         return self._derived("union", self.counts > 0)
@@ -69,7 +69,7 @@ class Stability:
         named = zip(self.circuits[0].graph.names(rest), self.counts[rest].tolist(), strict=True)
         return dict(sorted(named, key=lambda item: -item[1]))
 
-    @property
+    @cached_property
     def consensus(self) -> Circuit:
         """The circuit that the circuits agree on most; see `RULE`."""
         graph = self.circuits[0].graph
@@ -82,9 +82,13 @@ class Stability:
     @property
     def _mean_rank(self) -> Tensor:
         """Mean place of each edge in the circuits' rankings, from 0 (best), [w, r]; 0 where circuits have no scores."""
-        ranks = [circuit.scores.values.flatten().argsort(descending=True, stable=True).argsort().double()
-                 for circuit in self.circuits if circuit.scores is not None]
-        return torch.stack(ranks).mean(0).view_as(self.counts) if ranks else torch.zeros_like(self.counts)
+        total, known = torch.zeros(self.counts.numel(), dtype=torch.float64), 0
+        for circuit in self.circuits:
+            if circuit.scores is not None:
+                order = circuit.scores.values.flatten().argsort(descending=True, stable=True)
+                total[order] += torch.arange(len(order), dtype=torch.float64)
+                known += 1
+        return (total / max(1, known)).view_as(self.counts)
 
     def _derived(self, operation: str, mask: Tensor) -> Circuit:
         origin = self.circuits[0].provenance.with_entries(seed=list(self.seeds), of_seeds=operation)
@@ -100,13 +104,18 @@ class Stability:
     def nodes(self) -> Sets:
         return Sets(tuple(circuit.nodes for circuit in self.circuits))
 
+    @cached_property
+    def edge_iou(self) -> dict[str, Any]:
+        """Overlap of edges: the matrix, and its mean, least and most over the pairs; with the mean by chance."""
+        by_chance = _of_pairs(self.edges.chance(self.circuits[0].graph.n_edges))["mean"]
+        return {**_of_pairs(self.edges.iou), "by_chance": by_chance}
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        by_chance = _of_pairs(self.edges.chance(self.circuits[0].graph.n_edges))["mean"]
         return {
             "seeds": list(self.seeds),
             "sizes": [circuit.counts for circuit in self.circuits],
-            "edge_iou": {**_of_pairs(self.edges.iou), "by_chance": by_chance},
+            "edge_iou": self.edge_iou,
             "node_iou": _of_pairs(self.nodes.iou),
             "core": {**self.core.counts, "names": sorted(self.core.edges)},
             "contingent": self.contingent,
@@ -114,10 +123,10 @@ class Stability:
             "consensus": {**self.consensus.counts, "rule": RULE},
         }
 
-    @property
+    @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What to know before one of these circuits is called the circuit."""
-        iou, n, found = self.to_json()["edge_iou"], len(self.circuits), []
+        iou, n, found = self.edge_iou, len(self.circuits), []
         smallest, *_, largest = sorted(len(circuit) for circuit in self.circuits)
         if len(set(self.circuits)) == 1:
             found.append(f"all {n} seeds gave the same circuit; if the method draws nothing at random, it says little")

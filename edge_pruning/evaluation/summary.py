@@ -12,6 +12,7 @@ from torch import Tensor
 from edge_pruning.evaluation.bootstrap import Interval, Resamples
 from edge_pruning.evaluation.measured import Measured, deviation, error_of_mean
 from edge_pruning.evaluation.yardstick import Yardstick
+from edge_pruning.numbers import LOSSES, measured_numbers
 
 QUANTILES = (5, 25, 50, 75, 95)
 
@@ -49,13 +50,10 @@ class Summary:
 def summarise(run: Measured, yardstick: Yardstick, resamples: Resamples) -> Summary:
     """A run's numbers, and where it stands on the yardstick. Faithfulness is a ratio of means, not a mean of ratios."""
     values = {
-        "kl": run.kl,
-        run.loss_name: run.loss,
-        yardstick.metric: run.difference,
-        "accuracy": run.accuracy,
-        "exact_match": run.exact_match,
-        "faithfulness": yardstick.shares(run),
+        number.name: run.values[number.name]
+        for number in measured_numbers(run.metric) if number.name in ("kl", run.loss_name) or number.name not in LOSSES
     }
+    values["faithfulness"] = yardstick.shares(run)
     per_example = {name: value.nanmean(0) for name, value in values.items()}
     span = yardstick.shares(yardstick.model)[0]
     interval = {name: resamples.interval(value) for name, value in per_example.items()}

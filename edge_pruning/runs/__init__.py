@@ -1,15 +1,16 @@
 """Runs: from a task and a model to a circuit, with everything about it in one folder. The mathematics is elsewhere."""
 
-from edge_pruning.runs.bench import Bench
-from edge_pruning.runs.check import curve_file, evaluate_file, report_file, report_path, write_report
+from edge_pruning.runs.circuit_file import CircuitFile, open_circuit
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.folder import RunFolder
-from edge_pruning.runs.pipeline import RunObserver, discover
+from edge_pruning.runs.judge_file import curve_file, evaluate_file, report_file, report_path, write_report
+from edge_pruning.runs.observer import RunObserver
+from edge_pruning.runs.pipeline import discover
 from edge_pruning.runs.result import Run
 from edge_pruning.runs.seeds import SeedRuns, discover_seeds
 
 __all__ = [
-    "Bench",
+    "CircuitFile",
     "Run",
     "RunConfig",
     "RunFolder",
@@ -19,6 +20,7 @@ __all__ = [
     "discover",
     "discover_seeds",
     "evaluate_file",
+    "open_circuit",
     "report_file",
     "report_path",
     "write_report",

@@ -3,7 +3,7 @@
     config.json               every setting, what it was resolved to, data hashes, versions
     metrics.jsonl             one line per training step
     checkpoint.safetensors    where a killed run goes on from: scores and optimizer, not the model
-    scores.safetensors        every edge's score [writer, reader]
+    scores.safetensors        every edge's score [writer, reader], written before anything is judged
     circuit.json              the circuit; circuit-50.json and so on where several sizes were cut
     evaluation.json           how faithful it is on held-out pairs (evaluation-50.json ...); written last
     curve.json                one row per size
@@ -92,8 +92,8 @@ class RunFolder:
             raise OSError(error.errno, f"could not write to {self.path}: {error.strerror or error}") from error
 
     def withdraw(self) -> None:
-        """Leave nothing behind of a run that was refused before its first checkpoint."""
-        if any(self.path.glob("checkpoint*.safetensors")):
+        """Leave nothing behind of a run that was refused before its first checkpoint, or before it had any scores."""
+        if any(path for kind in ("checkpoint", "scores") for path in self.path.glob(f"{kind}*.safetensors")):
             return
         for path in self._run_files():
             path.unlink()

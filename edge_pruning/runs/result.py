@@ -28,6 +28,10 @@ class Cut:
     row: Mapping[str, Any]
     part: str = ""
 
+    @property
+    def scores_file(self) -> str:
+        return scores_file(self.part)
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -85,17 +89,22 @@ class Run:
 
     # --- files -----------------------------------------------------------------------------------------------------
 
-    def save(self, folder: Path) -> None:
-        """Everything but the pictures; evaluation.json last, because it says that the run is finished."""
+    def save(self, folder: Path, *, write_scores: bool = True) -> None:
+        """Everything but the pictures; evaluation.json last, because it says that the run is finished.
+
+        write_scores: False where the search has written them.
+        """
         for cut in self.cuts if len(self.cuts) > 1 else ():
-            size = len(cut.circuit)
-            cut.circuit.save(folder / f"circuit-{size}.json", scores_file=_scores_file(cut))
+            self._save_circuit(cut, folder / circuit_file(cut), write_scores)
             if cut.evaluation is not None:
-                files.write_json(folder / f"evaluation-{size}.json", cut.evaluation)
-        chosen = self.cuts[self.chosen]
-        chosen.circuit.save(folder / "circuit.json", scores_file=_scores_file(chosen))
+                files.write_json(folder / f"evaluation-{len(cut.circuit)}.json", cut.evaluation)
+        self._save_circuit(self.cuts[self.chosen], folder / circuit_file(None), write_scores)
         files.write_json(folder / CURVE, {"chosen": self.chosen, "notices": self.notices, "sizes": self.curve})
         files.write_json(folder / EVALUATION, self.evaluation)
+
+    @staticmethod
+    def _save_circuit(cut: Cut, path: Path, write_scores: bool) -> None:
+        cut.circuit.save(path, scores_file=cut.scores_file, write_scores=write_scores)
 
     @property
     def truth(self) -> Circuit | None:
@@ -128,8 +137,14 @@ class Run:
         return cls(cuts, curve["chosen"], training, config, tuple(curve["notices"]), folder)
 
 
-def _scores_file(cut: Cut) -> str:
-    return f"scores{cut.part}.safetensors"
+def circuit_file(cut: Cut | None) -> str:
+    """The file of one of several circuits of a run, or (None) of the run's circuit."""
+    return "circuit.json" if cut is None else f"circuit-{len(cut.circuit)}.json"
+
+
+def scores_file(part: str) -> str:
+    """The file of one training's scores; see `Cut.part`."""
+    return f"scores{part}.safetensors"
 
 
 def _load_cut(folder: Path, row: Mapping[str, Any], size: str) -> Cut:

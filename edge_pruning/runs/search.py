@@ -16,11 +16,13 @@ import safetensors
 
 from edge_pruning import files
 from edge_pruning.circuit import EdgeScores
+from edge_pruning.discovery import Search
 from edge_pruning.graph import Graph
 from edge_pruning.provenance import library_versions
 from edge_pruning.runs.checkpoints import Memory, Recorder
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.observer import RunObserver
+from edge_pruning.runs.result import scores_file
 from edge_pruning.runs.sizes import default_sizes
 from edge_pruning.setup import Setup
 from edge_pruning.truth.outputs import Outputs
@@ -37,14 +39,6 @@ class Found:
     scores: EdgeScores
     records: Sequence[Mapping[str, float]]
     sizes: tuple[int, ...]
-
-    @property
-    def scores_file(self) -> str:
-        return scores_file(self.part)
-
-
-def scores_file(part: str) -> str:
-    return f"scores{part}.safetensors"
 
 
 def describe(config: RunConfig, setup: Setup) -> dict[str, Any]:
@@ -98,7 +92,9 @@ def _find(
     memory = Memory(watch) if folder is None else Recorder(folder, part, whose, watch)
     stored = None if folder is None else _stored_scores(folder / scores_file(part), setup.graph, whose)
     if stored is None:
-        scores = config.method_value.find(setup.engine, setup.train, setup.ablation, sizes=sizes, observer=memory)
+        scores = config.method_value.find(
+            Search(setup.engine, setup.train, setup.ablation, sizes=sizes, observer=memory)
+        )
     else:
         scores = stored
         memory.resume()
@@ -118,16 +114,19 @@ def _open_size(config: RunConfig, setup: Setup, scores: EdgeScores) -> tuple[int
 
 
 def _write_scores(path: Path, scores: EdgeScores, whose: str) -> None:
-    about = {"run": whose, "natural_size": json.dumps(scores.natural_size)}
-    files.write_tensors(path, {"scores": scores.values}, about)
+    about = json.dumps({"run": whose, "natural_size": scores.natural_size})  # one entry: several have no fixed order
+    files.write_tensors(path, {"scores": scores.values}, {"search": about})
 
 
 def _stored_scores(path: Path, graph: Graph, whose: str) -> EdgeScores | None:
     """Scores that this very run has finished; None where there are none."""
     if not path.exists():
         return None
-    with safetensors.safe_open(path, "pt") as file:
-        about = file.metadata() or {}
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {}).get("search", "{}"))
+    except safetensors.SafetensorError:  # broken since: search again
+        return None
     if about.get("run") != whose:
         return None
-    return EdgeScores(graph, files.read_tensors(path)["scores"], json.loads(about["natural_size"]))
+    return EdgeScores(graph, files.read_tensors(path)["scores"], about["natural_size"])

@@ -23,9 +23,12 @@ from edge_pruning.circuit import Circuit
 from edge_pruning.drawing import draw_circuit
 from edge_pruning.evaluation import Stability, evaluate
 from edge_pruning.loading.loading import Model
+from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.folder import CONFIG, RunFolder
-from edge_pruning.runs.pipeline import RunObserver, Workplace, checked_settings, discover, named, refuse_differences
+from edge_pruning.runs.observer import RunObserver
+from edge_pruning.runs.pipeline import checked_settings, checked_sizes, named, refuse_differences, run_in, setup_of
 from edge_pruning.runs.result import Cut, Run
+from edge_pruning.setup import Setup
 
 FORMAT = "edge-pruning/seeds"
 STABILITY_FORMAT = "edge-pruning/stability"
@@ -110,13 +113,14 @@ def discover_seeds(
         return SeedRuns.load(folder.path)
     watch = observer or RunObserver()
     watch.stage("loading the model")
-    place = Workplace.of(config, model if isinstance(model, Model) else None)
+    setup = setup_of(config, model if isinstance(model, Model) else None)
     if folder is None:
-        return _compared(place, _run_all(place, seeds, None, watch, draw=False, overwrite=False), watch)
+        runs = _run_all(config, setup, seeds, None, watch, draw=False, overwrite=False)
+        return _compared(config, setup, runs, watch)
     folder.begin({"settings": config.to_json(), "seeds": seeds}, resume=resume)
     try:
-        runs = _run_all(place, seeds, folder.path, watch, draw=draw, overwrite=overwrite)
-        return _saved(_compared(place, runs, watch), folder.path, draw)
+        runs = _run_all(config, setup, seeds, folder.path, watch, draw=draw, overwrite=overwrite)
+        return _saved(_compared(config, setup, runs, watch), folder.path, draw)
     except ValueError:
         if not stored:
             folder.withdraw()
@@ -142,52 +146,64 @@ class _OneOfSeveral(RunObserver):
 
 
 def _run_all(
-    place: Workplace, seeds: int, folder: Path | None, watch: RunObserver, *, draw: bool, overwrite: bool
+    config: RunConfig,
+    setup: Setup,
+    seeds: int,
+    folder: Path | None,
+    watch: RunObserver,
+    *,
+    draw: bool,
+    overwrite: bool,
 ) -> list[Run]:
-    """Every seed's run; what is in a subfolder is continued, unless it is to be replaced."""
-    config, runs = place.config.to_json(), []
+    """Every seed's run on the same loaded model; what is in a subfolder is continued, unless it is to be replaced."""
+    runs = []
     for i in range(seeds):
-        seed = place.config.seed + i
-        out = None if folder is None else folder / f"seed-{seed}"
-        runs.append(discover(
-            **{**config, "seed": seed, "model": place.model}, out=out, resume=out is not None and not overwrite,
-            overwrite=overwrite, draw=draw, observer=_OneOfSeveral(watch, f"seed {i + 1} of {seeds}"),
-        ))
+        own = replace(config, seed=config.seed + i)
+        place = None
+        if folder is not None:
+            place = RunFolder(folder / f"seed-{own.seed}", resume=not overwrite, overwrite=overwrite)
+        if place is not None and place.config is not None and not overwrite:
+            refuse_differences(place.path, place.config["settings"], own.to_json())
+        if place is not None and place.finished and not overwrite:
+            runs.append(Run.load(place.path))
+            continue
+        observer = _OneOfSeveral(watch, f"seed {i + 1} of {seeds}")
+        with_seed = setup.with_seed(own.seed, own.ablation_value)
+        runs.append(run_in(place, own, with_seed, observer, resume=not overwrite, draw=draw))
     return runs
 
 
-def _compared(place: Workplace, runs: Sequence[Run], watch: RunObserver) -> SeedRuns:
+def _compared(config: RunConfig, setup: Setup, runs: Sequence[Run], watch: RunObserver) -> SeedRuns:
     """Compare the circuits, each size apart where sizes were asked for, and evaluate what they agree on."""
-    seeds = tuple(place.config.seed + i for i in range(len(runs)))
+    seeds = tuple(config.seed + i for i in range(len(runs)))
     chosen = [[run.cuts[run.chosen] for run in runs]]
-    groups = [[run.cuts[i] for run in runs] for i in range(len(place.sizes))] or chosen
+    groups = [[run.cuts[i] for run in runs] for i in range(len(checked_sizes(config, setup)))] or chosen
     found = [Stability(tuple(cut.circuit for cut in cuts), seeds) for cuts in groups]
     sizes = [
-        {**of_size.to_json(), "evaluation": _judged(place, of_size, cuts, watch), "warnings": list(of_size.warnings)}
+        {**of_size.to_json(), "evaluation": _judged(setup, of_size, cuts, watch), "warnings": list(of_size.warnings)}
         for of_size, cuts in zip(found, groups, strict=True)
     ]
     content = {
         "format": STABILITY_FORMAT,
         "version": FORMAT_VERSION,
-        "settings": place.config.to_json(),
+        "settings": config.to_json(),
         "seeds": list(seeds),
-        "split": place.test.split,
-        "examples": len(place.test.pairs),
-        "ablation": place.config.ablation,
-        "convention": place.graph.convention,
+        "split": setup.pairs.split,
+        "examples": len(setup.pairs.pairs),
+        "ablation": config.ablation,
+        "convention": setup.graph.convention,
         "sizes": sizes,
     }
     consensus, cores = tuple(of_size.consensus for of_size in found), tuple(of_size.core for of_size in found)
     return SeedRuns(tuple(runs), content, consensus, cores)
 
 
-def _judged(place: Workplace, found: Stability, cuts: Sequence[Cut], watch: RunObserver) -> dict[str, Any]:
+def _judged(setup: Setup, found: Stability, cuts: Sequence[Cut], watch: RunObserver) -> dict[str, Any]:
     """Of one size: every seed's circuit, the consensus and the core, on test pairs."""
     words = f"evaluating what the seeds agree on ({len(found.consensus):,} edges)"
     judged = {
         name: evaluate(
-            circuit, place.float32_engine, place.test, place.float32_ablation, random_circuits=0,
-            seed=place.config.seed, progress=partial(watch.stage, words),
+            circuit, setup, random_circuits=0, progress=partial(watch.stage, words),
         ).to_json()["circuit"]
         for name, circuit in (("consensus", found.consensus), ("core", found.core))
     }

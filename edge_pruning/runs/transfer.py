@@ -15,8 +15,8 @@ from edge_pruning.circuit import Circuit
 from edge_pruning.formats.circuit_json import CircuitJson
 from edge_pruning.formats.conversion import format_of
 from edge_pruning.loading.loading import load_model
-from edge_pruning.runs.bench import Origin
-from edge_pruning.runs.check import evaluate_file
+from edge_pruning.provenance import Provenance
+from edge_pruning.runs.judge_file import evaluate_file
 
 NUMBERS = ("kl", "faithfulness", "accuracy", "exact_match")
 
@@ -66,7 +66,7 @@ def transfer(
     foreign = [name for name, path in paths.items() if format_of(path) != CircuitJson.name]
     if foreign:
         raise ValueError(f"{', '.join(foreign)} came from another tool, whose files do not say which task they are for")
-    origins = {name: Origin(Circuit.load(path), path) for name, path in paths.items()}
+    origins = {name: Circuit.load(path).provenance for name, path in paths.items()}
     name, revision = _common_model(origins)
     columns = _columns(origins, {} if test is None else {"test": test})
     model = load_model(name, revision=revision, device=device, dtype=dtype)
@@ -84,8 +84,8 @@ def transfer(
     return Transfer(name, columns, rows)
 
 
-def _common_model(origins: Mapping[str, Origin]) -> tuple[str, str | None]:
-    models = {name: (origin.model, origin.revision(None)) for name, origin in origins.items()}
+def _common_model(origins: Mapping[str, Provenance]) -> tuple[str, str | None]:
+    models = {name: (origin.model, origin.revision) for name, origin in origins.items()}
     unnamed = [name for name, (model, _) in models.items() if model is None]
     if unnamed:
         raise ValueError(f"{', '.join(unnamed)} does not say which model it was found in")
@@ -96,14 +96,14 @@ def _common_model(origins: Mapping[str, Origin]) -> tuple[str, str | None]:
     return str(model), revision
 
 
-def _columns(origins: Mapping[str, Origin], changed: Mapping[str, Any]) -> tuple[Column, ...]:
+def _columns(origins: Mapping[str, Provenance], changed: Mapping[str, Any]) -> tuple[Column, ...]:
     """One for each different task, in the circuits' order."""
     without = [name for name, origin in origins.items() if origin.task is None]
     if without:
         raise ValueError(f"{', '.join(without)} does not say which task it was found for")
     columns: list[Column] = []
     for name, origin in origins.items():
-        found = Column((name,), str(origin.task), {**origin.task_settings, **changed}, origin.ablation)
+        found = Column((name,), str(origin.task), {**origin.task_settings, **changed}, origin.ablation or "patch")
         same = [i for i, column in enumerate(columns) if _asks_the_same(column, found)]
         if same:
             columns[same[0]] = Column((*columns[same[0]].of, name), found.task, found.settings, found.ablation)

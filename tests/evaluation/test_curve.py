@@ -20,6 +20,7 @@ from edge_pruning.evaluation.ranking import Ranking
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.models import Adapter
+from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
 
 PairFactory = Callable[..., PairSet]
@@ -32,7 +33,8 @@ def _scores(graph: Graph, seed: int = 0) -> EdgeScores:
 
 def _curve(adapter: Adapter, pairs: PairSet, **options: Any) -> Curve:
     engine = FusedPass(adapter)
-    return evaluate_curve(_scores(engine.graph), engine, pairs, options.pop("ablation", Patch()), **options)
+    setup = Setup(engine, pairs, options.pop("ablation", Patch()), seed=options.pop("seed", 0))
+    return evaluate_curve(_scores(engine.graph), setup, **options)
 
 
 @pytest.mark.parametrize("ablation", [Patch(), Zero(), Mean()], ids=["patch", "zero", "mean"])
@@ -44,7 +46,7 @@ def test_every_point_is_the_evaluation_of_its_circuit_without_dangling_edges(
     found = _curve(exact_model, pairs, ablation=ablation, sizes=[5, 40, 75], seed=2)
     for row in found.rows():
         circuit = Circuit.from_scores(_scores(engine.graph), edges=row["edges"])
-        expected = evaluate(circuit, engine, pairs, ablation, random_circuits=0, seed=2)
+        expected = evaluate(circuit, Setup(engine, pairs, ablation, seed=2), random_circuits=0)
         assert row["edges_without_dangling"] == circuit.counts["edges_without_dangling"]
         for name in NUMBERS:
             assert row[name] == pytest.approx(expected["without_dangling"][name], abs=1e-9)
@@ -59,7 +61,7 @@ def test_areas_are_those_of_the_faithfulness_at_mibs_sizes(exact_model: Adapter,
     f = []
     for size in mib_sizes(engine.graph.n_edges):
         circuit = Circuit.from_scores(_scores(engine.graph), edges=size)
-        f.append(evaluate(circuit, engine, pairs, Patch(), random_circuits=0)["circuit"]["faithfulness"])
+        f.append(evaluate(circuit, Setup(engine, pairs, Patch()), random_circuits=0)["circuit"]["faithfulness"])
     assert f[:2] == [0, 0]
     widths = [after - before for before, after in zip(SHARES, SHARES[1:], strict=False)]
     heights = [(before + after) / 2 for before, after in zip(f, f[1:], strict=False)]
@@ -147,11 +149,11 @@ def test_scores_of_some_edges_only_are_warned_about(exact_model: Adapter, random
     engine = FusedPass(exact_model)
     values = _scores(engine.graph).values
     few = EdgeScores(engine.graph, values.masked_fill(values < 0.5, -torch.inf))
-    found = evaluate_curve(few, engine, random_pairs(), Patch())
+    found = evaluate_curve(few, Setup(engine, random_pairs(), Patch()))
     assert any(f"only {few.n_candidates} of {engine.graph.n_edges} edges have a score" in w for w in found.warnings)
     assert found.areas is not None
     ties = EdgeScores(engine.graph, (values > 0.5).float())
-    assert any("share their score" in w for w in evaluate_curve(ties, engine, random_pairs(), Patch()).warnings)
+    assert any("share their score" in w for w in evaluate_curve(ties, Setup(engine, random_pairs(), Patch())).warnings)
 
 
 # --- the report ------------------------------------------------------------------------------------------------------
@@ -192,7 +194,7 @@ def test_impossible_sizes_and_other_graphs_are_refused_together(
 ) -> None:
     other = Graph(ModelShape(1, 3))
     with pytest.raises(ValueError, match="the scores are of another graph than the engine") as error:
-        evaluate_curve(_scores(other), FusedPass(tiny_gpt2), random_pairs(0), Patch(), sizes=sizes)
+        evaluate_curve(_scores(other), Setup(FusedPass(tiny_gpt2), random_pairs(0), Patch()), sizes=sizes)
     for words in ("expected sizes from 1 to", "has no pairs"):
         assert words in str(error.value)
 

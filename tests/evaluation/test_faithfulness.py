@@ -20,6 +20,7 @@ from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import Adapter
+from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
 from tests.literal import literal_batch_logits
 
@@ -37,7 +38,8 @@ def _circuit(graph: Graph, density: float, seed: int = 0) -> Circuit:
 def _evaluate(adapter: Adapter, pairs: PairSet, density: float = 0.6, **options: Any) -> Evaluation:
     engine = FusedPass(adapter)
     options = {"ablation": Patch(), "random_circuits": 2} | options
-    return evaluate(_circuit(engine.graph, density), engine, pairs, options.pop("ablation"), **options)
+    setup = Setup(engine, pairs, options.pop("ablation"), seed=options.pop("seed", 0))
+    return evaluate(_circuit(engine.graph, density), setup, **options)
 
 
 def _seeded(seed: int) -> torch.Generator:
@@ -134,7 +136,7 @@ def test_dangling_edges_do_change_the_run_under_zero(tiny_gpt2: Adapter, random_
     """An MLP that reads nothing still writes what its biases make it write."""
     graph = Graph(tiny_gpt2.shape)
     circuit = Circuit.from_names(graph, ["input->logits", "m0->logits"])
-    found = evaluate(circuit, FusedPass(tiny_gpt2), random_pairs(), Zero())
+    found = evaluate(circuit, Setup(FusedPass(tiny_gpt2), random_pairs(), Zero()))
     assert found.sizes["without_dangling"]["edges"] == 1
     assert abs(found["circuit"]["kl"] - found["without_dangling"]["kl"]) > 0.01
 
@@ -152,10 +154,10 @@ def test_numbers_do_not_depend_on_tiles_or_order(
     pairs, engine = random_pairs(9), FusedPass(exact_model)
     soft = torch.rand(engine.graph.edge_mask.shape, generator=_seeded(5))
     circuit, options = _circuit(engine.graph, 0.6), {"soft_mask": soft, "random_circuits": 2}
-    expected = evaluate(circuit, engine, pairs, ablation, **options)  # type: ignore[arg-type]
-    found = evaluate(circuit, OtherTiles(exact_model), pairs, ablation, **options)  # type: ignore[arg-type]
+    expected = evaluate(circuit, Setup(engine, pairs, ablation), **options)  # type: ignore[arg-type]
+    found = evaluate(circuit, Setup(OtherTiles(exact_model), pairs, ablation), **options)  # type: ignore[arg-type]
     reversed_pairs = PairSet("reversed", "test", pairs.metric, pairs.pairs[::-1], ())
-    backwards = evaluate(circuit, engine, reversed_pairs, ablation, **options)  # type: ignore[arg-type]
+    backwards = evaluate(circuit, Setup(engine, reversed_pairs, ablation), **options)  # type: ignore[arg-type]
     _same(found, expected, tuple(expected.runs))
     _same(backwards, expected, tuple(expected.runs))
     for run, measured in expected.runs.items():
@@ -170,7 +172,8 @@ def test_both_engines_agree(exact_model: Adapter, random_pairs: PairFactory) -> 
     pairs = _answered(exact_model, random_pairs(12))
     circuit = _circuit(Graph(exact_model.shape), 0.5)
     fused, plain = (
-        evaluate(circuit, engine(exact_model), pairs, Patch(), random_circuits=2) for engine in (FusedPass, MaskedPass)
+        evaluate(circuit, Setup(engine(exact_model), pairs, Patch()), random_circuits=2)
+        for engine in (FusedPass, MaskedPass)
     )
     _same(fused, plain, tuple(fused.runs), 1e-4)
 
@@ -186,7 +189,7 @@ def test_without_any_edge_of_the_circuit_the_rest_is_left(
         assert nothing["complement"][name] == pytest.approx(nothing["model"][name], abs=ROUNDING)
     circuit = _circuit(Graph(exact_model.shape), 0.6)
     rest = Circuit(circuit.graph, circuit.graph.edge_mask & ~circuit.mask)
-    one, other = (evaluate(c, FusedPass(exact_model), random_pairs(), ablation) for c in (circuit, rest))
+    one, other = (evaluate(c, Setup(FusedPass(exact_model), random_pairs(), ablation)) for c in (circuit, rest))
     assert one["complement"].mean == other["circuit"].mean
     assert one["circuit"].mean == other["complement"].mean
     assert one.sizes["complement"]["edges"] == len(rest)
@@ -200,7 +203,7 @@ def test_every_number_is_the_literal_one(exact_model: Adapter, random_pairs: Pai
     pairs, graph = random_pairs(5, positions=2), Graph(exact_model.shape)
     soft = torch.rand(graph.edge_mask.shape, generator=_seeded(3))
     circuit, generator = _circuit(graph, 0.6), _seeded(4)
-    found = evaluate(circuit, MaskedPass(exact_model), pairs, Patch(), soft_mask=soft, random_circuits=3, seed=4)
+    found = evaluate(circuit, Setup(MaskedPass(exact_model), pairs, Patch(), seed=4), soft_mask=soft, random_circuits=3)
     masks = {
         "model": [graph.edge_mask], "circuit": [circuit.mask], "soft": [soft],
         "complement": [graph.edge_mask & ~circuit.mask], "empty": [torch.zeros_like(circuit.mask)],
@@ -471,7 +474,7 @@ def test_a_circuit_without_which_the_model_works_is_warned_about(
     pairs = _answered(exact_model, random_pairs(12))
     graph = Graph(exact_model.shape)
     little = Circuit.from_names(graph, ["input->m0"])
-    found = evaluate(little, FusedPass(exact_model), pairs, Patch(), random_circuits=0)
+    found = evaluate(little, Setup(FusedPass(exact_model), pairs, Patch()), random_circuits=0)
     left = found["complement"]["faithfulness"]
     assert left > 0.2
     assert _warned(found, f"the circuit is not all there is: {100 * left:.0f} % of the faithfulness is left")
@@ -481,7 +484,7 @@ def test_a_circuit_without_which_the_model_works_is_warned_about(
 def test_a_circuit_no_better_than_random_is_warned_about(exact_model: Adapter, random_pairs: PairFactory) -> None:
     graph = Graph(exact_model.shape)
     dangling = Circuit(graph, graph.mask([name for name in graph.names(graph.edge_mask) if "input->" not in name]))
-    found = evaluate(dangling, FusedPass(exact_model), random_pairs(), Patch(), random_circuits=2)
+    found = evaluate(dangling, Setup(FusedPass(exact_model), random_pairs(), Patch()), random_circuits=2)
     assert _warned(found, "no closer to the model than random ones of its size")
     assert _warned(found, f"100 % of the circuit's edges ({len(dangling)} of {len(dangling)}) dangle")
 
@@ -526,7 +529,7 @@ def test_all_problems_are_reported_at_once(tiny_gpt2: Adapter, random_pairs: Pai
     other = Graph(ModelShape(2, 3), "split")
     with pytest.raises(ValueError, match="the circuit is of another graph than the engine") as error:
         evaluate(
-            Circuit(other, other.edge_mask), FusedPass(tiny_gpt2), random_pairs(0, metric="bleu"), Patch(),
+            Circuit(other, other.edge_mask), Setup(FusedPass(tiny_gpt2), random_pairs(0, metric="bleu"), Patch()),
             random_circuits=-1,
         )  # fmt: skip
     for text in ("make the engine with graph=circuit.graph", "has no pairs in split 'test'", "got 'bleu'", "got -1"):

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from edge_pruning.ablation import Patch, Zero
-from edge_pruning.circuit import Circuit
+from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.evaluation import Minimality, evaluate, evaluate_minimality
 from edge_pruning.evaluation.minimality import corrected_p
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.layout import Layout
 from edge_pruning.models import Adapter
+from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
 
 PairFactory = Callable[..., PairSet]
@@ -48,16 +50,16 @@ def test_the_loss_of_an_edge_is_the_difference_of_two_evaluations(
 ) -> None:
     engine, pairs = FusedPass(exact_model), random_pairs(9)
     circuit = _circuit(engine.graph, 0.5)
-    found = evaluate_minimality(circuit, engine, pairs, ablation)
-    whole = evaluate(circuit, engine, pairs, ablation, random_circuits=0).runs["circuit"].kl[0]
+    found = evaluate_minimality(circuit, Setup(engine, pairs, ablation))
+    whole = evaluate(circuit, Setup(engine, pairs, ablation), random_circuits=0).runs["circuit"].kl[0]
     for edge, losses in zip(circuit.edges, found.losses, strict=True):
         without = circuit - Circuit.from_names(engine.graph, [edge])
         assert len(without) == len(circuit) - 1
-        expected = evaluate(without, engine, pairs, ablation, random_circuits=0).runs["circuit"].kl[0] - whole
+        expected = evaluate(without, Setup(engine, pairs, ablation), random_circuits=0).runs["circuit"].kl[0] - whole
         torch.testing.assert_close(losses, expected, atol=1e-10, rtol=0)
     idle = [row["edge"] for row in found.rows() if row["verdict"] == "idle"]
     rest = circuit - Circuit.from_names(engine.graph, idle)
-    expected = evaluate(rest, engine, pairs, ablation, random_circuits=0)["circuit"]["kl"]
+    expected = evaluate(rest, Setup(engine, pairs, ablation), random_circuits=0)["circuit"]["kl"]
     assert found.without_idle == pytest.approx(expected, abs=1e-10)
     assert found.of_circuit == pytest.approx(float(whole.mean()), abs=1e-10)
 
@@ -67,9 +69,10 @@ def test_progress_counts_pairs_over_all_parts(
 ) -> None:
     engine, pairs, circuit = FusedPass(exact_model), random_pairs(9), _circuit(Graph(exact_model.shape), 0.5)
     seen: list[tuple[int, int]] = []
-    whole = evaluate_minimality(circuit, engine, pairs, Patch())
+    whole = evaluate_minimality(circuit, Setup(engine, pairs, Patch()))
     monkeypatch.setattr("edge_pruning.evaluation.minimality.AT_ONCE", 7)
-    parts = evaluate_minimality(circuit, engine, pairs, Patch(), progress=lambda done, all: seen.append((done, all)))
+    setup = Setup(engine, pairs, Patch())
+    parts = evaluate_minimality(circuit, setup, progress=lambda done, all: seen.append((done, all)))
     torch.testing.assert_close(parts.losses, whole.losses)
     assert seen == sorted(seen)
     assert seen[-1] == (9, 9)
@@ -80,7 +83,7 @@ def test_dangling_edges_are_idle_under_patch(exact_model: Adapter, random_pairs:
     circuit = _circuit(engine.graph, 0.2)
     dangling = set(circuit.edges) - set(circuit.without_dangling().edges)
     assert dangling
-    rows = {row["edge"]: row for row in evaluate_minimality(circuit, engine, random_pairs(9), Patch()).rows()}
+    rows = {row["edge"]: row for row in evaluate_minimality(circuit, Setup(engine, random_pairs(9), Patch())).rows()}
     for edge in dangling:
         assert (rows[edge]["verdict"], rows[edge]["p"]) == ("idle", 1)
         assert rows[edge]["loss"] == pytest.approx(0, abs=1e-9)
@@ -89,16 +92,46 @@ def test_dangling_edges_are_idle_under_patch(exact_model: Adapter, random_pairs:
 def test_large_circuits_are_judged_on_fewer_pairs_and_say_so(exact_model: Adapter, random_pairs: PairFactory) -> None:
     engine, circuit = FusedPass(exact_model), _circuit(Graph(exact_model.shape), 0.5)
     pairs = random_pairs(50)
-    few = evaluate_minimality(circuit, engine, pairs, Patch(), max_runs=35 * len(circuit))
+    few = evaluate_minimality(circuit, Setup(engine, pairs, Patch()), max_runs=35 * len(circuit))
     assert few.losses.shape[1] == few.to_json()["examples"] == 35
-    least = evaluate_minimality(circuit, engine, pairs, Patch(), max_runs=1)
-    assert least.losses.shape[1] == 30
-    everything = evaluate_minimality(circuit, engine, pairs, Patch())
-    assert everything.losses.shape[1] == 50
-    again = evaluate_minimality(circuit, engine, pairs, Patch(), max_runs=1)
-    other = evaluate_minimality(circuit, engine, pairs, Patch(), max_runs=1, seed=1)
-    assert torch.equal(least.losses, again.losses)
-    assert not torch.equal(least.losses, other.losses)
+    everything = evaluate_minimality(circuit, Setup(engine, pairs, Patch()))
+    assert everything.losses.shape == (len(circuit), 50)
+    again = evaluate_minimality(circuit, Setup(engine, pairs, Patch()), max_runs=35 * len(circuit))
+    other = evaluate_minimality(circuit, Setup(engine, pairs, Patch(), seed=1), max_runs=35 * len(circuit))
+    assert torch.equal(few.losses, again.losses)
+    assert not torch.equal(few.losses, other.losses)
+
+
+def test_the_cap_on_runs_is_a_cap_kept_by_judging_some_of_the_edges(
+    exact_model: Adapter, random_pairs: PairFactory
+) -> None:
+    """Half of them are the strongest, the others a random sample; the losses are those of the same edges."""
+    engine, pairs = FusedPass(exact_model), random_pairs(50)
+    drawn = torch.rand(engine.graph.edge_mask.shape, generator=torch.Generator().manual_seed(1))
+    circuit = Circuit.from_scores(EdgeScores(engine.graph, drawn), edges=40)
+    some = evaluate_minimality(circuit, Setup(engine, pairs, Patch()), max_runs=30 * 12 + 1)
+    assert some.losses.shape == (12, 30)
+    by_strength = sorted(circuit.edges, key=lambda edge: -drawn[engine.graph.mask([edge])].item())
+    assert set(by_strength[:6]) < set(some.edges)
+    assert any(edge in by_strength[12:] for edge in some.edges), "the others are drawn from all of the rest"
+    content = some.to_json()
+    assert (content["edges"], content["of_edges"], len(content["rows"])) == (12, 40, 12)
+    assert any("12 of the circuit's 40 edges were removed alone" in warning for warning in some.warnings)
+    everything = {row["edge"]: row for row in evaluate_minimality(circuit, Setup(engine, pairs, Patch())).rows()}
+    assert not set(some.edges) - set(everything)
+
+
+def test_one_pass_over_the_circuit_s_nodes_serves_all_of_its_edges(
+    exact_model: Adapter, random_pairs: PairFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layouts: list[int] = []
+    of = Layout.of
+    monkeypatch.setattr(Layout, "of", lambda *a, **k: layouts.append(1) or of(*a, **k))
+    engine = FusedPass(exact_model)
+    for density in (0.3, 0.8):
+        layouts.clear()
+        evaluate_minimality(_circuit(engine.graph, density), Setup(engine, random_pairs(3), Patch()))
+        assert len(layouts) == 1, "however many edges there are"
 
 
 # --- verdicts --------------------------------------------------------------------------------------------------------
@@ -149,7 +182,7 @@ def test_idle_and_harmful_edges_are_warned_about() -> None:
 
 def test_the_json_is_plain(exact_model: Adapter, random_pairs: PairFactory) -> None:
     engine = FusedPass(exact_model)
-    found = evaluate_minimality(_circuit(engine.graph, 0.4), engine, random_pairs(1), Patch())
+    found = evaluate_minimality(_circuit(engine.graph, 0.4), Setup(engine, random_pairs(1), Patch()))
     content = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert content["needed"] + content["idle"] + content["harmful"] == content["edges"] == len(content["rows"])
     assert content["idle_share"] == 1
@@ -161,7 +194,7 @@ def test_all_problems_are_reported_at_once(tiny_gpt2: Adapter, random_pairs: Pai
     other = Graph(ModelShape(1, 3))
     with pytest.raises(ValueError, match="the circuit is of another graph") as error:
         evaluate_minimality(
-            Circuit(other, torch.zeros_like(other.edge_mask)), FusedPass(tiny_gpt2), random_pairs(0), Patch(),
+            Circuit(other, torch.zeros_like(other.edge_mask)), Setup(FusedPass(tiny_gpt2), random_pairs(0), Patch()),
             max_runs=0,
         )  # fmt: skip
     for words in ("has no edges", "no pairs in split 'test'", "max_runs of at least 1, got 0"):

@@ -18,6 +18,7 @@ from edge_pruning.evaluation import evaluate
 from edge_pruning.loading.loading import load_model
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
 
 pytestmark = pytest.mark.skipif(not VISION, reason="this version of transformers is too old for ViT")
@@ -45,7 +46,7 @@ def engine() -> MaskedPass:
 def test_a_circuit_of_images_is_found_and_evaluated(engine: MaskedPass) -> None:
     scores = get_method("soft-top-k", steps=40).find(Search(engine, data(), Patch(), [20]))
     circuit = Circuit.from_scores(scores, edges=20)
-    found = evaluate(circuit, engine, data(), Patch(), random_circuits=5)
+    found = evaluate(circuit, Setup(engine, data(), Patch()), random_circuits=5)
     assert found["model"]["kl"] == pytest.approx(0, abs=1e-5)
     assert found["circuit"]["kl"] < 0.8 * found["random"]["kl"]
 

@@ -20,6 +20,7 @@ from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.models import Adapter
 from edge_pruning.page import render
 from edge_pruning.provenance import Provenance
+from edge_pruning.setup import Setup
 from edge_pruning.tasks.encoding import TextPair
 from edge_pruning.tasks.task import PairSet
 
@@ -87,7 +88,7 @@ def judged(adapter: Adapter, pairs: PairSet, words: str = "ioi", **options: Any)
                             "core": numbers}, "warnings": []}
     stability = {"seeds": [0, 1], "sizes": [size], "examples": 8, "split": "test", "ablation": "patch"}
     given = {"random_circuits": 2, "stability": stability, **options}
-    return report_on(circuits[0], engine, with_words(pairs, words), Patch(), **given), circuits[0]
+    return report_on(circuits[0], Setup(engine, with_words(pairs, words), Patch()), **given), circuits[0]
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +166,7 @@ def test_the_numbers_are_those_of_the_report(tiny_gpt2: Adapter, random_pairs: P
 def test_parts_that_there_are_not_are_left_out(tiny_gpt2: Adapter, random_pairs: PairFactory) -> None:
     engine, pairs = FusedPass(tiny_gpt2), random_pairs(wrong=False)
     empty = Circuit(engine.graph, torch.zeros_like(engine.graph.edge_mask))
-    report = report_on(empty, engine, pairs, Patch(), random_circuits=0)
+    report = report_on(empty, Setup(engine, pairs, Patch()), random_circuits=0)
     parts = (report.curve, report.minimality, report.stability, report.pairs)
     assert parts == (None, None, None, ())
     text = Parsed(render(report.to_json(), empty)).text

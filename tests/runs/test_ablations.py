@@ -10,6 +10,7 @@ import edge_pruning as ep
 from edge_pruning.ablation import ABLATIONS, get_ablation
 from edge_pruning.circuit import Circuit
 from edge_pruning.runs import checkpoints
+from edge_pruning.setup import Setup
 
 SHORT = ("--steps", 20, "--edges", 12, "--no-draw")
 WITH_DATA = [name for name, cls in ABLATIONS.items() if cls.needs_pairs]
@@ -38,7 +39,7 @@ def test_a_circuit_found_under_one_ablation_is_judged_under_another(discover, cl
     model, task = ep.load_model(Circuit.load(file).provenance["model"]["name"]), ep.get_task(found["task"])
     train, test = (task.pairs(model.tokenizer, split) for split in ("train", "test"))
     ablation = get_ablation(name, seed=3).fitted(engine := model.engine(), train.pairs)
-    expected = ep.evaluate(Circuit.load(file), engine, test, ablation, seed=3)
+    expected = ep.evaluate(Circuit.load(file), Setup(engine, test, ablation, seed=3))
     assert found["circuit"]["kl"] == expected["circuit"]["kl"]
     assert found["empty"]["kl"] == expected["empty"]["kl"]
     assert f"{len(train.pairs)} training pairs" in found["ablation_description"]

@@ -19,8 +19,7 @@ from safetensors.torch import load_file, save_file
 import edge_pruning as ep
 from edge_pruning import files, metrics
 from edge_pruning.circuit import Circuit
-from edge_pruning.runs import RunConfig, RunFolder
-from edge_pruning.runs.pipeline import Workplace
+from edge_pruning.runs import RunConfig, RunFolder, pipeline
 
 
 @pytest.fixture(autouse=True)
@@ -332,7 +331,7 @@ def test_a_run_folder_of_a_newer_version(discover, circuit_file, tmp_path):
 
 
 def test_problems_are_found_before_anything_is_computed(model_folder, pairs_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(Workplace, "of", lambda *_: pytest.fail("loaded a model"))
+    monkeypatch.setattr(pipeline, "setup_of", lambda *_: pytest.fail("loaded a model"))
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match="is not empty"):
         ep.discover(str(pairs_file), model=str(model_folder), out=tmp_path)

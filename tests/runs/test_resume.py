@@ -17,7 +17,7 @@ import pytest
 
 import edge_pruning as ep
 from edge_pruning import files
-from edge_pruning.runs import RunObserver, checkpoints
+from edge_pruning.runs import RunConfig, RunObserver, checkpoints, judging
 
 STEPS = 400
 
@@ -210,3 +210,32 @@ def test_writing_checkpoints_takes_a_small_share_of_the_time(tmp_path, monkeypat
         recorder.checkpoint(state)
     assert len(times) >= 3
     assert len(times) * took <= 0.05 * (clock[0] - 100)
+
+
+@pytest.mark.parametrize("method", [(), ("--method", "eap")], ids=["with checkpoints", "without"])
+def test_a_judging_that_failed_is_repeated_alone(discover, tmp_path, monkeypatch, method):
+    """Scores and circuits are on disk before anything is judged, and a resumed run does not search again."""
+    settings = (*method, *(() if method else ("--steps", 20)), "--edges", "9,20", "--no-draw")
+    folder = tmp_path / "run"
+
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("no space left for the evaluation")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(judging, "evaluate", fail)
+        result = discover(*settings)
+        assert (result.exit_code, "no space left for the evaluation" in result.stderr) == (2, True)
+    kept = {name: (folder / name).read_bytes() for name in ("scores.safetensors", "circuit-9.json", "circuit-20.json")}
+    with monkeypatch.context() as searching:
+        searching.setattr(type(RunConfig.of(config_of(folder)).method_value), "find", fail)
+        assert discover("--resume").exit_code == 0, "searched again"
+    assert {name: (folder / name).read_bytes() for name in kept} == kept
+    whole = discover(*settings, "--out", tmp_path / "whole")
+    assert whole.exit_code == 0
+    for name in ("circuit.json", "evaluation.json", "curve.json", "scores.safetensors"):
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads((folder / "config.json").read_text())["settings"]
+    return settings

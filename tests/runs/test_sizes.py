@@ -6,6 +6,7 @@ import pytest
 
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.runs.sizes import default_sizes, requested_sizes, scanned_row, smallest_faithful
+from edge_pruning.setup import Setup
 
 GRAPH = Graph(ModelShape(12, 12))  # GPT-2 small's: 32,491 edges
 
@@ -55,8 +56,8 @@ def test_what_sizes_are_chosen_by_agrees_with_the_evaluation(tiny_gpt2, random_p
     mask = engine.graph.edge_mask.clone()
     mask[::2] = False
     circuits = [Circuit(engine.graph, mask), Circuit(engine.graph, mask & False)]
-    found = evaluate(circuits[0], engine, pairs, Patch(), random_circuits=0)
-    _, seen = measure(engine, [circuit.mask for circuit in circuits], pairs, Patch())
+    found = evaluate(circuits[0], Setup(engine, pairs, Patch()), random_circuits=0)
+    _, seen = measure(Setup(engine, pairs, Patch()), [circuit.mask for circuit in circuits], pairs)
     for i, (circuit, run) in enumerate(zip(circuits, ("circuit", "empty"), strict=True)):
         row = scanned_row(circuit, seen.one(i))
         assert row["kl"] == pytest.approx(found[run]["kl"], rel=1e-5)

@@ -1,4 +1,4 @@
-"""Judge a circuit file: on the model, task and ablation it came from, or on others (see `Bench.of` for which)."""
+"""Judge a circuit file: on the model, task and ablation that it came from, or on others (see `open_circuit`)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from edge_pruning import files
+from edge_pruning.circuit import Circuit
 from edge_pruning.discovery import get_method
 from edge_pruning.evaluation import Curve, Evaluation, Report, evaluate, evaluate_curve, report_on
 from edge_pruning.page import render
-from edge_pruning.runs.bench import Bench
+from edge_pruning.runs.circuit_file import open_circuit
 from edge_pruning.runs.seeds import STABILITY, STABILITY_FORMAT
 
 Progress = Callable[[int, int], None]
@@ -22,30 +23,27 @@ Stage = Callable[[str, int, int], None]
 def evaluate_file(
     path: str | Path, *, random_circuits: int = 10, progress: Progress | None = None, **conditions: Any
 ) -> Evaluation:
-    """How faithful the circuit in a file is. conditions: those of `Bench.of`; by default the circuit's own."""
-    on = Bench.of(path, **conditions)
-    return evaluate(
-        on.circuit, on.engine, on.pairs, on.ablation, truth=on.truth, random_circuits=random_circuits, seed=on.seed,
-        progress=progress,
-    )
+    """How faithful the circuit in a file is. conditions: those of `open_circuit`; by default the circuit's own."""
+    on = open_circuit(path, **conditions)
+    return evaluate(on.circuit, on.setup, random_circuits=random_circuits, progress=progress)
 
 
 def curve_file(
     path: str | Path, *, sizes: Sequence[int] | None = None, progress: Progress | None = None, **conditions: Any
 ) -> Curve:
     """How good circuits of all sizes are that are cut from the scores beside a circuit file."""
-    on = Bench.of(path, **conditions)
-    return evaluate_curve(on.scores, on.engine, on.pairs, on.ablation, sizes=sizes, seed=on.seed, progress=progress)
+    on = open_circuit(path, **conditions)
+    return evaluate_curve(on.scores, on.setup, sizes=sizes, progress=progress)
 
 
 def report_file(
     path: str | Path, *, random_circuits: int = 10, stage: Stage = lambda words, done, total: None, **conditions: Any
 ) -> Report:
     """The circuit in a file, judged in every way; with the stability of several seeds where it lies beside it."""
-    on = Bench.of(path, **conditions)
+    on = open_circuit(path, **conditions)
     return report_on(
-        on.circuit, on.engine, on.pairs, on.ablation, soft_mask=_soft_mask(on), truth=on.truth,
-        random_circuits=random_circuits, stability=_stability_beside(on.path), seed=on.seed, stage=stage,
+        on.circuit, on.setup, soft_mask=_soft_mask(on.circuit), random_circuits=random_circuits,
+        stability=_stability_beside(on.path), stage=stage,
     )
 
 
@@ -72,16 +70,16 @@ def write_report(report: Report, path: Path) -> None:
     files.write_text(path, render(content, report.evaluation.subject))
 
 
-def _soft_mask(on: Bench) -> Tensor | None:
+def _soft_mask(circuit: Circuit) -> Tensor | None:
     """The mask that the circuit was cut from, where it came from a method that has one."""
-    method = on.circuit.provenance.get("method")
-    if on.circuit.scores is None or not isinstance(method, Mapping) or "polish" in on.circuit.provenance:
+    origin = circuit.provenance
+    if circuit.scores is None or origin.method is None or origin.is_polished:
         return None
     try:
-        found = get_method(method["name"], **method.get("settings", {}))
+        found = get_method(origin.method, **origin.method_settings)
     except (ValueError, TypeError, KeyError):  # another tool's, or of a version that had other settings
         return None
-    return found.soft_mask(on.scores, len(on.circuit))
+    return found.soft_mask(circuit.scores, len(circuit))
 
 
 def _stability_beside(path: Path) -> Mapping[str, Any] | None:

@@ -1,0 +1,155 @@
+"""The numbers of an evaluation, in one table: what each means, how it is computed, and how it is shown.
+
+Everything that shows or stores numbers (tables on the terminal, pages, JSON files, comparisons of seeds and tasks) goes
+through this table. To add a number, write a function from a `Comparison` to one value per example, and add an entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from edge_pruning import metrics
+from edge_pruning.batch import Batch
+from edge_pruning.objectives import OBJECTIVES
+
+
+class Reference:
+    """The model's own logits [n, vocab] on a batch, with what all runs on that batch share."""
+
+    def __init__(self, logits: Tensor, batch: Batch) -> None:
+        self.logits, self.batch = logits, batch
+
+    @cached_property
+    def log_probabilities(self) -> Tensor:
+        return metrics.log_probabilities(self.logits)
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the output is one number per position, which is no distribution."""
+        return self.logits.shape[-1] == 1
+
+    @property
+    def undefined(self) -> Tensor:
+        """NaN for each example, [b]."""
+        return torch.full((self.batch.size,), torch.nan, device=self.logits.device)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The logits of a run [n, vocab] beside those of the model."""
+
+    reference: Reference
+    logits: Tensor
+
+    @property
+    def batch(self) -> Batch:
+        return self.reference.batch
+
+
+def _kl(run: Comparison) -> Tensor:
+    model = run.reference
+    return model.undefined if model.is_number else metrics.kl_from(model.log_probabilities, run.logits, run.batch)
+
+
+def _squared_error(run: Comparison) -> Tensor:
+    model = run.reference
+    return metrics.squared_error(model.logits, run.logits, run.batch) if model.is_number else model.undefined
+
+
+def _accuracy(metric: str) -> Callable[[Comparison], Tensor]:
+    return lambda run: metrics.accuracy(run.logits, run.batch, metric)
+
+
+def _exact_match(run: Comparison) -> Tensor:
+    return metrics.exact_match(run.reference.logits, run.logits, run.batch)
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number of an evaluation.
+
+    name: its key in JSON files and its attribute in Python. heading: over a column of a table. title, unit: of a chart.
+    meaning: a sentence that is stored beside it; `{metric}` stands for the task's metric. of: from the task's metric to
+    a function that gives one value per example [b]; None for what is computed from other numbers. perfect: the value
+    that a perfect circuit has, where that is the same for all tasks. decimals: as shown.
+    """
+
+    name: str
+    heading: str
+    title: str
+    unit: str
+    meaning: str
+    of: Callable[[str], Callable[[Comparison], Tensor]] | None = None
+    perfect: float | None = None
+    decimals: int = 3
+
+    def shown(self, value: float | None) -> str:
+        """As in a table; what is undefined becomes a dash."""
+        defined = value is not None and value == value and abs(value) != float("inf")
+        return f"{value:.{self.decimals}f}" if defined else "–"
+
+
+LOSSES = ("kl", "squared_error")
+METRICS = {
+    "logit_difference": "mean logit of the answers minus mean logit of the wrong answers",
+    "probability_difference": "probability of the answers minus probability of the wrong answers",
+}
+NUMBERS = {
+    number.name: number
+    for number in (
+        Number(
+            "kl", OBJECTIVES["kl"].heading, "KL divergence", "nats",
+            "KL(model || run) in nats over the vocabulary, mean over a pair's compared positions",
+            lambda metric: _kl,
+        ),
+        Number(
+            "squared_error", OBJECTIVES["squared_error"].heading, "Squared error", "of the output",
+            "squared distance from the model's output, where that is a number and has no KL",
+            lambda metric: _squared_error,
+        ),
+        *(
+            Number(
+                name, name.replace("_", " "), name.replace("_", " ").capitalize(), "",
+                f"{meaning}, mean over the positions with a wrong answer",
+                lambda metric: lambda run: metrics.DIFFERENCES[metric](run.logits, run.batch),
+            )
+            for name, meaning in METRICS.items()
+        ),
+        Number(
+            "accuracy", "accuracy", "Accuracy", "share of pairs",
+            "share of pairs with {metric} > 0 at every such position; of pairs without a wrong answer, those whose "
+            "most likely token is right at every position",
+            _accuracy,
+        ),
+        Number(
+            "exact_match", "exact match", "Exact match", "share of pairs",
+            "share of pairs whose most likely token is the model's at every position",
+            lambda metric: _exact_match, perfect=1.0,
+        ),
+        Number(
+            "faithfulness", "faithfulness", "Faithfulness", "0: empty circuit, 1: model",
+            "where a run stands between the empty circuit (0) and the model (1)", perfect=1.0,
+        ),
+    )
+}  # fmt: skip
+
+
+def measured_numbers(metric: str) -> list[Number]:
+    """Those that are measured on every example, for a task with this metric."""
+    return [n for n in NUMBERS.values() if n.of is not None and (n.name not in METRICS or n.name == metric)]
+
+
+def numbers_for(loss: str, metric: str) -> list[Number]:
+    """Those that are shown for a task: the loss, the metric, and everything that all tasks have."""
+    others = [n.name for n in NUMBERS.values() if n.name not in (*LOSSES, *METRICS)]
+    return [NUMBERS[name] for name in (loss, metric, *others)]
+
+
+def common_numbers(loss: str) -> list[Number]:
+    """Those that can be compared between tasks: the loss, and everything that all tasks have."""
+    return [n for n in NUMBERS.values() if n.name not in METRICS and (n.name not in LOSSES or n.name == loss)]

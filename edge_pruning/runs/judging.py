@@ -1,0 +1,109 @@
+"""The second half of a run: cut circuits from scores, choose one, evaluate it on held-out pairs.
+
+Splits are kept apart: scores come from training pairs, a size that was left open is chosen on validation pairs, and
+test pairs are for the report only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.discovery import polish
+from edge_pruning.evaluation import evaluate
+from edge_pruning.evaluation.measure import measure
+from edge_pruning.evaluation.measured import Measured
+from edge_pruning.runs.config import RunConfig
+from edge_pruning.runs.observer import RunObserver
+from edge_pruning.runs.result import Cut, Run, circuit_file
+from edge_pruning.runs.search import Found, describe
+from edge_pruning.runs.sizes import EXACT_RULE, RULE, evaluated_row, scanned_row, smallest_faithful
+from edge_pruning.setup import Setup
+
+
+def cut_circuits(
+    config: RunConfig, setup: Setup, found: Sequence[Found], sizes: Sequence[int], folder: Path | None
+) -> list[Cut]:
+    """A circuit of every size, not judged yet; in the run folder, if there is one, before anything can go wrong."""
+    provenance = {**describe(config, setup), "requested": list(sizes)}
+    if not sizes and found[0].scores.natural_size is None:
+        provenance["size_rule"] = EXACT_RULE if config.task_value.exact else RULE
+    cuts = [
+        Cut(Circuit.from_scores(part.scores, edges=size, provenance=provenance), None, {}, part.part)
+        for part in found for size in part.sizes
+    ]
+    if folder is not None and not config.polish:
+        for cut in cuts:
+            path = folder / circuit_file(cut if len(cuts) > 1 else None)
+            cut.circuit.save(path, scores_file=cut.scores_file, write_scores=False)
+    return cuts
+
+
+def judge(
+    config: RunConfig,
+    setup: Setup,
+    found: Sequence[Found],
+    sizes: Sequence[int],
+    folder: Path | None,
+    watch: RunObserver,
+) -> Run:
+    """Judge the circuits cut from the scores. sizes: those that were asked for; all of them are evaluated.
+
+    Where the size was left open, only the chosen circuit is evaluated.
+    """
+    cuts = cut_circuits(config, setup, found, sizes, folder)
+    circuits, scores = [cut.circuit for cut in cuts], [part.scores for part in found for _ in part.sizes]
+    if config.polish and sizes:
+        circuits = [_polished(setup, circuit, watch) for circuit in circuits]
+    scanned, chosen = _choose(setup, circuits, watch)
+    if config.polish and not sizes:  # all of them would cost more than the search
+        circuits[chosen] = _polished(setup, circuits[chosen], watch)
+        scanned[chosen : chosen + 1] = _scan(setup, [circuits[chosen].mask], watch) if scanned else []
+    done = []
+    for i, circuit in enumerate(circuits):
+        judged = sizes or i == chosen
+        evaluation = _evaluate(config, setup, circuit, scores[i], watch) if judged else None
+        row = scanned_row(circuit, scanned[i]) if scanned and not sizes else None
+        if row is None and evaluation is not None:
+            row = evaluated_row(evaluation, scanned[i] if scanned else None)
+        done.append(Cut(circuit, evaluation, row or {}, cuts[i].part))
+    training = {part.part: part.records for part in found}
+    content = {"settings": config.to_json(), **describe(config, setup)}
+    return Run(tuple(done), chosen, training, content, setup.train.notices)
+
+
+def _choose(setup: Setup, circuits: Sequence[Circuit], watch: RunObserver) -> tuple[list[Measured], int]:
+    """What every circuit scores on validation pairs, and which of them is the run's; one needs no choice."""
+    if len(circuits) == 1:
+        return [], 0
+    masks = [*(circuit.mask for circuit in circuits), torch.zeros_like(circuits[0].mask)]
+    *scanned, empty = _scan(setup, masks, watch)
+    return scanned, smallest_faithful([run.mean_loss for run in scanned], empty.mean_loss)
+
+
+def _scan(setup: Setup, masks: Sequence[Tensor], watch: RunObserver) -> list[Measured]:
+    """What each mask scores, at one masked pass; error bars and baselines are for the circuit that is chosen."""
+    progress = partial(watch.stage, "choosing the size")
+    _, found = measure(setup, masks, setup.validation, progress=progress)
+    return [found.one(i) for i in range(len(masks))]
+
+
+def _polished(setup: Setup, circuit: Circuit, watch: RunObserver) -> Circuit:
+    """Swapped edges, judged on training pairs."""
+    watch.stage(f"polishing {len(circuit):,} edges")
+    return polish(circuit, setup.engine, setup.train, setup.ablation)
+
+
+def _evaluate(
+    config: RunConfig, setup: Setup, circuit: Circuit, scores: EdgeScores, watch: RunObserver
+) -> Mapping[str, Any]:
+    return evaluate(
+        circuit, setup, soft_mask=config.method_value.soft_mask(scores, len(circuit)),
+        progress=partial(watch.stage, f"evaluating {len(circuit):,} edges"),
+    ).to_json()
