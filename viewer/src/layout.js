@@ -4,27 +4,36 @@
 // between two columns, beside the node that it leaves, so that all long edges of a node share a trunk; it turns only in
 // the free space below the layer where it ends.
 
-export const NODE_HEIGHT = 20;
 const BAR = 24;
 const FOLD = 20;
 const MARGIN = 46;
 
 export class Layout {
-  /** idle: per layer, whether it is folded away. */
-  constructor(graph, idle) {
+  /** idle: per layer, whether it is folded away. aspect: width over height of the place where it is shown. */
+  constructor(graph, idle, aspect = 1) {
     this.graph = graph;
     this.idle = idle;
-    const digits = `${graph.layers - 1}.${graph.heads - 1}`.length;
-    this.nodeWidth = Math.round(digits * 6.2 + 12);
-    this.column = this.nodeWidth + Math.min(44, Math.max(16, 420 / graph.heads));
     const shown = idle.filter((folded) => !folded).length;
-    this.row = Math.min(108, Math.max(74, 760 / Math.max(1, shown))) + (graph.grouped ? 12 : 0);
-    this.spine = this.nodeWidth + 2 * Math.max(38, this.column - this.nodeWidth);
-    this.inner = graph.heads * this.column + this.spine;
+    this.dense = shown > 12; // then heads and MLP of a layer stand almost level
+    const digits = `${graph.layers - 1}.${graph.heads - 1}`.length;
+    this.nodeHeight = this.dense ? 16 : 20;
+    this.nodeWidth = Math.round(digits * 6.2 + 12);
+    this.row = this.dense ? (graph.grouped ? 46 : 42) : Math.min(108, Math.max(66, 760 / Math.max(1, shown))) + (graph.grouped ? 12 : 0);
     this.left = MARGIN;
-    this.width = this.inner + MARGIN + 16;
     this.#stack();
+    this.#spread(aspect * this.height);
     this.boxes = graph.nodes.map((node) => this.#box(node));
+  }
+
+  /** Columns as wide as reads well, and wider where there is room. */
+  #spread(room) {
+    const { heads } = this.graph;
+    const gap = Math.min(44, Math.max(16, 420 / heads));
+    const most = Math.max(gap, Math.min(130, (room - MARGIN - 16) / (heads + 1) - this.nodeWidth));
+    this.column = this.nodeWidth + most;
+    this.spine = this.nodeWidth + 2 * Math.max(38, Math.min(most, 60));
+    this.inner = heads * this.column + this.spine;
+    this.width = this.inner + MARGIN + 16;
   }
 
   /** The top of every layer, from the logits down; folded neighbours share a strip. */
@@ -64,13 +73,14 @@ export class Layout {
     }
     const folded = this.idle[node.layer];
     const top = this.tops[node.layer];
-    const y = folded ? top + FOLD / 2 : top + this.row - (parallel ? this.row / 2 : grouped ? 36 : 24);
+    const below = parallel ? this.row / 2 : this.dense ? (grouped ? 22 : 16) : grouped ? 36 : 24;
+    const y = folded ? top + FOLD / 2 : top + this.row - below;
     if (node.kind === "mlp") {
       const x = this.left + Math.floor((heads + 1) / 2) * this.column + this.spine / 2;
-      return box(x, parallel || folded ? y : y - 0.42 * this.row, this.nodeWidth + 6, folded ? 6 : NODE_HEIGHT);
+      return box(x, parallel || folded ? y : y - (this.dense ? 0.3 : 0.42) * this.row, this.nodeWidth + 6, folded ? 6 : this.nodeHeight);
     }
     const beyond = node.head >= Math.floor((heads + 1) / 2) ? this.spine : 0;
-    return box(this.left + (node.head + 0.5) * this.column + beyond, y, this.nodeWidth, folded ? 6 : NODE_HEIGHT);
+    return box(this.left + (node.head + 0.5) * this.column + beyond, y, this.nodeWidth, folded ? 6 : this.nodeHeight);
   }
 
   /** The bar below the heads that share a key-value head. */
@@ -78,7 +88,7 @@ export class Layout {
     const { nodes } = this.graph.readers[reader];
     const [first, last] = [this.boxes[nodes[0]], this.boxes[nodes.at(-1)]];
     const left = first.x - first.w / 2;
-    return box((first.x + last.x) / 2, first.y + first.h / 2 + 12, last.x + last.w / 2 - left, 8);
+    return box((first.x + last.x) / 2, first.y + first.h / 2 + (this.dense ? 6 : 12), last.x + last.w / 2 - left, this.dense ? 4 : 7);
   }
 
   isShared(reader) {

@@ -251,7 +251,7 @@ class App {
     const key = JSON.stringify([this.state.circuit, idle, this.state.groups]);
     if (this.layout && key === this.layoutKey) return;
     this.layoutKey = key;
-    this.layout = new Layout(this.scene.graph, idle);
+    this.layout = new Layout(this.scene.graph, idle, this.picture.root.clientWidth / this.picture.mostHeight);
     this.moved = this.#moved();
     this.picture.setLayout(this.layout, this.moved);
   }

@@ -48,12 +48,16 @@ export class Picture {
     if (other) this.#resized();
   }
 
+  /** The tallest that the picture becomes. */
+  get mostHeight() {
+    return Math.max(420, Math.min(1100, 1.05 * window.innerHeight));
+  }
+
   #resized() {
     const width = this.root.clientWidth;
     const { layout } = this;
     const scale = Math.min(1.3, width / layout.width);
-    const most = Math.max(420, Math.min(980, 0.86 * window.innerHeight));
-    const height = Math.round(Math.min(most, Math.max(300, layout.height * scale + 28)));
+    const height = Math.round(Math.min(this.mostHeight, Math.max(300, layout.height * scale + 28)));
     this.root.style.height = `${height}px`;
     this.ratio = Math.min(2, window.devicePixelRatio || 1);
     for (const canvas of [this.base, this.top]) {
