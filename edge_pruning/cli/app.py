@@ -69,6 +69,7 @@ def discover(
     resume: flags.Resume = False,
     overwrite: flags.Overwrite = False,
     draw: flags.Draw = True,
+    patterns: flags.Patterns = 24,
     device: flags.Device = None,
     dtype: flags.Dtype = None,
     trust_remote_code: flags.TrustRemoteCode = False,
@@ -89,7 +90,7 @@ def discover(
         from edge_pruning.runs import discover as run_discover
 
         place = out or RunConfig.of({"task": task, **given}).default_folder
-        how = {"resume": resume, "overwrite": overwrite, "draw": draw, **given}
+        how = {"resume": resume, "overwrite": overwrite, "draw": draw, "patterns": patterns, **given}
         with ProgressBar() as bar:
             if seeds is None:
                 print_after = partial(print_run, run_discover(task, out=place, observer=bar, **how))

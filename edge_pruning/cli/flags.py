@@ -94,7 +94,11 @@ Resume = Annotated[bool, _in(
     help="Continue a run that was killed; its settings need not be repeated. The result is the same, bit for bit.",
 )]
 Overwrite = Annotated[bool, _in("Run folder", "--overwrite", help="Replace the run in that folder.")]
-Draw = Annotated[bool, _in("Run folder", "--draw/--no-draw", help="Pictures as SVG.")]
+Draw = Annotated[bool, _in("Run folder", "--draw/--no-draw", help="Pictures as SVG, and circuit.html to explore.")]
+Patterns = Annotated[int, _in(
+    "Run folder", metavar="N", min=0,
+    help="For how many of the circuit's heads to keep attention patterns and direct effects, on a few test pairs.",
+)]
 
 Device = Annotated[str | None, _in("Machine", help=_DEVICE, show_default="auto")]
 Dtype = Annotated[str | None, _in(

@@ -7,6 +7,7 @@
     circuit.json              the circuit; circuit-50.json and so on where several sizes were cut
     evaluation.json           how faithful it is on held-out pairs (evaluation-50.json ...); written last
     curve.json                one row per size
+    patterns.json             what the circuit's heads do: attention patterns and direct effects on a few pairs
     circuit.html              the circuit to explore, and everything about it: one page, no server
     circuit.svg truth.svg training.svg curve.svg
     report.html report.json   where they were asked for with `edge-pruning evaluate --report`
@@ -30,10 +31,11 @@ from edge_pruning.version import __version__
 FORMAT = "edge-pruning/run"
 FORMAT_VERSION = 1
 CONFIG, EVALUATION, CURVE, LOCK = "config.json", "evaluation.json", "curve.json", ".lock"
+PATTERNS_FILE = "patterns.json"
 PATTERNS = (
     *("metrics.jsonl", "metrics-*.jsonl", "checkpoint.safetensors", "checkpoint-*.safetensors"),
     *("scores.safetensors", "scores-*.safetensors", "circuit.json", "circuit-*.json"),
-    *(EVALUATION, "evaluation-*.json", CURVE),
+    *(EVALUATION, "evaluation-*.json", CURVE, PATTERNS_FILE),
     *("circuit.html", "circuit.svg", "truth.svg", "training.svg", "training-*.svg", "curve.svg"),
     *("report.html", "report.json"),
     CONFIG,  # last, so that a half-deleted run is still known as one

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_pruning.loading.loading import Model, load_model
+from edge_pruning.patterns import MOST_HEADS, find_patterns
 from edge_pruning.runs.config import RunConfig, differences
 from edge_pruning.runs.folder import RunFolder
 from edge_pruning.runs.judging import judge
@@ -33,6 +34,7 @@ def discover(
     overwrite: bool = False,
     model: str | Model | None = None,
     draw: bool = True,
+    patterns: int = MOST_HEADS,
     observer: RunObserver | None = None,
     **settings: Any,
 ) -> Run:
@@ -41,7 +43,8 @@ def discover(
     task: a name such as "ioi", or a path to your own pairs (.jsonl). out: the run folder; None leaves nothing on disk.
     resume: continue a killed run (settings that are not given are the run's own). overwrite: replace the run in that
     folder. model: "bundled", a folder, a hub id, or one that is loaded already; the model that circuits are found in is
-    the one that they are judged in.
+    the one that they are judged in. patterns: for how many of the circuit's heads to keep attention patterns and direct
+    effects; 0 for none.
 
     settings: the fields of `RunConfig` (edges=100, sparsity=0.97, method=..., ablation=..., seed=...), the method's own
     (steps=300, batch_size=16, ...) and the task's (train=200, test=500). Raises ValueError with everything that is
@@ -55,7 +58,7 @@ def discover(
     watch = observer or RunObserver()
     watch.stage("loading the model")
     setup = setup_of(config, model if isinstance(model, Model) else None)
-    return run_in(folder, config, setup, watch, resume=resume, draw=draw)
+    return run_in(folder, config, setup, watch, resume=resume, draw=draw, patterns=patterns)
 
 
 def run_in(
@@ -66,11 +69,13 @@ def run_in(
     *,
     resume: bool,
     draw: bool,
+    patterns: int,
 ) -> Run:
     """The run of these settings on a setup that is loaded already; on disk if there is a folder."""
     sizes = checked_sizes(config, setup)
     if folder is None:
-        return judge(config, setup, find_scores(config, setup, sizes, None, watch), sizes, None, watch)
+        run = judge(config, setup, find_scores(config, setup, sizes, None, watch), sizes, None, watch)
+        return _with_patterns(run, setup, patterns, watch)
     description = describe(config, setup)
     stored = folder.config if resume else None
     refuse_differences(folder.path, stored and identity(stored), identity(description))
@@ -78,13 +83,22 @@ def run_in(
     try:
         found = find_scores(config, setup, sizes, folder.path, watch)
         run = judge(config, setup, found, sizes, folder.path, watch)
-        return _saved(run, folder.path, draw, watch)
+        return _saved(_with_patterns(run, setup, patterns, watch), folder.path, draw, watch)
     except ValueError:  # settings that only the method can judge
         if not stored:
             folder.withdraw()
         raise
     finally:
         folder.release()
+
+
+def _with_patterns(run: Run, setup: Setup, heads: int, watch: RunObserver) -> Run:
+    """The run with what its circuit's strongest heads do, where that can be shown."""
+    watch.stage("looking at heads")
+    shown = find_patterns(
+        run.circuit, setup.engine, setup.pairs, setup.ablation, setup.model.tokenizer, heads=heads
+    )
+    return replace(run, patterns=shown)
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 from edge_pruning import files
 from edge_pruning.circuit import Circuit
 from edge_pruning.drawing import draw_against_truth, draw_circuit, draw_size_curve, draw_training
-from edge_pruning.runs.folder import CONFIG, CURVE, EVALUATION
+from edge_pruning.runs.folder import CONFIG, CURVE, EVALUATION, PATTERNS_FILE
 from edge_pruning.view import Inline, Source, report_of, view_page
 
 
@@ -38,7 +38,7 @@ class Run:
     """A finished run: `run.circuit` is its circuit, `run.evaluation["circuit"]["kl"]` how faithful it is on test pairs.
 
     cuts: every size, ascending; the circuit is one of them. training: the rows of metrics.jsonl. config: config.json.
-    folder: where it is on disk, if it is.
+    patterns: patterns.json, what the circuit's heads do, where it was looked at. folder: where it is on disk, if it is.
     """
 
     cuts: tuple[Cut, ...]
@@ -46,6 +46,7 @@ class Run:
     training: Mapping[str, Sequence[Mapping[str, float]]]
     config: Mapping[str, Any]
     notices: tuple[str, ...] = ()
+    patterns: Mapping[str, Any] | None = None
     folder: Path | None = field(default=None)
 
     @property
@@ -85,7 +86,9 @@ class Run:
     def _source(self) -> Source:
         name = self.folder.name if self.folder else self.title
         report = report_of(self.circuit, self.evaluation)
-        return Source(name, self.circuit, report, self.curve, settings=self.config["settings"], path=self.folder)
+        return Source(
+            name, self.circuit, report, self.curve, self.patterns, self.config["settings"], path=self.folder
+        )
 
     # --- files -----------------------------------------------------------------------------------------------------
 
@@ -100,6 +103,8 @@ class Run:
                 files.write_json(folder / f"evaluation-{len(cut.circuit)}.json", cut.evaluation)
         self._save_circuit(self.cuts[self.chosen], folder / circuit_file(None), write_scores)
         files.write_json(folder / CURVE, {"chosen": self.chosen, "notices": self.notices, "sizes": self.curve})
+        if self.patterns is not None:
+            files.write_json(folder / PATTERNS_FILE, self.patterns)
         files.write_json(folder / EVALUATION, self.evaluation)
 
     @staticmethod
@@ -134,7 +139,8 @@ class Run:
         cuts = tuple(_load_cut(folder, row, "" if len(rows) == 1 else f"-{row['edges']}") for row in rows)
         training = {path.stem.removeprefix("metrics"): _rows(path) for path in sorted(folder.glob("metrics*.jsonl"))}
         config = files.read_json(folder / CONFIG)
-        return cls(cuts, curve["chosen"], training, config, tuple(curve["notices"]), folder)
+        patterns = files.read_json(folder / PATTERNS_FILE) if (folder / PATTERNS_FILE).exists() else None
+        return cls(cuts, curve["chosen"], training, config, tuple(curve["notices"]), patterns, folder)
 
 
 def circuit_file(cut: Cut | None) -> str:

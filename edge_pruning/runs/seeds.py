@@ -23,6 +23,7 @@ from edge_pruning.circuit import Circuit
 from edge_pruning.drawing import draw_circuit
 from edge_pruning.evaluation import Stability, evaluate
 from edge_pruning.loading.loading import Model
+from edge_pruning.patterns import MOST_HEADS
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.folder import CONFIG, RunFolder
 from edge_pruning.runs.observer import RunObserver
@@ -95,6 +96,7 @@ def discover_seeds(
     overwrite: bool = False,
     model: str | Model | None = None,
     draw: bool = True,
+    patterns: int = MOST_HEADS,
     observer: RunObserver | None = None,
     **settings: Any,
 ) -> SeedRuns:
@@ -115,11 +117,11 @@ def discover_seeds(
     watch.stage("loading the model")
     setup = setup_of(config, model if isinstance(model, Model) else None)
     if folder is None:
-        runs = _run_all(config, setup, seeds, None, watch, draw=False, overwrite=False)
+        runs = _run_all(config, setup, seeds, None, watch, draw=False, patterns=patterns, overwrite=False)
         return _compared(config, setup, runs, watch)
     folder.begin({"settings": config.to_json(), "seeds": seeds}, resume=resume)
     try:
-        runs = _run_all(config, setup, seeds, folder.path, watch, draw=draw, overwrite=overwrite)
+        runs = _run_all(config, setup, seeds, folder.path, watch, draw=draw, patterns=patterns, overwrite=overwrite)
         return _saved(_compared(config, setup, runs, watch), folder.path, draw)
     except ValueError:
         if not stored:
@@ -153,6 +155,7 @@ def _run_all(
     watch: RunObserver,
     *,
     draw: bool,
+    patterns: int,
     overwrite: bool,
 ) -> list[Run]:
     """Every seed's run on the same loaded model; what is in a subfolder is continued, unless it is to be replaced."""
@@ -169,7 +172,7 @@ def _run_all(
             continue
         observer = _OneOfSeveral(watch, f"seed {i + 1} of {seeds}")
         with_seed = setup.with_seed(own.seed, own.ablation_value)
-        runs.append(run_in(place, own, with_seed, observer, resume=not overwrite, draw=draw))
+        runs.append(run_in(place, own, with_seed, observer, resume=not overwrite, draw=draw, patterns=patterns))
     return runs
 
 

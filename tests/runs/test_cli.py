@@ -19,7 +19,7 @@ def test_a_run_folder_can_be_read_with_cat(discover, tmp_path):
     assert {path.name for path in (tmp_path / "run").glob("[!.]*")} == {
         "config.json", "metrics.jsonl", "checkpoint.safetensors", "scores.safetensors", "curve.json",
         "circuit.json", "circuit-9.json", "circuit-20.json",
-        "evaluation.json", "evaluation-9.json", "evaluation-20.json",
+        "evaluation.json", "evaluation-9.json", "evaluation-20.json", "patterns.json",
         "circuit.html", "circuit.svg", "training.svg", "curve.svg",
     }
     config = json.loads((tmp_path / "run" / "config.json").read_text())

@@ -1,0 +1,164 @@
+"""Attention patterns of a circuit's heads, and how much each writes towards the answer, for a handful of pairs.
+
+For every head and pair there are three patterns: in the model, in the circuit (every other edge carries its ablated
+value), and on the corrupted prompt. Weights are stored as one byte each, for positions up to the query.
+
+The direct effect of a head is what the metric of the answer loses if the head's edge to the logits alone is cut, in the
+model: positive means that the head writes towards the answer. Effects through other nodes are not in it.
+
+Cost: a few passes for each pair, one at a time.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edge_pruning import metrics
+from edge_pruning.ablation import Ablation
+from edge_pruning.batch import Batch, ImagePair, Pair
+from edge_pruning.circuit import Circuit
+from edge_pruning.graph import Graph
+from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.models.parts import PartsAdapter
+from edge_pruning.patterns.watching import Watching
+from edge_pruning.tasks.task import PairSet
+
+FORMAT = "edge-pruning/patterns"
+FORMAT_VERSION = 1
+RUNS = ("model", "circuit", "corrupted")
+MOST_HEADS, MOST_PAIRS, MOST_TOKENS = 24, 4, 96
+
+
+def find_patterns(
+    circuit: Circuit, engine: MaskedPass, pairs: PairSet, ablation: Ablation, tokenizer: Any, *, heads: int = MOST_HEADS
+) -> dict[str, Any] | None:
+    """The patterns of the circuit's strongest heads as plain JSON values.
+
+    None where there is nothing to show: no heads, no text, prompts of more than 96 tokens, or a family whose attention
+    is not known in parts.
+    """
+    chosen = strongest_heads(circuit, heads)
+    shown = _telling(engine, pairs.pairs)
+    if not chosen or not shown or tokenizer is None or not isinstance(engine.adapter, PartsAdapter):
+        return None
+    watching, weights, effects = Watching(engine), [], []
+    for pair in shown:
+        found, effect = _of_pair(watching, circuit, pair, pairs.metric, ablation, chosen)
+        weights.append(found)
+        effects.append(effect)
+    return {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "metric": pairs.metric,
+        "definition": _definition(pairs.metric),
+        "runs": list(RUNS),
+        "pairs": [_words(engine, pair, tokenizer) for pair in shown],
+        "heads": _effects(circuit.graph, chosen, effects),
+        "weights": _packed(weights),
+    }
+
+
+def strongest_heads(circuit: Circuit, most: int) -> list[tuple[int, int]]:
+    """Layer and index of the circuit's heads, those with the strongest edge first; all alike without scores."""
+    graph = circuit.graph
+    scores = circuit.mask.float() if circuit.scores is None else circuit.scores.values
+    kept = scores.masked_fill(~circuit.mask, -torch.inf)
+    best = torch.maximum(kept.amax(1), _of_readers(graph, kept.amax(0)))
+    heads = [(layer, head) for layer in range(graph.shape.layers) for head in range(graph.shape.heads)]
+    strength = {(i, h): float(best[graph.head_writers(i).start + h]) for i, h in heads}
+    return sorted((at for at in heads if strength[at] > -math.inf), key=lambda at: -strength[at])[:most]
+
+
+def _of_readers(graph: Graph, best: Tensor) -> Tensor:
+    """For every writer the best of its own readers [w]; shared keys and values belong to no head alone."""
+    alone = graph.feeds & (graph.feeds.sum(1, keepdim=True) == 1)
+    return best[:, None].where(alone, torch.tensor(-torch.inf)).amax(0)
+
+
+def _telling(engine: MaskedPass, pairs: Sequence[Pair]) -> list[Pair]:
+    """A few short pairs, of different templates where there are several."""
+    short = [pair for pair in pairs if not isinstance(pair, ImagePair) and engine.width(pair) <= MOST_TOKENS]
+    first = {pair.template: pair for pair in reversed(short)}
+    apart = sorted(first.values(), key=short.index)
+    return [*apart, *(pair for pair in short if pair not in apart)][:MOST_PAIRS]
+
+
+@torch.no_grad()
+def _of_pair(
+    watching: Watching, circuit: Circuit, pair: Pair, metric: str, ablation: Ablation, heads: Sequence[tuple[int, int]]
+) -> tuple[Tensor, Tensor]:
+    """Weights [head, run, query, key] and direct effects [head]."""
+    engine = watching.engine
+    batch = engine.batch([pair])
+    frozen = ablation.freeze(watching.original, batch)  # what is fitted belongs to that engine
+    mask = circuit.mask.to(engine.adapter.device, torch.float32)
+    runs = {
+        "model": lambda: engine.plain_run(batch.clean),
+        "circuit": lambda: engine.logits(mask, batch, frozen),
+        "corrupted": lambda: engine.plain_run(batch.corrupted),
+    }
+    found = []
+    for name in RUNS:
+        with watching.weights() as weights:
+            runs[name]()
+        found.append(torch.stack([weights[layer][head, 0] for layer, head in heads]))
+    differences = engine.differences(engine.graph.edge_mask.to(mask), batch, frozen)[:, batch.rows]  # [w, n, d]
+    final = frozen.final_base(batch.rows) + differences.sum(0)
+    whole = _answer(engine, final, batch, metric)
+    writers = [engine.graph.head_writers(layer).start + head for layer, head in heads]
+    effects = [whole - _answer(engine, final - differences[w], batch, metric) for w in writers]
+    return torch.stack(found, 1), torch.tensor(effects)
+
+
+def _answer(engine: MaskedPass, final: Tensor, batch: Batch, metric: str) -> float:
+    return float(metrics.DIFFERENCES[metric](engine.unembed(final), batch))
+
+
+def _effects(graph: Graph, heads: Sequence[tuple[int, int]], effects: Sequence[Tensor]) -> list[dict[str, Any]]:
+    """One entry per head, by the size of its mean effect; effects are null for pairs without a wrong answer."""
+    rows = []
+    for i, (layer, head) in enumerate(heads):
+        by_pair = [float(effect[i]) for effect in effects]
+        known = [value for value in by_pair if math.isfinite(value)]
+        rows.append({
+            "node": graph.writers[graph.head_writers(layer).start + head],
+            "effect": sum(known) / len(known) if known else None,
+            "effect_by_pair": [value if math.isfinite(value) else None for value in by_pair],
+        })
+    return rows
+
+
+def _words(engine: MaskedPass, pair: Pair, tokenizer: Any) -> dict[str, Any]:
+    """A pair as tokens, up to the last compared position."""
+    width = engine.width(pair)
+    return {
+        "clean": [tokenizer.decode([token]) for token in pair.clean[:width]],
+        "corrupted": [tokenizer.decode([token]) for token in pair.corrupted[:width]],
+        "position": pair.positions[0],
+        "answer": [tokenizer.decode([token]) for token in pair.answers[0]],
+        "wrong": [tokenizer.decode([token]) for token in pair.wrong[0]],
+    }
+
+
+def _packed(weights: Sequence[Tensor]) -> str:
+    """Head after head, run after run, pair after pair, row after row up to the query: bytes, compressed, as base64."""
+    heads, runs = weights[0].shape[:2]
+    rows = [
+        (of_pair[head, run][*torch.tril_indices(*of_pair.shape[2:])] * 255).round().clamp(0, 255).to(torch.uint8)
+        for head in range(heads) for run in range(runs) for of_pair in weights
+    ]
+    return base64.b64encode(zlib.compress(torch.cat(rows).numpy().tobytes(), 9)).decode()
+
+
+def _definition(metric: str) -> str:
+    return (
+        f"The direct effect of a head is what the {metric.replace('_', ' ')} of the model loses if the head's edge to "
+        "the logits alone is cut: positive means that it writes towards the answer. Mean over the pairs shown here."
+    )
