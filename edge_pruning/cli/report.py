@@ -171,6 +171,8 @@ def _print_files(folder: Path, out: Console) -> None:
         others = [name for name in ("truth.svg", "training.svg", "curve.svg") if (folder / name).exists()]
         beside = f" (beside it: {', '.join(others)})" if others else ""
         out.print(f"Picture: {escape(str(picture))}{beside}")
+    if (folder / "circuit.html").exists():
+        out.print(f"To explore in a browser: {escape(str(folder / 'circuit.html'))}")
     out.print(f"Try next: edge-pruning evaluate {escape(shlex.quote(circuit))} --report")
 
 

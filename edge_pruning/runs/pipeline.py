@@ -95,9 +95,8 @@ def run_in(
 def _with_patterns(run: Run, setup: Setup, heads: int, watch: RunObserver) -> Run:
     """The run with what its circuit's strongest heads do, where that can be shown."""
     watch.stage("looking at heads")
-    shown = find_patterns(
-        run.circuit, setup.engine, setup.pairs, setup.ablation, setup.model.tokenizer, heads=heads
-    )
+    tokenizer = setup.model and setup.model.tokenizer
+    shown = find_patterns(run.circuit, setup.engine, setup.pairs, setup.ablation, tokenizer, heads=heads)
     return replace(run, patterns=shown)
 
 
