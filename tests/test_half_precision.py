@@ -1,15 +1,19 @@
-"""Runs in bfloat16: close to float32, with mask gradients in float32."""
+"""Runs in bfloat16: close to float32, with mask gradients in float32; and exact in float32 arithmetic."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from random_models import config_of, mixed_pairs, random_mask, random_model
+from random_models import FAMILIES, config_of, mixed_pairs, pairs_for, random_mask, random_model
 from running import logits_and_gradient, relative, runner
 
+from edge_pruning.ablation import Patch
 from edge_pruning.batch import Batch
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.masked_pass.rerun import Rerun
+from edge_pruning.models import Adapter
+from edge_pruning.models.parts import PartsAdapter
 
 
 @pytest.mark.parametrize("engine", [MaskedPass, FusedPass])
@@ -28,3 +32,63 @@ def test_bfloat16_is_close_to_float32_and_its_mask_gradients_are_float32(kind: s
     assert relative(logits.float(), expected) < 0.05
     assert relative(gradient, expected_gradient) < 0.1
     assert torch.cosine_similarity(gradient.flatten(), expected_gradient.flatten(), dim=0) > 0.995
+
+
+def half(adapter: Adapter) -> Adapter:
+    """The model with its weights in bfloat16, in place; tables of positions stay float32."""
+    for parameter in adapter.hf.parameters():
+        parameter.data = parameter.data.bfloat16()
+    return adapter
+
+
+def rounded(adapter: Adapter) -> Adapter:
+    """The model with its weights rounded to bfloat16 and kept in float32, in place."""
+    for parameter in adapter.hf.parameters():
+        parameter.data = parameter.data.bfloat16().float()
+    return adapter
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_float32_arithmetic_on_half_precision_weights_is_the_model_in_float32(kind: str) -> None:
+    in_half, in_full = (change(random_model(config_of(kind), torch.float32)) for change in (half, rounded))
+    passes = [MaskedPass, FusedPass] if isinstance(in_half, PartsAdapter) else [MaskedPass]
+    for of in passes:
+        results = []
+        for engine in (of(in_half).in_float32(), of(in_full)):
+            batch = engine.batch(pairs_for(in_full))
+            frozen = Patch().freeze(engine, batch)
+            assert {tensor.dtype for tensor in vars(frozen).values()} == {torch.float32}
+            mask = random_mask(engine.graph, dtype=torch.float32)
+            results.append(logits_and_gradient(lambda z, e=engine, b=batch, f=frozen: e.logits(z, b, f), mask))
+        for found, expected in zip(*results, strict=True):
+            assert found.dtype == torch.float32
+            assert relative(found, expected) < 1e-4
+    assert {parameter.dtype for parameter in in_half.hf.parameters()} == {torch.bfloat16}
+
+
+def test_float32_arithmetic_converts_some_weights_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No float32 copy outlives its operation: nothing is kept, and a large map is converted in parts."""
+    monkeypatch.setattr("edge_pruning.masked_pass.arithmetic.PART_BYTES", 5 * 4 * 16)
+    engine = FusedPass(half(random_model(config_of("llama"), torch.float32))).in_float32()
+    logits, gradient = logits_and_gradient(runner(engine, Batch.of(mixed_pairs())), random_mask(engine.graph))
+    assert engine.weights.bytes == 0
+    monkeypatch.undo()
+    whole = FusedPass(engine.adapter).in_float32()
+    expected = logits_and_gradient(runner(whole, Batch.of(mixed_pairs())), random_mask(whole.graph))
+    assert relative(logits, expected[0]) < 1e-5
+    assert relative(gradient, expected[1]) < 1e-4
+
+
+def test_a_float32_model_is_its_own_float32_pass() -> None:
+    engine = FusedPass(random_model(config_of("llama"), torch.float32))
+    assert engine.in_float32() is engine
+
+
+def test_a_rerun_in_float32_arithmetic_is_the_masked_pass() -> None:
+    engine = MaskedPass(half(random_model(config_of("llama"), torch.float32))).in_float32()
+    batch, mask = engine.batch(mixed_pairs()), random_mask(engine.graph, dtype=torch.float32)
+    frozen = Patch().freeze(engine, batch)
+    rerun = Rerun(engine, mask, batch, frozen)
+    assert relative(rerun.whole[0], engine.logits(mask, batch, frozen)) < 1e-5
+    reader = engine.graph.readers.index("m1")
+    assert relative(rerun.logits(reader, mask[None, :, reader])[0], rerun.whole[0]) < 1e-5

@@ -139,7 +139,7 @@ BROKEN: dict[str, tuple[str, Break]] = {
     "no output bias of attention": ("gpt2", _attention(Gpt2, lambda a: replace(a, out_bias=None))),
     "no bias of the queries": ("gpt2", _attention(Gpt2, lambda a: replace(a, q=_no_bias(a.q)))),
     "keys and values swapped": ("gpt2", _attention(Gpt2, lambda a: replace(a, k=a.v, v=a.k))),
-    "no bias into the MLP": ("gpt2", _mlp(Gpt2, lambda m: replace(m, inward=_no_bias(m.inward)))),
+    "no bias into the MLP": ("gpt2", _mlp(Gpt2, lambda m: replace(m, inward=(_no_bias(m.inward[0]),)))),
     "no positions": ("gpt2", _positions_off),
     "rotary positions off": ("llama", _rotary_off),
     "heads of the wrong group": ("llama", _mix(Llama, _wrong_group)),
@@ -148,8 +148,7 @@ BROKEN: dict[str, tuple[str, Break]] = {
     "no final norm": ("llama", _final_norm_off),
 }  # fmt: skip
 BROKEN_PARTS: dict[str, tuple[str, Break]] = {
-    "gate and up swapped": ("llama", _mlp(Llama, lambda m: replace(
-        m, inward=replace(m.inward, weight=m.inward.weight.roll(m.inward.weight.shape[-1] // 2, -1))))),
+    "gate and up swapped": ("llama", _mlp(Llama, lambda m: replace(m, inward=m.inward[::-1]))),
 }  # fmt: skip
 
 

@@ -50,7 +50,7 @@ class Mean(Ablation):
         positions = sum(length * len(group) for length, group in groups.items())
         total = _added([_each(value, lambda x: x.sum(-2, keepdim=True)) for value in sums.values()])
         means[ANY_LENGTH] = _each(total, _divided_by(positions))
-        means = {n: _each(mean, lambda x: x.to(engine.adapter.dtype)) for n, mean in means.items()}
+        means = {n: _each(mean, lambda x: x.to(engine.dtype)) for n, mean in means.items()}
         return replace(self, prompts=len(pairs), means=means, engine=engine)
 
     @property
@@ -72,14 +72,14 @@ class Mean(Ablation):
 
     def _refuse_another(self, engine: MaskedPass) -> None:
         """Two engines keep a write alike if they run the same model in the same way."""
-        one, other = ((type(e), id(e.adapter), e.graph.embeddings) for e in (self.engine, engine) if e)
+        one, other = ((type(e), id(e.adapter), e.dtype, e.graph.embeddings) for e in (self.engine, engine) if e)
         if one != other:
             raise ValueError(f"ablation {self.name!r} was fitted on another engine than this one; fit it on this one")
 
 
 def _sum_over_prompts(engine: MaskedPass, prompts: Sequence[Prompt]) -> Writes:
     """The writes on prompts of one length, summed over the prompts, in float32 or better: [..., p, d]."""
-    wide = torch.promote_types(engine.adapter.dtype, torch.float32)
+    wide = torch.promote_types(engine.dtype, torch.float32)
     at_once, summed = max(1, engine.tile_tokens // len(prompts[0])), []
     for first in range(0, len(prompts), at_once):
         tokens = torch.tensor(prompts[first : first + at_once], device=engine.adapter.device)

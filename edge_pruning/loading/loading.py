@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,18 @@ class Model:
     name: str
     revision: str | None = None
     unpacked_bits: float | None = None
+    _engines: dict[Graph, MaskedPass] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def engine(self, graph: Graph | None = None) -> MaskedPass:
-        """The masked pass over this model, on `graph` (default: one embedding writer, k and v per key-value head)."""
-        if isinstance(self.adapter, PartsAdapter):
-            return FusedPass(self.adapter, graph)
-        return MaskedPass(self.adapter, graph)
+        """The masked pass over this model, on `graph` (default: one embedding writer, k and v per key-value head).
+
+        There is one per graph: engines hold memory that the next pass uses again.
+        """
+        graph = graph or Graph(self.adapter.shape)
+        if graph not in self._engines:
+            of_parts = isinstance(self.adapter, PartsAdapter)
+            self._engines[graph] = FusedPass(self.adapter, graph) if of_parts else MaskedPass(self.adapter, graph)
+        return self._engines[graph]
 
     @property
     def device(self) -> str:

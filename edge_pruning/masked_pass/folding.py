@@ -1,6 +1,6 @@
 """A norm and the linear map behind it as one step, so that the normalised read is never formed.
 
-Gain and bias of the norm are folded into the map (W', b'). LayerNorm's mean is taken away where the stream is written,
+Gain and bias of the norm are folded into the map (W', b'). LayerNorm's mean is subtracted where the stream is written,
 so that a read needs only its reciprocal root mean square:
 
     rstd = (|x|^2 / d + eps)^(-1/2)          q = rstd * (x W') + b'
@@ -12,6 +12,7 @@ Backward, with g the gradient of q, the norm costs one inner product per row:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -37,8 +38,8 @@ class Map:
         return torch.bmm(g, self.weight.mT, out=out)
 
     def rows(self, which: Tensor) -> Self:
-        """Some of the readers."""
-        return replace(self, weight=self.weight[which].contiguous(), bias=self.bias[which])
+        """The maps of some readers."""
+        return replace(self, weight=self.weight[which], bias=self.bias[which])
 
 
 @dataclass(frozen=True)
@@ -49,28 +50,52 @@ class Folded(Map):
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """q [r, token, e] and rstd [r or 1, token, 1] of reads x [r, token, d], or of one read [1, token, d]."""
-        square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+        square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()  # |x|^2
         rstd = square.div_(x.shape[-1]).add_(self.eps).rsqrt_()
         return torch.addcmul(self.bias, torch.matmul(x, self.weight), rstd), rstd
 
     def gradient(self, x: Tensor, q: Tensor, rstd: Tensor | None, g: Tensor, *, out: Tensor) -> Tensor:
         assert rstd is not None
-        inner = (g * (q - self.bias)).sum(-1, keepdim=True).mul_(rstd.square()).div_(x.shape[-1])
-        return torch.mul(x, inner.neg_(), out=out).baddbmm_(g * rstd, self.weight.mT)
+        inner = (g * (q - self.bias)).sum(-1, keepdim=True)  # <g, q - b'>
+        along_x = inner.mul_(rstd.square()).div_(-x.shape[-1])  # -rstd^2 <g, q - b'> / d
+        return torch.mul(x, along_x, out=out).baddbmm_(g * rstd, self.weight.mT)  # ... * x + rstd * g W'^T
 
 
-def folded(norm: Norm | None, linear: Linear) -> Map:
-    """Folded in float64: once, and exact."""
-    weight, bias, dtype = linear.weight.double(), bias_of(linear).double(), linear.weight.dtype
-    if norm is not None and norm.bias is not None:
-        bias = bias + norm.bias.double() @ weight
-    if norm is not None and norm.gain is not None:
-        weight = weight * norm.gain.double()[:, None]
-    weight, bias = weight.to(dtype).contiguous(), bias[:, None].to(dtype)
+def folded(norm: Norm | None, linears: Sequence[Linear], dim: int, dtype: torch.dtype) -> Map:
+    """A norm and the linear maps behind it as one map, joined along `dim` of their weights [r, d, e].
+
+    weight * gain is rounded once, so it is the same number as if it were computed in float64 and rounded to `dtype`.
+    """
+    weight = _joined(linears, dim, None if norm is None else norm.gain, dtype)
+    biases = [_bias_behind(norm, linear, dtype) for linear in linears]
+    bias = torch.cat(biases, dim if dim == 0 else -1)[:, None]
     return Map(weight, bias) if norm is None else Folded(weight, bias, norm.eps)
 
 
-def bias_of(linear: Linear) -> Tensor:
-    """The bias [r, e], zeros if there is none."""
-    heads, _, e = linear.weight.shape
-    return linear.weight.new_zeros(heads, e) if linear.bias is None else linear.bias
+def at_least_float32(x: Tensor) -> Tensor:
+    return x.float() if x.dtype.itemsize < 4 else x
+
+
+def _joined(linears: Sequence[Linear], dim: int, gain: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """The weights [r, d, e] side by side along `dim`, times the gain [d]; in one go, in the order of memory."""
+    by_columns = linears[0].weight.stride(-1) != 1  # as in nn.Linear, whose weight is [e, d]
+    weights = [linear.weight.mT if by_columns else linear.weight for linear in linears]
+    along = {0: 0, 2: 1 if by_columns else 2}[dim]
+    sizes = [weight.shape[along] for weight in weights]
+    shape = [*weights[0].shape]
+    shape[along] = sum(sizes)
+    joined = torch.empty(shape, dtype=dtype, device=weights[0].device)
+    factor = None if gain is None else at_least_float32(gain) if by_columns else at_least_float32(gain)[:, None]
+    for weight, part in zip(weights, joined.split(sizes, along), strict=True):
+        part.copy_(weight) if factor is None else torch.mul(weight, factor, out=part)
+    return joined.mT if by_columns else joined
+
+
+def _bias_behind(norm: Norm | None, linear: Linear, dtype: torch.dtype) -> Tensor:
+    """b' = b + beta W, [r, e]; beta is the bias of the norm."""
+    heads, d, e = linear.weight.shape
+    bias = linear.weight.new_zeros(heads, e, dtype=dtype) if linear.bias is None else linear.bias.to(dtype)
+    if norm is None or norm.bias is None:
+        return bias
+    beta, weight = at_least_float32(norm.bias), at_least_float32(linear.weight)
+    return (bias + torch.einsum("d,rde->re", beta, weight)).to(dtype)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -18,51 +18,53 @@ from torch.autograd import Function
 
 from edge_pruning.batch import sent
 from edge_pruning.graph import Graph
-from edge_pruning.masked_pass.folding import Map, bias_of, folded
+from edge_pruning.masked_pass.folding import Map
 from edge_pruning.masked_pass.layout import Layout
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.stream import Stream
-from edge_pruning.models.parts import Linear, PartsAdapter, expanded
+from edge_pruning.masked_pass.weights import Weights
+from edge_pruning.models.parts import PartsAdapter
 
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The computed heads of a layer: their maps, and how what is left out of a restricted pass is filled in.
+    """Which heads of a layer a pass computes, and how a restricted pass fills in what it leaves out.
 
-    mixed, fixed: the maps of the readers that are mixed, and of those that read the base whatever the mask; places:
-    where either stand among all. heads: which of all heads; shared: which keys and values each of them uses. In a full
-    pass the last four are None, and nothing is picked or copied.
+    qkv: how many queries, keys and values are computed. mixed, fixed: rows of the readers that are mixed, and of those
+    that read the base whatever the mask; places: where either stand among the computed ones. heads: indices of the
+    computed heads; shared: which keys and values each of them uses. None stands for all, with nothing to pick or copy.
     """
 
-    mixed: Map
-    out: Tensor
     qkv: list[int]
-    fixed: Map | None = None
+    mixed: Tensor | None = None
+    fixed: Tensor | None = None
     places: tuple[Tensor, Tensor] | None = None
     heads: Tensor | None = None
     shared: Tensor | None = None
 
     @classmethod
-    def of(cls, into: Map, out: Tensor, layout: Layout, layer: int) -> _Chosen:
+    def of(cls, layout: Layout, layer: int, device: torch.device) -> _Chosen:
         heads, kv, rows, mixed = (f(layer) for f in (layout.heads, layout.kv_heads, layout.rows, layout.mixed_rows))
-        qkv, of_all = [len(heads), len(kv), len(kv)], len(heads) == len(out)
-        if of_all and len(mixed) == len(rows):
-            return cls(into, out, qkv)
+        n = layout.graph.shape.heads
+        qkv, all_heads = [len(heads), len(kv), len(kv)], len(heads) == n
+        if all_heads and len(mixed) == len(rows):
+            return cls(qkv)
         fixed = [place for place in range(len(rows)) if place not in mixed]
-        at = partial(sent, device=out.device)
-        shared = [kv.index(h * layout.graph.kv_readers // len(out)) for h in heads]
+        at = partial(sent, device=device)
+        shared = [kv.index(h * layout.graph.kv_readers // n) for h in heads]
         return cls(
-            into.rows(at([rows[place] for place in mixed])), out if of_all else out[at(heads)], qkv,
-            into.rows(at([rows[place] for place in fixed])) if fixed else None, (at(mixed), at(fixed)),
-            None if of_all else at(heads), None if of_all or shared == [*range(len(kv))] else at(shared),
+            qkv, at([rows[place] for place in mixed]), at([rows[place] for place in fixed]) if fixed else None,
+            (at(mixed), at(fixed)), None if all_heads else at(heads),
+            None if all_heads or shared == [*range(len(kv))] else at(shared),
         )
 
-    def with_fixed(self, qkv: Tensor, base: Tensor) -> Tensor:
-        """All rows [r, token, e] from the mixed ones and the base [token, d]."""
+    def with_fixed(self, qkv: Tensor, base: Tensor, into: Callable[[], Map]) -> Tensor:
+        """All rows [r, token, e] from the mixed ones and the base [token, d]; into: the layer's maps."""
         if self.fixed is None or self.places is None:
             return qkv
         mixed, fixed = self.places
-        rows = qkv.new_empty(sum(self.qkv), *qkv.shape[1:]).index_copy_(0, fixed, self.fixed(base[None])[0])
+        of_base = into().rows(self.fixed)(base[None])[0]
+        rows = qkv.new_empty(sum(self.qkv), *qkv.shape[1:]).index_copy_(0, fixed, of_base)
         return rows.index_copy_(0, mixed, qkv)
 
     def split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,18 +78,25 @@ class _Chosen:
 
 
 class FusedPass(MaskedPass):
-    """The masked pass with fused reads and writes; the same results as `MaskedPass`, several times faster."""
+    """The masked pass with fused reads and writes; the same results as `MaskedPass`, several times faster.
+
+    keep_maps: whether maps that are folded from the model's weights are kept (see `weights.py`); None decides by the
+    memory there is.
+    """
 
     adapter: PartsAdapter
 
-    def __init__(self, adapter: PartsAdapter, graph: Graph | None = None, *, keep_reads: bool = True) -> None:
+    def __init__(
+        self,
+        adapter: PartsAdapter,
+        graph: Graph | None = None,
+        *,
+        keep_reads: bool = True,
+        keep_maps: bool | None = None,
+    ) -> None:
         super().__init__(adapter, graph, keep_reads=keep_reads)
-        norm = adapter.attention(0).norm
-        self.centred = norm is not None and norm.centred
-        self._heads_in = cache(self._fold_heads)
-        self._heads_out = cache(self._fold_out)
-        self._mlp_parts = cache(self._fold_mlp)
-        self._chosen_heads = cache(self._choose_heads)
+        self.weights = Weights(adapter, self.graph.kv_readers, self.dtype, keep_maps)
+        self._choices: dict[int, _Chosen] = {}
 
     @property
     def heads_apart(self) -> bool:
@@ -95,57 +104,54 @@ class FusedPass(MaskedPass):
 
     @property
     def head_size(self) -> int:
-        return self._heads_out(0)[0].shape[1]
+        return self.adapter.attention(0).out.shape[1]
 
     def restricted(self, candidates: Tensor, *, consistent: bool) -> Self:
         engine = super().restricted(candidates, consistent=consistent)
-        engine._chosen_heads = cache(engine._choose_heads)  # all other weights are shared
+        engine._choices = {}  # the weights are shared
         return engine
 
-    # --- weights, folded once --------------------------------------------------------------------------------------
+    def in_float32(self) -> Self:
+        engine = super().in_float32()
+        if engine is not self:
+            engine.weights = Weights(self.adapter, self.graph.kv_readers, engine.dtype, keep=False)
+        return engine
 
-    @torch.no_grad()
-    def _fold_heads(self, layer: int) -> Map:
-        """Queries, keys and values of a layer as one stack of maps, in the order of the readers."""
-        parts, kv = self.adapter.attention(layer), self.graph.kv_readers
-        maps = (parts.q, expanded(parts.k, kv), expanded(parts.v, kv))
-        stack = Linear(torch.cat([linear.weight for linear in maps]), torch.cat([bias_of(linear) for linear in maps]))
-        return folded(parts.norm, stack)
+    def release(self) -> None:
+        super().release()
+        self.weights.release()
 
-    @torch.no_grad()
-    def _fold_out(self, layer: int) -> tuple[Tensor, Tensor | None]:
-        parts = self.adapter.attention(layer)
-        bias = None if parts.out_bias is None else self._into_stream(parts.out_bias)
-        return self._into_stream(parts.out).contiguous(), bias
-
-    @torch.no_grad()
-    def _fold_mlp(self, layer: int) -> tuple[Map, Callable[[Tensor], Tensor]] | None:
-        """The way into the hidden units and the way out of them; None if the MLP has no such parts."""
-        parts = self.adapter.mlp(layer)
-        return None if parts is None else (folded(parts.norm, parts.inward), parts.finish)
-
-    def _choose_heads(self, layer: int) -> _Chosen:
-        return _Chosen.of(self._heads_in(layer), self._heads_out(layer)[0], self.layout, layer)
+    def _chosen(self, layer: int) -> _Chosen:
+        if layer not in self._choices:
+            self._choices[layer] = _Chosen.of(self.layout, layer, self.devices[layer])
+        return self._choices[layer]
 
     def _into_stream(self, x: Tensor) -> Tensor:
-        """LayerNorm takes the mean away wherever the stream is read, so it need not be written."""
-        return (x.double() - x.double().mean(-1, keepdim=True)).to(x.dtype) if self.centred else x
+        return self.weights.into_stream(x)
 
     # --- the masked run --------------------------------------------------------------------------------------------
 
     def _attention(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor, context: Any) -> Tensor | None:
-        layout, chosen = self.layout, self._chosen_heads(layer)
+        layout, chosen, flat = self.layout, self._chosen(layer), base.flatten(0, 1)
         readers, writers = layout.attention_readers(layer), layout.writers_before_attention(layer)
         mlp = layout.mlp_reader(layer)
         along = mlp.stop - mlp.start
-        qkv, seen = _ReadProject.apply(
-            stream.order, stream, readers, writers, base.flatten(0, 1), chosen.mixed, along
-        )
-        q, k, v = chosen.split(chosen.with_fixed(qkv, base.flatten(0, 1)).unflatten(1, base.shape[:2]))
+
+        def into() -> Map:
+            return self.weights.heads_in(layer)
+
+        def into_mixed() -> Map:
+            return into() if chosen.mixed is None else into().rows(chosen.mixed)
+
+        def out() -> Tensor:
+            return chosen.of_all(self.weights.heads_out(layer))
+
+        qkv, seen = _ReadProject.apply(stream.order, stream, readers, writers, flat, into_mixed, along)
+        q, k, v = chosen.split(chosen.with_fixed(qkv, flat, into).unflatten(1, base.shape[:2]))
         o = self.adapter.mix(layer, q, k, v, context).flatten(1, 2)
         ablated, first = chosen.of_all(ablated).flatten(1, 2), layout.head_writers(layer).start
-        stream.order = _WriteHeads.apply(o, stream.order, stream, first, ablated, chosen.out)
-        return seen[0] - base.flatten(0, 1) if along else None
+        stream.order = _WriteHeads.apply(o, stream.order, stream, first, ablated, out)
+        return seen[0] - flat if along else None
 
     def _mlp(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor, seen: Tensor | None) -> None:
         layout = self.layout
@@ -159,19 +165,18 @@ class FusedPass(MaskedPass):
 
     def _mlp_output(self, layer: int, x: Tensor) -> Tensor:
         """[1, token, d] from what the MLP reads [1, token, d]."""
-        parts = self._mlp_parts(layer)
+        parts = self.adapter.mlp(layer)
         if parts is None:
             return self.adapter.feed_forward(layer, x[:, None])[:, 0]
-        inward, finish = parts
-        return finish(_Project.apply(x, inward))
+        return parts.finish(_Project.apply(x, partial(self.weights.mlp_in, layer)))
 
     def _centre(self, x: Tensor) -> Tensor:
-        return x - x.mean(-1, keepdim=True) if self.centred else x
+        return x - x.mean(-1, keepdim=True) if self.weights.centred else x
 
     # --- the plain run ---------------------------------------------------------------------------------------------
 
     def _plain_heads(self, layer: int, x: Tensor, context: Any) -> Tensor:
-        qkv = self._heads_in(layer)(x.flatten(0, 1)[None])[0].unflatten(1, x.shape[:2])
+        qkv = self.weights.heads_in(layer)(x.flatten(0, 1)[None])[0].unflatten(1, x.shape[:2])
         q, k, v = qkv.split(self._qkv)
         return self.adapter.mix(layer, q, k, v, context)
 
@@ -179,7 +184,7 @@ class FusedPass(MaskedPass):
         return self._centre(super()._plain_mlp(layer, x))
 
     def _sum_of_heads(self, layer: int, heads: Tensor) -> Tensor:
-        out, bias = self._heads_out(layer)
+        out, bias = self.weights.heads_out(layer), self.weights.out_bias(layer)
         total = heads.permute(1, 2, 0, 3).flatten(2) @ out.flatten(0, 1)
         return total if bias is None else total + bias
 
@@ -193,12 +198,19 @@ class _ReadProject(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, order: Tensor, stream: Stream, readers: slice, writers: int, base: Tensor, folded: Map, along: int
+        ctx: Any,
+        order: Tensor,
+        stream: Stream,
+        readers: slice,
+        writers: int,
+        base: Tensor,
+        fold: Callable[[], Map],
+        along: int,
     ) -> tuple[Tensor, Tensor]:
         both, heads = slice(readers.start, readers.stop + along), readers.stop - readers.start
-        x = stream.mix_in_place(both, writers, base)
-        q, rstd = folded(x[:heads])
-        ctx.stream, ctx.readers, ctx.both, ctx.writers, ctx.folded = stream, readers, both, writers, folded
+        x = stream.mix_in_place(both, writers, base)  # x_j = base_j + sum_i z_ij D_i
+        q, rstd = fold()(x[:heads])  # q = rstd * (x W') + b'
+        ctx.stream, ctx.both, ctx.writers, ctx.fold = stream, both, writers, fold
         ctx.x = x if stream.keep_reads else None  # in the stream's buffer, so autograd must not watch it
         ctx.save_for_backward(q, rstd, base)
         return q, x[heads:].clone()
@@ -209,19 +221,19 @@ class _ReadProject(Function):
         stream, heads, (of_heads, of_mlp) = ctx.stream, q.shape[0], gradients
         x = stream.mix_in_place(ctx.both, ctx.writers, base) if ctx.x is None else ctx.x
         gradient = x if x.is_contiguous() else torch.empty_like(x, memory_format=torch.contiguous_format)
-        ctx.folded.gradient(x[:heads], q, rstd, of_heads, out=gradient[:heads])
+        ctx.fold().gradient(x[:heads], q, rstd, of_heads, out=gradient[:heads])  # g_j = dL/dx_j
         gradient[heads:] = of_mlp
-        stream.accumulate(ctx.both, slice(0, ctx.writers), gradient)
+        stream.accumulate(ctx.both, slice(0, ctx.writers), gradient)  # dL/dz_ij = <g_j, D_i>, dL/dy_i += z_ij g_j
         return stream.mask.new_empty(0), None, None, None, None, None, None
 
 
 class _ReadRest(Function):
-    """What a reader gets from some more writers, on top of x [token, d]: [1, token, d]."""
+    """What a reader gets from further writers, added to x [token, d]: [1, token, d]."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, order: Tensor, stream: Stream, reader: slice, writers: slice) -> Tensor:
         ctx.stream, ctx.reader, ctx.writers = stream, reader, writers
-        return stream.mix_more(reader, writers, x[None])
+        return stream.mix_more(reader, writers, x[None])  # x_j + sum_i z_ij D_i
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -233,30 +245,36 @@ class _Project(Function):
     """Norm and projection: q [r, token, e] of x [r, token, d]."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, folded: Map) -> Tensor:
-        q, rstd = folded(x)
-        ctx.folded = folded
+    def forward(ctx: Any, x: Tensor, fold: Callable[[], Map]) -> Tensor:
+        q, rstd = fold()(x)  # q = rstd * (x W') + b'
+        ctx.fold = fold
         ctx.save_for_backward(x, q, rstd)
         return q
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, q, rstd = ctx.saved_tensors
-        return ctx.folded.gradient(x, q, rstd, gradients[0], out=torch.empty_like(x)), None
+        return ctx.fold().gradient(x, q, rstd, gradients[0], out=torch.empty_like(x)), None
 
 
 class _WriteHeads(Function):
-    """The difference of a layer's heads, mapped into the stream: (o - o_c) W_O."""
+    """The difference of a layer's heads, mapped into the stream: D_i = (o - o_c) W_O."""
 
     @staticmethod
     def forward(
-        ctx: Any, o: Tensor, order: Tensor, stream: Stream, first: int, ablated: Tensor, out: Tensor
+        ctx: Any,
+        o: Tensor,
+        order: Tensor,
+        stream: Stream,
+        first: int,
+        ablated: Tensor,
+        out: Callable[[], Tensor],
     ) -> Tensor:
-        ctx.stream, ctx.first, ctx.out = stream, first, out
-        torch.bmm(o - ablated, out, out=stream.slots(first, o.shape[0]))
+        ctx.stream, ctx.first, ctx.count, ctx.out = stream, first, o.shape[0], out
+        torch.bmm(o - ablated, out(), out=stream.slots(first, ctx.count))
         return order.new_empty(0)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        gradient = ctx.stream.gradient_of(ctx.first, ctx.out.shape[0])
-        return torch.bmm(gradient, ctx.out.mT), gradients[0], None, None, None, None
+        gradient = ctx.stream.gradient_of(ctx.first, ctx.count)  # sum_j z_ij g_j over all readers j of these writers
+        return torch.bmm(gradient, ctx.out().mT), gradients[0], None, None, None, None

@@ -11,21 +11,26 @@ be restricted to a candidate set, and then computes only the nodes that the set 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from edge_pruning.batch import Batch, Pair, sent
 from edge_pruning.graph import Graph
+from edge_pruning.masked_pass.arithmetic import arithmetic
 from edge_pruning.masked_pass.buffers import Buffers
 from edge_pruning.masked_pass.layout import Layout
 from edge_pruning.masked_pass.stream import Stream
 from edge_pruning.masked_pass.whole_stream import WholeStream
 from edge_pruning.models.adapter import Adapter
 
+P = ParamSpec("P")
+T = TypeVar("T")
 CPU_TILE_BYTES = 14 << 20
 CPU_TILE_TOKENS = 64  # at least: every micro-batch fetches all weights, which fit no cache
 GPU_TILE_BYTES = 512 << 20
@@ -91,6 +96,17 @@ class Frozen:
 PER_POSITION = tuple(field.name for field in fields(Frozen) if field.name != "logits")  # all of them [..., b, p, *]
 
 
+def _in_its_arithmetic(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
+    """A method of a pass that calls the adapter: inside, all arithmetic is in the pass's dtype."""
+
+    @wraps(method)
+    def inside(self: MaskedPass, *arguments: P.args, **options: P.kwargs) -> T:
+        with self.arithmetic():
+            return method(self, *arguments, **options)
+
+    return inside
+
+
 class MaskedPass:
     """Runs one model on one graph. Masks are float32 [w, r] on the model's device; runs are in the model's dtype."""
 
@@ -100,6 +116,7 @@ class MaskedPass:
         self.keep_reads = keep_reads
         self.layout = Layout.full(self.graph)
         self.stream: type[Stream] = Stream
+        self.dtype = adapter.dtype  # of all arithmetic; of the weights, too, unless they are upcast
         self.buffers = Buffers()
         self.largest_tile: int | None = None  # in tokens, once a larger one has not fitted
         if self.graph.shape != adapter.shape:
@@ -127,6 +144,27 @@ class MaskedPass:
         engine.layout = Layout.of(self.graph, candidates.cpu(), consistent=consistent, heads_apart=self.heads_apart)
         return engine
 
+    def in_float32(self) -> Self:
+        """The same pass with float32 arithmetic on half-precision weights; itself where weights are float32 or float64.
+
+        Nothing is loaded or copied: each operation converts the weights it uses and frees them again. Results are those
+        of the same model loaded in float32. Frozen values of one dtype do not fit the other: freeze batches with the
+        engine that runs them, and fit an ablation that takes data to it (`ablation.fitted(engine, pairs)`).
+        """
+        if self.dtype.itemsize >= 4:
+            return self
+        engine = copy.copy(self)
+        engine.dtype = torch.float32
+        return engine
+
+    def arithmetic(self) -> AbstractContextManager[Any]:
+        """Inside, the adapter computes in `dtype`. The methods of a pass see to that themselves."""
+        return arithmetic(self.dtype != self.adapter.dtype)
+
+    def release(self) -> None:
+        """Free all memory that the next pass would use again."""
+        self.buffers = Buffers()
+
     def whole(self) -> Self:
         """The same pass for the one mask that keeps all edges: it is not looked at, and its gradient costs less."""
         assert self.layout.is_full
@@ -140,7 +178,7 @@ class MaskedPass:
 
         A large model's are too many for that, and its weights have to be worth fetching.
         """
-        per_token = max(1, self.layout.most_readers) * self.adapter.d_model * self.adapter.dtype.itemsize
+        per_token = max(1, self.layout.most_readers) * self.adapter.d_model * self.dtype.itemsize
         on_cpu = self.home.type == "cpu"
         most = max(CPU_TILE_BYTES // per_token, CPU_TILE_TOKENS) if on_cpu else max(1, GPU_TILE_BYTES // per_token)
         return min(most, self.largest_tile or most)
@@ -182,6 +220,7 @@ class MaskedPass:
 
     # --- the masked run --------------------------------------------------------------------------------------------
 
+    @_in_its_arithmetic
     def logits(self, mask: Tensor, batch: Batch, frozen: Frozen, *, along: Tensor | None = None) -> Tensor:
         """Logits at the compared positions [n, vocab], with the edges weighted by `mask`.
 
@@ -194,6 +233,7 @@ class MaskedPass:
         stream.close()
         return self.unembed(final)
 
+    @_in_its_arithmetic
     @torch.no_grad()
     def differences(self, mask: Tensor, batch: Batch, frozen: Frozen) -> Tensor:
         """What every computed writer writes beyond its ablated value in the run with `mask`, [w, token, d].
@@ -209,6 +249,7 @@ class MaskedPass:
             found[mlp, batch.rows] = compared.differences[1 + mlp].to(self.home)
         return found
 
+    @_in_its_arithmetic
     def run(self, mask: Tensor, batch: Batch, frozen: Frozen, along: Tensor | None = None) -> Stream:
         """Every sublayer with the edges weighted by `mask`; the stream then holds differences at compared positions.
 
@@ -266,6 +307,7 @@ class MaskedPass:
 
     # --- where things are ------------------------------------------------------------------------------------------
 
+    @_in_its_arithmetic
     def unembed(self, x: Tensor) -> Tensor:
         """Logits [n, vocab] at home, from the final residual stream [n, d] anywhere."""
         return self.adapter.unembed(x).to(self.home)
@@ -276,6 +318,7 @@ class MaskedPass:
         leaves = next(away, None)
         return self.layout.n_writers if leaves is None else self.layout.writers_before_attention(leaves)
 
+    @_in_its_arithmetic
     def contexts(self, width: int) -> dict[torch.device, Any]:
         """The adapter's context for every device that has layers."""
         context = self.adapter.context(width)
@@ -283,6 +326,7 @@ class MaskedPass:
 
     # --- what no mask changes --------------------------------------------------------------------------------------
 
+    @_in_its_arithmetic
     @torch.no_grad()
     def freeze(self, batch: Batch, ablated: Writes, *, logits: bool = True) -> Frozen:
         """Put together what a masked run on `batch` needs from the ablated writes; `logits` cost a run of the model."""
@@ -293,6 +337,7 @@ class MaskedPass:
             self._sums_of_heads(ablated.heads),
         )
 
+    @_in_its_arithmetic
     @torch.no_grad()
     def plain_run(self, inputs: Tensor) -> Writes:
         """What every writer writes when the model runs as it is on token ids [b, p] (or images)."""
@@ -331,8 +376,9 @@ class MaskedPass:
             (shape.layers, shape.heads, *at, self.head_size),
             (shape.layers, *at, self.adapter.d_model),
         )
-        return Writes(*(torch.zeros(size, dtype=self.adapter.dtype, device=self.adapter.device) for size in sizes))
+        return Writes(*(torch.zeros(size, dtype=self.dtype, device=self.adapter.device) for size in sizes))
 
+    @_in_its_arithmetic
     def _embedded(self, inputs: Tensor) -> Tensor:
         return self._into_stream(self.adapter.embed(inputs, split=self.graph.embeddings == "split"))
 

@@ -49,8 +49,11 @@ class Rerun:
     `frozen` must be of a plain `MaskedPass` (not the fused one) over the whole graph.
     """
 
-    @torch.no_grad()
     def __init__(self, engine: MaskedPass, mask: Tensor, batch: Batch, frozen: Frozen) -> None:
+        with torch.no_grad(), engine.arithmetic():
+            self._run(engine, mask, batch, frozen)
+
+    def _run(self, engine: MaskedPass, mask: Tensor, batch: Batch, frozen: Frozen) -> None:
         self.engine, self.batch, self.frozen = engine, batch, frozen
         self.mask = mask.to(frozen.embeddings)
         self.sites = Site.all_of(engine.graph)
@@ -64,9 +67,12 @@ class Rerun:
         self.whole, wide, compared = self._from(0, self._known(self.sites[0], n), skip=False)
         self.wide[n:], self.compared[:n], self.compared[n:] = wide[:, 0], self.wide[:n, batch.rows], compared[:, 0]
 
-    @torch.no_grad()
     def logits(self, reader: int, columns: Tensor) -> Tensor:
         """Logits at the compared positions [k, n, vocab] with each of `columns` [k, w] as the mask of `reader`."""
+        with torch.no_grad(), self.engine.arithmetic():
+            return self._logits(reader, columns)
+
+    def _logits(self, reader: int, columns: Tensor) -> Tensor:
         at = next(i for i, site in enumerate(self.sites) if reader < site.readers.stop)
         site, columns = self.sites[at], columns.to(self.mask)
         reads = self._known(site, site.seen).repeat(1, len(columns), 1, 1)

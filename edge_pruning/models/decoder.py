@@ -172,20 +172,23 @@ def _cut(groups: Tensor) -> list[Tensor]:
 def gated_mlp(
     norm: Norm | None, gate: nn.Linear, up: nn.Linear, act: Callable[[Tensor], Tensor], down: Callable[[Tensor], Tensor]
 ) -> Mlp:
-    """down(act(gate(x)) * up(x)), with gate and up as one map."""
-    bias = None if gate.bias is None else torch.cat([gate.bias, up.bias])[None]
-    inward = Linear(torch.cat([gate.weight, up.weight]).T[None], bias)
+    """down(act(gate(x)) * up(x))."""
 
     def finish(hidden: Tensor) -> Tensor:
         gated, upward = hidden.chunk(2, -1)
         return down(act(gated) * upward)
 
-    return Mlp(norm, inward, finish)
+    return Mlp(norm, (into_hidden(gate), into_hidden(up)), finish)
 
 
 def plain_mlp(
     norm: Norm | None, first: nn.Linear, act: Callable[[Tensor], Tensor], last: Callable[[Tensor], Tensor]
 ) -> Mlp:
     """last(act(first(x)))."""
-    inward, act = Linear(first.weight.T[None], None if first.bias is None else first.bias[None]), lean(act)
-    return Mlp(norm, inward, lambda hidden: last(act(hidden)))
+    act = lean(act)
+    return Mlp(norm, (into_hidden(first),), lambda hidden: last(act(hidden)))
+
+
+def into_hidden(linear: nn.Linear) -> Linear:
+    """A map [1, d, f] into hidden units."""
+    return Linear(linear.weight.T[None], None if linear.bias is None else linear.bias[None])

@@ -59,7 +59,7 @@ class Gpt2(PartsAdapter):
         block = self.hf.transformer.h[layer]
         activate = lean(block.mlp.act)
         inward = Linear(block.mlp.c_fc.weight[None], block.mlp.c_fc.bias[None])
-        return Mlp(norm_of(block.ln_2), inward, lambda hidden: block.mlp.c_proj(activate(hidden)))
+        return Mlp(norm_of(block.ln_2), (inward,), lambda hidden: block.mlp.c_proj(activate(hidden)))
 
     def unembed(self, x: Tensor) -> Tensor:
         return self.hf.lm_head(self.hf.transformer.ln_f(x))

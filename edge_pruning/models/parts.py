@@ -67,10 +67,13 @@ class Attention:
 
 @dataclass(frozen=True)
 class Mlp:
-    """A layer's MLP: norm, linear map [1, d, f] into the hidden units, `finish` from their pre-activations to [d]."""
+    """A layer's MLP: norm, linear maps [1, d, f] into the hidden units, `finish` from their pre-activations to [d].
+
+    `finish` takes the outputs of all maps side by side.
+    """
 
     norm: Norm | None
-    inward: Linear
+    inward: tuple[Linear, ...]
     finish: Callable[[Tensor], Tensor]
 
 
@@ -114,7 +117,8 @@ class PartsAdapter(Adapter):
     def feed_forward(self, layer: int, x: Tensor) -> Tensor:
         parts = self.mlp(layer)
         assert parts is not None, "an MLP without parts has a verb of its own"
-        return parts.finish(parts.inward(normalised(parts.norm, x)))
+        read = normalised(parts.norm, x)
+        return parts.finish(torch.cat([linear(read) for linear in parts.inward], -1))
 
 
 def normalised(norm: Norm | None, x: Tensor) -> Tensor:

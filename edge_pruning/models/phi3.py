@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from edge_pruning.models.decoder import into_hidden
 from edge_pruning.models.mistral import Mistral
 from edge_pruning.models.parts import Linear, Mlp
 from edge_pruning.models.registry import adapter
@@ -35,4 +36,4 @@ class Phi3(Mistral):
             gate, up = hidden.chunk(2, -1)
             return mlp.down_proj(up * mlp.activation_fn(gate))
 
-        return Mlp(self.mlp_norm(layer), Linear(mlp.gate_up_proj.weight.T[None], None), finish)
+        return Mlp(self.mlp_norm(layer), (into_hidden(mlp.gate_up_proj),), finish)
