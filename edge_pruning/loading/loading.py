@@ -50,8 +50,9 @@ class Model:
         """
         graph = graph or Graph(self.adapter.shape)
         if graph not in self._engines:
-            of_parts = isinstance(self.adapter, PartsAdapter)
-            self._engines[graph] = FusedPass(self.adapter, graph) if of_parts else MaskedPass(self.adapter, graph)
+            adapter = self.adapter
+            engine = FusedPass(adapter, graph) if isinstance(adapter, PartsAdapter) else MaskedPass(adapter, graph)
+            self._engines[graph] = engine
         return self._engines[graph]
 
     @property
