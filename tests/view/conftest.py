@@ -27,6 +27,11 @@ def make_run(tmp_path: Path) -> MakeRun:
     ) -> Path:
         graph = graph or Graph(ModelShape(4, 4))
         values = torch.randn(graph.edge_mask.shape, generator=torch.Generator().manual_seed(seed))
+        for layer in range(graph.shape.layers):  # MLPs matter most, so that small circuits are connected
+            values[graph.mlp_writer(layer)] += 1.5
+            values[:, graph.mlp_reader(layer)] += 1.5
+        values[0] += 2
+        values[:, -1] += 2
         origin = {"task": {"name": name, "settings": {}}, "model": {"name": model}, "ablation": "patch", "seed": seed}
         circuit = Circuit.from_scores(EdgeScores(graph, values), edges=edges, provenance=origin)
         folder = tmp_path / name.replace("/", "-").replace("<", "(")[:40]

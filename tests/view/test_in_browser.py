@@ -1,0 +1,356 @@
+"""Every interaction of the page, in Chromium; skipped where there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from browser import Browser, missing
+from made_up import HOSTILE
+
+from edge_pruning import files
+from edge_pruning.circuit import Circuit
+from edge_pruning.graph import Graph, ModelShape
+from edge_pruning.view import Source, sources_of, view_page, view_paths
+
+pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+AXE = Path(__file__).parents[2] / "viewer" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class KnownTruth(Source):
+    """A run whose true circuit is known."""
+
+    known: Circuit
+
+    @property
+    def truth(self) -> Circuit:
+        return self.known
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator[Browser]:
+    found = Browser(tmp_path_factory.mktemp("profile"))
+    yield found
+    found.driver.quit()
+
+
+@pytest.fixture
+def written(tmp_path):
+    """`written(run, run)`: the page about these runs, on disk."""
+
+    def write(*runs: Path) -> Path:
+        path = tmp_path / "page.html"
+        path.write_text(view_paths(list(runs)), encoding="utf-8")
+        return path
+
+    return write
+
+
+def cut(folder: Path, size: int) -> list[str]:
+    """What the library keeps of a size."""
+    circuit = Circuit.load(folder / "circuit.json")
+    assert circuit.scores is not None
+    return circuit.graph.names(circuit.graph.without_dangling(circuit.scores.top(size)))
+
+
+def test_the_page_opens_without_a_complaint_as_the_circuit_was_found(browser, make_run, written):
+    folder = make_run(edges=20)
+    browser.open(written(folder))
+    n = len(cut(folder, 20))
+    assert browser.complaints() == []
+    assert browser.text("#shown") == f"{n} of {n} shown"
+    assert sorted(browser.texts("#table tbody th")) == sorted(cut(folder, 20))
+    assert browser.state() == {}
+
+
+@pytest.mark.parametrize("size", [7, 40, 90])
+def test_the_slider_cuts_as_the_library_does(browser, make_run, written, size):
+    folder = make_run(edges=20)
+    browser.open(written(folder))
+    browser.choose("#size-number", size)
+    assert browser.state() == {"size": size}
+    browser.wait("return document.querySelectorAll('#table tbody tr').length === arguments[0]", len(cut(folder, size)))
+    assert sorted(browser.texts("#table tbody th")) == sorted(cut(folder, size))
+    assert json.loads(browser.saved("#save-circuit"))["edges"] == sorted(cut(folder, size))
+
+
+def test_quality_is_measured_or_looks_interpolated(browser, make_run, written):
+    browser.open(written(make_run(edges=20)))
+    assert browser.text("#measured").startswith("Measured on test pairs: KL 0.500 nats, faithfulness 75.0 %")
+    assert browser.run("return getComputedStyle(document.getElementById('measured')).fontStyle") == "normal"
+    browser.choose("#size-number", 30)
+    assert browser.text("#measured").startswith("≈ Interpolated between 20 and 40 edges: KL 0.354")
+    assert browser.run("return getComputedStyle(document.getElementById('measured')).fontStyle") == "italic"
+    browser.choose("#size-number", 3)
+    assert browser.text("#measured") == "No quality is known at this size."
+    browser.click("#as-found")
+    assert browser.state() == {}
+
+
+def test_the_size_moves_with_the_keyboard(browser, make_run, written):
+    browser.open(written(make_run(edges=20)))
+    browser.press("]", "#size")
+    assert browser.state()["size"] == 22
+    browser.press("[", "#size")
+    assert browser.state()["size"] == 20
+    browser.press("\ue014", "#size")  # arrow to the right
+    assert browser.state()["size"] == 21
+
+
+def test_a_click_on_a_node_mutes_all_but_its_inputs_and_outputs(browser, make_run, written):
+    folder = make_run(edges=60)
+    browser.open(written(folder))
+    browser.click('.node[aria-label^="m0:"]')
+    near = [name for name in cut(folder, 60) if name.startswith("m0->") or name.endswith("->m0")]
+    assert browser.state() == {"focus": "m0"}
+    assert browser.text("#shown").startswith(f"{len(near)} in focus, ")
+    assert sorted(browser.texts("#table tbody th")) == sorted(near)
+    assert browser.run("return document.querySelector('#picture canvas').classList.contains('muted')")
+    assert "edges in" in browser.text("#panel")
+    browser.press("\ue00c", "body")  # escape
+    assert browser.state() == {}
+    assert not browser.run("return document.querySelector('#picture canvas').classList.contains('muted')")
+
+
+def test_shift_click_shows_the_paths_between_two_nodes(browser, make_run, written):
+    browser.open(written(make_run(edges=80)))
+    browser.click('.node[aria-label^="m0:"]')
+    browser.click('.node[aria-label^="m3:"]', shiftKey=True)
+    assert browser.state() == {"focus": "m0~m3"}
+    edges = browser.texts("#table tbody th")
+    assert any(edge.startswith("m0->") for edge in edges)
+    assert any(edge.endswith("->m3") for edge in edges)
+    assert not any(edge.startswith("input") or edge.endswith("logits") for edge in edges)
+
+
+def test_an_edge_of_the_table_shows_its_facts(browser, make_run, written):
+    folder = make_run(edges=20)
+    browser.open(written(folder))
+    name = browser.texts("#table tbody th")[0]
+    browser.click("#table tbody th button")
+    assert browser.state() == {"focus": name}
+    facts = browser.text("#panel")
+    assert name in facts
+    assert "score" in facts
+    assert "rank1 of" in facts
+
+
+def test_resting_on_a_node_shows_a_note_that_shift_keeps(browser, make_run, written):
+    browser.open(written(make_run(edges=30)))
+    move = (
+        "const n = document.querySelector(arguments[0]); const b = n.getBoundingClientRect();"
+        "n.dispatchEvent(new PointerEvent('pointermove', { bubbles: true, clientX: b.x + b.width / 2,"
+        "clientY: b.y + b.height / 2, shiftKey: arguments[1] }))"
+    )
+    browser.run(move, '.node[aria-label^="m0:"]', False)
+    assert browser.text("#tooltip b") == "m0"
+    browser.run(move, '.node[aria-label^="logits"]', True)
+    assert browser.text("#tooltip b") == "m0"
+    browser.run(move, '.node[aria-label^="logits"]', False)
+    assert browser.text("#tooltip b") == "logits"
+
+
+def test_edges_can_be_searched_and_kinds_hidden(browser, make_run, written):
+    folder = make_run(edges=60)
+    browser.open(written(folder))
+    browser.choose("#search", "m0->")
+    browser.wait("return document.querySelector('#shown').textContent.includes('in focus')")
+    assert browser.state() == {"search": "m0->"}
+    assert all(name.startswith("m0->") for name in browser.texts("#table tbody th"))
+    browser.choose("#search", "")
+    browser.wait("return !document.querySelector('#shown').textContent.includes('in focus')")
+    browser.click('#legend [data-kind="q"]')
+    assert browser.state() == {"hide": ["q"]}
+    assert sorted(browser.texts("#table tbody th")) == sorted(n for n in cut(folder, 60) if not n.endswith("<q>"))
+
+
+def test_the_picture_shows_the_strongest_and_says_of_how_many(browser, make_run, written):
+    folder = make_run(edges=60)
+    browser.open(written(folder))
+    browser.choose("#show", 30)
+    assert browser.text("#shown") == f"30 of {len(cut(folder, 60))} shown"
+    assert len(json.loads(browser.saved("#save-circuit"))["edges"]) == 30
+
+
+def test_the_table_sorts_by_every_column(browser, make_run, written):
+    browser.open(written(make_run(edges=40)))
+    for column in ("name", "kind", "score", "rank"):
+        browser.click(f'[data-column="{column}"]')
+        first = browser.texts("#table tbody th")
+        browser.click(f'[data-column="{column}"]')
+        assert browser.texts("#table tbody th")[0] != first[0]
+        heading = f'th:has([data-column="{column}"])'
+        assert browser.find(heading).get_attribute("aria-sort") == "descending"
+
+
+def test_nodes_can_be_pinned_labelled_and_grouped(browser, make_run, written):
+    browser.open(written(make_run(edges=60)))
+    for node in ("m0", "m1"):
+        browser.click(f'.node[aria-label^="{node}:"]')
+        browser.press("p", "body")
+    browser.choose("#panel .actions input", "copies names")
+    assert browser.state() == {"focus": "m1", "pins": ["m0", "m1"], "labels": {"m1": "copies names"}}
+    assert "copies names" in browser.text("#picture svg")
+    browser.run("document.querySelector('[aria-label=\"Name of a group of the pinned nodes\"]').value = 'early'")
+    browser.run("[...document.querySelectorAll('#panel button')].find((b) => b.textContent === 'Group').click()")
+    assert browser.state()["groups"] == [{"name": "early", "nodes": ["m0", "m1"]}]
+    assert browser.texts(".node.group text") == ["early"]
+    assert not browser.texts('.node[aria-label^="m0:"] text')
+
+
+def test_a_view_comes_back_from_its_link_and_from_its_file(browser, make_run, written, tmp_path):
+    page = written(make_run(edges=60))
+    state = {"size": 50, "hide": ["k"], "focus": "m0", "pins": ["m1"], "labels": {"m0": "one"}, "notes": "two\nthree"}
+    browser.open(page, state)
+    assert browser.state() == state
+    assert browser.run("return document.getElementById('notes').value") == "two\nthree"
+    saved = tmp_path / "view.json"
+    saved.write_text(browser.saved("#save-state"), encoding="utf-8")
+    browser.open(page)
+    browser.find("#load-state").send_keys(str(saved))
+    browser.wait("return document.getElementById('said').textContent.startsWith('Loaded')")
+    assert browser.state() == state
+    saved.write_text('{"format": "else"}')
+    browser.find("#load-state").send_keys(str(saved))
+    browser.wait("return document.getElementById('said').textContent.includes('could not be read')")
+
+
+def test_exports_are_a_picture_and_a_circuit_that_the_library_reads(browser, make_run, written, tmp_path):
+    folder = make_run(edges=20)
+    browser.open(written(folder))
+    svg = browser.saved("#save-svg")
+    assert svg.startswith("<svg xmlns=")
+    assert svg.count('fill="none" stroke-linecap="round"') == len(cut(folder, 20))
+    (tmp_path / "shown.json").write_text(browser.saved("#save-circuit"), encoding="utf-8")
+    circuit = Circuit.load(tmp_path / "shown.json")
+    assert sorted(circuit.edges) == sorted(cut(folder, 20))
+    assert circuit.provenance["selected"] == "edges shown in the viewer"
+    assert files.read_json(tmp_path / "shown.json")["counts"]["edges_without_dangling"] == len(circuit)
+    browser.run("window.saved = []")
+    browser.click("#save-png")
+    browser.wait("return window.saved.some((blob) => blob.type === 'image/png' && blob.size > 2000)")
+
+
+def test_two_circuits_are_laid_over_each_other(browser, make_run, written):
+    a, b = make_run("a", edges=40, seed=0), make_run("b", edges=40, seed=1)
+    browser.open(written(a, b))
+    browser.choose("#other", 1)
+    one, other = set(cut(a, 40)), set(cut(b, 40))
+    legend = browser.text("#legend")
+    for words, n in (("in both", one & other), ("only in A", one - other), ("only in B", other - one)):
+        assert f"{words} {len(n)}" in legend
+    assert sorted(browser.texts("#table tbody th")) == sorted(one | other)
+    assert browser.state() == {"other": 1}
+
+
+def test_another_run_is_chosen_with_its_own_report(browser, make_run, written):
+    browser.open(written(make_run("a", edges=10), make_run("b", edges=30)))
+    assert browser.texts("[data-report]:not([hidden]) h1") == ["a in tiny"]
+    browser.choose("#circuit", 1)
+    assert browser.texts("[data-report]:not([hidden]) h1") == ["b in tiny"]
+    assert browser.state() == {"circuit": 1}
+
+
+def test_the_truth_shows_hits_misses_and_extras(browser, make_run, tmp_path):
+    folder = make_run(edges=40)
+    found = cut(folder, 40)
+    graph = Circuit.load(folder / "circuit.json").graph
+    true = Circuit.from_names(graph, ["input->m0", "m0->logits"])
+    page = tmp_path / "page.html"
+    page.write_text(view_page([KnownTruth(*vars(sources_of([folder])[0]).values(), known=true)]))
+    browser.open(page, {"other": 1})
+    hits = len(set(found) & set(true.edges))
+    for words in (f"hit: true and found {hits}", f"extra: found, not true {len(found) - hits}",
+                  f"missed: true, not found {2 - hits}"):  # fmt: skip
+        assert words in browser.text("#legend")
+
+
+@pytest.mark.parametrize("state", [
+    {}, {"search": HOSTILE}, {"labels": {"m0": HOSTILE}, "notes": HOSTILE, "focus": HOSTILE, "pins": [HOSTILE]},
+])
+def test_hostile_names_labels_and_links_do_nothing(browser, make_run, written, state):
+    browser.open(written(make_run(HOSTILE, model=HOSTILE, warnings=[HOSTILE])), state)
+    browser.saved("#save-svg")
+    assert browser.run("return document.title").startswith("Circuit: </script>")
+    assert browser.run("return document.querySelectorAll('main img, script').length") == 2
+    assert browser.complaints() == []
+
+
+def test_a_script_that_got_in_would_not_run(browser, make_run, written):
+    page = written(make_run())
+    page.write_text(page.read_text().replace("</main>", "<script>document.title = 'taken'</script></main>"))
+    browser.open(page)
+    assert browser.run("return document.title") != "taken"
+    assert any("Content Security Policy" in words for words in browser.complaints())
+
+
+def test_all_of_it_can_be_reached_with_the_keyboard(browser, make_run, written):
+    browser.open(written(make_run(edges=60)))
+    browser.run("document.querySelector('.node[tabindex=\"0\"]').focus()")
+    first = browser.run("return document.activeElement.getAttribute('aria-label')")
+    browser.press("\ue015")  # arrow down
+    second = browser.run("return document.activeElement.getAttribute('aria-label')")
+    assert second
+    assert second != first
+    browser.press("\ue007")  # enter
+    assert browser.state()["focus"] == second.partition(":")[0]
+    assert browser.run("return document.activeElement.getAttribute('aria-label')") == second
+    browser.press("/")
+    assert browser.run("return document.activeElement.id") == "search"
+    browser.press("m1")
+    assert browser.state()["search"] == "m1"
+    browser.press("?", "body")
+    assert browser.run("return document.getElementById('help').open")
+
+
+@pytest.mark.parametrize("width", [360, 390, 768, 1280])
+def test_nothing_scrolls_sideways(browser, make_run, written, width):
+    browser.open(written(make_run(edges=60)), width=width, height=800)
+    assert browser.run("return document.documentElement.scrollWidth") <= width
+
+
+def test_reduced_motion_stops_transitions(browser, make_run, written):
+    page = written(make_run())
+    look = "return getComputedStyle(document.querySelector('#picture canvas')).transitionDuration"
+    browser.open(page, prefers_reduced_motion="reduce")
+    assert browser.run(look) == "0s"
+    browser.open(page, prefers_reduced_motion="no-preference")
+    assert browser.run(look) != "0s"
+
+
+def test_a_frame_in_a_notebook_works(browser, make_run, tmp_path):
+    from edge_pruning.view import Inline
+
+    page = tmp_path / "notebook.html"
+    page.write_text("<!doctype html><title>n</title>" + Inline(view_paths([make_run(edges=20)]))._repr_html_())
+    browser.driver.get(page.as_uri())
+    browser.driver.switch_to.frame(0)
+    browser.wait("return document.getElementById('explorer')?.dataset.ready === 'true'")
+    browser.choose("#size-number", 40)
+    assert browser.text("#shown").endswith("shown")
+    browser.driver.switch_to.default_content()
+
+
+def test_twenty_thousand_edges_are_the_most_that_are_drawn(browser, make_run, written):
+    graph = Graph(ModelShape(16, 12))
+    browser.open(written(make_run(graph=graph, edges=graph.n_edges)), {"show": 20000})
+    assert graph.n_edges > 40_000
+    assert f"20,000 of {graph.n_edges:,} shown; more than 20,000 are not drawn" in browser.text("#shown")
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed (cd viewer && npm ci)")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_nothing_wrong(browser, make_run, written, scheme, width):
+    browser.open(written(make_run("a", edges=60), make_run("b", edges=30)), {"focus": "m0", "pins": ["m0", "m1"]},
+                 width=width, prefers_color_scheme=scheme)
+    browser.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    browser.run(AXE.read_text(encoding="utf-8"))
+    found = browser.driver.execute_async_script(
+        "const done = arguments[0]; axe.run(document, { resultTypes: ['violations'] }).then((r) => done(r.violations))"
+    )
+    assert [(v["id"], [n["target"] for n in v["nodes"]][:4]) for v in found] == []
