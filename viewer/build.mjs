@@ -1,6 +1,6 @@
 // Bundles src/ into edge_pruning/view/app.js, with the licences of what is bundled, and the hash of what it was made of.
 //
-//     npm ci && node build.mjs
+//     npm ci && node build.mjs             into the package; node build.mjs FOLDER: into another folder
 
 import { createHash } from "node:crypto";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const target = join(here, "..", "edge_pruning", "view");
+const target = process.argv[2] ?? join(here, "..", "edge_pruning", "view");
 
 /** Of every source, in order of names, and of the exact versions of the libraries. */
 function hashOfSources() {
