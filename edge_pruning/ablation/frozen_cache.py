@@ -23,7 +23,8 @@ class FrozenCache:
     """Hands out `Frozen` values for batches of `pairs`.
 
     max_bytes: memory for what is kept; None is a share of the memory there is. logits: whether the values hold those of
-    the clean model.
+    the clean model. remember: whether batches that have to be computed are kept as well, until `forget`: for batches
+    that are used several times in a row.
     """
 
     def __init__(
@@ -34,8 +35,11 @@ class FrozenCache:
         max_bytes: int | None = None,
         *,
         logits: bool = True,
+        remember: bool = False,
     ) -> None:
-        self.engine, self.pairs, self.ablation, self.logits = engine, pairs, ablation, logits
+        self.engine, self.pairs, self.ablation = engine, pairs, ablation
+        self.logits, self.remember = logits, remember
+        self._recent: dict[tuple[int, ...], tuple[Batch, Frozen]] = {}
         max_bytes = memory_for_cache(engine.home) if max_bytes is None else max_bytes
         self.kept = self._how_many_fit(max_bytes) if max_bytes else 0
         self._positions = _starts([engine.width(pair) for pair in pairs[: self.kept]])
@@ -51,14 +55,23 @@ class FrozenCache:
 
     def batch(self, ids: Sequence[int]) -> tuple[Batch, Frozen]:
         """The pairs `ids` as a batch, with everything about it that no mask changes."""
+        if tuple(ids) in self._recent:
+            return self._recent[tuple(ids)]
         batch = self._as_batch(ids)
         rest = [place for place, i in enumerate(ids) if i >= self.kept]
         if len(rest) == len(ids):
-            return batch, self._freeze(batch)
-        frozen = self._gathered(batch, ids)
-        if rest:
-            self._fill(frozen, ids, rest)
+            frozen = self._freeze(batch)
+        else:
+            frozen = self._gathered(batch, ids)
+            if rest:
+                self._fill(frozen, ids, rest)
+        if rest and self.remember:
+            self._recent[tuple(ids)] = batch, frozen
         return batch, frozen
+
+    def forget(self) -> None:
+        """Drop what `remember` keeps."""
+        self._recent.clear()
 
     # --- what is kept ----------------------------------------------------------------------------------------------
 

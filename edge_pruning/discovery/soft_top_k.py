@@ -1,59 +1,96 @@
 """Soft top-k with a random size: one short run that ranks every edge, and so gives circuits of every size.
 
-One score per edge. Each step draws a size k, log-uniform over a broad range, solves for the threshold tau at which the
+One score per edge. Each step takes a size k, log-uniform over a broad range, solves for the threshold tau at which the
 mask has exactly that size, and runs the mask:
 
     sum_i sigmoid(s_i - tau) = k,          z_i = sigmoid(s_i - tau)
 
 No noise, no multipliers, no target to tune: the size is exact at every step. (Arora and others, "Matryoshka
-attribution", 2026, arXiv 2609.25518.) Cost: a few hundred masked forward and backward passes. It misleads when the
-sizes that matter lie outside the range of k, and where a model works in steps: at half a mask its thresholds are not
-crossed and there is no gradient. Such models want a size that the loss controls (`budget.py`).
+attribution", 2026, arXiv 2609.25518.) What differs here is the beginning and the data:
+
+- Scores begin at minus the logarithm of the edge's rank in an EAP-IG ranking. Effects fall about as one over the rank,
+  so the first masks are proportional to them. From equal scores every edge starts at k / n of itself, most fall at once
+  to where the sigmoid has no gradient, and in a large graph none of them comes back.
+- Steps draw pairs that no step has seen, as long as the task writes them, because 200 pairs are soon learned by heart.
+- The range of k is in edges and follows the task (`size_range.py`). Sizes follow each other by the golden ratio, so
+  that any few steps in a row cover the range.
+
+Cost: an attribution of a few pairs, and a few hundred masked forward and backward passes. It misleads when the sizes
+that matter lie outside the range of k, and where a model works in steps: at half a mask its thresholds are not crossed
+and there is no gradient. Such models want a size that the loss controls (`budget.py`).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from edge_pruning.circuit import EdgeScores
+from edge_pruning.discovery.eap_ig import EapIg
 from edge_pruning.discovery.method import Method, check_settings, method
-from edge_pruning.discovery.search import Search
+from edge_pruning.discovery.observer import Observer
+from edge_pruning.discovery.search import Search, normalised_ranks
+from edge_pruning.discovery.size_range import MOST, size_range
 from edge_pruning.discovery.training import Draw, MaskParameters, train
+
+GOLDEN = (math.sqrt(5) - 1) / 2
+UNRANKED = (0.009, 0.35)  # of the candidates: the range of sizes if there is no ranking to begin with
 
 
 @method
 @dataclass(frozen=True)
 class SoftTopK(Method):
+    """Learn scores over random circuit sizes.
+
+    attribute_first: begin with an EAP-IG ranking (of the objective, on the first `attributed` pairs), unless initial
+        scores are given.
+    fresh: draw pairs beyond the training pairs if the task can write more of them.
+    batch_uses: how many steps in a row use the same pairs; a pair's frozen passes cost half a step.
+    smallest, largest: the range of sizes, in edges; found by `size_range.py` if None.
+    """
+
     name: ClassVar[str] = "soft-top-k"
     summary: ClassVar[str] = "Edge Pruning with soft top-k masks of random size: one short run ranks all (default)"
     one_run_ranks_all: ClassVar[bool] = True
 
-    steps: int = 300
-    batch_size: int = 16
-    learning_rate: float = 0.5
-    smallest: float = 0.009
-    largest: float = 0.35
+    steps: int = 400
+    batch_size: int = 8
+    batch_uses: int = 2
+    learning_rate: float = 0.1
+    attribute_first: bool = True
+    attributed: int = 64
+    fresh: bool = True
+    smallest: int | None = None
+    largest: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
+        smallest, largest = self.smallest, self.largest
         check_settings(self, {
             "steps": (self.steps >= 1, "at least 1"),
             "batch_size": (self.batch_size >= 1, "at least 1"),
+            "batch_uses": (self.batch_uses >= 1, "at least 1"),
             "learning_rate": (0 < self.learning_rate < math.inf, "positive"),
-            "smallest": (0 < self.smallest <= self.largest, "above 0 and at most largest (shares of all edges)"),
-            "largest": (0 < self.largest < 1, "between 0 and 1 (a share of all edges)"),
+            "attributed": (self.attributed >= 1, "at least 1 (pairs)"),
+            "smallest": (smallest is None or 1 <= smallest <= (largest or smallest), "at least 1, at most largest (edges)"),
+            "largest": (largest is None or largest >= 1, "at least 1 (edges)"),
         })
 
     def find(self, search: Search) -> EdgeScores:
         masks = SoftTopKMasks(self, search.n_candidates, search.device)
-        if search.initial_ranks is not None:
-            masks.warm_start(search.initial_ranks)
-        train(masks, search, steps=self.steps, batch_size=self.batch_size, seed=self.seed)
+        if search.observer.resume() is None:  # otherwise the beginning is in the state
+            self._begin(masks, search)
+        if self.fresh:
+            pairs = math.ceil(self.steps / self.batch_uses) * self.batch_size
+            search = replace(search, data=search.data.enlarged(pairs))
+        train(
+            masks, search,
+            steps=self.steps, batch_size=self.batch_size, batch_uses=self.batch_uses, seed=self.seed,
+        )
         return search.scores(masks.parameters["scores"])
 
     def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor:
@@ -62,27 +99,47 @@ class SoftTopK(Method):
         mask[candidates] = soft_top_k(scores.values[candidates], torch.tensor(float(edges)))
         return mask
 
+    def _begin(self, masks: SoftTopKMasks, search: Search) -> None:
+        """Give the masks their first scores and their range of sizes."""
+        ranking = search.init_scores
+        if ranking is None and self.attribute_first:
+            some = replace(search.data, pairs=search.data.pairs[: self.attributed])
+            ranking = EapIg(metric="objective").find(replace(search, data=some, observer=Observer()))
+        if ranking is not None:
+            masks.warm_start(normalised_ranks(ranking, search.candidates))
+        low, high = (share * search.n_candidates for share in UNRANKED)
+        if ranking is not None and None in (self.smallest, self.largest):
+            low, high = size_range(search, ranking)
+        high = min(self.largest or high, MOST * search.n_candidates)
+        masks.set_range(min(self.smallest or low, high), high)
+
 
 class SoftTopKMasks(MaskParameters):
+    """Masks over `n` edges. The range of sizes is set before training and is part of the state, as the scores are."""
+
     def __init__(self, settings: SoftTopK, n: int, device: torch.device) -> None:
         super().__init__()
         self.settings, self.n = settings, n
         self.parameters["scores"] = torch.zeros(n, device=device, requires_grad=True)
+        self.parameters["log_sizes"] = torch.zeros(2, device=device)  # the optimizer leaves them alone
+
+    def set_range(self, smallest: float, largest: float) -> None:
+        self.parameters["log_sizes"].copy_(torch.tensor([smallest, largest]).log())
 
     def warm_start(self, ranks: Tensor) -> None:
-        """Begin with another method's ranking: the scores from first to last are a few training steps apart."""
-        self.parameters["scores"].data.copy_(4 * ranks)
+        """Begin at minus the logarithm of the place in another ranking; ranks: from 1/2 (first) to -1/2 (last)."""
+        self.parameters["scores"].data.copy_(-(1 + (0.5 - ranks) * (self.n - 1)).log())
 
     def optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters.values(), lr=self.settings.learning_rate)
+        return torch.optim.Adam([self.parameters["scores"]], lr=self.settings.learning_rate)
 
     def schedule(self, step: int) -> float:
         """Half a cosine from 1 to 0: scores settle, and seeds agree on more edges than at a constant rate."""
         return 0.5 * (1 + math.cos(math.pi * step / self.settings.steps))
 
     def draw(self, step: int, generator: torch.Generator) -> Draw:
-        low, high = math.log(self.settings.smallest * self.n), math.log(self.settings.largest * self.n)
-        k = (low + (high - low) * torch.rand((), generator=generator, device=generator.device)).exp()
+        low, high = self.parameters["log_sizes"]
+        k = (low + (high - low) * ((self.settings.seed + step + 0.5) * GOLDEN % 1)).exp()
         mask = soft_top_k(self.parameters["scores"], k)
         undecided = ((mask > 0.05) & (mask < 0.95)).float().mean()
         return Draw(mask, None, {"target_edges": k, "edges": mask.detach().sum(), "undecided": undecided.detach()})

@@ -12,6 +12,7 @@ so a run resumed from a checkpoint is bit for bit the same run.
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -64,11 +65,13 @@ def train(
     steps: int,
     batch_size: int,
     seed: int,
+    batch_uses: int = 1,
     cache_bytes: int | None = None,
 ) -> None:
     """Run the loop, and leave the result in `masks.parameters`. Raises Diverged.
 
-    Nodes that no candidate edge needs are not computed. Initial scores are the caller's to apply.
+    batch_uses: how many steps in a row use a batch, whose frozen passes are computed once. Nodes that no candidate edge
+    needs are not computed. Initial scores are the caller's to apply.
     """
     engine, ablation, candidates, observer = search.engine, search.ablation, search.candidates, search.observer
     optimizer = masks.optimizer()
@@ -78,8 +81,8 @@ def train(
         engine = engine.restricted(candidates, consistent=ablation.consistent)
     pairs, objective = search.data.pairs, get_objective(search.data.objective)
     objective.check(pairs)
-    reused = steps * batch_size > len(pairs)
-    cache = FrozenCache(engine, pairs, ablation, cache_bytes if reused else 0)
+    reused = math.ceil(steps / batch_uses) * batch_size > len(pairs)
+    cache = FrozenCache(engine, pairs, ablation, cache_bytes if reused else 0, remember=batch_uses > 1)
     places = candidates.flatten().nonzero().squeeze(1).to(engine.adapter.device)
     generator = torch.Generator(engine.adapter.device)
     pending: list[dict[str, Tensor | float]] = []
@@ -88,7 +91,10 @@ def train(
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * masks.schedule(step)
         draw = masks.draw(step, generator)
-        ids, z = drawn(len(pairs), batch_size, step, seed), _on_graph(engine, draw.mask.detach(), places)
+        if step % batch_uses == 0:
+            cache.forget()
+        ids = drawn(len(pairs), batch_size, step // batch_uses, seed)
+        z = _on_graph(engine, draw.mask.detach(), places)
         loss, gradient = mask_gradient(engine, cache, ids, z, objective)
         masks.adjust(loss)
         _backward(draw, gradient.flatten()[places])

@@ -14,9 +14,9 @@ import hashlib
 import json
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from edge_pruning.batch import Pair
@@ -37,7 +37,8 @@ class PairSet:
     """The pairs of one split of a task, for one tokenizer: as token ids and as text, in the same order.
 
     `metric` says how answers are judged, `objective` what a circuit's outputs are fitted with (`objectives.py`).
-    `notices` says what was left out because of the tokenizer, such as "names: 84 of 120 are single tokens".
+    `notices` says what was left out because of the tokenizer, such as "names: 84 of 120 are single tokens". `writer`
+    writes the first pairs of the split again, as many as it is asked for, where the task makes its own text.
     """
 
     task: str
@@ -47,6 +48,14 @@ class PairSet:
     texts: tuple[TextPair, ...]
     notices: tuple[str, ...] = ()
     objective: str = "kl"
+    writer: Callable[[int], PairSet] | None = field(default=None, repr=False, compare=False)
+
+    def enlarged(self, size: int) -> PairSet:
+        """Return at least `size` pairs, these ones first, if the task can write more; as many as there are if not."""
+        if size <= len(self.pairs) or self.writer is None:
+            return self
+        more = self.writer(size)
+        return more if more.pairs[: len(self.pairs)] == self.pairs else self
 
     @cached_property
     def hash(self) -> str:
@@ -131,40 +140,51 @@ class GeneratedTask(TextTask):
         """An endless stream of random pairs of a split; words that the tokenizer cannot take are left out."""
 
     def pairs(self, tokenizer: PreTrainedTokenizerBase, split: str, *, max_length: int | None = None) -> PairSet:
-        split, (encoder, chat) = self.check_split(split), self.reader(tokenizer, f"task {self.name!r}")
+        split = self.check_split(split)
+        found = self._written(tokenizer, split, max_length, getattr(self, split))
+        wanted, fit = getattr(self, split), len(found.pairs)
+        if fit < wanted:
+            raise ValueError(
+                f"task {self.name!r}: only {fit} different pairs of split {split!r} fit this tokenizer, "
+                f"{wanted} were asked for; ask for fewer ({split}={fit}) or use another tokenizer"
+            )
+        return found
+
+    def _written(
+        self, tokenizer: PreTrainedTokenizerBase, split: Split, max_length: int | None, size: int
+    ) -> PairSet:
+        """The first `size` pairs of a split, or fewer if no more fit the tokenizer; the same ones for every size."""
+        encoder, chat = self.reader(tokenizer, f"task {self.name!r}")
         # A text seed goes through SHA-512 in the standard library, so it means the same on every machine.
         rng = random.Random(f"{self.name} {split} {self.seed}")
-        texts = self._distinct(self.candidates(encoder, split, rng), encoder, split)
+        texts = _distinct(self.candidates(encoder, split, rng), encoder, size)
         if chat:
             texts = [chat.pair(text.clean, text.corrupted, text.answer, text.wrong, text.template) for text in texts]
         encoder.prepare(string for text in texts for string in text.strings)
         pairs = tuple(encoder.pair(text) for text in texts)
-        longest = max(len(pair.clean) for pair in pairs)
+        longest = max((len(pair.clean) for pair in pairs), default=0)
         if max_length is not None and longest > max_length:
             raise ValueError(
                 f"task {self.name!r}: its longest pair has {longest} tokens in this tokenizer, but the model's context "
                 f"ends at {max_length}; use a model with a longer context"
             )
         return PairSet(
-            self.name, split, self.metric, pairs, tuple(texts), tuple(encoder.notices), self.objective
+            self.name, split, self.metric, pairs, tuple(texts), tuple(encoder.notices), self.objective,
+            partial(self._written, tokenizer, split, max_length),
         )
 
-    def _distinct(self, candidates: Iterable[TextPair], encoder: Encoder, split: Split) -> list[TextPair]:
-        """The first candidates that differ in their clean prompt and contain no unknown token."""
-        size, found, misses = getattr(self, split), {}, 0
-        for text in candidates:
-            if text.clean in found or not encoder.knows(text.clean) or not encoder.knows(text.corrupted):
-                misses += 1
-            else:
-                found[text.clean], misses = text, 0
-            if len(found) == size:
-                return list(found.values())
-            if misses > 1000:  # in a row: whatever is left, if anything, is very rare
-                break
-        raise ValueError(
-            f"task {self.name!r}: only {len(found)} different pairs of split {split!r} fit this tokenizer, "
-            f"{size} were asked for; ask for fewer ({split}={len(found)}) or use another tokenizer"
-        )
+
+def _distinct(candidates: Iterable[TextPair], encoder: Encoder, size: int) -> list[TextPair]:
+    """The first candidates that differ in their clean prompt and contain no unknown token."""
+    found, misses = dict[str, TextPair](), 0
+    for text in candidates:
+        if text.clean in found or not encoder.knows(text.clean) or not encoder.knows(text.corrupted):
+            misses += 1
+        else:
+            found[text.clean], misses = text, 0
+        if len(found) == size or misses > 1000:  # in a row: whatever is left, if anything, is very rare
+            break
+    return list(found.values())
 
 
 # --- registry ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,63 @@
+"""The sizes worth training on: from where the loss begins to fall to a few times the size at which it is nearly gone.
+
+Sizes are numbers of edges, because circuits do not grow with the graph they are in. The range is read off a ranking that
+exists before training (an attribution's), on a few training pairs: circuits of 8, 16, 32, ... edges are cut from it and
+run, until one is good enough. A learned ranking needs fewer edges, so the range goes well below the first size that
+helps. Cost: about a dozen forward passes, the small circuits' being cheap.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edge_pruning.ablation.frozen_cache import FrozenCache
+from edge_pruning.circuit import EdgeScores
+from edge_pruning.discovery.search import Search
+from edge_pruning.masked_pass.micro_batches import over_tiles
+from edge_pruning.objectives import get_objective
+
+FEWEST = 8  # edges: the smallest size that is looked at
+BEGINS, ENDS = 0.9, 0.1  # of the empty circuit's loss: where it begins to fall, and where it is nearly gone
+BELOW, ABOVE = 2, 2  # the range goes on by these factors on either side
+AT_LEAST = 512  # edges: the upper end is no smaller, so that in a small graph most sizes are trained on
+MOST = 0.5  # of the candidates: no size is larger
+PAIRS = 16  # that the circuits are run on
+
+
+def size_range(search: Search, ranking: EdgeScores) -> tuple[float, float]:
+    """The smallest and the largest size to train on, in edges."""
+    most = max(1.0, MOST * search.n_candidates)
+    sizes = [FEWEST * 2**i for i in range(40) if FEWEST * 2**i < most]
+    losses = _Losses(search)
+    empty = losses.of(torch.zeros_like(search.candidates))
+    begins, ends = None, most
+    for size in sizes:
+        loss = losses.of(ranking.top(size))
+        if begins is None and loss < BEGINS * empty:
+            begins = size
+        if loss < ENDS * empty:
+            ends = size
+            break
+    largest = min(most, max(ABOVE * ends, AT_LEAST))
+    return min(max(1.0, (begins or FEWEST) / BELOW), largest), largest
+
+
+class _Losses:
+    """Mean losses of circuits on the first training pairs, whose frozen passes are computed once."""
+
+    def __init__(self, search: Search) -> None:
+        self.search, self.pairs = search, search.data.pairs[:PAIRS]
+        self.objective = get_objective(search.data.objective)
+        self.cache = FrozenCache(search.engine, self.pairs, search.ablation, 0, remember=True)
+
+    @torch.no_grad()
+    def of(self, circuit: Tensor) -> float:
+        whole, mask = self.search.engine, circuit.to(self.search.device, torch.float32)
+        engine = whole.restricted(circuit, consistent=self.search.ablation.consistent)
+
+        def of_tile(ids: list[int]) -> Tensor:
+            batch, frozen = self.cache.batch(ids)
+            return self.objective(frozen.logits, engine.logits(mask, batch, frozen), batch).sum()
+
+        return sum(float(loss) for _, loss in over_tiles(whole, self.pairs, of_tile)) / len(self.pairs)
