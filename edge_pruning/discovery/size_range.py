@@ -1,9 +1,8 @@
 """The sizes worth training on: from where the loss begins to fall to a few times the size at which it is nearly gone.
 
-Sizes are numbers of edges, because circuits do not grow with the graph they are in. The range is read off a ranking that
-exists before training (an attribution's), on a few training pairs: circuits of 8, 16, 32, ... edges are cut from it and
-run, until one is good enough. A learned ranking needs fewer edges, so the range goes well below the first size that
-helps. Cost: about a dozen forward passes, the small circuits' being cheap.
+Sizes are numbers of edges, because circuits do not grow with the graph that they are in. The range is read off a
+ranking that exists before training (an attribution's), on a few training pairs: circuits of 8, 16, 32, ... edges are
+cut from it and run, until the loss of one is low enough. Cost: about a dozen forward passes, cheap for small circuits.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class SoftTopK(Method):
     summary: ClassVar[str] = "Edge Pruning with soft top-k masks of random size: one short run ranks all (default)"
     one_run_ranks_all: ClassVar[bool] = True
 
-    steps: int = 400
+    steps: int = 300
     batch_size: int = 8
     batch_uses: int = 2
     learning_rate: float = 0.1
@@ -76,8 +76,10 @@ class SoftTopK(Method):
             "batch_uses": (self.batch_uses >= 1, "at least 1"),
             "learning_rate": (0 < self.learning_rate < math.inf, "positive"),
             "attributed": (self.attributed >= 1, "at least 1 (pairs)"),
-            "smallest": (smallest is None or 1 <= smallest <= (largest or smallest), "at least 1, at most largest (edges)"),
             "largest": (largest is None or largest >= 1, "at least 1 (edges)"),
+            "smallest": (
+                smallest is None or 1 <= smallest <= (largest or smallest), "at least 1 and at most largest (edges)"
+            ),
         })
 
     def find(self, search: Search) -> EdgeScores:

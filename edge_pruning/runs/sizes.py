@@ -14,7 +14,8 @@ from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation.measured import Measured
 from edge_pruning.graph import Graph
 
-DEFAULT_SHARES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.10, 0.15, 0.20)
+OFFERED = 12  # sizes, if none was asked for
+FEWEST, LARGEST_SHARE = 16, 0.2  # they go from so many edges to this share of the graph
 FAITHFUL = 0.1
 RULE = (
     f"the smallest size whose KL on the validation pairs is at most {FAITHFUL:g} of the empty circuit's; "
@@ -45,9 +46,15 @@ def requested_sizes(graph: Graph, edges: Sequence[int], sparsity: Sequence[float
 
 
 def default_sizes(graph: Graph, candidates: int) -> tuple[int, ...]:
-    """From 1 to 20 percent of the edges, for methods without an opinion on size."""
-    sizes = {min(candidates, max(1, round(share * graph.n_edges))) for share in DEFAULT_SHARES}
-    return tuple(sorted(sizes))
+    """Return sizes from a few edges to a fifth of the graph, evenly spaced on a logarithmic axis.
+
+    They are for methods that find no size themselves. Circuits do not grow with the graph that they are in, so the
+    smallest size is a number of edges.
+    """
+    largest = max(1.0, LARGEST_SHARE * graph.n_edges)
+    smallest = min(FEWEST, largest)
+    sizes = (smallest * (largest / smallest) ** (i / (OFFERED - 1)) for i in range(OFFERED))
+    return tuple(sorted({min(candidates, round(size)) for size in sizes}))
 
 
 def smallest_faithful(losses: Sequence[float], empty: float) -> int:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
+from random_models import answered, pair
 from torch import Tensor
-from watching import SIZE, Watcher, engine, find, short, some_edges
+from watching import DATA, SIZE, Watcher, engine, find, search, short, some_edges
 
+from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.circuit import EdgeScores
+from edge_pruning.discovery import training
+from edge_pruning.discovery.eap_ig import EapIg
 from edge_pruning.discovery.soft_top_k import SoftTopK, SoftTopKMasks, soft_top_k, threshold
+from edge_pruning.tasks import PairSet
 
 
 def scores_of(n: int, width: float, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
@@ -92,20 +99,31 @@ def test_many_edges_at_a_small_size_are_solved_in_float32() -> None:
 # --- in training -----------------------------------------------------------------------------------------------------
 
 
-def test_sizes_are_drawn_log_uniformly_over_the_whole_range() -> None:
-    masks = SoftTopKMasks(SoftTopK(smallest=0.01, largest=0.4), 300, torch.device("cpu"))
-    generator, sizes = torch.Generator(), []
-    for step in range(200):
-        generator.manual_seed(step * 7919 + 1)
-        draw = masks.draw(step, generator)
+def sizes_of(seed: int, steps: int) -> list[float]:
+    """Where the sizes of the first steps are in the range, from 0 to 1 on a logarithmic axis."""
+    masks = SoftTopKMasks(SoftTopK(seed=seed), 300, torch.device("cpu"))
+    masks.set_range(3, 120)
+    sizes = []
+    for step in range(steps):
+        draw = masks.draw(step, torch.Generator())
         sizes.append(math.log(float(draw.record["target_edges"]) / 3) / math.log(40))
         assert draw.penalty is None
         assert float(draw.mask.detach().sum()) == pytest.approx(float(draw.record["target_edges"]), rel=1e-3)
-    assert -1e-6 <= min(sizes) < 0.03
-    assert 0.97 < max(sizes) <= 1 + 1e-6
-    counts = torch.histc(torch.tensor(sizes), 4, 0, 1)
-    assert counts.min() > 32  # 50 expected, standard deviation 6
-    assert counts.max() < 68
+    return sizes
+
+
+def test_sizes_are_log_uniform_and_any_few_steps_cover_the_range() -> None:
+    sizes = sizes_of(0, 200)
+    assert -1e-6 <= min(sizes) < 0.01
+    assert 0.99 < max(sizes) <= 1 + 1e-6
+    assert torch.histc(torch.tensor(sizes), 10, 0, 1).tolist() == pytest.approx([20] * 10, abs=1)
+    for first in range(190):
+        few = [0, *sorted(sizes[first : first + 10]), 1]
+        assert max(after - before for before, after in pairwise(few)) < 0.2
+
+
+def test_seeds_have_different_sizes() -> None:
+    assert sizes_of(0, 5) != sizes_of(1, 5)
 
 
 def test_the_size_is_what_was_asked_for_at_every_step() -> None:
@@ -125,10 +143,84 @@ def test_the_soft_mask_has_the_size_and_the_order_of_the_circuit(edges: int) -> 
     assert torch.equal(EdgeScores(scores.graph, mask.masked_fill(~within, -torch.inf)).top(edges), scores.top(edges))
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [{"smallest": 0.0}, {"smallest": 0.5, "largest": 0.3}, {"largest": 1.0}, {"largest": float("nan")}],
-)
+@pytest.mark.parametrize("settings", [{"smallest": 0}, {"smallest": 50, "largest": 30}, {"largest": 0}])
 def test_impossible_ranges_of_sizes_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="(smallest|largest) must be .*, got"):
         SoftTopK(**settings)
+
+
+# --- how it begins ---------------------------------------------------------------------------------------------------
+
+
+def test_it_begins_at_minus_the_log_of_the_rank_in_an_attribution_of_the_first_pairs() -> None:
+    graph, few = engine().graph, replace(DATA, pairs=DATA.pairs[:6])
+    expected = EapIg(metric="kl").find(search(data=few))
+    method = SoftTopK(steps=1, learning_rate=1e-6, attributed=6)
+    scores = method.find(search())
+    assert torch.equal(scores.top(SIZE), expected.top(SIZE))
+    best = scores.values[graph.edge_mask].sort(descending=True).values
+    torch.testing.assert_close(best, -torch.arange(1, graph.n_edges + 1).log(), rtol=0, atol=1e-4)
+
+
+def test_initial_scores_take_the_place_of_the_attribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = engine().graph
+    start = EdgeScores(graph, torch.rand(graph.edge_mask.shape, generator=torch.Generator().manual_seed(5)))
+    monkeypatch.setattr(EapIg, "find", None)
+    scores = find(SoftTopK(steps=1, learning_rate=1e-6), init_scores=start)
+    assert torch.equal(scores.top(SIZE), start.top(SIZE))
+    with pytest.raises(TypeError):
+        find(SoftTopK(steps=1))
+
+
+def test_a_resumed_run_computes_no_attribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    watcher = Watcher()
+    whole = find(SoftTopK(steps=25, batch_size=4), watcher)
+    monkeypatch.setattr(EapIg, "find", None)
+    resumed = find(SoftTopK(steps=25, batch_size=4), Watcher(watcher.states[0]))
+    assert torch.equal(resumed.values, whole.values)
+
+
+# --- the pairs -------------------------------------------------------------------------------------------------------
+
+
+class Written:
+    """Data whose pairs are the first of many; remembers what it was asked for."""
+
+    def __init__(self, fits: int) -> None:
+        self.fits, self.asked = fits, list[int]()
+
+    def __call__(self, size: int) -> PairSet:
+        self.asked.append(size)
+        pairs = [answered(pair(seed, 5 + seed % 3, (4,)), seed) for seed in range(min(size, self.fits))]
+        return replace(DATA, pairs=tuple(pairs))
+
+
+@pytest.mark.parametrize(("fits", "expected"), [(1000, 12), (11, 11)])
+def test_steps_draw_pairs_that_no_step_has_seen_as_long_as_there_are_any(
+    fits: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, seen, real = Written(fits), list[Any](), training.mask_gradient
+
+    def watched(engine: Any, cache: Any, ids: Any, *rest: Any) -> Any:
+        seen.append([cache.pairs[i] for i in ids])
+        return real(engine, cache, ids, *rest)
+
+    monkeypatch.setattr(training, "mask_gradient", watched)
+    data, settings = replace(DATA, writer=writer), {"steps": 6, "batch_size": 4, "attribute_first": False}
+    find(SoftTopK(**settings), data=data)
+    assert writer.asked == [12]
+    assert seen[0] == seen[1] != seen[2] == seen[3]  # a batch serves two steps
+    assert len({p.clean for batch in seen for p in batch}) == expected
+    find(SoftTopK(**settings, fresh=False), data=data)
+    assert writer.asked == [12]
+    assert {p.clean for batch in seen[6:] for p in batch} <= {p.clean for p in DATA.pairs}
+
+
+def test_a_batch_that_serves_several_steps_is_frozen_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen, real = [], FrozenCache._freeze
+    monkeypatch.setattr(FrozenCache, "_freeze", lambda self, batch: frozen.append(1) or real(self, batch))
+    data = replace(DATA, writer=Written(1000))
+    for uses, times in ((1, 12), (2, 6), (5, 3)):
+        frozen.clear()
+        find(SoftTopK(steps=12, batch_size=4, batch_uses=uses, attribute_first=False), data=data)
+        assert len(frozen) == times

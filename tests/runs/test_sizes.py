@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from edge_pruning.graph import Graph, ModelShape
@@ -33,11 +35,13 @@ def test_sparsities_that_leave_no_edge_are_refused(sparsity):
         requested_sizes(GRAPH, (), (sparsity,))
 
 
-def test_default_sizes_go_from_one_to_twenty_percent_and_stay_among_the_candidates():
-    assert default_sizes(GRAPH, GRAPH.n_edges)[0] == 325
-    assert default_sizes(GRAPH, GRAPH.n_edges)[-1] == 6498
+def test_default_sizes_go_from_a_few_edges_to_a_fifth_and_stay_among_the_candidates():
+    sizes = default_sizes(GRAPH, GRAPH.n_edges)
+    assert (sizes[0], sizes[-1], len(sizes)) == (16, 6498, 12)
+    ratios = [after / before for before, after in pairwise(sizes)]
+    assert max(ratios) < 1.1 * min(ratios)
     assert max(default_sizes(GRAPH, 500)) == 500
-    assert default_sizes(Graph(ModelShape(1, 1)), 7) == (1, 2)
+    assert default_sizes(Graph(ModelShape(1, 1)), 7) == (1,)
 
 
 def test_the_circuit_is_the_smallest_size_with_a_tenth_of_the_empty_kl():
