@@ -45,6 +45,7 @@ def epoch(n: int) -> dict[str, Any]:
     pairs = get_task("ioi", train=n).pairs(model.tokenizer, "train")
     settings = SoftTopK(steps=max(1, n // BATCH), batch_size=BATCH)
     masks = SoftTopKMasks(settings, engine.graph.n_edges, torch.device("cpu"))
+    masks.set_range(0.01 * engine.graph.n_edges, 0.35 * engine.graph.n_edges)
     before, start = peak_mib(), time.process_time()
     search = Search(engine, pairs, Patch())
     train(masks, search, steps=settings.steps, batch_size=BATCH, seed=0, cache_bytes=CACHE)

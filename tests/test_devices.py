@@ -111,7 +111,7 @@ def test_the_laws_are_checked_there_when_a_model_is_loaded(kind: str) -> None:
         assert there.max() < 1e-5
 
 
-SOFT = SoftTopK(steps=12)
+SOFT = SoftTopK(steps=12, attribute_first=False)
 HARD = HardConcrete(steps=12, target_steps=5, warmup_steps=2, initial_log_alpha=1.0, node_masks=True)
 
 

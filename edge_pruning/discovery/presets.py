@@ -27,14 +27,14 @@ class Preset:
 
 
 PRESETS: Registry[Preset] = Registry("preset", [
-    Preset("default", SoftTopK(), "soft top-k, 300 steps: every circuit size from one short run"),
+    Preset("default", SoftTopK(), "soft top-k begun by EAP-IG, 300 steps: every circuit size from one short run"),
     Preset(
-        "thorough", SoftTopK(steps=1500, batch_size=32),
+        "thorough", SoftTopK(steps=1500, batch_size=16),
         "soft top-k, 1,500 larger steps: somewhat better small circuits",
     ),
     Preset(
-        "hap", Hap(warm_start=True, steps=75),
-        "EAP keeps 30 % of the edges, soft top-k begins with its ranking: a quarter of the steps",
+        "hap", Hap("eap-ig", "objective", warm_start=True, steps=75, learning_rate=0.3),
+        "EAP-IG keeps 30 % of the edges, soft top-k begins with its ranking: a quarter of the steps",
     ),
     Preset(
         "exact", IterativePruning(attribute_first=True),

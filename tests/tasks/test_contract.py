@@ -43,6 +43,31 @@ def test_there_are_as_many_pairs_as_asked_for_and_none_twice(data: dict[str, Pai
         assert len({pair.clean for pair in pairs.pairs}) == SMALL[split]
 
 
+def test_pair_sets_are_enlarged_by_later_pairs_of_the_split(
+    small: Task, data: dict[str, PairSet], words: PreTrainedTokenizerBase
+) -> None:
+    for split, pairs in data.items():
+        same, more = pairs.enlarged(SMALL[split]), pairs.enlarged(40)
+        assert same is pairs
+        assert more.pairs[: SMALL[split]] == pairs.pairs
+        assert len(more.pairs) == 40
+        assert more == dataclasses.replace(small, **{split: 40}).pairs(words, split)
+
+
+def test_pair_sets_are_enlarged_as_far_as_there_are_pairs(words: PreTrainedTokenizerBase) -> None:
+    pairs = get_task("gendered-pronoun", **SMALL).pairs(words, "train")
+    everything = pairs.enlarged(10**5)
+    assert len(pairs.pairs) < len(everything.pairs) < 10**5
+    assert everything.pairs[: len(pairs.pairs)] == pairs.pairs
+
+
+def test_pairs_that_were_picked_are_not_enlarged(words: PreTrainedTokenizerBase) -> None:
+    pairs = get_task("ioi", **SMALL).pairs(words, "train")
+    picked = dataclasses.replace(pairs, pairs=pairs.pairs[3:])
+    assert picked.enlarged(40) is picked
+    assert dataclasses.replace(pairs, writer=None).enlarged(40).pairs == pairs.pairs
+
+
 def test_splits_share_no_prompt(data: dict[str, PairSet]) -> None:
     for a, b in itertools.combinations(SPLITS, 2):
         assert not {text.clean for text in data[a].texts} & {text.clean for text in data[b].texts}
