@@ -15,7 +15,8 @@ from edge_pruning.evaluation.measured import Measured
 from edge_pruning.graph import Graph
 
 OFFERED = 12  # sizes, if none was asked for
-FEWEST, LARGEST_SHARE = 16, 0.2  # they go from so many edges to this share of the graph
+FEWEST, SMALLEST_SHARE = 16, 0.01  # the smallest of them: so many edges, or this share of a small graph
+LARGEST_SHARE = 0.2
 FAITHFUL = 0.1
 RULE = (
     f"the smallest size whose KL on the validation pairs is at most {FAITHFUL:g} of the empty circuit's; "
@@ -52,7 +53,7 @@ def default_sizes(graph: Graph, candidates: int) -> tuple[int, ...]:
     smallest size is a number of edges.
     """
     largest = max(1.0, LARGEST_SHARE * graph.n_edges)
-    smallest = min(FEWEST, largest)
+    smallest = max(1.0, min(FEWEST, SMALLEST_SHARE * graph.n_edges))
     sizes = (smallest * (largest / smallest) ** (i / (OFFERED - 1)) for i in range(OFFERED))
     return tuple(sorted({min(candidates, round(size)) for size in sizes}))
 

@@ -41,7 +41,7 @@ def test_default_sizes_go_from_a_few_edges_to_a_fifth_and_stay_among_the_candida
     ratios = [after / before for before, after in pairwise(sizes)]
     assert max(ratios) < 1.1 * min(ratios)
     assert max(default_sizes(GRAPH, 500)) == 500
-    assert default_sizes(Graph(ModelShape(1, 1)), 7) == (1,)
+    assert default_sizes(Graph(ModelShape(1, 1)), 7) == (1, 2)
 
 
 def test_the_circuit_is_the_smallest_size_with_a_tenth_of_the_empty_kl():
