@@ -38,7 +38,7 @@ def edge_pruning(version: Annotated[bool, typer.Option("--version", help="Print 
     "discover ioi",
     "discover gendered-pronoun --model PATH_OR_HUB_ID --edges 100 --seed 1 --out runs/gp",
     "discover greater-than --edges 30,50,100,200",
-    "discover greater-than --sparsity 0.97 --preset paper",
+    "discover greater-than --sparsity 0.97 --method edge-pruning",
     "discover pairs.jsonl --model gpt2",
     "discover ioi --edges 100 --seeds 5",
     "discover ioi --out runs/ioi --resume",

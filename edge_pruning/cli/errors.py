@@ -1,7 +1,7 @@
 """Errors as a user should see them: one message on stderr and exit code 2, not a traceback.
 
-What is expected to go wrong (a bad setting, a broken file, a full disk, a loss that is not finite, too little memory)
-arrives here as ValueError, OSError, Diverged or OutOfMemory. Anything else is a bug of ours and keeps its traceback.
+Expected problems (a bad setting, a broken file, a full disk, a loss that is not finite, too little memory) arrive as
+ValueError, OSError, Diverged or OutOfMemory. Any other exception is a bug in this library and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def errors_reported(*, interrupted: str = "interrupted") -> Iterator[None]:
 
 
 def _words(error: Exception) -> str:
-    """An OSError without its number; ours say everything in `strerror`."""
+    """Return the message of an error; of an OSError, without its number."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     return str(error)

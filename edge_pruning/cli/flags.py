@@ -1,4 +1,4 @@
-"""The flags: what each means, and how its words become values. Grouped as `--help` shows them."""
+"""The flags: what each means, and how its text becomes a value. Grouped as `--help` shows them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _ABLATION = (
     "What a removed edge carries: patch (its value on the corrupted prompt), mean (over training prompts), resample "
     "(its value on another training prompt, drawn at random) or zero."
 )
-_DEVICE = "cpu, cuda, cuda:1, mps; auto: the best there is; spread: layers over all GPUs, if one is too small."
-_DATA = "Any other setting of the task, such as seed=1, skip_unequal=true, or bos=true: a beginning-of-text token."
+_DEVICE = "cpu, cuda, cuda:1 or mps. auto: the fastest there is. spread: layers over all GPUs, if one is too small."
+_DATA = "Any other setting of the task: seed=1, skip_unequal=true, or bos=true (a beginning-of-text token), say."
 _OWN, _CIRCUITS = "the method's or preset's", "the circuit's"
 
 
@@ -41,60 +41,63 @@ Edges = Annotated[str | None, _in(
 )]
 Sparsity = Annotated[str | None, _in(
     "Size", metavar="S[,S...]",
-    help="The same as the share of edges that is removed: 0.97 keeps 3 in 100. Neither given: the method's own size if "
-    "it has one; else 12 sizes from 16 edges to a fifth of all are tried, and the circuit is the smallest whose KL on "
-    "validation pairs is at most 0.1 of the empty circuit's. Test pairs never decide.",
+    help="The size as the share of edges that is removed: 0.97 keeps 3 in 100. Without --edges and --sparsity, the "
+    "method's own size is used if it has one. If not, 12 sizes from 16 edges to a fifth of all are tried, and the "
+    "circuit is the smallest whose KL on validation pairs is at most 0.1 of the empty circuit's. Test pairs never decide.",
 )]
 
 Method = Annotated[str | None, _in(
-    "Method", help="How edges are scored: a name from `edge-pruning list methods`.", show_default="the preset's"
+    "Method", show_default="the preset's",
+    help="How edges are scored: a name from `edge-pruning list methods`. edge-pruning is the published algorithm.",
 )]
 Preset = Annotated[str | None, _in(
     "Method", help="A method with settings: a name from `edge-pruning list presets`.", show_default="default"
 )]
-Steps = Annotated[int | None, _in("Method", help="Training steps.", show_default=_OWN)]
+Steps = Annotated[int | None, _in("Method", help="Number of training steps.", show_default=_OWN)]
 BatchSize = Annotated[int | None, _in("Method", help="Pairs per step.", show_default=_OWN)]
-LearningRate = Annotated[float | None, _in("Method", help="Of the masks.", show_default=_OWN)]
+LearningRate = Annotated[float | None, _in("Method", help="Learning rate of the masks.", show_default=_OWN)]
 Setting = Annotated[list[str] | None, _in(
-    "Method", "--set", metavar="NAME=VALUE", help="Any other setting of the method; may be repeated."
+    "Method", "--set", metavar="NAME=VALUE", help="Any other setting of the method. May be repeated."
 )]
-Seed = Annotated[int | None, _in("Method", help="Of everything random in the search.", show_default="0")]
+Seed = Annotated[int | None, _in("Method", help="Seed of everything random in the search.", show_default="0")]
 Seeds = Annotated[int | None, _in(
     "Method", metavar="N",
-    help="Search N times, with the seeds from --seed on, each in a subfolder; say how far the circuits agree, and how "
-    "good a consensus of them is.",
+    help="Search N times, with consecutive seeds from --seed on, each in a subfolder. Report how much the circuits "
+    "agree, and how good their consensus is.",
 )]
 Polish = Annotated[bool, _in(
-    "Method", "--polish", help="At the end, swap edges where that lowers the KL on training pairs."
+    "Method", "--polish", help="At the end, swap edges as long as that lowers the KL on training pairs."
 )]
 
 Ablation = Annotated[str | None, _in("Data", help=_ABLATION, show_default="patch")]
-Train = Annotated[int | None, _in("Data", help="Pairs to find the circuit with.", show_default="the task's")]
-Test = Annotated[int | None, _in("Data", help="Held-out pairs to report on.", show_default="the task's")]
+Train = Annotated[int | None, _in("Data", help="Number of pairs to find the circuit with.", show_default="the task's")]
+Test = Annotated[int | None, _in("Data", help="Number of held-out pairs to report on.", show_default="the task's")]
 Chat = Annotated[bool, _in(
     "Data", "--chat",
-    help="Prompts are what a user says, in the model's chat template; a .jsonl file may hold lists of messages.",
+    help="Put prompts into the model's chat template, as what a user says. A .jsonl file may hold lists of messages.",
 )]
 Data = Annotated[list[str] | None, _in("Data", "--data", metavar="NAME=VALUE", help=_DATA)]
 
 Embeddings = Annotated[str | None, _in(
     "Counting", show_default="joint",
-    help="joint: one embedding writer; split: tokens and positions are two, as Edge Pruning's authors count.",
+    help="joint: one embedding writer. split: tokens and positions are two writers, as Edge Pruning's authors count.",
 )]
 Heads = Annotated[str | None, _in(
     "Counting", show_default="kv",
-    help="kv: key and value readers per key-value head, as the model computes; query: per query head, as MIB counts.",
+    help="kv: key and value readers per key-value head, as the model computes. query: per query head, as MIB counts.",
 )]
 
 Out = Annotated[Path | None, _in(
-    "Run folder", help="Where everything is written.", show_default="runs/TASK or runs/TASK-MODEL"
+    "Run folder", help="The folder that everything is written into.", show_default="runs/TASK or runs/TASK-MODEL"
 )]
 Resume = Annotated[bool, _in(
     "Run folder", "--resume",
-    help="Continue a run that was killed; its settings need not be repeated. The result is the same, bit for bit.",
+    help="Continue a run that was interrupted. Its settings need not be repeated. The result is the same, bit for bit.",
 )]
 Overwrite = Annotated[bool, _in("Run folder", "--overwrite", help="Replace the run in that folder.")]
-Draw = Annotated[bool, _in("Run folder", "--draw/--no-draw", help="Pictures as SVG, and circuit.html to explore.")]
+Draw = Annotated[bool, _in(
+    "Run folder", "--draw/--no-draw", help="Write pictures as SVG, and circuit.html to explore."
+)]
 Patterns = Annotated[int, _in(
     "Run folder", metavar="N", min=0,
     help="For how many of the circuit's heads to keep attention patterns and direct effects, on a few test pairs.",
@@ -103,11 +106,11 @@ Patterns = Annotated[int, _in(
 Device = Annotated[str | None, _in("Machine", help=_DEVICE, show_default="auto")]
 Dtype = Annotated[str | None, _in(
     "Machine", show_default="float32",
-    help="float32 or bfloat16 (faster where the machine supports it; the report is in float32 all the same).",
+    help="float32, or bfloat16, which is faster on some machines. The report is always in float32.",
 )]
 
 TrustRemoteCode = Annotated[bool, _in(
-    "Machine", "--trust-remote-code", help="Let code that comes with the model run on this machine."
+    "Machine", "--trust-remote-code", help="Allow code that comes with the model to run on this machine."
 )]
 
 # --- evaluate and draw ------------------------------------------------------------------------------------------------
@@ -116,19 +119,19 @@ CircuitFile = Annotated[Path, Argument(help="A circuit file.", show_default=Fals
 OtherTask = Annotated[str | None, Option("--task", help=_TASK, show_default=_CIRCUITS)]
 OtherModel = Annotated[str | None, Option("--model", help=_MODEL, show_default=_CIRCUITS)]
 OtherAblation = Annotated[str | None, Option("--ablation", help=_ABLATION, show_default=_CIRCUITS)]
-OtherTest = Annotated[int | None, Option("--test", help="How many test pairs.", show_default=_CIRCUITS)]
+OtherTest = Annotated[int | None, Option("--test", help="Number of test pairs.", show_default=_CIRCUITS)]
 OtherData = Annotated[list[str] | None, Option("--data", metavar="NAME=VALUE", help=_DATA)]
 OtherTruth = Annotated[Path | None, Option(
     "--truth", help="A file with the true circuit of a compiled program.", show_default="the program's own"
 )]
-Split = Annotated[str, Option(help="train, validation or test.")]
-RandomCircuits = Annotated[int, Option("--random", help="How many random circuits to compare with.")]
-RandomSeed = Annotated[int, Option("--seed", help="Of random circuits, and of prompts drawn by --ablation resample.")]
+Split = Annotated[str, Option(help="Which pairs: train, validation or test.")]
+RandomCircuits = Annotated[int, Option("--random", help="Number of random circuits to compare with.")]
+RandomSeed = Annotated[int, Option("--seed", help="Seed of random circuits and of the prompts that `resample` draws.")]
 AnyDevice = Annotated[str, Option("--device", help=_DEVICE)]
 AnyDtype = Annotated[str, Option("--dtype", help="float32 or bfloat16.")]
 Json = Annotated[bool, Option("--json", help="Print JSON, with standard errors and quantiles.")]
 Report = Annotated[bool, Option(
-    "--report", help="Also measure all sizes and every edge alone, and write it all as one HTML page and as JSON."
+    "--report", help="Also measure all sizes and every single edge, and write everything as one HTML page and as JSON."
 )]
 ReportPath = Annotated[Path | None, Option(
     "--out", "-o", help="The page (.html; implies --report).", show_default="report.html beside the circuit"
@@ -136,21 +139,21 @@ ReportPath = Annotated[Path | None, Option(
 Picture = Annotated[Path | None, Option(
     "--out", "-o", help="The picture (SVG).", show_default="the circuit's name with .svg"
 )]
-Title = Annotated[str | None, Option(help="Stands above the picture.")]
+Title = Annotated[str | None, Option(help="Title above the picture.")]
 Kind = Annotated[str, Argument(
     help="models, tasks, methods, presets, ablations, formats or programs.", show_default=False
 )]
 
-# --- from words to values ---------------------------------------------------------------------------------------------
+# --- from text to values ----------------------------------------------------------------------------------------------
 
 
 def given(**flags: Any) -> dict[str, Any]:
-    """The flags that were used."""
+    """Return the flags that were used."""
     return {name: value for name, value in flags.items() if value is not None and value != {}}
 
 
 def numbers(flag: str, words: str | None, kind: type[int] | type[float]) -> tuple[float, ...] | None:
-    """`30,50,100` as numbers."""
+    """Read `30,50,100` as numbers."""
     if words is None:
         return None
     try:
@@ -161,7 +164,7 @@ def numbers(flag: str, words: str | None, kind: type[int] | type[float]) -> tupl
 
 
 def assignments(flag: str, words: list[str] | None) -> dict[str, Any]:
-    """`name=value` pairs; values are read as JSON where they are JSON (numbers, true, false), else as words."""
+    """Read `name=value` pairs. A value is read as JSON if it is JSON (numbers, true, false), and else as text."""
     bad = [word for word in words or () if "=" not in word]
     if bad:
         raise ValueError(f"{flag}: expected NAME=VALUE, got {', '.join(map(repr, bad))}")

@@ -1,11 +1,11 @@
 """What attribution methods share: the metric whose change they estimate, and how estimates become scores.
 
-An *effect* is by how much the metric would get worse if the edge were removed, estimated to first order,
+The *effect* of an edge is how much worse the metric would be without the edge, estimated to first order,
 
     L(without the edge) - L  ~  -dL/dz,          L lower is better (see `objectives.py`)
 
-positive where the edge helps, negative where it hurts. Ranked by `sign="absolute"`, edges that work against the task
-are kept as well; by `sign="signed"` they go first.
+It is positive for an edge that helps and negative for one that hurts. With `sign="absolute"`, edges that work against
+the task are kept as well; with `sign="signed"` they are removed first.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ SIGNS = ("absolute", "signed")
 
 
 def metric_rule(metric: str, allowed: Collection[str]) -> tuple[bool, str]:
-    """For `check_settings`: is it one of the allowed metrics?"""
-    flat = " (kl and the like are smallest at the whole model, where their gradient is 0 and says nothing)"
+    """The rule for `check_settings`: the metric must be one of the allowed ones."""
+    flat = " (kl and the like have their minimum at the whole model, where their gradient is 0)"
     why = "" if "kl" in allowed else flat
     return metric in allowed, f"one of {', '.join(allowed)}{why}"
 
@@ -38,9 +38,9 @@ def sign_rule(sign: str) -> tuple[bool, str]:
 
 
 def metric_of(method: Method, metric: str, allowed: Collection[str], data: PairSet) -> Objective:
-    """The metric as an objective: the task's `difference`, what the task is fitted with (`objective`), or one by name.
+    """Return the metric as an objective: the task's `difference`, the task's `objective`, or an objective by name.
 
-    Raises ValueError for a metric that needs wrong answers where the task has none.
+    Raises ValueError if the metric needs wrong answers and the task has none.
     """
     objective = get_objective({"difference": data.metric, "objective": data.objective}.get(metric, metric))
     try:

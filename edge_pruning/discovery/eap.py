@@ -2,12 +2,13 @@
 
     effect(i -> j) = <y_i - c_i, dm/dx_j> at the whole model
 
-the change of a write times the gradient of the metric m at the read: the gradient of the metric in the edge's mask
-where all masks are 1. Cost: the ablated run, and one masked forward and one backward pass per batch, whatever the
-number of edges; the clean run is the masked one, and reads are sums (`whole_stream.py`). It misleads where one step is
-not small: saturated attention and MLPs, and metrics that are flat at the whole model (KL is refused: it is 0 there, its
-minimum). Effects are averaged over the pairs before their sign is dropped, so an edge that helps on some pairs and
-hurts on others can look idle.
+This is the change of a write times the gradient of the metric m at the read, or in other words the gradient of the
+metric in the edge's mask where all masks are 1. Cost: one ablated run, and one masked forward and one backward pass per
+batch, whatever the number of edges. Reads are running sums (`whole_stream.py`).
+
+It misleads where one step is not small, as in saturated attention and MLPs, and where the metric is flat at the whole
+model. KL is refused, because the whole model is its minimum and its gradient is 0 there. Effects are averaged over the
+pairs before their sign is dropped, so an edge that helps on some pairs and hurts on others can score near 0.
 """
 
 from __future__ import annotations
@@ -37,7 +38,11 @@ from edge_pruning.objectives import Objective
 @method
 @dataclass(frozen=True)
 class Eap(Method):
-    """`metric`: the task's `difference` (of right and wrong answers), or an objective by name. `sign`: see above."""
+    """Edge attribution patching.
+
+    metric: `difference` (the task's, of right and wrong answers), or the name of an objective.
+    sign: `absolute` also keeps edges that work against the task; `signed` ranks them last (see `attribution.py`).
+    """
 
     name: ClassVar[str] = "eap"
     summary: ClassVar[str] = "edge attribution patching: the first-order effect of removing each edge, in one pass"

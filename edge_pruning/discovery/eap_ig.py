@@ -1,21 +1,21 @@
 """EAP-IG: edge attribution patching with the gradient averaged along a path from ablated to clean.
 
 One gradient at the whole model misses what is saturated there, and is 0 where the metric is flat. Integrated gradients
-(Sundararajan and others, 2017) take its mean at points a between 0 and 1. Two paths:
+(Sundararajan and others, 2017) average it over points a between 0 and 1. There are two paths:
 
     inputs       effect(i -> j) = mean_a <y_i - c_i, dm/dx_j at the model run on c_0 + a (y_0 - c_0)>
 
-with y_0, c_0 the clean and ablated embeddings (Hanna and others, 2024). The difference y_i - c_i is that of the clean
-run at every point; only the gradient moves.
+where y_0 and c_0 are the clean and the ablated embeddings (Hanna and others, 2024). The difference y_i - c_i is that of
+the clean run at every point; only the gradient moves.
 
     activations  effect(i -> j) = mean_a dm/dz_ij at the run whose masks all are a
 
-every edge carries c_i + a (y_i - c_i), and the effects add up to m(model) - m(empty) as the steps grow. (EAP-IG's
-authors move one sublayer's writes at a time, at many times the cost.)
+where every edge carries c_i + a (y_i - c_i), and the effects add up to m(model) - m(empty) as the steps grow. (The
+authors of EAP-IG move the writes of one sublayer at a time, at many times the cost.)
 
-Points are the middles of `steps` equal parts: the paper has their right ends, its code the left ones, and one of those
-is where KL is flat. Cost: EAP's, times the number of steps, and for inputs a forward pass. It misleads where the run
-half-way is unlike any that the model has seen.
+The points are the middles of `steps` equal parts. The paper has their right ends and its code the left ones, but KL is
+flat at one of these. Cost: that of EAP times the number of steps, and one more forward pass for inputs. It misleads
+where the run half-way is unlike any run that the model was trained on.
 """
 
 from __future__ import annotations
@@ -51,10 +51,15 @@ PATHS = ("inputs", "activations")
 @method
 @dataclass(frozen=True)
 class EapIg(Method):
-    """`metric`, `sign`: as for `eap`; KL works here. `path`, `steps`: see above."""
+    """EAP with integrated gradients.
+
+    metric, sign: as for `eap`, but KL works here.
+    path: `inputs` or `activations`.
+    steps: the number of points on the path.
+    """
 
     name: ClassVar[str] = "eap-ig"
-    summary: ClassVar[str] = "EAP with integrated gradients: averaged between ablated and clean inputs (or activations)"
+    summary: ClassVar[str] = "EAP with integrated gradients: averaged from ablated to clean inputs (or activations)"
     one_run_ranks_all: ClassVar[bool] = True
 
     metric: str = "difference"

@@ -1,11 +1,11 @@
-"""HAP, hybrid attribution and pruning: attribution keeps a wide candidate set, Edge Pruning runs within it (Gu and
+"""HAP, hybrid attribution and pruning: attribution chooses candidate edges, Edge Pruning runs within them (Gu and
 others, 2025).
 
     candidates = top share of attribution.find(...)          circuit = pruning.find(..., within=candidates)
 
-Attribution is cheap and ranks the hopeless edges well; what it gets wrong is the order of the good ones, and that is
-what pruning is for. Cost: one attribution, and the pruning steps on what is left of the graph. It misleads where an
-edge that matters is not a candidate: nothing brings it back. `init_scores` take the place of the attribution.
+Attribution is cheap and ranks the useless edges well. Its errors are in the order of the useful ones, and Edge Pruning
+corrects that order. Cost: one attribution, and the pruning steps on what is left of the graph. It misleads where an
+edge that matters is not a candidate, because nothing brings it back. `init_scores` replace the attribution.
 """
 
 from __future__ import annotations
@@ -34,14 +34,17 @@ PRUNINGS: Registry[type[SoftTopK | HardConcrete]] = Registry("pruning method", [
 @method
 @dataclass(frozen=True)
 class Hap(Method):
-    """`attribution`, by `metric`, keeps a share of all edges as `candidates`; the method `pruning` runs within them.
+    """Attribution, then Edge Pruning within its candidates.
 
-    `warm_start` also begins with the attribution's ranking, for runs of few steps. `steps`, `batch_size` and
-    `learning_rate` are the pruning method's own where they are None.
+    attribution, metric: the attribution method, and its metric.
+    candidates: the share of all edges that it keeps.
+    warm_start: whether pruning begins with the attribution's ranking, which suits runs of few steps.
+    pruning: the method that runs within the candidates.
+    steps, batch_size, learning_rate: of the pruning method; None takes its own.
     """
 
     name: ClassVar[str] = "hap"
-    summary: ClassVar[str] = "attribution keeps a wide candidate set, Edge Pruning runs within it"
+    summary: ClassVar[str] = "hybrid attribution and pruning: attribution chooses candidates for Edge Pruning"
 
     attribution: str = "eap"
     metric: str = "difference"
@@ -91,7 +94,7 @@ class Hap(Method):
         return self.pruning_value.soft_mask(scores, edges)
 
     def _kept(self, start: EdgeScores, search: Search) -> Tensor:
-        """The best of the candidates, bool [w, r]. Raises ValueError where a wanted size does not fit into them."""
+        """The highest-scoring share of the candidates, bool [w, r]. Raises ValueError if a wanted size is larger."""
         share, sizes = max(1, round(self.candidates * search.n_candidates)), search.sizes
         if sizes and max(sizes) > share:
             raise ValueError(

@@ -1,15 +1,18 @@
-"""Edge Pruning as its authors do it: hard concrete masks with a target sparsity (Bhaskar and others, NeurIPS 2024).
+"""Edge Pruning as published: hard concrete masks with a target sparsity (Bhaskar and others, NeurIPS 2024).
 
 Each edge has a log-alpha. A step draws a noisy mask that is often exactly 0 or 1 (Louizos and others, 2018),
 
     z = clamp(sigmoid((log u - log(1 - u) + log_alpha) / temperature) * 1.2 - 0.1, 0, 1),          u uniform
 
-and the loss is KL + l1 (s - t) + l2 (s - t)^2 with s = 1 - mean(z) the sparsity, t its target, which rises in equal
-steps, and l1, l2 multipliers learned by gradient ascent. Cost: thousands of masked forward and backward passes, and one
-run per circuit size. It misleads at sizes far from its target, and where too few steps were given to reach it.
+and the loss is KL + l1 (s - t) + l2 (s - t)^2. Here s = 1 - mean(z) is the sparsity, t its target, which rises in equal
+steps, and l1 and l2 are multipliers learned by gradient ascent. Cost: thousands of masked forward and backward passes,
+and one run per circuit size. It misleads at sizes far from its target, and with too few steps to reach it.
 
-The authors start log-alpha at 10, where every gate is clamped and its gradient exactly zero: the masks begin to move
-only through AdamW's weight decay. A start at 2 needs none and makes short runs possible.
+`soft_top_k.py` is the same idea with another parameterisation of the mask: no noise and no multipliers, and one run
+ranks the edges for every size. It is this library's default.
+
+The authors start log-alpha at 10. Every gate is clamped there, and its gradient is exactly 0, so masks begin to move
+only through AdamW's weight decay. A start at 2 needs no weight decay and makes short runs possible.
 """
 
 from __future__ import annotations
@@ -36,15 +39,17 @@ SMALLEST_UNIFORM = 1e-6
 @method
 @dataclass(frozen=True)
 class HardConcrete(Method):
-    """`target_sparsity` is set from the wanted size where it is None; above 1 it pushes harder, on purpose.
+    """Edge Pruning as published; the defaults are the authors' settings.
 
-    With `node_masks` every writer has a mask too, and an edge's mask is the product of both; `node_target_sparsity` is
-    the target for the writers' masks.
+    steps, target_steps, warmup_steps: of training, until the target sparsity is reached, until the full learning rate.
+    target_sparsity: None sets it from the wanted size. A target above 1 pushes harder, on purpose.
+    node_masks: whether every writer has a mask too; an edge's mask is then the product of both.
+    node_target_sparsity: the target for the writers' masks.
     """
 
     name: ClassVar[str] = "edge-pruning"
     aliases: ClassVar[tuple[str, ...]] = ("hard-concrete",)
-    summary: ClassVar[str] = "Edge Pruning as published: hard concrete masks, a target sparsity, learned multipliers"
+    summary: ClassVar[str] = "Edge Pruning as published (Bhaskar and others): hard concrete masks, one run per size"
     one_run_ranks_all: ClassVar[bool] = False
 
     steps: int = 3000
@@ -82,7 +87,7 @@ class HardConcrete(Method):
         return search.scores(masks.scores(), natural_size=round(float(masks.probability_open().sum())))
 
     def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor:
-        """Each gate's median. Scores are log-alphas, so the size is the one that was trained, whatever `edges` is."""
+        """The median of each gate. Scores are log-alphas, so its size is the trained one, whatever `edges` is."""
         return _stretched((scores.values / TEMPERATURE).sigmoid())
 
     def _target(self, sizes: Sequence[int], n: int) -> float:
@@ -169,7 +174,7 @@ class HardConcreteMasks(MaskParameters):
 
     @torch.no_grad()
     def probability_open(self) -> Tensor:
-        """P(z > 0) of each edge; the sum is how many edges are expected to be kept, and so the natural size."""
+        """P(z > 0) of each edge; the sum is the expected number of kept edges, which is the natural size."""
         p = probability_open(self.parameters["log_alpha"])
         return p if self.nodes is None else p * self.nodes.expand(probability_open(self.parameters["node_log_alpha"]))
 

@@ -1,10 +1,11 @@
-"""Activation-difference magnitude: a null that looks at how much writes change, and not at what depends on them.
+"""Magnitude of activation differences: a baseline that sees how much a write changes, not what depends on it.
 
     score(i -> j) = mean over pairs of the mean of |y_i - c_i| over the positions that j reads
 
-which are the compared ones for the logits and all of them for every other reader; else all edges of a writer score
-alike, and ties go to the earlier edge. No gradient, no metric. Cost: one masked forward pass per batch. It misleads
-wherever large changes do not matter. Lengths are those in the stream's buffers: without the mean under LayerNorm.
+The logits read the compared positions, and every other reader reads all positions. So all edges of a writer score
+alike, except the one to the logits, and ties go to the earlier edge. No gradient and no metric is used. Cost: one
+masked forward pass per batch. It misleads wherever large changes do not matter. Lengths are those in the stream's
+buffers, so under LayerNorm they are without the mean.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Magnitude(Method):
     name: ClassVar[str] = "magnitude"
     summary: ClassVar[str] = "baseline: how much a writer changes between clean and ablated, whatever depends on it"
     one_run_ranks_all: ClassVar[bool] = True
+    baseline: ClassVar[bool] = True
 
     def find(self, search: Search) -> EdgeScores:
         refuse_init_scores(self, search)

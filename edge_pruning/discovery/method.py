@@ -1,8 +1,8 @@
 """What a method is: a way to give every edge a score. Methods are values; their fields are their settings.
 
-    method.find(search) -> EdgeScores
+    SoftTopK(steps=300).find(search) -> EdgeScores
 
-A method is registered by a decorator in its own file, and then appears in the command line and in the contract tests.
+The decorator `@method` registers a method in its own file, and the command line and the contract tests then have it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,17 @@ method = METHODS.register
 class Method(ABC):
     """A way to find circuits.
 
-    `one_run_ranks_all` says whether one run serves every circuit size; if not, `find` is run once per size.
+    name, aliases: what the command line calls it; `aliases` are other names for it.
+    summary: one line for `edge-pruning list methods`.
+    one_run_ranks_all: whether one run serves every circuit size. If not, `find` is run once per size.
+    baseline: whether it is a simple rule that every other method should beat.
     """
 
     name: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
     summary: ClassVar[str]
     one_run_ranks_all: ClassVar[bool]
+    baseline: ClassVar[bool] = False
 
     @abstractmethod
     def find(self, search: Search) -> EdgeScores:

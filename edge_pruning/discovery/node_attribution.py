@@ -1,12 +1,12 @@
-"""Node attribution spread over edges: a null that knows which nodes matter, and nothing about how they are wired.
+"""Node attribution: a baseline that knows which nodes matter, but not how they are connected.
 
-The first-order effect of ablating a whole node is the sum of the effects of its outgoing edges,
+The first-order effect of ablating a node is the sum of the effects of its outgoing edges,
 
     effect(i) = <y_i - c_i, dm/dy_i> = sum_j effect(i -> j)
 
-and an edge is worth as much as the less important one of its two nodes, so that cutting at a score keeps every edge
-between the nodes above it. Cost: EAP's. It misleads as EAP does; a method of edges that is no better than this one has
-found nodes. The logits belong to no writer and count as important.
+and an edge scores as the less important one of its two nodes, so that a cut at any score keeps every edge between the
+nodes above it. Cost: that of EAP. It misleads as EAP does. A method that scores edges and does no better than this
+baseline has found nodes, not edges. The logits belong to no writer and count as important.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class NodeAttribution(Method):
     aliases: ClassVar[tuple[str, ...]] = ("node",)
     summary: ClassVar[str] = "baseline: each edge scores as the less important one of its two nodes"
     one_run_ranks_all: ClassVar[bool] = True
+    baseline: ClassVar[bool] = True
 
     metric: str = "difference"
     sign: str = "absolute"

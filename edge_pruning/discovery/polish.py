@@ -1,10 +1,10 @@
-"""A last polish: swap edges of a circuit for edges outside it, as long as the loss on training pairs falls.
+"""Polishing: swap edges of a circuit for edges outside it, as long as the loss on training pairs falls.
 
-The loss is the task's objective (KL, for most). The mask's gradient says to first order what a swap would do: removing
-a kept edge changes the loss by minus its gradient, adding a missing one by plus its. Swaps are tried in the order of
-what they promise, first many together, then fewer, then one at a time, and the first that helps is kept; then the
-gradient is taken anew. It ends when none of the attempts of a round helps. Cost: one masked forward and backward pass
-over the pairs per attempt.
+The loss is the task's objective (KL, for most). The mask's gradient predicts a swap to first order: removing a kept
+edge changes the loss by minus its gradient, and adding a missing edge by plus its gradient. Swaps are tried in the
+order of their predicted gain, first many together, then fewer, then one at a time. The first swap that lowers the loss
+is kept, and the gradient is computed anew. The search ends when no attempt of a round lowers the loss. Cost: one masked
+forward and backward pass over the pairs per attempt.
 """
 
 from __future__ import annotations

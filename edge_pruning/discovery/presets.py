@@ -1,7 +1,7 @@
-"""Methods with settings that have earned a name.
+"""Presets: methods with settings, under a name.
 
-`default` is what gave the best KL per edge in the least time (benchmarks/results); `paper` is the published recipe to
-the letter.
+`default` gave the best KL per edge in the least time (benchmarks/results). `paper`, also called `edge-pruning`, is the
+published recipe to the letter.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ class Random(Method):
     name: ClassVar[str] = "random"
     summary: ClassVar[str] = "baseline: every edge gets a random score"
     one_run_ranks_all: ClassVar[bool] = True
+    baseline: ClassVar[bool] = True
 
     seed: int = 0
 

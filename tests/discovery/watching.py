@@ -20,9 +20,6 @@ from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.tasks import PairSet
 
 SIZE = 12
-BASELINES = ("magnitude", "node-attribution", "random")
-AT_ONCE = ("eap", "eap-ig", *BASELINES)
-NEVER_LOOK_AT_LOGITS = ("magnitude", "random")
 SHORT = {
     "steps": 25, "target_steps": 20, "warmup_steps": 3, "batch_size": 4, "initial_log_alpha": 2.0, "candidates": 1,
     "sweep": 2, "rounds": 2, "attribute_first": False,
@@ -73,6 +70,14 @@ def find(method: Method, observer: Observer | None = None, **options: Any) -> Ed
     """Run a method on the small model and the pairs above."""
     watch = {} if observer is None else {"observer": observer}
     return method.find(search(sizes=(SIZE,), **watch, **options))
+
+
+def attempt(method: Method, expected: type[Exception], observer: Observer | None = None, **options: Any) -> Any:
+    """What a method finds, or the expected exception that it raises."""
+    try:
+        return find(method, observer, **options)
+    except expected as error:
+        return error
 
 
 @cache

@@ -1,0 +1,57 @@
+"""What CONTRIBUTING.md adds works as it stands there: a method, a task and a format, each from one block of code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from random_models import answered, config_of, pair, random_model
+from transformers import AutoTokenizer
+
+from edge_pruning.ablation import Patch
+from edge_pruning.circuit import Circuit
+from edge_pruning.discovery import METHODS, Search, get_method
+from edge_pruning.formats import FORMATS, get_format, load
+from edge_pruning.graph import Graph
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.models.bundled import BUNDLED
+from edge_pruning.tasks import TASKS, PairSet, get_task
+
+TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _added() -> Iterator[None]:
+    for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):
+        exec(block, {"__name__": "added"})
+    yield
+    METHODS.remove("later-first")
+    TASKS.remove("repeats")
+    FORMATS.remove("lines")
+
+
+def test_the_method_ranks_edges_by_the_order_of_their_writers() -> None:
+    engine = FusedPass(random_model(config_of("gpt2"), torch.float32))
+    data = PairSet("random", "train", "logit_difference", (answered(pair(0, 5, (4,)), 0),), ())
+    first, last = (get_method("later-first", reverse=reverse).find(Search(engine, data, Patch())) for reverse in (0, 1))
+    writers = [name.split("->")[0] for name in engine.graph.names(first.top(2))]
+    assert set(writers) == {engine.graph.writers[-1], engine.graph.writers[-2]}
+    assert {name.split("->")[0] for name in engine.graph.names(last.top(2))} == {engine.graph.writers[0]}
+
+
+@pytest.mark.skipif(not (BUNDLED / "config.json").exists(), reason="this checkout has no bundled model")
+def test_the_task_yields_pairs() -> None:
+    data = get_task("repeats", train=20).pairs(AutoTokenizer.from_pretrained(BUNDLED), "train")
+    assert len(data.pairs) == 20
+    assert all(text.answer[0] in text.clean and text.answer[0] not in text.corrupted for text in data.texts)
+
+
+def test_the_format_is_known_by_its_suffix_and_what_is_written_comes_back(tmp_path: Path) -> None:
+    graph = Graph(random_model(config_of("gpt2")).shape, kv="query")
+    circuit = Circuit(graph, graph.edge_mask & (torch.arange(len(graph.readers)) % 2 == 0))
+    assert get_format("lines").write(circuit, tmp_path / "x.lines") == []
+    assert load(tmp_path / "x.lines", asdict(graph.shape)) == circuit
