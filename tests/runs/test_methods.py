@@ -9,7 +9,9 @@ import pytest
 
 from edge_pruning import files
 from edge_pruning.discovery import METHODS
+from edge_pruning.discovery.hard_concrete import HardConcrete
 from edge_pruning.runs import checkpoints
+from edge_pruning.runs.config import RunConfig
 
 SHORT = {
     "acdc": ["--set", "sweep=2", "--batch-size", "8"],
@@ -29,6 +31,36 @@ def test_every_method_finds_a_circuit_and_writes_down_its_settings(discover, cli
     assert circuit["provenance"]["method"]["name"] == name
     assert circuit["provenance"]["method"]["settings"].keys() == settings
     assert f"\n{name} " in "\n" + cli("list", "methods").stdout
+
+
+@pytest.mark.parametrize(("kind", "other", "name"), [
+    ("method", "hard-concrete", "edge-pruning"), ("method", "narrowing", "iterative-pruning"),
+    ("method", "node", "node-attribution"), ("preset", "edge-pruning", "paper"),
+])
+def test_another_name_is_the_same_run(kind, other, name):
+    by_other, by_name = (RunConfig(task="ioi", **{kind: word}) for word in (other, name))
+    assert by_other == by_name
+    assert getattr(by_other, kind) == name
+
+
+def test_edge_pruning_is_the_published_recipe():
+    published = HardConcrete()
+    assert RunConfig(task="ioi", method="edge-pruning").method_value == published
+    assert RunConfig(task="ioi", preset="edge-pruning").method_value == published
+    assert (published.steps, published.batch_size, published.initial_log_alpha) == (3000, 32, 10.0)
+
+
+def test_a_run_with_an_older_name_in_its_folder_is_found_again(discover, tmp_path):
+    few_steps = ["--steps", 10, "--set", "target_steps=8", "--set", "warmup_steps=2"]
+    first = discover("--method", "hard-concrete", "--edges", 9, *few_steps, "--no-draw")
+    assert first.exit_code == 0, first.stderr
+    config = tmp_path / "run" / "config.json"
+    old = config.read_text().replace('"method": "edge-pruning"', '"method": "hard-concrete"')
+    assert old != config.read_text()
+    config.write_text(old)
+    again = discover("--resume", "--method", "edge-pruning", "--no-draw")
+    assert again.exit_code == 0, again.stderr
+    assert again.stdout == first.stdout
 
 
 def test_settings_are_flags(discover, tmp_path):
