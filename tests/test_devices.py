@@ -18,7 +18,7 @@ from running import logits_and_gradient, runner
 from torch import Tensor
 
 from edge_pruning.ablation import Ablation, Patch, Zero
-from edge_pruning.discovery import Method, Search
+from edge_pruning.discovery import Method, Search, training
 from edge_pruning.discovery.eap import Eap
 from edge_pruning.discovery.hard_concrete import HardConcrete
 from edge_pruning.discovery.soft_top_k import SoftTopK
@@ -123,14 +123,15 @@ HARD = HardConcrete(steps=12, target_steps=5, warmup_steps=2, initial_log_alpha=
     ("llama", FusedPass, HARD, Patch(), None),
 ], ids=["gpt2", "llama, in verbs", "gemma2", "gpt2, within candidates", "llama, hard concrete"])  # fmt: skip
 def test_training_waits_for_its_reports_only(
-    kind: str, of: Pass, method: Method, ablation: Ablation, share: float | None
+    kind: str, of: Pass, method: Method, ablation: Ablation, share: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At steps 10 and 12, and a few times before and after; no more if a step has more pairs and micro-batches."""
+    """At its two reports, and a few times before and after; no more if a step has more pairs and micro-batches."""
+    monkeypatch.setattr(training, "REPORT_EVERY", 5)
 
     def work(device: str, batch_size: int = 3) -> Tensor:
         engine = engine_of(kind, of, device)
         candidates = None if share is None else random_mask(engine.graph, 1) > 1 - share
-        step = replace(method, batch_size=batch_size)  # type: ignore[type-var]
+        step = replace(method, batch_size=batch_size, steps=6)  # type: ignore[type-var]
         return step.find(Search(engine, data(6), ablation, [20], candidates)).values
 
     here, there, waits = on_both(work)

@@ -169,11 +169,10 @@ def draw(circuit: flags.CircuitFile, out: flags.Picture = None, title: flags.Tit
 def list_names(what: flags.Kind) -> None:
     """Show which models, tasks, methods, presets, ablations, file formats or programs there are, and their settings."""
     with errors_reported():
-        console = prepare()
         from edge_pruning.cli.names import names_of
-        from edge_pruning.cli.report import print_names
+        from edge_pruning.cli.report import console, print_names
 
-        print_names(names_of(what), console)
+        print_names(names_of(what), console())
 
 
 def prepare() -> Console:

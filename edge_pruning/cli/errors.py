@@ -15,15 +15,22 @@ BAD_INPUT, INTERRUPTED = 2, 130
 
 @contextmanager
 def errors_reported(*, interrupted: str = "interrupted") -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        _exit(interrupted, INTERRUPTED)
+    except Exception as error:
+        if not isinstance(error, _expected()):
+            raise
+        _exit(f"error: {_words(error)}", BAD_INPUT)
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    """Imported when an error has happened, because a command may need none of the library's heavy parts."""
     from edge_pruning.discovery.search import Diverged
     from edge_pruning.masked_pass.micro_batches import OutOfMemory
 
-    try:
-        yield
-    except (ValueError, OSError, Diverged, OutOfMemory) as error:
-        _exit(f"error: {_words(error)}", BAD_INPUT)
-    except KeyboardInterrupt:
-        _exit(interrupted, INTERRUPTED)
+    return ValueError, OSError, Diverged, OutOfMemory
 
 
 def _words(error: Exception) -> str:
