@@ -27,7 +27,7 @@ TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8
 @pytest.fixture(scope="module", autouse=True)
 def _added() -> Iterator[None]:
     for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):
-        exec(block, {"__name__": "added"})
+        exec(compile(block, "CONTRIBUTING.md", "exec", dont_inherit=True), {"__name__": "added"})
     yield
     METHODS.remove("later-first")
     TASKS.remove("repeats")

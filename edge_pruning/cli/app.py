@@ -169,8 +169,8 @@ def draw(circuit: flags.CircuitFile, out: flags.Picture = None, title: flags.Tit
 def list_names(what: flags.Kind) -> None:
     """Show which models, tasks, methods, presets, ablations, file formats or programs there are, and their settings."""
     with errors_reported():
-        from edge_pruning.cli.names import names_of
-        from edge_pruning.cli.report import console, print_names
+        from edge_pruning.cli.console import console
+        from edge_pruning.cli.names import names_of, print_names
 
         print_names(names_of(what), console())
 
@@ -179,7 +179,7 @@ def prepare() -> Console:
     """Messages of the library on stderr, no progress bars of other libraries; the console for results."""
     from transformers.utils import logging as transformers_logging
 
-    from edge_pruning.cli.report import console
+    from edge_pruning.cli.console import console
 
     transformers_logging.disable_progress_bar()
     handler = logging.StreamHandler(sys.stderr)

@@ -8,6 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
 from edge_pruning.registry import settings_of, unknown
 
 Names = list[tuple[str, str]]
@@ -18,6 +22,13 @@ def names_of(what: str) -> Names:
     if what not in KINDS:
         raise unknown("list of", what, KINDS)
     return KINDS[what]()
+
+
+def print_names(rows: Names, out: Console) -> None:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, summary in rows:
+        table.add_row(f"[bold]{escape(name)}[/bold]", escape(summary))
+    out.print(table)
 
 
 def _models() -> Names:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from edge_pruning.objectives import OBJECTIVES
 from edge_pruning.runs import Run, SeedRuns
 
 SHOWN_EDGES = 12  # of those missed or found in vain; evaluation.json has all
-WIDTH = 120  # where stdout is no terminal
 SCORES = ("accuracy", "exact_match", "faithfulness")
 RUNS = {
     "model": "model (all edges)",
@@ -29,10 +27,6 @@ RUNS = {
     "empty": "empty circuit",
     "random": "random circuits of that size",
 }
-
-
-def console() -> Console:
-    return Console() if sys.stdout.isatty() else Console(width=WIDTH)
 
 
 def print_run(run: Run, out: Console) -> None:
@@ -144,13 +138,6 @@ def print_curve(curve: Mapping[str, Any], out: Console) -> None:
         f"{number(curve['log_cmd'], '.3f')} (0). The graph has {curve['edges_total']:,} edges ({curve['convention']})."
     )
     _print_warnings(curve, out)
-
-
-def print_names(rows: Sequence[tuple[str, str]], out: Console) -> None:
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, summary in rows:
-        table.add_row(f"[bold]{escape(name)}[/bold]", escape(summary))
-    out.print(table)
 
 
 def _curve(run: Run) -> Table:
