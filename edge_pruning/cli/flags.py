@@ -43,7 +43,8 @@ Sparsity = Annotated[str | None, _in(
     "Size", metavar="S[,S...]",
     help="The size as the share of edges that is removed: 0.97 keeps 3 in 100. Without --edges and --sparsity, the "
     "method's own size is used if it has one. If not, 12 sizes from 16 edges to a fifth of all are tried, and the "
-    "circuit is the smallest whose KL on validation pairs is at most 0.1 of the empty circuit's. Test pairs never decide.",
+    "circuit is the smallest whose KL on validation pairs is at most 0.1 of the empty circuit's. Test pairs never "
+    "decide.",
 )]
 
 Method = Annotated[str | None, _in(
