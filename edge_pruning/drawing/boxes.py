@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from edge_pruning.drawing import svg
 from edge_pruning.drawing.chart import BOTTOM, SIZE, TITLE_SIZE, WIDTH, Axis, document, words_of
 from edge_pruning.drawing.stroke import FAINT, INK, MUTED
-from edge_pruning.drawing.text import printable, shorten
+from edge_pruning.drawing.text import printable, shorten, text_width
 
 LEFT, RIGHT, TOP, ROW = 4.0, 14.0, 34.0, 46.0
 PERCENTS = ("5", "25", "50", "75", "95")
@@ -37,7 +37,7 @@ def draw_boxes(title: str, axis: Axis, boxes: Sequence[Box]) -> str:
     for tick in axis.ticks:
         x = _x(axis, tick)
         parts.append(svg.element("line", x1=x, x2=x, y1=TOP - 6, y2=height - BOTTOM + 6, stroke=FAINT, stroke_width=1))
-        parts.append(_text(words_of(tick), x, height - BOTTOM + SIZE + 10, text_anchor="middle"))
+        parts.append(_text(words_of(tick), x, height - BOTTOM + SIZE + 10, text_anchor=_anchor(words_of(tick), x)))
     parts.append(_text(printable(axis.label), WIDTH / 2, height - 4, text_anchor="middle"))
     for i, box in enumerate(boxes):
         parts += _row(axis, box, TOP + i * ROW)
@@ -56,6 +56,12 @@ def _row(axis: Axis, box: Box, top: float) -> list[str]:
     mean = svg.element("circle", svg.title(f"{box.name}: mean {words_of(box.mean)}"), cx=_x(axis, box.mean), cy=middle,
                        r=3, fill=INK)
     return [_text(shorten(printable(box.name), WIDTH, SIZE), LEFT, top + SIZE, fill=INK), whisker, body, line, mean]
+
+
+def _anchor(words: str, x: float) -> str:
+    """Where a tick's words stand, so that they are not cut off at the sides."""
+    half = text_width(words, SIZE) / 2
+    return "start" if x < half else "end" if x > WIDTH - half else "middle"
 
 
 def _x(axis: Axis, value: float) -> float:

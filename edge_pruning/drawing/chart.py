@@ -22,21 +22,30 @@ TICKS = 5
 
 @dataclass(frozen=True)
 class Axis:
-    """Where numbers stand: from `low` to `high` on a linear or a logarithmic scale (then both are above 0)."""
+    """Where numbers stand: from `low` to `high` on a linear or a logarithmic scale (then both are above 0).
+
+    around: if given, the scale is logarithmic on both sides of 0, and linear for numbers much smaller than this.
+    """
 
     label: str
     low: float
     high: float
     log: bool = False
+    around: float | None = None
 
     def share(self, value: float) -> float:
         """0 at `low`, 1 at `high`."""
+        if self.around is not None:
+            low, at, high = (math.asinh(x / self.around) for x in (self.low, value, self.high))
+            return (at - low) / (high - low)
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
     @property
     def ticks(self) -> list[float]:
+        if self.around is not None:
+            return _ticks_around_0(self.low, self.high, self.around)
         return _log_ticks(self.low, self.high) if self.log else _linear_ticks(self.low, self.high)
 
     @classmethod
@@ -191,6 +200,13 @@ def _linear_ticks(low: float, high: float) -> list[float]:
     step = next(unit * m for m in (1, 2, 2.5, 5, 10) if unit * m >= rough)
     first = math.ceil(low / step - 1e-9)
     return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _ticks_around_0(low: float, high: float, around: float) -> list[float]:
+    """0, and powers of ten on both sides of it, thinned where there are many."""
+    first, last = math.ceil(math.log10(around)), math.floor(math.log10(max(-low, high)))
+    powers = [10.0**p for p in range(last, first, -max(1, math.ceil((last - first) / 4)))]
+    return [tick for tick in (*(-p for p in powers), 0.0, *reversed(powers)) if low <= tick <= high]
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

@@ -16,6 +16,7 @@ from edge_pruning.drawing.panels import (
     draw_panels,
     not_empty,
     points_of,
+    spans_decades,
 )
 from edge_pruning.drawing.text import printable, shorten
 
@@ -41,10 +42,12 @@ def draw_size_curve(points: Sequence[Row], *, title: str | None = None) -> str:
 
     faithfulness = [*lines("kl", "circuit" if labels == [""] else ""), *lines("random_kl", "random edges", chance)]
     panels = [
-        Panel("Faithfulness", "edges in the circuit", "KL divergence (nats)", faithfulness, log_x=True),
-        Panel("Task", "edges in the circuit", "accuracy (share of pairs)", lines("accuracy"), log_x=True),
+        Panel("Distance from the model", "edges in the circuit", "KL divergence (nats)", faithfulness, log_x=True,
+              log_y=spans_decades(faithfulness)),
+        Panel("Task", "edges in the circuit", "accuracy (share of pairs)", lines("accuracy"), log_x=True,
+              y_range=(0, 1)),
     ]
-    return draw_panels(not_empty(panels, points, "edges", ("kl", "accuracy", "random_kl")), title, shared_legend=True)
+    return draw_panels(not_empty(panels, points, "edges", ("kl", "accuracy", "random_kl")), title)
 
 
 def _series_look(index: int) -> dict[str, str]:

@@ -17,7 +17,6 @@ from edge_pruning.drawing.text import BOLD, printable, shorten
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
 
 Row = Mapping[str, Any]
 
@@ -64,7 +63,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """One quantity against another, with units in its labels."""
+    """One quantity against another, with units in its labels. y_range: what the y axis shows at least."""
 
     title: str
     x_label: str
@@ -72,6 +71,7 @@ class Panel:
     lines: Sequence[Line]
     log_x: bool = False
     log_y: bool = False
+    y_range: tuple[float, float] | None = None
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
@@ -80,6 +80,12 @@ class Panel:
 def points_of(rows: Iterable[Row], x: str, y: str) -> list[tuple[float, float]]:
     """The rows in which both fields are finite numbers."""
     return [(float(row[x]), float(row[y])) for row in rows if _is_finite(row.get(x)) and _is_finite(row.get(y))]
+
+
+def spans_decades(lines: Iterable[Line]) -> bool:
+    """Whether the lines are better read on a logarithmic axis: all above 0, and more than a factor of ten apart."""
+    values = [y for line in lines for _, y in line.points]
+    return bool(values) and min(values) > 0 and max(values) > 10 * min(values)
 
 
 def _is_finite(value: object) -> bool:
@@ -101,8 +107,8 @@ def not_empty(panels: Sequence[Panel], rows: Sequence[Row], x: str, fields: Sequ
 # --- matplotlib -------------------------------------------------------------------------------------------------------
 
 
-def draw_panels(panels: Sequence[Panel], title: str | None, *, shared_legend: bool = False) -> str:
-    """The panels in rows; the legend below all of them if they share it, else inside each."""
+def draw_panels(panels: Sequence[Panel], title: str | None) -> str:
+    """The panels in rows, each with a legend of its own where it has several lines."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -115,23 +121,13 @@ def draw_panels(panels: Sequence[Panel], title: str | None, *, shared_legend: bo
         axes = [figure.add_subplot(rows, columns, i) for i in range(1, len(panels) + 1)]
         for place, panel in zip(axes, panels, strict=True):
             _fill(place, panel)
-            if len(panel.lines) > 1 and not shared_legend:
+            if len(panel.lines) > 1:
                 place.legend()
         if title:
             words = shorten(printable(title), 0.9 * 72 * size[0], BOLD * TITLE_POINTS)
             figure.suptitle(words, x=0.012, ha="left", fontsize=TITLE_POINTS, fontweight="bold")
-        if shared_legend:
-            _legend_below(figure, axes)
         FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None, "Creator": None})
     return file.getvalue()
-
-
-def _legend_below(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One legend for all panels: each name once."""
-    handles = {name: handle for panel in axes for handle, name in zip(*panel.get_legend_handles_labels(), strict=True)}
-    if len(handles) > 1:
-        figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=min(4, 2 * len(axes)))
-        figure.set_figheight(figure.get_figheight() + 0.25 * math.ceil(len(handles) / min(4, 2 * len(axes))))
 
 
 def _fill(axes: Axes, panel: Panel) -> None:
@@ -143,6 +139,10 @@ def _fill(axes: Axes, panel: Panel) -> None:
     if panel.log_x:
         axes.set_xscale("log")
         _plain_ticks(axes.xaxis, [x for line in panel.lines for x, _ in line.points])
+    if panel.y_range:
+        (low, high), (least, most) = axes.get_ylim(), panel.y_range
+        room = 0.03 * (most - least)
+        axes.set_ylim(min(low, least - room), max(high, most + room))
     if panel.log_y:
         axes.set_yscale("log")
         _plain_ticks(axes.yaxis, [y for line in panel.lines for _, y in line.points])

@@ -29,7 +29,7 @@ def draw_training(records: Sequence[Row], *, title: str | None = None) -> str:
     drawn = _sizes_are_drawn(records)
     panels = _of_random_sizes(records) if drawn else _over_steps(records)
     fields = (*OBJECTIVES, "edges", "target_edges", "undecided", "lambda1", "lambda2")
-    return draw_panels(not_empty(panels, records, "step", fields), title, shared_legend=drawn)
+    return draw_panels(not_empty(panels, records, "step", fields), title)
 
 
 def _over_steps(records: Sequence[Row]) -> list[Panel]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ RUNS = {
     "random": "random circuits of that size",
     "empty": "the empty circuit",
 }
-SMALLEST_LOSS = 1e-5  # where the axis of the losses begins
+SMALLEST_LOSS = 1e-4  # smaller losses stand next to 0
 
 
 def curve_charts(curve: Json, evaluation: Json, *, log: bool) -> list[str]:
@@ -67,15 +68,16 @@ def _point(row: Json, name: str) -> Point:
 
 
 def loss_chart(minimality: Json) -> str:
-    """Every edge's loss by rank, on a logarithmic axis; edges whose removal helps, by how much it helps."""
+    """Every edge's loss by rank, with its sign, on an axis that is logarithmic on both sides of 0."""
     rows = minimality["rows"]
     dots = [
-        (Point(rank, max(SMALLEST_LOSS, abs(row["loss"])), f"{row['edge']}: {small(row['loss'])}, {row['verdict']}"),
-         VERDICTS[row["verdict"]])
+        (Point(rank, row["loss"], f"{row['edge']}: {small(row['loss'])}, {row['verdict']}"), VERDICTS[row["verdict"]])
         for rank, row in enumerate(rows, 1) if row["loss"] is not None
     ]
-    label = f"{UNITS[minimality['loss']]}, up or down (logarithmic)"
-    y = Axis.over(label, [dot.y for dot, _ in dots], log=True, at_least=[SMALLEST_LOSS])
+    losses = [dot.y for dot, _ in dots if math.isfinite(dot.y)]
+    label = f"{UNITS[minimality['loss']]} (logarithmic on both sides of 0)"
+    low, high = 1.5 * min([0.0, *losses]), 1.5 * max([10 * SMALLEST_LOSS, *losses])
+    y = Axis(label, low, high, around=SMALLEST_LOSS)
     x = Axis("edges, most needed first", 0.0, max(2.0, len(rows) + 1.0))
     return draw_chart(Chart(f"{TITLES[minimality['loss']]} lost with each edge", x, y, (), BLUE, dots=dots))
 

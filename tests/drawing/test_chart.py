@@ -105,3 +105,22 @@ def test_a_row_without_numbers_says_so() -> None:
     shown = draw_boxes("KL", Axis("nats", 0.1, 1.0), [Box("random", nothing, math.nan, "#0072b2")])
     assert "random: not defined" in shown
     assert "nan" not in shown
+
+
+def test_an_axis_around_0_keeps_signs_and_orders_and_puts_0_where_it_belongs():
+    axis = Axis("loss", -0.1, 1.0, around=1e-4)
+    values = [-0.1, -0.01, -1e-5, 0.0, 1e-5, 0.001, 0.5, 1.0]
+    shares = [axis.share(value) for value in values]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    assert 0.4 < axis.share(0.0) < 0.5
+    assert axis.ticks == [-0.1, -0.01, -0.001, 0.0, 0.001, 0.01, 0.1, 1.0]
+
+
+def test_ticks_at_the_sides_of_a_box_plot_are_not_cut_off():
+    quantiles = {"5": 0.001, "25": 0.01, "50": 0.1, "75": 0.5, "95": 1.0}
+    drawn = draw_boxes("KL", Axis("nats", 0.001, 1.0, log=True), [Box("the circuit", quantiles, 0.2, "#0072b2")])
+    anchors = dict(re.findall(r'text-anchor="(\w+)"[^>]*>(0?\.?[\d.]+)<', drawn))
+    places = re.findall(r'<text x="([\d.]+)"[^>]*text-anchor="(\w+)"[^>]*>0.001<', drawn)
+    assert places
+    assert all(anchor == "start" or float(x) > 15 for x, anchor in places), anchors

@@ -54,7 +54,7 @@ def random_sizes(steps: int = 80) -> list[dict[str, Any]]:
 def test_a_run_with_sizes_drawn_at_random_is_told_apart_by_size_and_by_time() -> None:
     drawn = words(draw_training(random_sizes()))
     for expected in ("20 to 40 edges", "40 to 80 edges", "80 to 160 edges", "steps 1 to 20", "steps 61 to 80"):
-        assert drawn.count(expected) == 1
+        assert expected in drawn  # in the legend of every panel that has it
     assert "Faithfulness over steps" in drawn
     assert "Faithfulness over sizes" in drawn
     assert "Circuit size" not in drawn  # every value, at every step, would be what was drawn
@@ -93,10 +93,17 @@ def test_fields_may_be_missing_or_not_finite() -> None:
     assert "Circuit size" not in drawn  # zero edges have no place on a logarithmic axis
 
 
-def test_the_size_curve_names_every_series_once() -> None:
+def test_every_panel_of_the_size_curve_names_its_own_series() -> None:
     drawn = words(draw_size_curve(POINTS)).split("\n")
-    for name in ("edge pruning", "eap", "edge pruning, random edges", "eap, random edges"):
-        assert drawn.count(name) == 1
+    for name, panels in (("edge pruning", 2), ("eap", 2), ("edge pruning, random edges", 1), ("eap, random edges", 1)):
+        assert drawn.count(name) == panels
+
+
+def test_a_loss_over_decades_is_drawn_on_a_logarithmic_axis_and_accuracy_from_0() -> None:
+    rows = [{"edges": e, "kl": 100 / e**2, "accuracy": 0.98} for e in (1, 10, 100)]
+    drawn = words(draw_size_curve(rows)).split("\n")
+    assert {"0.01", "100"} <= set(drawn)  # of the loss: from 0.01 to 100
+    assert {"0.0", "1.0"} <= set(drawn)  # of the accuracy, which is .98 throughout
     assert "accuracy (share of pairs)" in drawn
     assert {"10", "100"} <= set(drawn)
 
