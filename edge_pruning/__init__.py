@@ -3,7 +3,7 @@
     import edge_pruning as ep
 
     run = ep.discover("ioi", edges=100)
-    print(run.circuit, run.evaluation["circuit"]["kl"])
+    print(run.circuit, run.evaluation.circuit.kl)
     run.draw("circuit.svg")
 
 Names are imported when they are first used, so that `import edge_pruning` is quick.

@@ -36,7 +36,8 @@ class Reference:
     @property
     def undefined(self) -> Tensor:
         """NaN for each example, [b]."""
-        return torch.full((self.batch.size,), torch.nan, device=self.logits.device)
+        dtype = torch.promote_types(self.logits.dtype, torch.float32)
+        return torch.full((self.batch.size,), torch.nan, dtype=dtype, device=self.logits.device)
 
 
 @dataclass(frozen=True)

@@ -16,5 +16,5 @@ write_truths("repeated", command="python examples/own_program.py")  # the true c
 
 run = ep.discover("tracr:repeated")
 print(run.circuit)
-print("exact:", run.evaluation["ground_truth"]["exact"], "edges:", ", ".join(run.circuit.edges))
+print("exact:", run.evaluation.ground_truth.edges.exact, "edges:", ", ".join(run.circuit.edges))
 run.draw("circuit.svg")

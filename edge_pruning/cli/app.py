@@ -148,7 +148,7 @@ def evaluate(
         if as_json:
             print(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
         else:
-            print_evaluation(found.to_json(), console)
+            print_evaluation(found, console)
             print_report_files(page, console)
 
 

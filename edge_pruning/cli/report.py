@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edge_pruning.objectives import OBJECTIVES
+from edge_pruning.evaluation import Evaluation
+from edge_pruning.numbers import common_numbers, numbers_for
 from edge_pruning.runs import Run, SeedRuns
+from edge_pruning.truth.recovery import TruthComparison
 
 SHOWN_EDGES = 12  # of those missed or found in vain; evaluation.json has all
-SCORES = ("accuracy", "exact_match", "faithfulness")
 RUNS = {
     "model": "model (all edges)",
     "circuit": "circuit",
@@ -47,15 +48,15 @@ def print_seeds(found: SeedRuns, out: Console) -> None:
             f"removed edges carry the {about['ablation']} ablation"
         ))
         judged = size["evaluation"]
-        loss = "kl" if judged["consensus"]["squared_error"] is None else "squared_error"
-        for column in ("", "edges", "without dangling", *map(_heading, (loss, *SCORES))):
+        numbers = common_numbers("kl" if judged["consensus"]["squared_error"] is None else "squared_error")
+        for column in ("", "edges", "without dangling", *(n.heading for n in numbers)):
             table.add_column(column, justify="right" if column else "left")
         each = zip(judged["seeds"], size["sizes"], strict=True)
         rows = [(f"seed {row['seed']}", counts, row) for row, counts in each]
         rows += [("consensus", size["consensus"], judged["consensus"]), ("core (in all)", size["core"], judged["core"])]
         for words, counts, row in rows:
-            numbers = (number(row[name], ".3f") for name in (loss, *SCORES))
-            table.add_row(words, f"{counts['edges']:,}", f"{counts['edges_without_dangling']:,}", *numbers)
+            shown = (n.shown(row[n.name]) for n in numbers)
+            table.add_row(words, f"{counts['edges']:,}", f"{counts['edges_without_dangling']:,}", *shown)
         out.print(table)
         edges, nodes = size["edge_iou"], size["node_iou"]
         out.print(
@@ -63,50 +64,57 @@ def print_seeds(found: SeedRuns, out: Console) -> None:
             f"chance {edges['by_chance']:.2f}) and {nodes['mean']:.2f} of their nodes (intersection over union). "
             f"{size['core']['edges']:,} edges are in all of them, {len(size['contingent']):,} in some."
         )
-        _print_warnings(size, out)
+        _print_warnings(size["warnings"], out)
     out.print(f"Edges are counted of {size['consensus']['edges_total']:,} in the graph ({about['convention']}).")
     if found.folder:
         out.print(f"\nConsensus: {escape(str(found.folder / f'consensus{found.part(0)}.json'))}")
 
 
-def print_evaluation(evaluation: Mapping[str, Any], out: Console) -> None:
+def print_evaluation(evaluation: Evaluation, out: Console) -> None:
     """The circuit beside the model, nothing, and chance; means over the pairs."""
-    loss, metric = evaluation["loss"], evaluation["metric"]
-    table = new_table(escape(_conditions(evaluation)))
-    for column in ("", "edges", *map(_heading, (loss, metric, *SCORES))):
+    conditions, (loss, *others) = evaluation.conditions, numbers_for(evaluation.loss, evaluation.conditions.metric)
+    table = new_table(escape(_conditions(vars(conditions))))
+    for column in ("", "edges", loss.heading, *(number.heading for number in others)):
         table.add_column(column, justify="right" if column else "left")
+    fewer = []
     for name, words in RUNS.items():
-        row = evaluation.get(name)
-        if row:
-            error = row["standard_error"][loss]
+        run = evaluation.summaries.get(name)
+        if run is not None:
+            error = run.standard_error[loss.name]
+            known = error and math.isfinite(error) and name not in ("model", "random")
             table.add_row(
-                words, number(row["edges"], ",.0f" if name != "soft" else ",.1f"),
-                number(row[loss], ".3f") + (f" ± {error:.3f}" if error and name not in ("model", "random") else ""),
-                *(number(row[column], ".3f") for column in (metric, *SCORES)),
+                words, number(run.edges, ",.0f" if name != "soft" else ",.1f"),
+                loss.shown(run.mean[loss.name]) + (f" ± {error:.3f}" if known else ""),
+                *(one.shown(run.mean[one.name]) for one in others),
             )
+            if run.size.get("examples", conditions.examples) < conditions.examples:
+                fewer.append(f"{words.strip()}: {run.circuits} of them on {run.examples} of the pairs")
     out.print(table)
-    size = evaluation["circuit"]
+    size = evaluation.circuit
     out.print(
-        f"Size: {size['edges']:,} edges, {size['edges_without_dangling']:,} without dangling ones, of "
-        f"{size['edges_total']:,} in the graph ({size['convention']})."
+        f"Size: {size.edges:,} edges, {size.edges_without_dangling:,} without dangling ones, of "
+        f"{size.edges_total:,} in the graph ({size.convention})."
     )
-    if evaluation["ground_truth"]:
-        _print_truth(evaluation["ground_truth"], out)
-    _print_warnings(evaluation, out)
+    for line in fewer:
+        out.print(f"Measured on fewer pairs: {line}.")
+    if evaluation.ground_truth is not None:
+        _print_truth(evaluation.ground_truth, out)
+    _print_warnings(evaluation.warnings, out)
 
 
-def _print_truth(found: Mapping[str, Any], out: Console) -> None:
+def _print_truth(found: TruthComparison, out: Console) -> None:
     """Hits, misses and extras against the true circuit."""
-    verdict = "exact" if found["exact"] else "not exact"
+    edges = found.edges
+    verdict = "exact" if edges.exact else "not exact"
     out.print(
-        f"Truth ({found['ablation']} ablation): {found['true_edges']} true edges; {len(found['hits'])} hits, "
-        f"{len(found['missed'])} missed, {len(found['extra'])} extra: {verdict}. Area under the ROC curve "
-        f"{number(found['auc'], '.3f')} (random scores {number(found['random']['auc'], '.3f')})."
+        f"Truth ({found.ablation} ablation): {edges.n_true} true edges; {len(edges.hits)} hits, "
+        f"{len(edges.missed)} missed, {len(edges.extra)} extra: {verdict}. Area under the ROC curve "
+        f"{number(edges.auc, '.3f')} (random scores {number(edges.random['auc'], '.3f')})."
     )
-    for words in ("missed", "extra"):
-        if found[words]:
-            more = f" and {len(found[words]) - SHOWN_EDGES:,} more" if len(found[words]) > SHOWN_EDGES else ""
-            out.print(f"  {words}: {escape(', '.join(found[words][:SHOWN_EDGES]))}{more}")
+    for words, names in (("missed", edges.missed), ("extra", edges.extra)):
+        if names:
+            more = f" and {len(names) - SHOWN_EDGES:,} more" if len(names) > SHOWN_EDGES else ""
+            out.print(f"  {words}: {escape(', '.join(names[:SHOWN_EDGES]))}{more}")
 
 
 def print_report_files(page: Path | None, out: Console) -> None:
@@ -116,13 +124,13 @@ def print_report_files(page: Path | None, out: Console) -> None:
 
 def print_curve(curve: Mapping[str, Any], out: Console) -> None:
     """Every size, the levels, and the areas."""
-    names = (curve["loss"], curve["metric"], *SCORES)
+    numbers = numbers_for(curve["loss"], curve["metric"])
     table = new_table(escape(_conditions(curve)))
-    for column in ("edges", "without dangling", *map(_heading, names)):
+    for column in ("edges", "without dangling", *(number.heading for number in numbers)):
         table.add_column(column, justify="right")
     for row in curve["points"]:
         counts = (f"{row['edges']:,}", f"{row['edges_without_dangling']:,}")
-        table.add_row(*counts, *(number(row[name], ".3f") for name in names))
+        table.add_row(*counts, *(number.shown(row[number.name]) for number in numbers))
     out.print(table)
     levels = new_table("Edges needed")
     for column in ("", "edges", "without dangling"):
@@ -137,7 +145,7 @@ def print_curve(curve: Mapping[str, Any], out: Console) -> None:
         f"along the logarithm of the size {number(curve['log_cpr'], '.3f')} (1) and "
         f"{number(curve['log_cmd'], '.3f')} (0). The graph has {curve['edges_total']:,} edges ({curve['convention']})."
     )
-    _print_warnings(curve, out)
+    _print_warnings(curve["warnings"], out)
 
 
 def _curve(run: Run) -> Table:
@@ -170,13 +178,9 @@ def _conditions(measured: Mapping[str, Any]) -> str:
     )
 
 
-def _print_warnings(measured: Mapping[str, Any], out: Console) -> None:
-    for warning in measured["warnings"]:
+def _print_warnings(warnings: Iterable[str], out: Console) -> None:
+    for warning in warnings:
         out.print(f"Note: {escape(warning)}.")
-
-
-def _heading(name: str) -> str:
-    return OBJECTIVES[name].heading if name in ("kl", "squared_error") else name.replace("_", " ")
 
 
 def new_table(title: str) -> Table:

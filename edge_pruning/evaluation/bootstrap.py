@@ -7,26 +7,44 @@ common. It says nothing about other templates or tasks: only about other pairs o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
+MOST_KEPT = 4_000_000  # counts in memory at a time: 32 MB
 Interval = tuple[float, float]
 
 
 class Resamples:
-    """How often each of `n` examples is drawn in each resample: [resample, b]. A function of n and the seed."""
+    """How often each of `n` examples is drawn in each resample. A function of n and the seed.
+
+    Few counts are kept; many are drawn anew, some resamples at a time, whenever they are needed.
+    """
 
     def __init__(self, n: int, seed: int = 0, resamples: int = RESAMPLES) -> None:
-        drawn = torch.randint(n, (resamples, n), generator=torch.Generator().manual_seed(seed))
-        self.counts = torch.zeros(resamples, n, dtype=torch.float64)
-        self.counts.scatter_add_(1, drawn, torch.ones_like(self.counts))
+        self.n, self.seed, self.resamples = n, seed, resamples
+        self._kept = torch.cat([*self._drawn()]) if n * resamples <= MOST_KEPT else None
+
+    @property
+    def chunks(self) -> Iterator[Tensor]:
+        """The counts, float64 [some resamples, b], a few resamples at a time."""
+        yield from self._drawn() if self._kept is None else [self._kept]
+
+    def _drawn(self) -> Iterator[Tensor]:
+        generator, together = torch.Generator().manual_seed(self.seed), max(1, MOST_KEPT // self.n)
+        for first in range(0, self.resamples, together):
+            drawn = torch.randint(self.n, (min(together, self.resamples - first), self.n), generator=generator)
+            counts = torch.zeros(drawn.shape, dtype=torch.float64)
+            yield counts.scatter_add_(1, drawn, torch.ones_like(counts))
 
     def means(self, values: Tensor) -> Tensor:
         """The mean of values [b] in every resample, [resample]; NaN entries are left out."""
         present = ~values.isnan()
-        return self.counts @ values.double().where(present, 0) / (self.counts @ present.double())
+        known, ones = values.double().where(present, 0), present.double()
+        return torch.cat([counts @ known / (counts @ ones) for counts in self.chunks])
 
     def interval(self, values: Tensor) -> Interval:
         """Of the mean of values [b]; NaN for fewer than two."""

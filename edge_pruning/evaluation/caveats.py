@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
+from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation.conditions import Conditions
+from edge_pruning.evaluation.evaluation import Evaluation
 from edge_pruning.evaluation.measured import Measured
 from edge_pruning.evaluation.ranking import Ranking
+from edge_pruning.evaluation.summary import Summary
 from edge_pruning.evaluation.yardstick import Yardstick
 from edge_pruning.objectives import get_objective
-
-if TYPE_CHECKING:
-    from edge_pruning.evaluation.evaluation import Evaluation
 
 DANGLING = 0.1  # of the circuit's edges
 DISCRETISATION = 0.1  # of the loss between the empty circuit and the model
@@ -24,12 +23,12 @@ TIES = 0.1  # of the scored edges
 SIZE = 0.05  # by how much the soft mask's size may differ from the circuit's
 
 
-def caveats(found: Evaluation) -> Iterator[str]:
-    """Everything worth a warning about an evaluation; nothing for an unremarkable one."""
+def caveats(found: Evaluation, circuit: Circuit) -> Iterator[str]:
+    """Everything worth a warning about the evaluation of a circuit; nothing for an unremarkable one."""
     yield from about_the_measurement(found.conditions, found.yardstick, found.runs)
-    yield from _about_the_circuit(found)
-    if "soft" in found.runs:
-        yield from _about_the_soft_mask(found)
+    yield from _about_the_circuit(found, circuit)
+    if found.soft is not None:
+        yield from _about_the_soft_mask(found, found.soft)
 
 
 def about_the_measurement(
@@ -69,23 +68,23 @@ def _about_the_scale(yardstick: Yardstick) -> Iterator[str]:
         yield f"faithfulness is noise: the model is {span:.3g} ahead of the empty circuit, standard error {error:.3g}"
 
 
-def _about_the_circuit(found: Evaluation) -> Iterator[str]:
-    edges, kept = len(found.subject), len(found.subject.without_dangling())
-    if edges in (0, found.subject.graph.n_edges):
+def _about_the_circuit(found: Evaluation, circuit: Circuit) -> Iterator[str]:
+    edges, kept, total = found.circuit.edges, found.circuit.edges_without_dangling, circuit.graph.n_edges
+    if edges in (0, total):
         yield f"the circuit is {'the whole model' if edges else 'empty: it has no edges'}, so there is nothing to judge"
     if edges - kept > DANGLING * edges:
         yield (
             f"{percent((edges - kept) / edges)} of the circuit's edges ({edges - kept:,} of {edges:,}) dangle: "
             "they lie on no path from the input to the logits"
         )
-    left = found["complement"]["faithfulness"]
-    if 0 < edges < found.subject.graph.n_edges and left > LEFT_WITHOUT:
+    left = found.complement.faithfulness
+    if 0 < edges < total and left > LEFT_WITHOUT:
         yield (
             f"the circuit is not all there is: {percent(left)} of the faithfulness is left when exactly its edges are "
             "removed from the model"
         )
-    if "random" in found.runs and 0 < edges < found.subject.graph.n_edges:
-        own, random = found["circuit"][found.loss], found["random"][found.loss]
+    if found.random is not None and 0 < edges < total:
+        own, random = found.circuit[found.loss], found.random[found.loss]
         if own >= random:
             words = get_objective(found.loss).short
             yield (
@@ -94,13 +93,13 @@ def _about_the_circuit(found: Evaluation) -> Iterator[str]:
             )
 
 
-def _about_the_soft_mask(found: Evaluation) -> Iterator[str]:
-    edges, size = len(found.subject), float(found.sizes["soft"]["edges"])
+def _about_the_soft_mask(found: Evaluation, mask: Summary) -> Iterator[str]:
+    edges, size = found.circuit.edges, mask.edges
     if abs(size - edges) > max(1, SIZE * edges):
         yield f"the soft mask sums to {size:.1f} edges, the circuit has {edges:,}: the gap is not at equal size"
     gap = found.discretisation_gap
-    if gap is not None and gap > DISCRETISATION * found["empty"][found.loss]:
-        words, soft, hard = get_objective(found.loss).short, found["soft"][found.loss], found["circuit"][found.loss]
+    if gap is not None and gap > DISCRETISATION * found.empty[found.loss]:
+        words, soft, hard = get_objective(found.loss).short, mask[found.loss], found.circuit[found.loss]
         yield (
             f"much is lost by cutting the mask to 0 and 1: {words} {soft:.3g} of the soft mask, {hard:.3g} of the "
             "circuit"

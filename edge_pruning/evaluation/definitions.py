@@ -5,11 +5,8 @@ from __future__ import annotations
 from edge_pruning.evaluation.bootstrap import CONFIDENCE, RESAMPLES
 from edge_pruning.evaluation.conditions import Conditions
 from edge_pruning.evaluation.yardstick import Yardstick
+from edge_pruning.numbers import LOSSES, NUMBERS, measured_numbers
 
-_DIFFERENCES = {
-    "logit_difference": "mean logit of the answers minus mean logit of the wrong answers",
-    "probability_difference": "probability of the answers minus probability of the wrong answers",
-}
 RUNS = {
     "complement": "all edges but the circuit's; the closer to the empty circuit, the more complete is the circuit",
     "random": "circuits of as many edges as the circuit, drawn uniformly, counted with dangling edges",
@@ -32,13 +29,10 @@ def definitions_of(conditions: Conditions, yardstick: Yardstick) -> dict[str, st
     metric = conditions.metric
     return {
         "ablation": f"a removed edge carries: {conditions.ablation_description}",
-        "kl": "KL(model || run) in nats over the vocabulary, mean over a pair's compared positions",
+        "kl": NUMBERS["kl"].meaning,
         "loss": "how far a run is from the model: kl, or squared_error where the output is a number",
-        "squared_error": "squared distance from the model's output, where that is a number and has no KL",
-        metric: f"{_DIFFERENCES.get(metric, metric)}, mean over the positions with a wrong answer",
-        "accuracy": f"share of pairs with {metric} > 0 at every such position; of pairs without a wrong answer, "
-        "those whose most likely token is right at every position",
-        "exact_match": "share of pairs whose most likely token is the model's at every position",
+        "squared_error": NUMBERS["squared_error"].meaning,
+        **{n.name: n.meaning.format(metric=metric) for n in measured_numbers(metric) if n.name not in LOSSES},
         "faithfulness": yardstick.definition,
         "standard_error": "of the mean, over pairs",
         "interval": f"{100 * CONFIDENCE:.0f} % confidence interval of the mean, bootstrapped over pairs ({RESAMPLES:,} "

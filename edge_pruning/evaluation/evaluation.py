@@ -1,24 +1,19 @@
-"""The outcome of an evaluation: every run's numbers on every pair, summarised on request, as JSON or as table rows."""
+"""The outcome of an evaluation, as a value: read by attribute, written as JSON and read from there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
-import torch
-
-from edge_pruning.circuit import Circuit
-from edge_pruning.evaluation.bootstrap import Resamples
-from edge_pruning.evaluation.caveats import caveats
 from edge_pruning.evaluation.conditions import Conditions
-from edge_pruning.evaluation.definitions import RUNS, definitions_of
 from edge_pruning.evaluation.measured import Measured
 from edge_pruning.evaluation.plain import plain
-from edge_pruning.evaluation.summary import Summary, summarise
+from edge_pruning.evaluation.summary import Summary
 from edge_pruning.evaluation.yardstick import Yardstick
-from edge_pruning.truth.recovery import GroundTruth
+from edge_pruning.truth.recovery import TruthComparison
 
 FORMAT = "edge-pruning/evaluation"
 FORMAT_VERSION = 1
@@ -29,90 +24,134 @@ SIDE_BY_SIDE = ("model", "soft", "circuit", "without_dangling", "complement", "r
 class Evaluation:
     """A circuit's numbers beside those of the model, of no circuit and of random ones.
 
-    `evaluation["circuit"]["kl"]` is a mean; runs are `model`, `circuit`, `without_dangling`, `complement`, `empty` and,
-    where they were asked for, `random` and `soft`; numbers are `kl`, the task's metric, `accuracy`, `exact_match` and
-    `faithfulness`. `runs` holds them per pair, `sizes` says how many edges each run had, `templates` which pattern each
-    pair is of; `ground_truth` compares with the true circuit, where that is known.
+    `evaluation.circuit.kl` is a mean, `evaluation.circuit.edges` a size. The runs are `model`, `circuit`,
+    `without_dangling`, `complement`, `empty` and, where they were asked for, `random` and `soft`; the others are None.
+    The numbers are those of `numbers.NUMBERS`. `evaluation["circuit"]["kl"]` works as well: an evaluation also reads
+    like the JSON object that it is stored as.
+
+    conditions: what was measured on, and how. loss: the number that says how far a run is from the model: `kl`, or
+    `squared_error` where the output is a number. convention: how edges are counted. definitions: what each number
+    means. warnings: what to know before quoting them. templates: the circuit's mean loss and accuracy, the model's
+    accuracy, and the number of pairs, by template. ground_truth: the comparison with the true circuit, where that is
+    known. runs: the numbers of every pair; they are not stored, so a loaded evaluation has none.
     """
 
-    subject: Circuit
     conditions: Conditions
-    runs: Mapping[str, Measured]
-    sizes: Mapping[str, Mapping[str, int | float | str]]
-    templates: tuple[str, ...]
-    ground_truth: GroundTruth | None = None
+    loss: str
+    convention: str
+    summaries: Mapping[str, Summary]
+    definitions: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    templates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    ground_truth: TruthComparison | None = None
+    runs: Mapping[str, Measured] = field(default_factory=dict)
 
-    def __getitem__(self, run: str) -> Summary:
-        return self.summaries[run]
+    # --- runs ------------------------------------------------------------------------------------------------------
 
-    @cached_property
-    def summaries(self) -> dict[str, Summary]:
-        resamples = Resamples(self.conditions.examples, self.conditions.seed)
-        there = (name for name in SIDE_BY_SIDE if name in self.runs)
-        return {name: summarise(self.runs[name], self.yardstick, resamples) for name in there}
+    @property
+    def model(self) -> Summary:
+        return self.summaries["model"]
 
-    @cached_property
-    def yardstick(self) -> Yardstick:
-        """What faithfulness is measured with."""
-        return Yardstick(self.runs["model"], self.runs["empty"], self.conditions.metric)
+    @property
+    def circuit(self) -> Summary:
+        return self.summaries["circuit"]
+
+    @property
+    def without_dangling(self) -> Summary:
+        return self.summaries["without_dangling"]
+
+    @property
+    def complement(self) -> Summary:
+        return self.summaries["complement"]
+
+    @property
+    def empty(self) -> Summary:
+        return self.summaries["empty"]
+
+    @property
+    def random(self) -> Summary | None:
+        """The mean of several random circuits; its `spread` is between them."""
+        return self.summaries.get("random")
+
+    @property
+    def soft(self) -> Summary | None:
+        return self.summaries.get("soft")
 
     @property
     def discretisation_gap(self) -> float | None:
         """Loss of the circuit minus that of the soft mask it was cut from; positive: cutting lost something."""
-        return self["circuit"][self.loss] - self["soft"][self.loss] if "soft" in self.runs else None
+        return None if self.soft is None else self.circuit.mean[self.loss] - self.soft.mean[self.loss]
 
-    @property
-    def loss(self) -> str:
-        """What says how far a run is from the model: `kl`, or `squared_error` where the output is a number."""
-        return self.runs["model"].loss_name
+    @cached_property
+    def yardstick(self) -> Yardstick:
+        """What faithfulness is measured with; only of an evaluation that still has its `runs`."""
+        return Yardstick(self.runs["model"], self.runs["empty"], self.conditions.metric)
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What to know before quoting these numbers."""
-        return tuple(caveats(self))
+    # --- as JSON and as table rows ---------------------------------------------------------------------------------
 
-    @property
-    def by_template(self) -> dict[str, dict[str, float]]:
-        """The circuit's mean loss and accuracy, the model's accuracy, and the number of pairs, by template."""
-        found = {}
-        for template in sorted(set(self.templates) - {""}):
-            of = torch.tensor([t == template for t in self.templates])
-            found[template] = {
-                "n": int(of.sum()),
-                self.loss: float(self.runs["circuit"].loss[:, of].mean()),
-                "accuracy": float(self.runs["circuit"].accuracy[:, of].mean()),
-                "model_accuracy": float(self.runs["model"].accuracy[:, of].mean()),
-            }
-        return found
+    def __getitem__(self, name: str) -> Any:
+        return self.summaries[name] if name in self.summaries else self._json[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self._json else default
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._json
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._json)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the stored contents are equal; also to the JSON object itself."""
+        return self._json == (other._json if isinstance(other, Evaluation) else other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @cached_property
+    def _json(self) -> dict[str, Any]:
+        return self.to_json()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; what is undefined (NaN) or infinite is null."""
-        blocks = {name: dict(self.sizes[name]) | run.to_json() for name, run in self.summaries.items()}
-        content = {
+        found: dict[str, Any] = plain({
             "format": FORMAT,
             "version": FORMAT_VERSION,
             **asdict(self.conditions),
             "loss": self.loss,
-            "convention": self.subject.graph.convention,
+            "convention": self.convention,
             "definitions": self.definitions,
             "warnings": list(self.warnings),
             **dict.fromkeys(SIDE_BY_SIDE),  # a run that was not asked for is null
-            **blocks,
+            **{name: run.to_json() for name, run in self.summaries.items()},
             "discretisation_gap": self.discretisation_gap,
-            "templates": self.by_template,
+            "templates": self.templates,
             "ground_truth": self.ground_truth and self.ground_truth.to_json(),
-        }
-        found: dict[str, Any] = plain(content)
+        })
         return found
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Evaluation:
+        """What `to_json` gave. Raises ValueError if it is not an evaluation, or one of a newer version."""
+        if content.get("format") != FORMAT or content.get("version", 0) > FORMAT_VERSION:
+            raise ValueError(
+                f"expected an evaluation (format {FORMAT!r}, version up to {FORMAT_VERSION}), got "
+                f"{content.get('format')!r}, version {content.get('version')}"
+            )
+        known = content["ground_truth"]
+        return cls(
+            Conditions(**{f.name: content[f.name] for f in fields(Conditions)}),
+            content["loss"],
+            content["convention"],
+            {name: Summary.from_json(content[name]) for name in SIDE_BY_SIDE if content.get(name) is not None},
+            content["definitions"],
+            tuple(content["warnings"]),
+            {t: {n: math.nan if v is None else v for n, v in row.items()} for t, row in content["templates"].items()},
+            None if known is None else TruthComparison.from_json(known),
+        )
 
     def rows(self) -> list[dict[str, str | float | None]]:
         """A table with one row per run: its name, how many edges it had, and its means; None where undefined."""
         rows: list[dict[str, str | float | None]] = []
         for name, run in self.summaries.items():
-            rows.append(plain({"run": name, "edges": self.sizes[name]["edges"], **run.mean}))
+            rows.append(plain({"run": name, "edges": run.edges, **run.mean}))
         return rows
-
-    @property
-    def definitions(self) -> dict[str, str]:
-        """What each number means, in words."""
-        return {**definitions_of(self.conditions, self.yardstick), **RUNS}

@@ -5,23 +5,37 @@ more faithful; so is higher accuracy, exact match and faithfulness up to 1. The 
 circuit without dangling edges stand side by side: what is lost between the first two is the discretisation gap. The
 complement, all edges but the circuit's, says how complete it is: the less is left without the circuit, the better.
 
-Cost: one frozen pass and `random_circuits` + 4 or 5 masked forward passes over the pairs, no backward pass.
+Cost: one frozen pass and `random_circuits` + 2 or 3 masked forward passes over the pairs, no backward pass. On large
+graphs random circuits, whose passes cost most, are measured on some of the pairs, and only until their mean is known
+well enough; the result says on how many pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from edge_pruning.circuit import Circuit
+from edge_pruning.evaluation.bootstrap import Resamples
+from edge_pruning.evaluation.caveats import caveats
 from edge_pruning.evaluation.conditions import Conditions
-from edge_pruning.evaluation.evaluation import Evaluation
+from edge_pruning.evaluation.definitions import RUNS, definitions_of
+from edge_pruning.evaluation.evaluation import SIDE_BY_SIDE, Evaluation
 from edge_pruning.evaluation.measure import Progress, measure, problems_with
+from edge_pruning.evaluation.measured import Measured, error_of_mean
+from edge_pruning.evaluation.summary import summarise
+from edge_pruning.evaluation.yardstick import Yardstick
 from edge_pruning.graph import Graph
 from edge_pruning.setup import Setup
 from edge_pruning.truth.recovery import GroundTruth
+
+LARGE = 20_000  # edges: above, every pass is expensive, so random circuits are measured on fewer pairs
+BASELINE_PAIRS = 100
+FEWEST_BASELINES = 3
+BASELINE_ERROR = 0.1  # of the distance between the circuit's loss and that of random ones
 
 
 def evaluate(
@@ -35,30 +49,91 @@ def evaluate(
     """Run the model with only the circuit's edges intact, and measure how much of its behaviour is left.
 
     setup: the model, pairs and ablation to judge it on. soft_mask: the trained mask [w, r], 0 to 1, that the circuit
-    was cut from. random_circuits: how many `random_mask`s to compare with. progress: called with pairs done and pairs
-    in all. Works in any dtype, and the result says which it was. Raises ValueError, with all problems, for a circuit or
-    mask of another graph, no pairs, or an unknown metric.
+    was cut from. random_circuits: the most `random_mask`s to compare with. progress: called with pairs done and in all.
+    Works in any dtype, and the result says which it was. Raises ValueError, with all problems, for a circuit or mask of
+    another graph, no pairs, or an unknown metric.
     """
     _check(circuit, setup, soft_mask, random_circuits)
-    graph, pairs = setup.graph, setup.pairs
+    graph, pairs, zero = setup.graph, setup.pairs, torch.zeros_like(circuit.mask)
+    masks = {
+        "circuit": circuit.mask,
+        "without_dangling": graph.without_dangling(circuit.mask),
+        "complement": graph.edge_mask & ~circuit.mask,
+        "empty": zero,
+    }
+    if soft_mask is not None:
+        masks["soft"] = soft_mask.detach().cpu() * graph.edge_mask
     generator = torch.Generator().manual_seed(setup.seed)
     random = [random_mask(graph, len(circuit), generator) for _ in range(random_circuits)]
-    masks = {
-        "circuit": [circuit.mask],
-        "without_dangling": [graph.without_dangling(circuit.mask)],
-        "complement": [graph.edge_mask & ~circuit.mask],
-        "empty": [torch.zeros_like(circuit.mask)],
-        **({"random": random} if random else {}),
-        **({"soft": [soft_mask.detach().cpu() * graph.edge_mask]} if soft_mask is not None else {}),
-    }
-    model, measured = measure(setup, [mask for group in masks.values() for mask in group], pairs, progress=progress)
-    runs, first = {"model": model}, 0
-    for name, group in masks.items():
-        runs[name], first = measured[first : first + len(group)], first + len(group)
-    templates = tuple(pair.template for pair in pairs.pairs)
-    known = None if setup.truth is None else GroundTruth.of(circuit, setup.truth, pairs.hash, seed=setup.seed)
-    conditions = Conditions.of(setup)
-    return Evaluation(circuit, conditions, runs, _sizes(circuit, masks), templates, known)
+    together = random if graph.n_edges <= LARGE else []
+    model, measured = measure(setup, [*masks.values(), *together], pairs, progress=progress)
+    runs = {"model": model} | {name: measured.one(i) for i, name in enumerate(masks)}
+    if together:
+        runs["random"] = measured[len(masks) :]
+    elif random:
+        runs["random"] = _baselines(setup, random, runs["circuit"])
+    return _evaluation(circuit, setup, runs, _sizes(circuit, masks, random[: len(runs.get("random", ()))]))
+
+
+def _baselines(setup: Setup, masks: Sequence[Tensor], circuit: Measured) -> Measured:
+    """Random circuits on a large graph: as many of them, on some of the pairs, as it takes to tell them apart.
+
+    Measuring stops when the standard error of their mean loss, between circuits, is a small share of its distance from
+    the circuit's.
+    """
+    n = len(setup.pairs.pairs)
+    ids = torch.arange(n)
+    if n > BASELINE_PAIRS:
+        ids = torch.randperm(n, generator=torch.Generator().manual_seed(setup.seed))[:BASELINE_PAIRS].sort().values
+    some = setup.pairs.subset(ids.tolist())
+    found: list[Measured] = []
+    for mask in masks:
+        found.append(measure(setup, [mask], some)[1])
+        means = torch.stack([run.loss.mean() for run in found])
+        distance = (means.mean() - circuit.on(ids).loss.mean()).abs()
+        if len(found) >= FEWEST_BASELINES and error_of_mean(means) <= BASELINE_ERROR * float(distance):
+            break
+    values = {name: torch.cat([run.values[name] for run in found]) for name in circuit.values}
+    return Measured(values, circuit.metric, None if len(ids) == n else ids)
+
+
+def _evaluation(
+    circuit: Circuit,
+    setup: Setup,
+    runs: Mapping[str, Measured],
+    sizes: Mapping[str, Mapping[str, int | float | str]],
+) -> Evaluation:
+    """Summarise what was measured, and say what to know about it."""
+    conditions, pairs, loss = Conditions.of(setup), setup.pairs, runs["model"].loss_name
+    yardstick = Yardstick(runs["model"], runs["empty"], conditions.metric)
+    resamples = {n: Resamples(n, conditions.seed) for n in {run.examples for run in runs.values()}}
+    found = Evaluation(
+        conditions,
+        loss,
+        circuit.graph.convention,
+        {
+            name: summarise(runs[name], yardstick, resamples[runs[name].examples], sizes[name])
+            for name in SIDE_BY_SIDE if name in runs
+        },
+        {**definitions_of(conditions, yardstick), **RUNS},
+        templates=_by_template(runs, tuple(pair.template for pair in pairs.pairs)),
+        ground_truth=GroundTruth.of(circuit, setup.truth, pairs.hash, seed=setup.seed).result if setup.truth else None,
+        runs=runs,
+    )
+    return replace(found, warnings=tuple(caveats(found, circuit)))
+
+
+def _by_template(runs: Mapping[str, Measured], templates: Sequence[str]) -> dict[str, dict[str, float]]:
+    found = {}
+    for template in sorted(set(templates) - {""}):
+        of = torch.tensor([t == template for t in templates])
+        found[template] = {
+            "n": int(of.sum()),
+            runs["model"].loss_name: float(runs["circuit"].loss[:, of].mean()),
+            "accuracy": float(runs["circuit"].accuracy[:, of].mean()),
+            "model_accuracy": float(runs["model"].accuracy[:, of].mean()),
+        }
+    return found
 
 
 def random_mask(graph: Graph, edges: int, generator: torch.Generator) -> Tensor:
@@ -76,22 +151,26 @@ def random_mask(graph: Graph, edges: int, generator: torch.Generator) -> Tensor:
     return mask
 
 
-def _sizes(circuit: Circuit, masks: Mapping[str, list[Tensor]]) -> dict[str, dict[str, int | float | str]]:
+def _sizes(
+    circuit: Circuit,
+    masks: Mapping[str, Tensor],
+    random: Sequence[Tensor],
+) -> dict[str, dict[str, int | float | str]]:
     """How large each run's circuit is."""
-    kept = circuit.counts["edges_without_dangling"]
+    counts = circuit.counts
     sizes: dict[str, dict[str, int | float | str]] = {
         "model": {"edges": circuit.graph.n_edges},
-        "circuit": dict(circuit.counts),
-        "without_dangling": {"edges": kept},
+        "circuit": dict(counts),
+        "without_dangling": {"edges": counts["edges_without_dangling"]},
         "complement": {"edges": circuit.graph.n_edges - len(circuit)},
         "empty": {"edges": 0},
     }
-    if "random" in masks:
-        connected = [float(circuit.graph.without_dangling(mask).sum()) for mask in masks["random"]]
+    if random:
+        connected = [float(circuit.graph.without_dangling(mask).sum()) for mask in random]
         mean = sum(connected) / len(connected)
         sizes["random"] = {"circuits": len(connected), "edges": len(circuit), "edges_without_dangling": mean}
     if "soft" in masks:
-        sizes["soft"] = {"edges": float(masks["soft"][0].double().sum())}
+        sizes["soft"] = {"edges": float(masks["soft"].double().sum())}
     return sizes
 
 

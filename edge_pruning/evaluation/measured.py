@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -17,11 +17,13 @@ class Measured:
     """The numbers of `numbers.measured_numbers`, per circuit and example: float64 [c, b] on the CPU.
 
     values: by name; each is an attribute as well (`run.kl`). NaN where a number is undefined: `kl` where the output is
-    a number, `squared_error` where it is not, the task's metric where a pair has no wrong answer. metric: the task's.
+    a number, `squared_error` where it is not, the task's metric where a pair has no wrong answer. metric: the
+    task's. ids: which of the evaluation's examples these are, [b]; None: all of them.
     """
 
     values: Mapping[str, Tensor]
     metric: str
+    ids: Tensor | None = None
 
     def __getattr__(self, name: str) -> Tensor:
         if name.startswith("_") or name not in self.values:
@@ -33,7 +35,7 @@ class Measured:
         return len(self.values["kl"])
 
     def __getitem__(self, circuits: slice) -> Measured:
-        return Measured({name: value[circuits] for name, value in self.values.items()}, self.metric)
+        return replace(self, values={name: value[circuits] for name, value in self.values.items()})
 
     @property
     def examples(self) -> int:
@@ -41,7 +43,7 @@ class Measured:
 
     def on(self, ids: Tensor | None) -> Measured:
         """On some of the examples only; None: on all of them."""
-        return self if ids is None else Measured({n: v[:, ids] for n, v in self.values.items()}, self.metric)
+        return self if ids is None else Measured({n: v[:, ids] for n, v in self.values.items()}, self.metric, ids)
 
     @property
     def difference(self) -> Tensor:

@@ -232,6 +232,4 @@ def _some(pairs: PairSet, most: int, seed: int) -> PairSet:
     """At most so many of the pairs, drawn at random, in their order."""
     if len(pairs.pairs) <= most:
         return pairs
-    ids = sorted(random.Random(f"minimality {seed}").sample(range(len(pairs.pairs)), most))
-    texts = tuple(pairs.texts[i] for i in ids) if pairs.texts else ()
-    return replace(pairs, pairs=tuple(pairs.pairs[i] for i in ids), texts=texts)
+    return pairs.subset(sorted(random.Random(f"minimality {seed}").sample(range(len(pairs.pairs)), most)))

@@ -34,6 +34,7 @@ Stage = Callable[[str, int, int], None]
 class Report:
     """A circuit, judged in every way. stability: what stability.json of several seeds holds. pairs: some, as text."""
 
+    circuit: Circuit
     evaluation: Evaluation
     curve: Curve | None
     minimality: Minimality | None
@@ -53,7 +54,7 @@ class Report:
             "format": FORMAT,
             "version": FORMAT_VERSION,
             "warnings": list(self.warnings),
-            "circuit": self.evaluation.subject.to_json(),
+            "circuit": self.circuit.to_json(),
             "evaluation": self.evaluation.to_json(),
             "curve": None if self.curve is None else self.curve.to_json(),
             "minimality": None if self.minimality is None else self.minimality.to_json(),
@@ -90,7 +91,7 @@ def report_on(
             circuit, setup, max_runs=max_runs,
             progress=lambda done, total: stage("removing every edge alone", done, total),
         )
-    return Report(found, curve, minimality, stability, telling_pairs(found, setup.pairs))
+    return Report(circuit, found, curve, minimality, stability, telling_pairs(found, setup.pairs))
 
 
 def telling_pairs(found: Evaluation, pairs: PairSet, n: int = SHOWN_PAIRS) -> tuple[Mapping[str, Any], ...]:

@@ -1,7 +1,8 @@
-"""A run in a few numbers per metric: mean, standard error, confidence interval, quantiles over the examples."""
+"""A run in a few numbers: size, means, standard errors, confidence intervals, quantiles over the examples."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,15 +16,17 @@ from edge_pruning.evaluation.yardstick import Yardstick
 from edge_pruning.numbers import LOSSES, measured_numbers
 
 QUANTILES = (5, 25, 50, 75, 95)
+SIZE = ("edges", "edges_without_dangling", "edges_total", "convention", "circuits", "examples")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """`summary["kl"]` is the mean of a run's KL.
+    """What a run scored: `summary.kl` (or `summary["kl"]`) is the mean of its KL, `summary.edges` its size.
 
-    standard_error: of the mean, over examples (what other examples of the same kind would change). interval: 95 %,
-    bootstrapped over examples. quantiles: over examples, and circuits where there are several; percent -> value.
-    spread: standard deviation between circuits, where there are several. Undefined numbers are NaN.
+    mean: by the names in `numbers.NUMBERS`. standard_error: of the mean, over examples (what other examples of the same
+    kind would change). interval: 95 %, bootstrapped over examples. quantiles: over examples, and circuits where there
+    are several; percent -> value. spread: standard deviation between circuits, where there are several. size: how many
+    edges, of how many, how many circuits and examples. Undefined numbers are NaN.
     """
 
     mean: Mapping[str, float]
@@ -31,14 +34,25 @@ class Summary:
     interval: Mapping[str, Interval]
     quantiles: Mapping[str, Mapping[str, float]]
     spread: Mapping[str, float] = field(default_factory=dict)
+    size: Mapping[str, Any] = field(default_factory=dict)
 
-    def __getitem__(self, metric: str) -> float:
-        return self.mean[metric]
+    def __getattr__(self, name: str) -> Any:
+        for values in ("mean", "size"):
+            if name in vars(self).get(values, {}):
+                return vars(self)[values][name]
+        raise AttributeError(f"there is no number {name!r}; there are {', '.join(vars(self).get('mean', {}))}")
+
+    def __getitem__(self, name: str) -> Any:
+        return self.mean[name] if name in self.mean else self.to_json()[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self.to_json() else default
 
     def to_json(self) -> dict[str, Any]:
-        """The means by metric, and beside them everything else under its own name."""
+        """Size and means by name, and beside them everything else under its own name."""
         extra = {"spread": dict(self.spread)} if self.spread else {}
         return {
+            **self.size,
             **self.mean,
             "standard_error": dict(self.standard_error),
             "interval": {name: list(found) for name, found in self.interval.items()},
@@ -46,8 +60,31 @@ class Summary:
             **extra,
         }
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Summary:
+        """What `to_json` gave, after it went through a file; null is NaN."""
+        parts = ("standard_error", "interval", "quantiles", "spread")
+        size = {name: value for name, value in content.items() if name in SIZE}
+        return cls(
+            {name: _number(value) for name, value in content.items() if name not in (*SIZE, *parts)},
+            {name: _number(value) for name, value in content["standard_error"].items()},
+            {name: (_number(low), _number(high)) for name, (low, high) in content["interval"].items()},
+            {name: {p: _number(v) for p, v in found.items()} for name, found in content["quantiles"].items()},
+            {name: _number(value) for name, value in content.get("spread", {}).items()},
+            size,
+        )
 
-def summarise(run: Measured, yardstick: Yardstick, resamples: Resamples) -> Summary:
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def summarise(
+    run: Measured,
+    yardstick: Yardstick,
+    resamples: Resamples,
+    size: Mapping[str, Any] | None = None,
+) -> Summary:
     """A run's numbers, and where it stands on the yardstick. Faithfulness is a ratio of means, not a mean of ratios."""
     values = {
         number.name: run.values[number.name]
@@ -55,7 +92,7 @@ def summarise(run: Measured, yardstick: Yardstick, resamples: Resamples) -> Summ
     }
     values["faithfulness"] = yardstick.shares(run)
     per_example = {name: value.nanmean(0) for name, value in values.items()}
-    span = yardstick.shares(yardstick.model)[0]
+    span = yardstick.shares(yardstick.model.on(run.ids))[0]
     interval = {name: resamples.interval(value) for name, value in per_example.items()}
     return Summary(
         {name: float(value.nanmean()) for name, value in values.items()}
@@ -65,6 +102,7 @@ def summarise(run: Measured, yardstick: Yardstick, resamples: Resamples) -> Summ
         interval | {"faithfulness": resamples.interval_of_ratio(per_example["faithfulness"], span)},
         {name: _quantiles(value) for name, value in values.items()},
         {name: deviation(value.nanmean(1)) for name, value in values.items()} if len(run) > 1 else {},
+        {**(size or {}), "examples": run.examples},
     )
 
 

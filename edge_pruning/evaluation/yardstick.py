@@ -66,8 +66,10 @@ class Yardstick:
 
     def standard_error(self, run: Measured) -> float:
         """Of f as a ratio of two means over the same examples, to first order (delta method)."""
-        return error_of_mean((self.shares(run) - self.faithfulness(run) * self.shares(self.model)).nanmean(0))
+        whole = self.shares(self.model.on(run.ids))
+        return error_of_mean((self.shares(run) - self.faithfulness(run) * whole).nanmean(0))
 
     def _gain(self, run: Measured) -> Tensor:
         """By how much a run is ahead of the empty circuit on each example, [c, b]."""
-        return self.empty.loss - run.loss if self.uses_loss else run.difference - self.empty.difference
+        empty = self.empty.on(run.ids)
+        return empty.loss - run.loss if self.uses_loss else run.difference - empty.difference

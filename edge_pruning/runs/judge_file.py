@@ -67,7 +67,7 @@ def write_report(report: Report, path: Path) -> None:
     """The page, and the same as JSON beside it; see `report_path`."""
     content = report.to_json()
     files.write_json(path.with_suffix(".json"), content)
-    files.write_text(path, render(content, report.evaluation.subject))
+    files.write_text(path, render(content, report.circuit))
 
 
 def _soft_mask(circuit: Circuit) -> Tensor | None:

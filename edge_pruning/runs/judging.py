@@ -6,17 +6,16 @@ test pairs are for the report only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.discovery import polish
-from edge_pruning.evaluation import evaluate
+from edge_pruning.evaluation import Evaluation, evaluate
 from edge_pruning.evaluation.measure import measure
 from edge_pruning.evaluation.measured import Measured
 from edge_pruning.runs.config import RunConfig
@@ -102,8 +101,8 @@ def _polished(setup: Setup, circuit: Circuit, watch: RunObserver) -> Circuit:
 
 def _evaluate(
     config: RunConfig, setup: Setup, circuit: Circuit, scores: EdgeScores, watch: RunObserver
-) -> Mapping[str, Any]:
+) -> Evaluation:
     return evaluate(
         circuit, setup, soft_mask=config.method_value.soft_mask(scores, len(circuit)),
         progress=partial(watch.stage, f"evaluating {len(circuit):,} edges"),
-    ).to_json()
+    )

@@ -11,6 +11,7 @@ from typing import Any
 from edge_pruning import files
 from edge_pruning.circuit import Circuit
 from edge_pruning.drawing import draw_against_truth, draw_circuit, draw_size_curve, draw_training
+from edge_pruning.evaluation import Evaluation
 from edge_pruning.runs.folder import CONFIG, CURVE, EVALUATION, PATTERNS_FILE
 from edge_pruning.view import Inline, Source, report_of, view_page
 
@@ -19,12 +20,12 @@ from edge_pruning.view import Inline, Source, report_of, view_page
 class Cut:
     """One circuit of a run; `row` is its line in curve.json.
 
-    evaluation: what evaluation.json holds; None for a size that was only looked at to choose among sizes. `part` names
+    evaluation: on held-out pairs; None for a size that was only looked at to choose among sizes. `part` names
     the training that it was cut from, where a method trains once per size.
     """
 
     circuit: Circuit
-    evaluation: Mapping[str, Any] | None
+    evaluation: Evaluation | None
     row: Mapping[str, Any]
     part: str = ""
 
@@ -35,7 +36,7 @@ class Cut:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished run: `run.circuit` is its circuit, `run.evaluation["circuit"]["kl"]` how faithful it is on test pairs.
+    """A finished run: `run.circuit` is its circuit, `run.evaluation.circuit.kl` how faithful it is on test pairs.
 
     cuts: every size, ascending; the circuit is one of them. training: the rows of metrics.jsonl. config: config.json.
     patterns: patterns.json, what the circuit's heads do, where it was looked at. folder: where it is on disk, if it is.
@@ -54,8 +55,8 @@ class Run:
         return self.cuts[self.chosen].circuit
 
     @property
-    def evaluation(self) -> Mapping[str, Any]:
-        """Means, standard errors and quantiles of the model, the circuit, the empty and random circuits, as JSON."""
+    def evaluation(self) -> Evaluation:
+        """Means, standard errors and quantiles of the model, the circuit, the empty and random circuits."""
         evaluation = self.cuts[self.chosen].evaluation
         assert evaluation is not None
         return evaluation
@@ -85,7 +86,7 @@ class Run:
     @property
     def _source(self) -> Source:
         name = self.folder.name if self.folder else self.title
-        report = report_of(self.circuit, self.evaluation)
+        report = report_of(self.circuit, self.evaluation.to_json())
         return Source(
             name, self.circuit, report, self.curve, self.patterns, self.config["settings"], path=self.folder
         )
@@ -100,12 +101,12 @@ class Run:
         for cut in self.cuts if len(self.cuts) > 1 else ():
             self._save_circuit(cut, folder / circuit_file(cut), write_scores)
             if cut.evaluation is not None:
-                files.write_json(folder / f"evaluation-{len(cut.circuit)}.json", cut.evaluation)
+                files.write_json(folder / f"evaluation-{len(cut.circuit)}.json", cut.evaluation.to_json())
         self._save_circuit(self.cuts[self.chosen], folder / circuit_file(None), write_scores)
         files.write_json(folder / CURVE, {"chosen": self.chosen, "notices": self.notices, "sizes": self.curve})
         if self.patterns is not None:
             files.write_json(folder / PATTERNS_FILE, self.patterns)
-        files.write_json(folder / EVALUATION, self.evaluation)
+        files.write_json(folder / EVALUATION, self.evaluation.to_json())
 
     @staticmethod
     def _save_circuit(cut: Cut, path: Path, write_scores: bool) -> None:
@@ -114,8 +115,8 @@ class Run:
     @property
     def truth(self) -> Circuit | None:
         """The true circuit, where it is known."""
-        known = self.evaluation.get("ground_truth")
-        return known and Circuit.from_names(self.circuit.graph, [*known["hits"], *known["missed"]])
+        known = self.evaluation.ground_truth
+        return None if known is None else Circuit.from_names(self.circuit.graph, known.true_names)
 
     def save_pictures(self, folder: Path) -> None:
         self.draw(folder / "circuit.svg")
@@ -155,7 +156,7 @@ def scores_file(part: str) -> str:
 
 def _load_cut(folder: Path, row: Mapping[str, Any], size: str) -> Cut:
     path, evaluation = folder / f"circuit{size}.json", folder / f"evaluation{size}.json"
-    judged = files.read_json(evaluation) if evaluation.exists() else None
+    judged = Evaluation.from_json(files.read_json(evaluation)) if evaluation.exists() else None
     part = Path(files.read_json(path).get("scores", "scores.safetensors")).stem.removeprefix("scores")
     return Cut(Circuit.load(path), judged, row, part)
 

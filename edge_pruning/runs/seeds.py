@@ -22,7 +22,10 @@ from edge_pruning import files
 from edge_pruning.circuit import Circuit
 from edge_pruning.drawing import draw_circuit
 from edge_pruning.evaluation import Stability, evaluate
+from edge_pruning.evaluation.plain import plain
+from edge_pruning.evaluation.summary import Summary
 from edge_pruning.loading.loading import Model
+from edge_pruning.numbers import METRICS, NUMBERS
 from edge_pruning.patterns import MOST_HEADS
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.folder import CONFIG, RunFolder
@@ -35,7 +38,6 @@ FORMAT = "edge-pruning/seeds"
 STABILITY_FORMAT = "edge-pruning/stability"
 FORMAT_VERSION = 1
 STABILITY = "stability.json"
-NUMBERS = ("kl", "squared_error", "accuracy", "exact_match", "faithfulness")
 
 
 class SeedsFolder(RunFolder):
@@ -207,18 +209,20 @@ def _judged(setup: Setup, found: Stability, cuts: Sequence[Cut], watch: RunObser
     judged = {
         name: evaluate(
             circuit, setup, random_circuits=0, progress=partial(watch.stage, words),
-        ).to_json()["circuit"]
+        ).circuit
         for name, circuit in (("consensus", found.consensus), ("core", found.core))
     }
     each = [
-        {"seed": seed, **_numbers(cut.evaluation["circuit"] if cut.evaluation else {})}
+        {"seed": seed, **_numbers(None if cut.evaluation is None else cut.evaluation.circuit)}
         for seed, cut in zip(found.seeds, cuts, strict=True)
     ]
     return {"seeds": each, **{name: _numbers(numbers) for name, numbers in judged.items()}}
 
 
-def _numbers(block: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: block.get(name) for name in NUMBERS}
+def _numbers(judged: Summary | None) -> dict[str, Any]:
+    names = [number.name for number in NUMBERS.values() if number.name not in METRICS]
+    found: dict[str, Any] = plain({name: judged and judged.mean.get(name) for name in names})
+    return found
 
 
 def _saved(found: SeedRuns, folder: Path, draw: bool) -> SeedRuns:

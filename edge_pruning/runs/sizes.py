@@ -7,12 +7,15 @@ are for the report.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from edge_pruning.circuit import Circuit
+from edge_pruning.evaluation import Evaluation
 from edge_pruning.evaluation.measured import Measured
+from edge_pruning.evaluation.plain import plain
 from edge_pruning.graph import Graph
+from edge_pruning.numbers import common_numbers
 
 OFFERED = 12  # sizes, if none was asked for
 FEWEST, SMALLEST_SHARE = 16, 0.01  # the smallest of them: so many edges, or this share of a small graph
@@ -69,11 +72,12 @@ def scanned_row(circuit: Circuit, scanned: Measured) -> dict[str, Any]:
     return {**circuit.counts, "split": "validation", "ablation": circuit.provenance.get("ablation"), **found}
 
 
-def evaluated_row(evaluation: Mapping[str, Any], scanned: Measured | None) -> dict[str, Any]:
+def evaluated_row(evaluation: Evaluation, scanned: Measured | None) -> dict[str, Any]:
     """One size's line in curve.json, on test pairs, and the validation loss that the choice was made by."""
-    circuit, random = evaluation["circuit"], evaluation["random"]
-    names = ("edges", "edges_without_dangling", "edges_total", "convention")
-    row = {name: circuit[name] for name in names} | {name: evaluation[name] for name in ("split", "ablation")}
-    row |= {name: circuit[name] for name in ("kl", "accuracy", "exact_match", "faithfulness")}
-    row |= {"random_kl": random["kl"]} if random else {}
-    return row if scanned is None else row | {f"validation_{scanned.loss_name}": scanned.mean_loss}
+    circuit, random, conditions = evaluation.circuit, evaluation.random, evaluation.conditions
+    row = {name: circuit.size[name] for name in ("edges", "edges_without_dangling", "edges_total", "convention")}
+    row |= {"split": conditions.split, "ablation": conditions.ablation}
+    row |= {number.name: circuit.mean[number.name] for number in common_numbers("kl")}
+    row |= {"random_kl": random.kl} if random is not None else {}
+    found: dict[str, Any] = plain(row)
+    return found if scanned is None else found | {f"validation_{scanned.loss_name}": scanned.mean_loss}

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from edge_pruning.circuit import Circuit
+from edge_pruning.evaluation.plain import plain
 from edge_pruning.formats.circuit_json import CircuitJson
 from edge_pruning.formats.conversion import format_of
 from edge_pruning.loading.loading import load_model
+from edge_pruning.numbers import common_numbers
 from edge_pruning.provenance import Provenance
 from edge_pruning.runs.judge_file import evaluate_file
 
-NUMBERS = ("kl", "faithfulness", "accuracy", "exact_match")
+NUMBERS = tuple(number.name for number in common_numbers("kl"))
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,8 @@ def transfer(
         for column in columns:
             judged = evaluate_file(
                 path, task=column.task, model=model, ablation=column.ablation, data=column.settings, random_circuits=0
-            ).to_json()["circuit"]
-            found.append({number: judged[number] for number in NUMBERS})
+            ).circuit
+            found.append(plain({number: judged.mean[number] for number in NUMBERS}))
             if progress:
                 progress(len(rows) * len(columns) + len(found), len(paths) * len(columns))
         rows[circuit] = tuple(found)

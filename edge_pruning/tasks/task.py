@@ -14,8 +14,8 @@ import hashlib
 import json
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
@@ -62,6 +62,11 @@ class PairSet:
         """A fingerprint of the token ids: equal hashes mean that two results were measured on the same data."""
         ids = [[p.clean, p.corrupted, p.positions, p.answers, p.wrong] for p in self.pairs]
         return hashlib.sha256(json.dumps(ids, default=_of_image).encode()).hexdigest()
+
+    def subset(self, ids: Sequence[int]) -> PairSet:
+        """Some of the pairs, by index."""
+        texts = tuple(self.texts[i] for i in ids) if self.texts else ()
+        return replace(self, pairs=tuple(self.pairs[i] for i in ids), texts=texts)
 
 
 def _of_image(image: Tensor) -> str:

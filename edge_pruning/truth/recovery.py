@@ -10,8 +10,8 @@ has several minimal circuits (`Truth.other_sizes`): an inexact circuit may then 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -22,6 +22,83 @@ from edge_pruning.graph import Graph
 from edge_pruning.truth.truth import Truth
 
 RANDOM = 200  # draws of random scores
+DEFINITION = "an edge is true if an output changes without it, all edges that change none being gone"
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """How well the true edges (or nodes) were recovered: names of hits, misses and extras.
+
+    n_true: how many are true. Shares and areas are None where they are undefined. roc: false and true positive rates.
+    random: the same of random scores, cut to as many edges.
+    """
+
+    n_true: int
+    hits: tuple[str, ...]
+    missed: tuple[str, ...]
+    extra: tuple[str, ...]
+    exact: bool
+    precision: float | None
+    recall: float | None
+    auc: float | None
+    roc: Mapping[str, Sequence[float]] | None
+    random: Mapping[str, Any]
+
+    def to_json(self, what: str = "edges") -> dict[str, Any]:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        content = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {f"true_{what}": content.pop("n_true"), **content}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], what: str = "edges") -> Recovered:
+        known = {f.name: content[f.name] for f in fields(cls) if f.name != "n_true"}
+        known |= {name: tuple(known[name]) for name in ("hits", "missed", "extra")}
+        return cls(n_true=content[f"true_{what}"], **known)
+
+
+@dataclass(frozen=True)
+class TruthComparison:
+    """A circuit beside the true one: edge by edge, node by node, and beside the truth by the weights alone.
+
+    ablation, convention: those of the truth. same_data: whether the truth was found on the same pairs.
+    other_minimal_circuits: sizes of others that keep every output.
+    """
+
+    edges: Recovered
+    nodes: Recovered
+    by_weights: Recovered
+    ablation: str
+    convention: str
+    same_data: bool
+    other_minimal_circuits: tuple[int, ...]
+
+    @property
+    def true_names(self) -> tuple[str, ...]:
+        """The true edges."""
+        return (*self.edges.hits, *self.edges.missed)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.to_json()[name]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "ablation": self.ablation,
+            "convention": self.convention,
+            "definition": DEFINITION,
+            "same_data": self.same_data,
+            "other_minimal_circuits": list(self.other_minimal_circuits),
+            **self.edges.to_json(),
+            "nodes": self.nodes.to_json("nodes"),
+            "by_weights": self.by_weights.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> TruthComparison:
+        return cls(
+            Recovered.from_json(content), Recovered.from_json(content["nodes"], "nodes"),
+            Recovered.from_json(content["by_weights"]), content["ablation"], content["convention"],
+            content["same_data"], tuple(content["other_minimal_circuits"]),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,21 +118,21 @@ class Recovery:
     def exact(self) -> bool:
         return bool((self.found == self.true).all())
 
-    def to_json(self) -> dict[str, Any]:
-        """Names of hits, misses and extras; shares and areas are None where they are undefined."""
+    @property
+    def result(self) -> Recovered:
         hits, found, true = (int(kind.sum()) for kind in (self.found & self.true, self.found, self.true))
-        return {
-            "true_edges": true,
-            "hits": self.named(self.found & self.true),
-            "missed": self.named(self.true & ~self.found),
-            "extra": self.named(self.found & ~self.true),
-            "exact": self.exact,
-            "precision": hits / found if found else None,
-            "recall": hits / true if true else None,
-            "auc": None if self.scores is None else area(self.true, self.scores),
-            "roc": None if self.scores is None else roc(self.true, self.scores),
-            "random": self.of_random_scores(),
-        }
+        return Recovered(
+            n_true=true,
+            hits=tuple(self.named(self.found & self.true)),
+            missed=tuple(self.named(self.true & ~self.found)),
+            extra=tuple(self.named(self.found & ~self.true)),
+            exact=self.exact,
+            precision=hits / found if found else None,
+            recall=hits / true if true else None,
+            auc=None if self.scores is None else area(self.true, self.scores),
+            roc=None if self.scores is None else roc(self.true, self.scores),
+            random=self.of_random_scores(),
+        )
 
     def of_random_scores(self) -> dict[str, Any]:
         """Random scores, cut to as many as were found: their area, and how many true ones they hit."""
@@ -100,19 +177,16 @@ class GroundTruth:
         )
         return cls(truth, edges, _nodes(circuit, truth, seed), real, truth.data_hash == data_hash)
 
+    @property
+    def result(self) -> TruthComparison:
+        truth = self.truth
+        return TruthComparison(
+            self.edges.result, self.nodes.result, self.by_weights.result, truth.ablation, truth.graph.convention,
+            self.same_data, truth.other_sizes,
+        )
+
     def to_json(self) -> dict[str, Any]:
-        nodes = self.nodes.to_json()
-        nodes["true_nodes"] = nodes.pop("true_edges")
-        return {
-            "ablation": self.truth.ablation,
-            "convention": self.truth.graph.convention,
-            "definition": "an edge is true if an output changes without it, all edges that change none being gone",
-            "same_data": self.same_data,
-            "other_minimal_circuits": list(self.truth.other_sizes),
-            **self.edges.to_json(),
-            "nodes": nodes,
-            "by_weights": self.by_weights.to_json(),
-        }
+        return self.result.to_json()
 
 
 def roc(true: Tensor, scores: Tensor) -> dict[str, list[float]] | None:
@@ -144,8 +218,9 @@ def _finite(scores: Tensor) -> Tensor:
 def _nodes(circuit: Circuit, truth: Truth, seed: int) -> Recovery:
     graph, true = circuit.graph, Circuit(circuit.graph, truth.by_ablation)
     names = [*graph.writers, "logits"]
-    found = torch.tensor([name in circuit.nodes for name in names])
-    wanted = torch.tensor([name in true.nodes for name in names])
+    kept, needed = circuit.nodes, true.nodes
+    found = torch.tensor([name in kept for name in names])
+    wanted = torch.tensor([name in needed for name in names])
     scores = None if circuit.scores is None else _best_of_edges(graph, circuit.scores.values)
     return Recovery(names, found, wanted, scores, seed)
 

@@ -18,17 +18,17 @@ def normal(n: int, seed: int) -> Tensor:
 
 def test_every_resample_draws_as_many_examples_as_there_are() -> None:
     resamples = Resamples(7, seed=1)
-    assert resamples.counts.shape == (1000, 7)
-    assert (resamples.counts.sum(1) == 7).all()
-    assert torch.equal(resamples.counts, Resamples(7, seed=1).counts)
-    assert not torch.equal(resamples.counts, Resamples(7, seed=2).counts)
+    assert torch.cat([*resamples.chunks]).shape == (1000, 7)
+    assert (torch.cat([*resamples.chunks]).sum(1) == 7).all()
+    assert torch.equal(torch.cat([*resamples.chunks]), torch.cat([*Resamples(7, seed=1).chunks]))
+    assert not torch.equal(torch.cat([*resamples.chunks]), torch.cat([*Resamples(7, seed=2).chunks]))
 
 
 def test_means_are_those_of_the_drawn_examples() -> None:
     values = normal(6, 0)
     values[2] = torch.nan
     resamples = Resamples(6, seed=3)
-    for counts, mean in zip(resamples.counts.tolist(), resamples.means(values).tolist(), strict=True):
+    for counts, mean in zip(torch.cat([*resamples.chunks]).tolist(), resamples.means(values).tolist(), strict=True):
         drawn = [float(v) for v, times in zip(values, counts, strict=True) for _ in range(int(times)) if v == v]
         assert mean == pytest.approx(sum(drawn) / len(drawn)) if drawn else math.isnan(mean)
 

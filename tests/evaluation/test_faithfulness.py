@@ -9,17 +9,22 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor
 
 from edge_pruning.ablation import Ablation, Patch, Zero
 from edge_pruning.batch import Batch, Pair
 from edge_pruning.circuit import Circuit
-from edge_pruning.evaluation import Evaluation, evaluate
+from edge_pruning.cli.report import print_evaluation
+from edge_pruning.evaluation import Evaluation, evaluate, faithfulness
 from edge_pruning.evaluation.faithfulness import random_mask
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.metrics import kl_divergence
 from edge_pruning.models import Adapter
+from edge_pruning.numbers import NUMBERS as NUMBER_TABLE
+from edge_pruning.numbers import Comparison, Number
 from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
 from tests.literal import literal_batch_logits
@@ -127,7 +132,7 @@ def test_the_empty_circuit_is_the_model_on_the_corrupted_prompt(
 
 def test_dangling_edges_change_nothing_under_patch(exact_model: Adapter, random_pairs: PairFactory) -> None:
     found = _evaluate(exact_model, random_pairs(), 0.12)
-    assert found.sizes["without_dangling"]["edges"] < len(found.subject)
+    assert found.without_dangling.edges < found.circuit.edges
     for name in NUMBERS:
         assert found["circuit"][name] == pytest.approx(found["without_dangling"][name], abs=1e-10)
 
@@ -137,7 +142,7 @@ def test_dangling_edges_do_change_the_run_under_zero(tiny_gpt2: Adapter, random_
     graph = Graph(tiny_gpt2.shape)
     circuit = Circuit.from_names(graph, ["input->logits", "m0->logits"])
     found = evaluate(circuit, Setup(FusedPass(tiny_gpt2), random_pairs(), Zero()))
-    assert found.sizes["without_dangling"]["edges"] == 1
+    assert found.without_dangling.edges == 1
     assert abs(found["circuit"]["kl"] - found["without_dangling"]["kl"]) > 0.01
 
 
@@ -163,8 +168,8 @@ def test_numbers_do_not_depend_on_tiles_or_order(
     for run, measured in expected.runs.items():
         torch.testing.assert_close(found.runs[run].kl, measured.kl)
         torch.testing.assert_close(backwards.runs[run].kl, measured.kl.flip(-1))
-    assert backwards.by_template == {
-        name: pytest.approx(numbers) for name, numbers in expected.by_template.items()
+    assert backwards.templates == {
+        name: pytest.approx(numbers) for name, numbers in expected.templates.items()
     }
 
 
@@ -192,7 +197,7 @@ def test_without_any_edge_of_the_circuit_the_rest_is_left(
     one, other = (evaluate(c, Setup(FusedPass(exact_model), random_pairs(), ablation)) for c in (circuit, rest))
     assert one["complement"].mean == other["circuit"].mean
     assert one["circuit"].mean == other["complement"].mean
-    assert one.sizes["complement"]["edges"] == len(rest)
+    assert one.complement.edges == len(rest)
 
 
 # --- oracle --------------------------------------------------------------------------------------------------------
@@ -369,11 +374,13 @@ def test_the_json_is_plain_and_holds_what_was_promised(tiny_llama: Adapter, rand
             assert [type(end) for end in content[run]["interval"][name]] == [float, float]
             assert list(content[run]["quantiles"][name]) == ["5", "25", "50", "75", "95"]
         assert content[run]["standard_error"].keys() == set(NUMBERS)
-    assert {key: content["circuit"][key] for key in found.subject.counts} == found.subject.counts
+    counts = _circuit(Graph(tiny_llama.shape), 0.4).counts
+    assert {key: content["circuit"][key] for key in counts} == counts
+    assert content["circuit"]["examples"] == content["random"]["examples"] == 6
     facts = {"task": "random", "split": "test", "metric": "logit_difference", "examples": 6, "data_hash": pairs.hash,
              "ablation": "patch", "dtype": "float32", "seed": 7}  # fmt: skip
     assert {key: content[key] for key in facts} == facts
-    assert content["convention"] == found.subject.graph.convention
+    assert content["convention"] == found.circuit.convention
     assert content["definitions"].keys() >= {*NUMBERS, "standard_error", "quantiles", "spread", "discretisation_gap"}
     assert content["random"]["circuits"] == 10
     assert content["random"]["edges"] == content["circuit"]["edges"]
@@ -382,11 +389,97 @@ def test_the_json_is_plain_and_holds_what_was_promised(tiny_llama: Adapter, rand
     assert content["discretisation_gap"] is None
 
 
+def test_an_evaluation_comes_back_from_its_json(exact_model: Adapter, random_pairs: PairFactory) -> None:
+    soft = torch.full(Graph(exact_model.shape).edge_mask.shape, 0.5)
+    for pairs in (random_pairs(6), random_pairs(6, wrong=False)):
+        found = _evaluate(exact_model, pairs, soft_mask=soft)
+        content = json.loads(json.dumps(found.to_json(), allow_nan=False))
+        loaded = Evaluation.from_json(content)
+        assert json.dumps(loaded.to_json()) == json.dumps(content), "the same bits, in the same order"
+        assert (loaded == found, loaded == content) == (True, True)
+        assert loaded.circuit.kl == found.circuit.kl == loaded["circuit"]["kl"] == content["circuit"]["kl"]
+        assert (loaded.circuit.edges, loaded["split"], loaded.get("nothing")) == (found.circuit.edges, "test", None)
+        assert loaded.random is not None
+        assert loaded.random.circuits == 2
+
+
+def test_files_of_earlier_versions_still_load(tiny_gpt2: Adapter, random_pairs: PairFactory) -> None:
+    """They do not say how many examples stood behind each run."""
+    content = json.loads(json.dumps(_evaluate(tiny_gpt2, random_pairs()).to_json()))
+    for run in ("model", "circuit", "empty", "random", "without_dangling", "complement"):
+        del content[run]["examples"]
+    assert Evaluation.from_json(content).to_json() == content
+
+
+@pytest.mark.parametrize("changed", [{"format": "edge-pruning/curve"}, {"version": 99}])
+def test_other_files_are_no_evaluations(tiny_gpt2: Adapter, random_pairs: PairFactory, changed: dict[str, Any]) -> None:
+    content = _evaluate(tiny_gpt2, random_pairs()).to_json() | changed
+    with pytest.raises(ValueError, match="expected an evaluation"):
+        Evaluation.from_json(content)
+    with pytest.raises(AttributeError, match="there is no number 'bleu'; there are kl"):
+        _ = _evaluate(tiny_gpt2, random_pairs()).circuit.bleu
+
+
+def test_masks_that_differ_in_dangling_edges_only_are_one_run(
+    exact_model: Adapter, random_pairs: PairFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under patch they change nothing; under zero they do."""
+    ran: list[int] = []
+    logits = FusedPass.logits
+    monkeypatch.setattr(FusedPass, "logits", lambda self, *a, **k: ran.append(1) or logits(self, *a, **k))
+    pairs = random_pairs(3, lengths=(6,))
+    for ablation, runs in ((Patch(), 3), (Zero(), 4)):
+        ran.clear()
+        found = _evaluate(exact_model, pairs, 0.12, ablation=ablation, random_circuits=0)
+        assert found.circuit.edges > found.circuit.edges_without_dangling
+        assert len(ran) == runs, "circuit, complement, empty (and without dangling edges)"
+
+
+def test_on_large_graphs_baselines_are_measured_until_they_are_known_well_enough(
+    exact_model: Adapter, random_pairs: PairFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = random_pairs(12)
+    whole = _evaluate(exact_model, pairs, 0.3, random_circuits=9)
+    for name, value in {"LARGE": 0, "BASELINE_PAIRS": 5, "BASELINE_ERROR": 1e9}.items():
+        monkeypatch.setattr(faithfulness, name, value)
+    few = _evaluate(exact_model, pairs, 0.3, random_circuits=9)
+    assert few.random is not None
+    assert (few.random.circuits, few.random.examples, few.circuit.examples) == (3, 5, 12)
+    run = few.runs["random"]
+    assert run.ids is not None
+    assert whole.random is not None
+    torch.testing.assert_close(run.kl, whole.runs["random"].kl[:3, run.ids])
+    expected = (run.difference - whole.runs["empty"].difference[:, run.ids]).mean() / whole.yardstick.span
+    assert few.random.faithfulness == pytest.approx(float(expected))
+    monkeypatch.setattr(faithfulness, "BASELINE_ERROR", 0)
+    every = _evaluate(exact_model, pairs, 0.3, random_circuits=9)
+    assert every.random is not None
+    assert every.random.circuits == 9, "they are never known well enough"
+
+
+def test_a_new_number_is_one_entry_of_the_table(
+    tiny_gpt2: Adapter, random_pairs: PairFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reversed_kl(run: Comparison) -> Tensor:
+        return kl_divergence(run.logits, run.reference.logits, run.batch)
+
+    entry = Number("reversed_kl", "reversed KL", "Reversed KL", "nats", "KL(run || model)", lambda metric: reversed_kl)
+    monkeypatch.setitem(NUMBER_TABLE, "reversed_kl", entry)
+    found = _evaluate(tiny_gpt2, random_pairs())
+    assert found.model.reversed_kl == 0
+    assert found.circuit.reversed_kl > 0
+    assert found.to_json()["definitions"]["reversed_kl"] == "KL(run || model)"
+    assert Evaluation.from_json(found.to_json()).circuit.reversed_kl == found.circuit.reversed_kl
+    out = Console(record=True, width=200)
+    print_evaluation(found, out)
+    assert "reversed KL" in out.export_text()
+
+
 def test_templates_are_broken_down(exact_model: Adapter, random_pairs: PairFactory) -> None:
     found = _evaluate(exact_model, random_pairs(8))
-    assert {name: numbers["n"] for name, numbers in found.by_template.items()} == {"t0": 3, "t1": 3, "t2": 2}
+    assert {name: numbers["n"] for name, numbers in found.templates.items()} == {"t0": 3, "t1": 3, "t2": 2}
     for name, run in (("kl", "circuit"), ("accuracy", "circuit"), ("model_accuracy", "model")):
-        total = sum(numbers["n"] * numbers[name] for numbers in found.by_template.values())
+        total = sum(numbers["n"] * numbers[name] for numbers in found.templates.values())
         assert total / 8 == pytest.approx(found[run][name.removeprefix("model_")])
     assert found.to_json()["templates"]["t2"]["n"] == 2
 
@@ -397,9 +490,9 @@ def test_rows_stand_side_by_side(exact_model: Adapter, random_pairs: PairFactory
     rows = found.rows()
     runs = ["model", "soft", "circuit", "without_dangling", "complement", "random", "empty"]
     assert [row["run"] for row in rows] == runs
-    n = found.subject.graph.n_edges
-    k = len(found.subject)
-    sizes = [n, n / 2, k, len(found.subject.without_dangling()), n - k, k, 0]
+    n = found.circuit.edges_total
+    k = found.circuit.edges
+    sizes = [n, n / 2, k, found.circuit.edges_without_dangling, n - k, k, 0]
     assert [row["edges"] for row in rows] == sizes
     assert rows[2]["kl"] == found["circuit"]["kl"]
 
@@ -433,7 +526,7 @@ def _warned(found: Evaluation, text: str) -> bool:
 
 def test_dangling_edges_are_warned_about(exact_model: Adapter, random_pairs: PairFactory) -> None:
     found = _evaluate(exact_model, random_pairs(), 0.12)
-    edges, kept = len(found.subject), len(found.subject.without_dangling())
+    edges, kept = found.circuit.edges, found.circuit.edges_without_dangling
     assert _warned(found, f"({edges - kept} of {edges}) dangle")
     assert not _warned(_evaluate(exact_model, random_pairs(), 1.1), "dangle")
 
@@ -445,7 +538,7 @@ def test_a_soft_mask_that_does_not_survive_cutting_is_warned_about(
     whole = graph.edge_mask.float()
     found = _evaluate(exact_model, pairs, 0.05, soft_mask=whole)
     assert _warned(found, "much is lost by cutting the mask to 0 and 1: KL")
-    assert _warned(found, f"the soft mask sums to {graph.n_edges}.0 edges, the circuit has {len(found.subject)}")
+    assert _warned(found, f"the soft mask sums to {graph.n_edges}.0 edges, the circuit has {found.circuit.edges}")
     fine = _evaluate(exact_model, pairs, 1.1, soft_mask=whole)
     assert not _warned(fine, "soft mask")
 
