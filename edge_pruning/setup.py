@@ -87,7 +87,7 @@ class Setup:
     @property
     def dtype(self) -> str:
         """What the model computes in, such as `float32`."""
-        return str(self.engine.adapter.dtype).removeprefix("torch.")
+        return str(self.engine.dtype).removeprefix("torch.")
 
     # --- pairs -----------------------------------------------------------------------------------------------------
 
@@ -134,6 +134,20 @@ class Setup:
         return Setup(
             self.engine, self.pairs_of, ablation, truth=lambda: self.truth, split=self.split, seed=seed,
             model=self.model,
+        )
+
+    @cached_property
+    def judging(self) -> Setup:
+        """The setup to judge circuits on: the same model in float32 arithmetic, whatever it was searched in.
+
+        No weights are loaded or copied for it. The ablation is fitted again, because its values are those of a run.
+        """
+        engine = self.engine.in_float32()
+        if engine is self.engine:
+            return self
+        pairs = self.pairs if self._pairs_of is None else self.pairs_of
+        return Setup(
+            engine, pairs, self._ablation, truth=lambda: self.truth, split=self.split, seed=self.seed, model=self.model
         )
 
     def restricted(self, candidates: Tensor) -> MaskedPass:

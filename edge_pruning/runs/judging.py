@@ -16,13 +16,14 @@ from torch import Tensor
 from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.discovery import polish
 from edge_pruning.evaluation import Evaluation, evaluate
+from edge_pruning.evaluation.faithfulness import LARGE
 from edge_pruning.evaluation.measure import measure
 from edge_pruning.evaluation.measured import Measured
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.observer import RunObserver
 from edge_pruning.runs.result import Cut, Run, circuit_file
 from edge_pruning.runs.search import Found, describe
-from edge_pruning.runs.sizes import EXACT_RULE, RULE, evaluated_row, scanned_row, smallest_faithful
+from edge_pruning.runs.sizes import EXACT_RULE, FAITHFUL, RULE, evaluated_row, scanned_row, smallest_faithful
 from edge_pruning.setup import Setup
 
 
@@ -52,15 +53,20 @@ def judge(
     folder: Path | None,
     watch: RunObserver,
 ) -> Run:
-    """Judge the circuits cut from the scores. sizes: those that were asked for; all of them are evaluated.
+    """Judge the circuits cut from the scores, in float32. sizes: those that were asked for; all of them are evaluated.
 
     Where the size was left open, only the chosen circuit is evaluated.
     """
+    setup = setup.judging
     cuts = cut_circuits(config, setup, found, sizes, folder)
     circuits, scores = [cut.circuit for cut in cuts], [part.scores for part in found for _ in part.sizes]
     if config.polish and sizes:
         circuits = [_polished(setup, circuit, watch) for circuit in circuits]
-    scanned, chosen = _choose(setup, circuits, watch)
+    if not sizes and len(circuits) > 1 and setup.graph.n_edges > LARGE:
+        kept, scanned, chosen = _choose_by_halving(setup, circuits, watch)
+        cuts, circuits, scores = [cuts[i] for i in kept], [circuits[i] for i in kept], [scores[i] for i in kept]
+    else:
+        scanned, chosen = _choose(setup, circuits, watch)
     if config.polish and not sizes:  # all of them would cost more than the search
         circuits[chosen] = _polished(setup, circuits[chosen], watch)
         scanned[chosen : chosen + 1] = _scan(setup, [circuits[chosen].mask], watch) if scanned else []
@@ -84,6 +90,29 @@ def _choose(setup: Setup, circuits: Sequence[Circuit], watch: RunObserver) -> tu
     masks = [*(circuit.mask for circuit in circuits), torch.zeros_like(circuits[0].mask)]
     *scanned, empty = _scan(setup, masks, watch)
     return scanned, smallest_faithful([run.mean_loss for run in scanned], empty.mean_loss)
+
+
+def _choose_by_halving(
+    setup: Setup, circuits: Sequence[Circuit], watch: RunObserver
+) -> tuple[list[int], list[Measured], int]:
+    """The same where each look is expensive. The loss falls with size, so it is found by halving.
+
+    Returns which circuits were looked at, what they score, and which of these is the run's.
+    """
+    (empty,) = _scan(setup, [torch.zeros_like(circuits[0].mask)], watch)
+    seen: dict[int, Measured] = {}
+    low, high = -1, len(circuits) - 1
+    while high - low > 1 or high not in seen:
+        middle = (low + high) // 2 if high - low > 1 else high
+        (seen[middle],) = _scan(setup, [circuits[middle].mask], watch)
+        if seen[middle].mean_loss <= FAITHFUL * empty.mean_loss:
+            high = middle
+        else:
+            low = middle
+        if low == len(circuits) - 1:  # not even the largest is faithful; it is the circuit all the same
+            break
+    kept = sorted(seen)
+    return kept, [seen[i] for i in kept], kept.index(high)
 
 
 def _scan(setup: Setup, masks: Sequence[Tensor], watch: RunObserver) -> list[Measured]:

@@ -108,7 +108,8 @@ def _open_size(config: RunConfig, setup: Setup, scores: EdgeScores) -> tuple[int
     if scores.natural_size is not None:
         return (scores.natural_size,)
     if config.task_value.exact:  # see `sizes.EXACT_RULE`
-        fewest = Outputs(setup.engine, setup.train, setup.ablation).smallest_size(scores)
+        judging = setup.judging
+        fewest = Outputs(judging.engine, judging.train, judging.ablation).smallest_size(scores)
         return (scores.n_candidates if fewest is None else fewest,)
     return default_sizes(setup.graph, scores.n_candidates)
 

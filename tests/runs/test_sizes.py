@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
+from edge_pruning.circuit import Circuit
 from edge_pruning.graph import Graph, ModelShape
+from edge_pruning.runs import judging
 from edge_pruning.runs.sizes import default_sizes, requested_sizes, scanned_row, smallest_faithful
 from edge_pruning.setup import Setup
 
@@ -67,3 +70,23 @@ def test_what_sizes_are_chosen_by_agrees_with_the_evaluation(tiny_gpt2, random_p
         assert row["kl"] == pytest.approx(found[run]["kl"], rel=1e-5)
         assert row["edges"] == len(circuit)
         assert row["accuracy"] == found[run]["accuracy"]
+
+
+@pytest.mark.parametrize("first", range(9))
+def test_halving_finds_the_smallest_faithful_size_with_few_looks(monkeypatch, first):
+    """Of eight sizes whose loss falls with size; `first` is the smallest faithful one, 8 means that none is."""
+    graph = Graph(ModelShape(2, 3))
+    circuits = [Circuit(graph, graph.mask(graph.names(graph.edge_mask)[: i + 1])) for i in range(8)]
+    looked = []
+
+    def scan(setup, masks, watch):
+        sizes = [int(mask.sum()) for mask in masks]
+        looked.extend(sizes)
+        return [SimpleNamespace(mean_loss=1.0 if size == 0 else 0.05 if size > first else 0.5) for size in sizes]
+
+    monkeypatch.setattr(judging, "_scan", scan)
+    kept, scanned, chosen = judging._choose_by_halving(None, circuits, None)
+    assert kept[chosen] == min(first, 7)
+    assert kept == sorted({size - 1 for size in looked if size})
+    assert len(scanned) == len(kept) <= 4
+    assert len(looked) <= 5
