@@ -1,4 +1,8 @@
-"""The progress bar: what is being done, steps, KL, edges, time left. On stderr, and only if that is a terminal."""
+"""The progress bar: what is being done, steps, KL, edges, time left. On stderr, and only if that is a terminal.
+
+Where a run says what it is going to do (`RunObserver.plan`), the bar and its time left are those of the whole run.
+Otherwise they are those of the current stage.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +18,15 @@ from edge_pruning.runs import RunObserver
 class ProgressBar(RunObserver):
     """Use as a context: `with ProgressBar() as bar: discover(..., observer=bar)`."""
 
-    def __init__(self) -> None:
-        console = Console(stderr=True)
+    def __init__(self, console: Console | None = None) -> None:
+        console = console or Console(stderr=True)
         columns = (
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
             TextColumn("{task.fields[state]}"), TimeRemainingColumn(compact=True),
         )
         self.bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self.words = "starting"
+        self.work: dict[str, float] = {}
         self.task = self.bar.add_task(self.words, total=None, state="")
 
     def __enter__(self) -> ProgressBar:
@@ -31,17 +36,40 @@ class ProgressBar(RunObserver):
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
+    def plan(self, work: Mapping[str, float]) -> None:
+        self.work = dict(work)
+        self._restart()
+
     def stage(self, words: str, done: int = 0, total: int = 0) -> None:
         if words != self.words:
-            self.bar.remove_task(self.task)
-            self.words, self.task = words, self.bar.add_task(words, total=None, state="")
-        state = f"{done:,} of {total:,} pairs" if total else ""
-        self.bar.update(self.task, completed=done, total=total or None, state=state)
+            self.words = words
+            if not self.work:
+                self._restart()
+        self._update(done, total, f"{done:,} of {total:,} pairs" if total else "")
 
     def progress(self, records: Sequence[Mapping[str, float]], total: int) -> None:
         step, last = int(records[-1]["step"]), records[-1]
         name = next(name for name in OBJECTIVES if name in last)
         loss = sum(record[name] for record in records) / len(records)
         edges = f", {last['edges']:,.0f} edges" if "edges" in last else ""
-        state = f"step {step:,} of {total:,}, {OBJECTIVES[name].short} {loss:.3f}{edges}"
-        self.bar.update(self.task, completed=step, total=total, state=state)
+        self._update(step, total, f"step {step:,} of {total:,}, {OBJECTIVES[name].short} {loss:.3f}{edges}")
+
+    def _restart(self) -> None:
+        """A new bar, whose speed is measured afresh."""
+        self.bar.remove_task(self.task)
+        self.task = self.bar.add_task(self.words, total=sum(self.work.values()) or None, state="")
+
+    def _update(self, done: int, total: int, state: str) -> None:
+        """Show `done` of `total` of the current stage, as part of the whole run if that is planned."""
+        if not self.work:
+            self.bar.update(self.task, description=self.words, completed=done, total=total or None, state=state)
+            return
+        before, shown = 0.0, self.bar.tasks[0].completed
+        for words, units in self.work.items():
+            if words == self.words:
+                before += units * done / max(1, total)
+                break
+            before += units
+        else:  # a stage that is not in the plan takes no time of its own
+            before = shown
+        self.bar.update(self.task, description=self.words, completed=max(before, shown), state=state)

@@ -26,6 +26,13 @@ from edge_pruning.runs.search import Found, describe
 from edge_pruning.runs.sizes import EXACT_RULE, FAITHFUL, RULE, evaluated_row, scanned_row, smallest_faithful
 from edge_pruning.setup import Setup
 
+CHOOSING = "choosing the size"
+
+
+def evaluating(size: int) -> str:
+    """The words of this stage; size: 0 where it was left open."""
+    return f"evaluating {size:,} edges" if size else "evaluating the circuit"
+
 
 def cut_circuits(
     config: RunConfig, setup: Setup, found: Sequence[Found], sizes: Sequence[int], folder: Path | None
@@ -117,7 +124,7 @@ def _choose_by_halving(
 
 def _scan(setup: Setup, masks: Sequence[Tensor], watch: RunObserver) -> list[Measured]:
     """What each mask scores, at one masked pass; error bars and baselines are for the circuit that is chosen."""
-    progress = partial(watch.stage, "choosing the size")
+    progress = partial(watch.stage, CHOOSING)
     _, found = measure(setup, masks, setup.validation, progress=progress)
     return [found.one(i) for i in range(len(masks))]
 
@@ -133,5 +140,5 @@ def _evaluate(
 ) -> Evaluation:
     return evaluate(
         circuit, setup, soft_mask=config.method_value.soft_mask(scores, len(circuit)),
-        progress=partial(watch.stage, f"evaluating {len(circuit):,} edges"),
+        progress=partial(watch.stage, evaluating(len(circuit) if config.edges or config.sparsity else 0)),
     )

@@ -7,20 +7,21 @@ measures them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edge_pruning.evaluation.faithfulness import FEWEST_BASELINES, LARGE
 from edge_pruning.loading.loading import Model, load_model
 from edge_pruning.patterns import MOST_HEADS, find_patterns
 from edge_pruning.runs.config import RunConfig, differences
 from edge_pruning.runs.folder import RunFolder
-from edge_pruning.runs.judging import judge
+from edge_pruning.runs.judging import CHOOSING, evaluating, judge
 from edge_pruning.runs.observer import RunObserver
 from edge_pruning.runs.result import Run
-from edge_pruning.runs.search import describe, find_scores, identity
-from edge_pruning.runs.sizes import requested_sizes
+from edge_pruning.runs.search import describe, find_scores, identity, searching
+from edge_pruning.runs.sizes import default_sizes, requested_sizes
 from edge_pruning.setup import Setup
 
 log = logging.getLogger("edge_pruning")
@@ -73,6 +74,7 @@ def run_in(
 ) -> Run:
     """The run of these settings on a setup that is loaded already; on disk if there is a folder."""
     sizes = checked_sizes(config, setup)
+    watch.plan(planned_work(config, setup, sizes))
     if folder is None:
         run = judge(config, setup, find_scores(config, setup, sizes, None, watch), sizes, None, watch)
         return _with_patterns(run, setup, patterns, watch)
@@ -98,6 +100,25 @@ def _with_patterns(run: Run, setup: Setup, heads: int, watch: RunObserver) -> Ru
     tokenizer = setup.model and setup.model.tokenizer
     shown = find_patterns(run.circuit, setup.engine, setup.pairs, setup.ablation, tokenizer, heads=heads)
     return replace(run, patterns=shown)
+
+
+def planned_work(config: RunConfig, setup: Setup, sizes: Sequence[int]) -> dict[str, float]:
+    """What a run is going to do, by the words of its stages, in masked forward passes of one pair; roughly.
+
+    A step of a search costs about three forward passes per pair, what no mask changes about one.
+    """
+    method, train, test = vars(config.method_value), len(setup.train.pairs), len(setup.pairs.pairs)
+    search = 3.0 * method.get("steps", 1) * min(train, method.get("batch_size", train))
+    offered = len(default_sizes(setup.graph, setup.graph.n_edges)) if config.method_value.one_run_ranks_all else 1
+    tried = len(sizes) or (offered if setup.graph.n_edges <= LARGE else offered.bit_length())
+    once = config.method_value.one_run_ranks_all or len(sizes) <= 1
+    work = {searching(()) if once else searching((k,)): search for k in ([0] if once else sizes)}
+    if tried > 1:
+        work[CHOOSING] = len(setup.validation.pairs) * (1.0 + tried)
+    runs = 4 + (FEWEST_BASELINES if setup.graph.n_edges > LARGE else 10)
+    for size in sizes or (0,):
+        work[evaluating(size)] = float(test * runs)
+    return work
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------

@@ -41,6 +41,11 @@ class Found:
     sizes: tuple[int, ...]
 
 
+def searching(sizes: Sequence[int]) -> str:
+    """The words of this stage; sizes: the one that a search aims at, if it does."""
+    return "finding the circuit" + (f" of {sizes[0]:,} edges" if sizes else "")
+
+
 def describe(config: RunConfig, setup: Setup) -> dict[str, Any]:
     """What the settings were resolved to, for config.json and for the circuits' provenance."""
     assert setup.model is not None
@@ -87,7 +92,7 @@ def _find(
     folder: Path | None,
     watch: RunObserver,
 ) -> Found:
-    watch.stage("finding the circuit" + (f" of {sizes[0]:,} edges" if part else ""))
+    watch.stage(searching(sizes if part else ()))
     whose = json.dumps({"settings": config.to_json(), **identity(describe(config, setup))}, sort_keys=True)
     memory = Memory(watch) if folder is None else Recorder(folder, part, whose, watch)
     stored = None if folder is None else _stored_scores(folder / scores_file(part), setup.graph, whose)

@@ -30,7 +30,15 @@ from edge_pruning.patterns import MOST_HEADS
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.folder import CONFIG, RunFolder
 from edge_pruning.runs.observer import RunObserver
-from edge_pruning.runs.pipeline import checked_settings, checked_sizes, named, refuse_differences, run_in, setup_of
+from edge_pruning.runs.pipeline import (
+    checked_settings,
+    checked_sizes,
+    named,
+    planned_work,
+    refuse_differences,
+    run_in,
+    setup_of,
+)
 from edge_pruning.runs.result import Cut, Run
 from edge_pruning.setup import Setup
 
@@ -137,7 +145,7 @@ def discover_seeds(
 
 
 class _OneOfSeveral(RunObserver):
-    """Says which seed a run is of."""
+    """Says which seed a run is of. The plan is that of all seeds, so those of single ones are not passed on."""
 
     def __init__(self, watch: RunObserver, which: str) -> None:
         self.watch, self.which = watch, which
@@ -161,7 +169,9 @@ def _run_all(
     overwrite: bool,
 ) -> list[Run]:
     """Every seed's run on the same loaded model; what is in a subfolder is continued, unless it is to be replaced."""
-    runs = []
+    runs, work = [], planned_work(config, setup, checked_sizes(config, setup))
+    which = [f"seed {i + 1} of {seeds}" for i in range(seeds)]
+    watch.plan({f"{seed}: {words}": units for seed in which for words, units in work.items()})
     for i in range(seeds):
         own = replace(config, seed=config.seed + i)
         place = None
@@ -172,7 +182,7 @@ def _run_all(
         if place is not None and place.finished and not overwrite:
             runs.append(Run.load(place.path))
             continue
-        observer = _OneOfSeveral(watch, f"seed {i + 1} of {seeds}")
+        observer = _OneOfSeveral(watch, which[i])
         with_seed = setup.with_seed(own.seed, own.ablation_value)
         runs.append(run_in(place, own, with_seed, observer, resume=not overwrite, draw=draw, patterns=patterns))
     return runs

@@ -11,14 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_pruning.ablation import get_ablation
 from edge_pruning.circuit import Circuit
+from edge_pruning.evaluation import evaluate
 from edge_pruning.evaluation.plain import plain
 from edge_pruning.formats.circuit_json import CircuitJson
 from edge_pruning.formats.conversion import format_of
+from edge_pruning.graph import Graph
 from edge_pruning.loading.loading import load_model
 from edge_pruning.numbers import common_numbers
 from edge_pruning.provenance import Provenance
-from edge_pruning.runs.judge_file import evaluate_file
+from edge_pruning.runs.circuit_file import check_model
+from edge_pruning.setup import Setup
+from edge_pruning.tasks import get_task
 
 NUMBERS = tuple(number.name for number in common_numbers("kl"))
 
@@ -73,12 +78,15 @@ def transfer(
     columns = _columns(origins, {} if test is None else {"test": test})
     model = load_model(name, revision=revision, device=device, dtype=dtype)
     rows: dict[str, tuple[Mapping[str, float], ...]] = {}
+    setups: dict[tuple[int, Graph], Setup] = {}
     for circuit, path in paths.items():
-        found = []
-        for column in columns:
-            judged = evaluate_file(
-                path, task=column.task, model=model, ablation=column.ablation, data=column.settings, random_circuits=0
-            ).circuit
+        found, own = [], Circuit.load(path)
+        check_model(path, own, model)
+        for i, column in enumerate(columns):
+            if (i, own.graph) not in setups:
+                task, how = get_task(column.task, **column.settings), get_ablation(column.ablation)
+                setups[i, own.graph] = Setup.of(model, task, how, graph=own.graph)
+            judged = evaluate(own, setups[i, own.graph], random_circuits=0).circuit
             found.append(plain({number: judged.mean[number] for number in NUMBERS}))
             if progress:
                 progress(len(rows) * len(columns) + len(found), len(paths) * len(columns))

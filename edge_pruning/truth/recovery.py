@@ -3,9 +3,9 @@
     precision = hits / found       recall = hits / true       exact: both are 1
 
 The area under the ROC curve (scikit-learn) asks the scores alone, whatever the size: how probably a true edge scores
-higher than another one; 0.5 is chance. Random scores are the null, cut to the same size. Edges without a score rank
-last. A node counts as found if any of its edges is, and scores as much as the best of them. It misleads where a program
-has several minimal circuits (`Truth.other_sizes`): an inexact circuit may then be as true.
+higher than another one; 0.5 is chance. Random scores, cut to the same size, are the baseline. Edges without a score
+rank last. A node counts as found if any of its edges is, and scores as much as the best of them. It misleads where a
+program has several minimal circuits (`Truth.other_sizes`): an inexact circuit may then be as true.
 """
 
 from __future__ import annotations
