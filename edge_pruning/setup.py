@@ -150,6 +150,15 @@ class Setup:
             engine, pairs, self._ablation, truth=lambda: self.truth, split=self.split, seed=self.seed, model=self.model
         )
 
+    def on_some_pairs(self, most: int) -> Setup:
+        """The setup with at most so many of the pairs to judge on, drawn at random by the seed, in their order."""
+        n = len(self.pairs.pairs)
+        if n <= most:
+            return self
+        chosen = torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))[:most].sort().values
+        some = self.pairs.subset(chosen.tolist())
+        return Setup(self.engine, some, self.ablation, truth=lambda: self.truth, seed=self.seed, model=self.model)
+
     def restricted(self, candidates: Tensor) -> MaskedPass:
         """The pass for masks that are zero outside `candidates`, bool [w, r]. The last one is kept."""
         if self._restricted is None or not torch.equal(self._restricted[0], candidates):

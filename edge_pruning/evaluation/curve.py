@@ -5,7 +5,8 @@ before a circuit is run and counted; both counts are kept. The result holds fait
 at every size, how many edges it takes to reach given levels, and MIB's CPR and CMD (see `mib.py`).
 
 Cost: one masked pass per size, about two sizes per doubling of the number of edges, and a few more to close in on the
-levels. What a small circuit excludes is not computed.
+levels. What a small circuit excludes is not computed. Curves of large graphs are measured on some of the pairs; the
+curve's `examples` says how many.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from edge_pruning.evaluation.caveats import about_the_measurement, about_the_ran
 from edge_pruning.evaluation.conditions import Conditions
 from edge_pruning.evaluation.definitions import CURVE, definitions_of
 from edge_pruning.evaluation.levels import Level, first_reached, levels_of, size_between
-from edge_pruning.evaluation.measure import Progress, measure, problems_with
+from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS, Progress, measure, problems_with
 from edge_pruning.evaluation.measured import Measured
 from edge_pruning.evaluation.mib import areas, mib_sizes
 from edge_pruning.evaluation.plain import plain
@@ -149,6 +150,8 @@ def evaluate_curve(
     the levels are reached. progress: called with pairs done and pairs in all, for each look.
     Raises ValueError, with all problems, for scores of another graph, impossible sizes or no pairs.
     """
+    if setup.graph.n_edges > LARGE:
+        setup = setup.on_some_pairs(LARGE_PAIRS)
     ranking, n = Ranking(scores), scores.graph.n_edges
     problems = list(problems_with(scores.graph, "scores", setup))
     bad = [k for k in sizes or () if not 1 <= k <= n]

@@ -24,7 +24,7 @@ from edge_pruning.evaluation.caveats import caveats
 from edge_pruning.evaluation.conditions import Conditions
 from edge_pruning.evaluation.definitions import RUNS, definitions_of
 from edge_pruning.evaluation.evaluation import SIDE_BY_SIDE, Evaluation
-from edge_pruning.evaluation.measure import Progress, measure, problems_with
+from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS, Progress, measure, problems_with
 from edge_pruning.evaluation.measured import Measured, error_of_mean
 from edge_pruning.evaluation.summary import summarise
 from edge_pruning.evaluation.yardstick import Yardstick
@@ -32,8 +32,6 @@ from edge_pruning.graph import Graph
 from edge_pruning.setup import Setup
 from edge_pruning.truth.recovery import GroundTruth
 
-LARGE = 20_000  # edges: above, every pass is expensive, so random circuits are measured on fewer pairs
-BASELINE_PAIRS = 100
 FEWEST_BASELINES = 3
 BASELINE_ERROR = 0.1  # of the distance between the circuit's loss and that of random ones
 
@@ -83,8 +81,8 @@ def _baselines(setup: Setup, masks: Sequence[Tensor], circuit: Measured) -> Meas
     """
     n = len(setup.pairs.pairs)
     ids = torch.arange(n)
-    if n > BASELINE_PAIRS:
-        ids = torch.randperm(n, generator=torch.Generator().manual_seed(setup.seed))[:BASELINE_PAIRS].sort().values
+    if n > LARGE_PAIRS:
+        ids = torch.randperm(n, generator=torch.Generator().manual_seed(setup.seed))[:LARGE_PAIRS].sort().values
     some = setup.pairs.subset(ids.tolist())
     found: list[Measured] = []
     for mask in masks:

@@ -24,6 +24,8 @@ from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
 
 Progress = Callable[[int, int], None]
+LARGE = 20_000  # edges: above, every pass is expensive, so curves and random circuits get fewer pairs
+LARGE_PAIRS = 100
 MOST_PASSES = 16  # each may hold copies of the weights of its heads
 
 

@@ -36,6 +36,7 @@ from edge_pruning.tasks.task import PairSet
 SIGNIFICANCE = 0.05  # false discovery rate
 ROUNDING = 1e-6  # nats: differences below this are those of float32
 MAX_RUNS = 50_000
+LARGE_MAX_RUNS = 10_000  # in a report on a large graph
 FEWEST_PAIRS = 30
 AT_ONCE = 64  # edges: their masks are in memory together
 STRONGEST = 0.5  # of the edges that are judged, where not all are

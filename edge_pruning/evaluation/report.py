@@ -18,7 +18,8 @@ from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation.curve import Curve, evaluate_curve
 from edge_pruning.evaluation.evaluation import Evaluation
 from edge_pruning.evaluation.faithfulness import evaluate
-from edge_pruning.evaluation.minimality import MAX_RUNS, Minimality, evaluate_minimality
+from edge_pruning.evaluation.measure import LARGE
+from edge_pruning.evaluation.minimality import LARGE_MAX_RUNS, MAX_RUNS, Minimality, evaluate_minimality
 from edge_pruning.evaluation.plain import plain
 from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
@@ -70,12 +71,13 @@ def report_on(
     *,
     soft_mask: Tensor | None = None,
     random_circuits: int = 10,
-    max_runs: int = MAX_RUNS,
+    max_runs: int | None = None,
     stability: Mapping[str, Any] | None = None,
     stage: Stage = lambda words, done, total: None,
 ) -> Report:
-    """Judge a circuit in every way. max_runs: see `evaluate_minimality`. stage: called with what is being done, pairs
-    done and pairs in all. Raises ValueError as `evaluate` does.
+    """Judge a circuit in every way. max_runs: see `evaluate_minimality`; by default fewer on large graphs.
+
+    stage: called with what is being done, pairs done and pairs in all. Raises ValueError as `evaluate` does.
     """
     found = evaluate(
         circuit, setup, soft_mask=soft_mask, random_circuits=random_circuits,
@@ -88,7 +90,7 @@ def report_on(
         )
     if len(circuit):
         minimality = evaluate_minimality(
-            circuit, setup, max_runs=max_runs,
+            circuit, setup, max_runs=max_runs or (MAX_RUNS if setup.graph.n_edges <= LARGE else LARGE_MAX_RUNS),
             progress=lambda done, total: stage("removing every edge alone", done, total),
         )
     return Report(circuit, found, curve, minimality, stability, telling_pairs(found, setup.pairs))

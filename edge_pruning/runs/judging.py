@@ -16,8 +16,7 @@ from torch import Tensor
 from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.discovery import polish
 from edge_pruning.evaluation import Evaluation, evaluate
-from edge_pruning.evaluation.faithfulness import LARGE
-from edge_pruning.evaluation.measure import measure
+from edge_pruning.evaluation.measure import LARGE, measure
 from edge_pruning.evaluation.measured import Measured
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.observer import RunObserver

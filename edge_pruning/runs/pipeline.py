@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge_pruning.evaluation.faithfulness import FEWEST_BASELINES, LARGE
+from edge_pruning.evaluation.faithfulness import FEWEST_BASELINES
+from edge_pruning.evaluation.measure import LARGE
 from edge_pruning.loading.loading import Model, load_model
 from edge_pruning.patterns import MOST_HEADS, find_patterns
 from edge_pruning.runs.config import RunConfig, differences

@@ -12,7 +12,7 @@ import torch
 from edge_pruning.ablation import Mean, Patch, Zero
 from edge_pruning.batch import Pair
 from edge_pruning.circuit import Circuit, EdgeScores
-from edge_pruning.evaluation import Curve, evaluate, evaluate_curve
+from edge_pruning.evaluation import Curve, curve, evaluate, evaluate_curve
 from edge_pruning.evaluation.curve import default_sizes
 from edge_pruning.evaluation.levels import Level, first_reached, levels_of, size_between
 from edge_pruning.evaluation.mib import SHARES, mib_sizes
@@ -205,3 +205,13 @@ def test_scores_that_are_not_numbers_are_refused() -> None:
     values[0, 0] = torch.nan
     with pytest.raises(ValueError, match="1 edge scores are NaN"):
         EdgeScores(graph, values)
+
+
+def test_curves_of_large_graphs_are_measured_on_some_of_the_pairs_and_say_so(
+    exact_model: Adapter, random_pairs: PairFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curve, "LARGE", 0)
+    monkeypatch.setattr(curve, "LARGE_PAIRS", 5)
+    found = _curve(exact_model, random_pairs(12), sizes=[5, 40])
+    assert found.to_json()["examples"] == found.runs[5].examples == 5
+    assert _curve(exact_model, random_pairs(4), sizes=[5]).conditions.examples == 4

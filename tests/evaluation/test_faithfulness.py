@@ -440,7 +440,7 @@ def test_on_large_graphs_baselines_are_measured_until_they_are_known_well_enough
 ) -> None:
     pairs = random_pairs(12)
     whole = _evaluate(exact_model, pairs, 0.3, random_circuits=9)
-    for name, value in {"LARGE": 0, "BASELINE_PAIRS": 5, "BASELINE_ERROR": 1e9}.items():
+    for name, value in {"LARGE": 0, "LARGE_PAIRS": 5, "BASELINE_ERROR": 1e9}.items():
         monkeypatch.setattr(faithfulness, name, value)
     few = _evaluate(exact_model, pairs, 0.3, random_circuits=9)
     assert few.random is not None
