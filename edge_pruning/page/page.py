@@ -53,6 +53,8 @@ def look() -> dict[str, Any]:
 def title_of(report: Json) -> str:
     task, name = report["evaluation"]["task"], report["circuit"]["provenance"].get("model")
     model = name.get("name") if isinstance(name, Mapping) else None
+    if model and Path(model).is_absolute():
+        model = Path(model).name
     return f"{task} in {model}" if model not in (None, task) else str(task)
 
 

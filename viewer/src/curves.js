@@ -8,6 +8,7 @@ import { at, spansDecades } from "./measured.js";
 
 const [WIDTH, HEIGHT] = [400, 128];
 const [LEFT, RIGHT, TOP, BOTTOM] = [38, 12, 10, 22];
+const DECADES = 1e5; // of a logarithmic axis; rounding errors of the whole model stand at its end
 const TITLES = { faithfulness: "Faithfulness", kl: "KL", squared_error: "Squared error", accuracy: "Accuracy" };
 
 export function named(circuit) {
@@ -67,18 +68,20 @@ export class Curves {
     const range = [HEIGHT - BOTTOM, TOP];
     if (!log) return scaleLinear([Math.min(0, ...values), Math.max(1, ...values) * (name === "accuracy" ? 1 : 1.02)], range).clamp(true);
     const positive = values.filter((value) => value > 0);
-    return scaleLog([Math.min(...positive) / 1.3, Math.max(...positive) * 1.3], range).clamp(true);
+    const most = Math.max(...positive);
+    return scaleLog([Math.max(Math.min(...positive), most / DECADES) / 1.3, most * 1.3], range).clamp(true);
   }
 
   #axes(y, log) {
     const parts = [];
     const decades = log ? Math.log10(y.domain()[1] / y.domain()[0]) : 0;
-    const ticks = log ? y.ticks().filter((t) => Math.log10(t) % 1 === 0 || (decades < 1.5 && [2, 5].includes(+String(t.toExponential())[0]))) : y.ticks(4);
+    const every = Math.max(1, Math.ceil(decades / 4));
+    const ticks = log ? y.ticks().filter((t) => Math.round(Math.log10(t)) % every === 0 && isPower(t) || (decades < 1.5 && [2, 5].includes(+String(t.toExponential())[0]))) : y.ticks(4);
     for (const tick of ticks) {
       parts.push(svg("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y(tick), y2: y(tick) }));
       parts.push(svg("text", { class: "tick end", x: LEFT - 6, y: y(tick) + 3.5 }, short(tick)));
     }
-    const sizes = this.x.ticks().filter((tick) => Math.log10(tick) % 1 === 0);
+    const sizes = this.x.ticks().filter(isPower);
     for (const tick of sizes) parts.push(svg("text", { class: "tick middle", x: this.x(tick), y: HEIGHT - 6 }, tick === 1 ? "1 edge" : short(tick)));
     return parts;
   }
@@ -113,6 +116,10 @@ export class Curves {
     this.root.classList.toggle("between", found !== null && !found.measured);
     return found;
   }
+}
+
+function isPower(value) {
+  return Math.abs(Math.log10(value) - Math.round(Math.log10(value))) < 1e-9;
 }
 
 function short(value) {

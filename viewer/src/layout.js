@@ -21,17 +21,17 @@ export class Layout {
     this.row = this.dense ? (graph.grouped ? 46 : 42) : Math.min(108, Math.max(66, 760 / Math.max(1, shown))) + (graph.grouped ? 12 : 0);
     this.left = MARGIN;
     this.#stack();
-    this.#spread(aspect * this.height);
+    this.#spread(aspect * this.height, aspect < 0.7);
     this.boxes = graph.nodes.map((node) => this.#box(node));
   }
 
   /** Columns as wide as reads well, and wider where there is room. */
-  #spread(room) {
+  #spread(room, narrow) {
     const { heads } = this.graph;
-    const gap = Math.min(44, Math.max(16, 420 / heads));
-    const most = Math.max(gap, Math.min(130, (room - MARGIN - 16) / (heads + 1) - this.nodeWidth));
+    const gap = narrow ? 8 : Math.min(44, Math.max(16, 420 / heads));
+    const most = Math.max(gap, Math.min(narrow ? gap : 130, (room - MARGIN - 16) / (heads + 1) - this.nodeWidth));
     this.column = this.nodeWidth + most;
-    this.spine = this.nodeWidth + 2 * Math.max(38, Math.min(most, 60));
+    this.spine = this.nodeWidth + 2 * Math.max(narrow ? 24 : 38, Math.min(most, 60));
     this.inner = heads * this.column + this.spine;
     this.width = this.inner + MARGIN + 16;
   }

@@ -222,7 +222,7 @@ class App {
     this.scene = new Scene(this.circuits, this.state);
     if (before?.circuit !== this.scene.circuit) this.#newCircuit();
     if (!keepLayout || !this.layout) this.#layOut();
-    this.picture.setNodes(this.#nodes());
+    this.picture.setNodes(this.#nodes(), this.#shared());
     this.picture.setEdges(this.scene.shown, this.scene.chosen);
     this.#sizes();
     this.#legend();
@@ -275,25 +275,24 @@ class App {
     const { scene, state } = this;
     const { graph } = scene;
     const lit = scene.chosen ? scene.nodesOf(scene.chosen) : null;
-    const counts = graph.nodes.map(() => ({ entering: 0, leaving: 0, ports: new Set(), shared: new Set() }));
+    const counts = graph.nodes.map(() => ({ entering: 0, leaving: 0, own: 0, ports: new Set() }));
     for (const edge of scene.visible) {
       counts[edge.from].leaving++;
       const { nodes, kind } = graph.readers[edge.to];
       for (const node of nodes) counts[node].entering++;
-      if (nodes.length > 1) counts[nodes[0]].shared.add(edge.to);
-      else if ("qkv".includes(kind)) counts[nodes[0]].ports.add(kind);
+      if (nodes.length > 1) continue;
+      counts[nodes[0]].own++;
+      if ("qkv".includes(kind)) counts[nodes[0]].ports.add(kind);
     }
-    const alone = (i) => counts[i].leaving > 0 || graph.nodes[i].reads.some((r) => graph.readers[r].nodes.length === 1) && counts[i].entering > 0 && !onlyShared(graph, scene, i, counts[i]);
     const found = new Map();
     graph.nodes.forEach(({ name, kind, layer, head }, i) => {
       const end = kind === "embedding" || kind === "logits";
-      if (!end && !alone(i) && !state.pins.includes(name) && counts[i].shared.size === 0) return;
-      const { entering, leaving, ports, shared } = counts[i];
-      if (this.moved.has(i)) return;
+      const { entering, leaving, own, ports } = counts[i];
+      if (this.moved.has(i) || !(end || own || leaving || state.pins.includes(name))) return;
       found.set(i, {
         label: kind === "head" ? `${layer}.${head}` : name, note: state.labels[name], labelled: name in state.labels,
         title: `${name}${state.labels[name] ? ` (${state.labels[name]})` : ""}: ${entering} in, ${leaving} out`,
-        ports: scene.other ? [] : ports, shared, pinned: state.pins.includes(name), focus: state.focus === name,
+        ports: scene.other ? [] : ports, pinned: state.pins.includes(name), focus: state.focus === name,
         muted: lit !== null && !lit.has(i) && !state.pins.includes(name) && state.focus !== name,
       });
     });
@@ -301,6 +300,11 @@ class App {
       if (this.moved.has(`group:${name}`)) found.set(`group:${name}`, { label: name, title: `group ${name}`, focus: state.focus === `group:${name}` });
     }
     return found;
+  }
+
+  /** Readers that several heads share and that are read. */
+  #shared() {
+    return new Set(this.scene.visible.map(({ to }) => to).filter((to) => this.scene.graph.readers[to].nodes.length > 1));
   }
 
   #sizes() {
@@ -355,13 +359,6 @@ class App {
     get("legend").replaceChildren(...groups, ...chips);
     if (focused) get("legend").querySelector(`[data-kind="${focused}"]`)?.focus();
   }
-}
-
-/** Whether a head is read only through a key-value head that it shares, and writes nothing. */
-function onlyShared(graph, scene, node, { leaving }) {
-  if (leaving > 0) return false;
-  const own = new Set(graph.nodes[node].reads.filter((reader) => graph.readers[reader].nodes.length === 1));
-  return !scene.visible.some(({ to }) => own.has(to));
 }
 
 function fill(select, options) {

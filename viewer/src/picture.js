@@ -97,48 +97,45 @@ export class Picture {
 
   redraw() {
     cancelAnimationFrame(this.frame);
+    cancelAnimationFrame(this.topFrame);
     this.colours = coloursOf(this.root);
-    this.#draw(this.base, this.edges);
-    this.#draw(this.top, this.chosen ?? []);
+    this.#draw(this.base, this.edges, "frame");
+    this.#draw(this.top, this.chosen ?? [], "topFrame");
   }
 
-  /** The weakest first, the strongest over them; many are drawn in slices. */
-  #draw(canvas, edges) {
+  /** The strongest first, weaker ones behind them; many are drawn in slices. */
+  #draw(canvas, edges, frame) {
     const context = canvas.getContext("2d");
     const { x, y, k } = this.transform;
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, canvas.width, canvas.height);
     context.setTransform(k * this.ratio, 0, 0, k * this.ratio, x * this.ratio, y * this.ratio);
     context.lineCap = "round";
-    if (edges.length <= 3 * SLICE) {
-      this.#slice(context, edges, edges.length, 0);
-      return;
-    }
-    let left = edges.length;
+    context.globalCompositeOperation = "destination-over";
+    let done = 0;
     const next = () => {
-      this.#slice(context, edges, left, Math.max(0, left - SLICE));
-      left -= SLICE;
-      if (left > 0) this.frame = requestAnimationFrame(next);
+      this.#slice(context, edges, done, Math.min(edges.length, done + SLICE));
+      done += SLICE;
+      if (done < edges.length) this[frame] = requestAnimationFrame(next);
     };
     next();
   }
 
   #slice(context, edges, from, to) {
     const rim = this.colours.card;
-    for (let i = from - 1; i >= to; i--) {
+    for (let i = from; i < to; i++) {
       const edge = edges[i];
       const path = this.pathOf(edge);
       if (path === null) continue;
       const { width, opacity } = stroke(edge.strength, edges.length);
-      if (edges.length <= HALO) {
-        context.globalAlpha = 0.6 * opacity;
-        context.strokeStyle = rim;
-        context.lineWidth = width + 2.4;
-        context.stroke(path.drawn);
-      }
       context.globalAlpha = opacity;
       context.strokeStyle = this.colourOf(edge);
       context.lineWidth = width;
+      context.stroke(path.drawn);
+      if (edges.length > HALO) continue;
+      context.globalAlpha = 0.6 * opacity;
+      context.strokeStyle = rim;
+      context.lineWidth = width + 2.4;
       context.stroke(path.drawn);
     }
   }
@@ -175,13 +172,13 @@ export class Picture {
 
   // --- nodes ---------------------------------------------------------------------------------------------------------
 
-  /** nodes: Map index -> { label, title, entering, leaving, pinned, group, muted, ports }. */
-  setNodes(nodes) {
+  /** nodes: Map index -> { label, note, title, pinned, focus, muted, ports }. shared: key-value readers that are read. */
+  setNodes(nodes, shared) {
     const { layout } = this;
     const content = document.createElementNS(SVG, "g");
     const { x, y, k } = this.transform;
     content.setAttribute("transform", `translate(${x},${y}) scale(${k})`);
-    content.append(...backdrop(layout), dots(layout, nodes), ...bars(layout, nodes));
+    content.append(...backdrop(layout), dots(layout, nodes), ...bars(layout, shared));
     for (const [index, node] of nodes) content.append(nodeElement(layout, index, node, this.moved));
     const focused = this.svg.contains(document.activeElement) ? document.activeElement.dataset.node : null;
     this.svg.replaceChildren(content);
@@ -300,9 +297,8 @@ function dots(layout, nodes) {
 }
 
 /** Bars of shared key-value heads that are read. */
-function bars(layout, nodes) {
-  const read = new Set([...nodes.values()].flatMap(({ shared }) => [...(shared ?? [])]));
-  return [...read].map((reader) => {
+function bars(layout, shared) {
+  return [...shared].map((reader) => {
     const { x, y, w, h } = layout.shared(reader);
     const { kind, name } = layout.graph.readers[reader];
     const half = element("g", {});
