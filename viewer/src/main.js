@@ -289,15 +289,17 @@ class App {
       const end = kind === "embedding" || kind === "logits";
       const { entering, leaving, own, ports } = counts[i];
       if (this.moved.has(i) || !(end || own || leaving || state.pins.includes(name))) return;
+      const label = kind === "head" ? `${layer}.${head}` : name;
+      const seen = name in state.labels ? `${label} ${state.labels[name]}` : label; // a spoken name begins with what is seen
       found.set(i, {
-        label: kind === "head" ? `${layer}.${head}` : name, note: state.labels[name], labelled: name in state.labels,
-        title: `${name}${state.labels[name] ? ` (${state.labels[name]})` : ""}: ${entering} in, ${leaving} out`,
+        label, note: state.labels[name], labelled: name in state.labels,
+        title: `${seen}${label === name ? "" : `, ${name}`}: ${entering} in, ${leaving} out`,
         ports: scene.other ? [] : ports, pinned: state.pins.includes(name), focus: state.focus === name,
         muted: lit !== null && !lit.has(i) && !state.pins.includes(name) && state.focus !== name,
       });
     });
     for (const { name } of state.groups) {
-      if (this.moved.has(`group:${name}`)) found.set(`group:${name}`, { label: name, title: `group ${name}`, focus: state.focus === `group:${name}` });
+      if (this.moved.has(`group:${name}`)) found.set(`group:${name}`, { label: name, title: `${name}, a group`, focus: state.focus === `group:${name}` });
     }
     return found;
   }
