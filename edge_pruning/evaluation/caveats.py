@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation.conditions import Conditions
 from edge_pruning.evaluation.evaluation import Evaluation
+from edge_pruning.evaluation.faithfulness_scale import FaithfulnessScale
 from edge_pruning.evaluation.measured import Measured
 from edge_pruning.evaluation.ranking import Ranking
 from edge_pruning.evaluation.summary import Summary
-from edge_pruning.evaluation.yardstick import Yardstick
 from edge_pruning.objectives import get_objective
 
 DANGLING = 0.1  # of the circuit's edges
@@ -25,21 +25,21 @@ SIZE = 0.05  # by how much the soft mask's size may differ from the circuit's
 
 def caveats(found: Evaluation, circuit: Circuit) -> Iterator[str]:
     """Everything worth a warning about the evaluation of a circuit; nothing for an unremarkable one."""
-    yield from about_the_measurement(found.conditions, found.yardstick, found.runs)
+    yield from about_the_measurement(found.conditions, found.scale, found.runs)
     yield from _about_the_circuit(found, circuit)
     if found.soft is not None:
         yield from _about_the_soft_mask(found, found.soft)
 
 
 def about_the_measurement(
-    conditions: Conditions, yardstick: Yardstick, runs: Mapping[str, Measured]
+    conditions: Conditions, scale: FaithfulnessScale, runs: Mapping[str, Measured]
 ) -> Iterator[str]:
     """Whatever was measured: what its pairs and its scale can tell."""
-    yield from _about_the_data(conditions, yardstick.model)
-    yield from _about_the_scale(yardstick)
+    yield from _about_the_data(conditions, scale.model)
+    yield from _about_the_scale(scale)
     broken = [name for name, run in runs.items() if not run.loss.isfinite().all()]
     if broken:
-        words = get_objective(yardstick.model.loss_name).short
+        words = get_objective(scale.model.loss_name).short
         yield f"the {words} of some pairs is not finite ({', '.join(broken)}): there are infinite or NaN logits"
 
 
@@ -58,9 +58,9 @@ def _about_the_data(conditions: Conditions, model: Measured) -> Iterator[str]:
         yield f"the model ran in {conditions.dtype}; numbers to be quoted should come from float32"
 
 
-def _about_the_scale(yardstick: Yardstick) -> Iterator[str]:
-    span, error = yardstick.span, yardstick.span_error
-    if not yardstick.defined:
+def _about_the_scale(scale: FaithfulnessScale) -> Iterator[str]:
+    span, error = scale.span, scale.span_error
+    if not scale.defined:
         yield f"faithfulness is undefined: the model and the empty circuit differ by {span:.1e} only"
     elif span < 0:
         yield f"the model scores lower than the empty circuit (by {-span:.3g}), so faithfulness means the opposite"

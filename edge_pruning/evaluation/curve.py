@@ -22,6 +22,7 @@ from edge_pruning.evaluation.bootstrap import Resamples
 from edge_pruning.evaluation.caveats import about_the_measurement, about_the_ranking
 from edge_pruning.evaluation.conditions import Conditions
 from edge_pruning.evaluation.definitions import CURVE, definitions_of
+from edge_pruning.evaluation.faithfulness_scale import FaithfulnessScale
 from edge_pruning.evaluation.levels import Level, first_reached, levels_of, size_between
 from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS, Progress, measure, problems_with
 from edge_pruning.evaluation.measured import Measured
@@ -29,7 +30,6 @@ from edge_pruning.evaluation.mib import areas, mib_sizes
 from edge_pruning.evaluation.plain import plain
 from edge_pruning.evaluation.ranking import Ranking
 from edge_pruning.evaluation.summary import Summary, summarise
-from edge_pruning.evaluation.yardstick import Yardstick
 from edge_pruning.setup import Setup
 
 FORMAT = "edge-pruning/curve"
@@ -58,11 +58,11 @@ class Curve:
     @cached_property
     def summaries(self) -> dict[int, Summary]:
         resamples = Resamples(self.conditions.examples, self.conditions.seed)
-        return {size: summarise(self.runs[size], self.yardstick, resamples) for size in [0, *self.sizes]}
+        return {size: summarise(self.runs[size], self.scale, resamples) for size in [0, *self.sizes]}
 
     @cached_property
-    def yardstick(self) -> Yardstick:
-        return Yardstick(self.model, self.runs[0], self.conditions.metric)
+    def scale(self) -> FaithfulnessScale:
+        return FaithfulnessScale(self.model, self.runs[0], self.conditions.metric)
 
     @cached_property
     def areas(self) -> dict[str, float] | None:
@@ -70,7 +70,7 @@ class Curve:
         sizes = mib_sizes(self.ranking.graph.n_edges)
         if not set(sizes) <= self.runs.keys():
             return None
-        return areas([self.yardstick.faithfulness(self.runs[size]) for size in sizes])
+        return areas([self.scale.faithfulness(self.runs[size]) for size in sizes])
 
     def edges_needed(self, level: Level) -> int | None:
         """The smallest size that reaches a level; None if none does."""
@@ -82,7 +82,7 @@ class Curve:
 
     def _reached(self, level: Level, size: int) -> bool:
         run = self.runs[size]
-        means = {"faithfulness": self.yardstick.faithfulness(run), self.loss: float(run.loss.mean())}
+        means = {"faithfulness": self.scale.faithfulness(run), self.loss: float(run.loss.mean())}
         return level.reached(means, float(self.runs[0].loss.mean()))
 
     @property
@@ -94,7 +94,7 @@ class Curve:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        of_all = about_the_measurement(self.conditions, self.yardstick, {str(k): run for k, run in self.runs.items()})
+        of_all = about_the_measurement(self.conditions, self.scale, {str(k): run for k, run in self.runs.items()})
         return (*of_all, *about_the_ranking(self.ranking))
 
     def rows(self) -> list[dict[str, Any]]:
@@ -124,7 +124,7 @@ class Curve:
             "convention": graph.convention,
             "edges_total": graph.n_edges,
             "candidates": self.ranking.scores.n_candidates,
-            "definitions": {**definitions_of(self.conditions, self.yardstick), **CURVE},
+            "definitions": {**definitions_of(self.conditions, self.scale), **CURVE},
             "warnings": list(self.warnings),
             **(self.areas or dict.fromkeys(("cpr", "cmd", "log_cpr", "log_cmd"))),
             "levels": self.levels(),

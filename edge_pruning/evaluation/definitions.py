@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge_pruning.evaluation.bootstrap import CONFIDENCE, RESAMPLES
 from edge_pruning.evaluation.conditions import Conditions
-from edge_pruning.evaluation.yardstick import Yardstick
+from edge_pruning.evaluation.faithfulness_scale import FaithfulnessScale
 from edge_pruning.numbers import LOSSES, NUMBERS, measured_numbers
 
 RUNS = {
@@ -24,7 +24,7 @@ CURVE = {
 }
 
 
-def definitions_of(conditions: Conditions, yardstick: Yardstick) -> dict[str, str]:
+def definitions_of(conditions: Conditions, scale: FaithfulnessScale) -> dict[str, str]:
     """Of the numbers that every run has, and of how they are summarised."""
     metric = conditions.metric
     return {
@@ -33,7 +33,7 @@ def definitions_of(conditions: Conditions, yardstick: Yardstick) -> dict[str, st
         "loss": "how far a run is from the model: kl, or squared_error where the output is a number",
         "squared_error": NUMBERS["squared_error"].meaning,
         **{n.name: n.meaning.format(metric=metric) for n in measured_numbers(metric) if n.name not in LOSSES},
-        "faithfulness": yardstick.definition,
+        "faithfulness": scale.definition,
         "standard_error": "of the mean, over pairs",
         "interval": f"{100 * CONFIDENCE:.0f} % confidence interval of the mean, bootstrapped over pairs ({RESAMPLES:,} "
         "resamples, percentile method)",

@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import Any
 
 from edge_pruning.evaluation.conditions import Conditions
+from edge_pruning.evaluation.faithfulness_scale import FaithfulnessScale
 from edge_pruning.evaluation.measured import Measured
 from edge_pruning.evaluation.plain import plain
 from edge_pruning.evaluation.summary import Summary
-from edge_pruning.evaluation.yardstick import Yardstick
 from edge_pruning.truth.recovery import TruthComparison
 
 FORMAT = "edge-pruning/evaluation"
@@ -83,9 +83,9 @@ class Evaluation:
         return None if self.soft is None else self.circuit.mean[self.loss] - self.soft.mean[self.loss]
 
     @cached_property
-    def yardstick(self) -> Yardstick:
+    def scale(self) -> FaithfulnessScale:
         """What faithfulness is measured with; only of an evaluation that still has its `runs`."""
-        return Yardstick(self.runs["model"], self.runs["empty"], self.conditions.metric)
+        return FaithfulnessScale(self.runs["model"], self.runs["empty"], self.conditions.metric)
 
     # --- as JSON and as table rows ---------------------------------------------------------------------------------
 

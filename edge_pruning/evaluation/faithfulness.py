@@ -24,10 +24,10 @@ from edge_pruning.evaluation.caveats import caveats
 from edge_pruning.evaluation.conditions import Conditions
 from edge_pruning.evaluation.definitions import RUNS, definitions_of
 from edge_pruning.evaluation.evaluation import SIDE_BY_SIDE, Evaluation
+from edge_pruning.evaluation.faithfulness_scale import FaithfulnessScale
 from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS, Progress, measure, problems_with
 from edge_pruning.evaluation.measured import Measured, error_of_mean
 from edge_pruning.evaluation.summary import summarise
-from edge_pruning.evaluation.yardstick import Yardstick
 from edge_pruning.graph import Graph
 from edge_pruning.setup import Setup
 from edge_pruning.truth.recovery import GroundTruth
@@ -103,17 +103,17 @@ def _evaluation(
 ) -> Evaluation:
     """Summarise what was measured, and say what to know about it."""
     conditions, pairs, loss = Conditions.of(setup), setup.pairs, runs["model"].loss_name
-    yardstick = Yardstick(runs["model"], runs["empty"], conditions.metric)
+    scale = FaithfulnessScale(runs["model"], runs["empty"], conditions.metric)
     resamples = {n: Resamples(n, conditions.seed) for n in {run.examples for run in runs.values()}}
     found = Evaluation(
         conditions,
         loss,
         circuit.graph.convention,
         {
-            name: summarise(runs[name], yardstick, resamples[runs[name].examples], sizes[name])
+            name: summarise(runs[name], scale, resamples[runs[name].examples], sizes[name])
             for name in SIDE_BY_SIDE if name in runs
         },
-        {**definitions_of(conditions, yardstick), **RUNS},
+        {**definitions_of(conditions, scale), **RUNS},
         templates=_by_template(runs, tuple(pair.template for pair in pairs.pairs)),
         ground_truth=GroundTruth.of(circuit, setup.truth, pairs.hash, seed=setup.seed).result if setup.truth else None,
         runs=runs,

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from edge_pruning.evaluation.bootstrap import Interval, Resamples
+from edge_pruning.evaluation.faithfulness_scale import FaithfulnessScale
 from edge_pruning.evaluation.measured import Measured, deviation, error_of_mean
-from edge_pruning.evaluation.yardstick import Yardstick
 from edge_pruning.numbers import LOSSES, measured_numbers
 
 QUANTILES = (5, 25, 50, 75, 95)
@@ -81,24 +81,24 @@ def _number(value: float | None) -> float:
 
 def summarise(
     run: Measured,
-    yardstick: Yardstick,
+    scale: FaithfulnessScale,
     resamples: Resamples,
     size: Mapping[str, Any] | None = None,
 ) -> Summary:
-    """A run's numbers, and where it stands on the yardstick. Faithfulness is a ratio of means, not a mean of ratios."""
+    """Summarise a run. Its faithfulness, measured on `scale`, is a ratio of means, not a mean of ratios."""
     values = {
         number.name: run.values[number.name]
         for number in measured_numbers(run.metric) if number.name in ("kl", run.loss_name) or number.name not in LOSSES
     }
-    values["faithfulness"] = yardstick.shares(run)
+    values["faithfulness"] = scale.shares(run)
     per_example = {name: value.nanmean(0) for name, value in values.items()}
-    span = yardstick.shares(yardstick.model.on(run.ids))[0]
+    span = scale.shares(scale.model.on(run.ids))[0]
     interval = {name: resamples.interval(value) for name, value in per_example.items()}
     return Summary(
         {name: float(value.nanmean()) for name, value in values.items()}
-        | {"faithfulness": yardstick.faithfulness(run)},
+        | {"faithfulness": scale.faithfulness(run)},
         {name: error_of_mean(value) for name, value in per_example.items()}
-        | {"faithfulness": yardstick.standard_error(run)},
+        | {"faithfulness": scale.standard_error(run)},
         interval | {"faithfulness": resamples.interval_of_ratio(per_example["faithfulness"], span)},
         {name: _quantiles(value) for name, value in values.items()},
         {name: deviation(value.nanmean(1)) for name, value in values.items()} if len(run) > 1 else {},

@@ -276,7 +276,7 @@ def _quantile(values: list[float], share: float) -> float:
 
 def test_shares_of_the_pairs_average_to_the_faithfulness(exact_model: Adapter, random_pairs: PairFactory) -> None:
     found = _evaluate(exact_model, random_pairs())
-    shares = found.yardstick.shares(found.runs["circuit"])
+    shares = found.scale.shares(found.runs["circuit"])
     assert float(shares.mean()) == pytest.approx(found["circuit"]["faithfulness"])
 
 
@@ -299,7 +299,7 @@ def test_without_wrong_answers_kl_takes_the_place_of_the_difference(
     assert found["circuit"]["faithfulness"] == pytest.approx(1 - kl / empty)
     assert found["model"]["faithfulness"] == 1
     assert found["empty"]["faithfulness"] == 0
-    assert found.yardstick.span == pytest.approx(empty)
+    assert found.scale.span == pytest.approx(empty)
     content = found.to_json()
     assert "no pair has a wrong answer" in content["definitions"]["faithfulness"]
     assert content["circuit"]["logit_difference"] is None
@@ -449,7 +449,7 @@ def test_on_large_graphs_baselines_are_measured_until_they_are_known_well_enough
     assert run.ids is not None
     assert whole.random is not None
     torch.testing.assert_close(run.kl, whole.runs["random"].kl[:3, run.ids])
-    expected = (run.difference - whole.runs["empty"].difference[:, run.ids]).mean() / whole.yardstick.span
+    expected = (run.difference - whole.runs["empty"].difference[:, run.ids]).mean() / whole.scale.span
     assert few.random.faithfulness == pytest.approx(float(expected))
     monkeypatch.setattr(faithfulness, "BASELINE_ERROR", 0)
     every = _evaluate(exact_model, pairs, 0.3, random_circuits=9)
@@ -593,8 +593,8 @@ def test_a_scale_that_is_noise_or_upside_down_is_warned_about(
     ahead = [i for i in range(40) if i not in behind][: len(behind)]
     mixed = PairSet("mixed", "test", pairs.metric, tuple(pairs.pairs[i] for i in behind + ahead), ())
     span = _evaluate(exact_model, mixed)
-    assert 0 < abs(span.yardstick.span) < 3 * span.yardstick.span_error
-    assert _warned(span, "faithfulness is noise" if span.yardstick.span > 0 else "scores lower")
+    assert 0 < abs(span.scale.span) < 3 * span.scale.span_error
+    assert _warned(span, "faithfulness is noise" if span.scale.span > 0 else "scores lower")
 
 
 def test_half_precision_is_stated_and_warned_about(

@@ -20,7 +20,7 @@ SMALLEST_SPAN = 1e-5  # in logits, probability or nats: below this the float32 r
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class FaithfulnessScale:
     """The two ends of the scale, measured on the same examples."""
 
     model: Measured
