@@ -10,14 +10,16 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import try_to_load_from_cache
 
 from edge_pruning.graph import Graph
 from edge_pruning.loading.gguf import GgufFile, gguf_file
-from edge_pruning.loading.pretrained import hint, read
+from edge_pruning.loading.pretrained import explained, hint, read
 from edge_pruning.loading.self_check import self_check
 from edge_pruning.loading.spreading import spread, spreading
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.masked_pass.memory import total_and_free
 from edge_pruning.models import Adapter, adapt, check_supported
 from edge_pruning.models.bundled import BUNDLED
 from edge_pruning.models.parts import PartsAdapter
@@ -94,6 +96,7 @@ def load_model(
         source, remote = packed.source, {**remote, "revision": None, **packed.options}
     config = _configuration(name, source, packed, remote)
     family = check_supported(config)
+    _check_fits(name, config, dtype, where, several=device == SPREAD)
     reads_text = family.loader == Adapter.loader
     tokenizer = _tokenizer(name, source, config, remote) if reads_text else None
     loader, options = getattr(transformers, family.loader), _options(family, config, dtype)
@@ -116,15 +119,60 @@ def load_model(
     return model
 
 
-def load_config(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """The configuration of a model, without its weights, checked to be of a supported family.
+def describe_model(
+    name: str = "bundled", *, revision: str | None = None, dtype: str = "float32", trust_remote_code: bool = False
+) -> Model:
+    """The model without its weights (they are on the device `meta`), for what follows from shapes alone.
 
-    name, revision and trust_remote_code are those of `load_model`. Raises the same errors.
+    The weights need not be there. The tokenizer is None where there is none. Raises ValueError like `load_model`, and
+    for compiled programs, which are small enough to be loaded.
     """
     source, remote = str(NAMED.get(name, name)), {"revision": revision, "trust_remote_code": trust_remote_code}
-    config = _configuration(name, source, gguf_file(source, revision), remote)
-    check_supported(config)
-    return config
+    if compiled_folder(source):
+        raise ValueError(f"{name} is a compiled program: it takes seconds and a few megabytes, and needs no plan")
+    packed = gguf_file(source, revision)
+    if packed:
+        source, remote = packed.source, {**remote, "revision": None, **packed.options}
+    config = _configuration(name, source, packed, remote)
+    _options(check_supported(config), config, dtype)
+    hf = _without_weights(name, config, dtype)
+    try:
+        tokenizer = _tokenizer(name, source, config, remote)
+    except ValueError:
+        tokenizer = None
+    return Model(adapt(hf), tokenizer, name, revision)
+
+
+def weights_at_hand(name: str, revision: str | None = None) -> bool:
+    """Whether a model's weights are on this machine already."""
+    source = str(NAMED.get(name, name))
+    if Path(source).exists():
+        return Path(source).is_file() or any(Path(source).glob("*.safetensors"))
+    files = ("model.safetensors", "model.safetensors.index.json")
+    return any(isinstance(try_to_load_from_cache(source, file, revision=revision), str) for file in files)
+
+
+def _without_weights(name: str, config: Any, dtype: str) -> Any:
+    """The model with empty weights on the device `meta`; takes no memory."""
+    loader = getattr(transformers, check_supported(config).loader)
+    with explained(name, "model", NAMED), torch.device("meta"):
+        return loader.from_config(config, dtype=DTYPES[dtype])
+
+
+def _check_fits(name: str, config: Any, dtype: str, device: torch.device, *, several: bool) -> None:
+    """Raises ValueError for a model whose weights alone are larger than the memory of the device (or of all GPUs)."""
+    places = [torch.device(device.type, i) for i in range(torch.cuda.device_count())] if several else [device]
+    have = sum(total_and_free(place)[0] for place in places or [device])
+    weights = _without_weights(name, config, dtype).num_parameters()
+    need = {kind: weights * DTYPES[kind].itemsize for kind in (dtype, "bfloat16")}
+    if need[dtype] > have:
+        smaller = f"--dtype bfloat16 (then {need['bfloat16'] / 1e9:.1f} GB), " if dtype != "bfloat16" else ""
+        raise ValueError(
+            f"model {name!r} does not fit: its {weights / 1e9:.1f} billion weights take {need[dtype] / 1e9:.1f} GB in "
+            f"{dtype}, {'all GPUs together have' if several else f'{device} has'} {have / 1e9:.1f} GB. Use {smaller}a "
+            "device with more memory, several (--device spread), or a smaller model. `edge-pruning plan` says what a "
+            "run needs"
+        )
 
 
 def _configuration(name: str, source: str, packed: GgufFile | None, remote: Mapping[str, Any]) -> Any:

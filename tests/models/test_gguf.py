@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from edge_pruning.loading import load_model
-from edge_pruning.loading.loading import load_config
+from edge_pruning.loading.loading import describe_model
 
 gguf = pytest.importorskip("gguf", reason="GGUF files take the package gguf: pip install 'edge-pruning[gguf]'")
 
@@ -86,7 +86,9 @@ def test_a_gguf_file_is_unpacked_and_says_so(
 
 
 def test_the_configuration_alone_can_be_read(packed: tuple[Path, dict[str, Any]]) -> None:
-    assert load_config(str(packed[0])).num_hidden_layers == LAYERS
+    model = describe_model(str(packed[0]))
+    assert model.adapter.shape.layers == LAYERS
+    assert model.tokenizer is not None
 
 
 @pytest.mark.parametrize("share", [0.5, 0.05])
@@ -130,7 +132,7 @@ def test_a_file_on_the_hub(packed: tuple[Path, dict[str, Any]], monkeypatch: pyt
         return str(packed[0])
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    assert load_config("someone/tiny-GGUF/tiny.gguf", revision="v2").num_hidden_layers == LAYERS
+    assert describe_model("someone/tiny-GGUF/tiny.gguf", revision="v2").adapter.shape.layers == LAYERS
     assert asked == [("someone/tiny-GGUF", "tiny.gguf", "v2")]
     with pytest.raises(ValueError, match=r"could not load the file none\.gguf of model 'someone/tiny-GGUF': 404"):
-        load_config("someone/tiny-GGUF/none.gguf")
+        describe_model("someone/tiny-GGUF/none.gguf")

@@ -1,0 +1,114 @@
+"""`edge-pruning plan`: what a run will cost in memory and time, before it is started."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+from rich.markup import escape
+from typer import Option
+
+from edge_pruning.cli import flags
+from edge_pruning.cli.app import app, prepare
+from edge_pruning.cli.errors import errors_reported
+from edge_pruning.cli.help import examples, flowing
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edge_pruning.planning import Plan
+
+PLAN = """Say what `discover` with the same task and settings will cost: edges, memory, time, and what would not fit.
+
+The model's weights need not be there: its configuration is enough, and its tokenizer if there is one. If the weights
+are on this machine and fit, they are loaded and one micro-batch is timed; else the time is estimated by arithmetic, and
+the plan says so. [bold]--device[/bold] also takes a GPU that is not here, by name: a100, a100-40gb, h100, h200, l4,
+rtx-4090.
+"""
+
+Calibrate = Annotated[bool | None, Option(
+    "--calibrate/--no-calibrate", help="Load the model and time a micro-batch.",
+    show_default="if the weights are on this machine",
+)]
+PlannedDevice = Annotated[str | None, Option(
+    "--device", help="cpu, cuda, mps; auto: the best there is; or the name of a GPU that is not here, such as h100."
+)]
+Json = Annotated[bool, Option("--json", help="Print the plan as JSON.")]
+
+
+@app.command(help=flowing(PLAN), epilog=examples(
+    "plan ioi --model HuggingFaceTB/SmolLM2-135M",
+    "plan ioi --model meta-llama/Llama-3.1-8B --device h100 --dtype bfloat16",
+    "plan pairs.jsonl --model FOLDER --preset paper --no-calibrate",
+))
+def plan(
+    task: flags.Task,
+    model: flags.Model = None,
+    revision: flags.Revision = None,
+    edges: flags.Edges = None,
+    sparsity: flags.Sparsity = None,
+    method: flags.Method = None,
+    preset: flags.Preset = None,
+    steps: flags.Steps = None,
+    batch_size: flags.BatchSize = None,
+    setting: flags.Setting = None,
+    train: flags.Train = None,
+    test: flags.Test = None,
+    chat: flags.Chat = False,
+    data: flags.Data = None,
+    embeddings: flags.Embeddings = None,
+    heads: flags.Heads = None,
+    device: PlannedDevice = None,
+    dtype: flags.Dtype = None,
+    trust_remote_code: flags.TrustRemoteCode = False,
+    calibrate: Calibrate = None,
+    as_json: Json = False,
+) -> None:
+    with errors_reported():
+        given = flags.given(
+            model=model, revision=revision, method=method, preset=preset, steps=steps, batch_size=batch_size,
+            train=train, test=test, embeddings=embeddings, heads=heads, device=device, dtype=dtype,
+            trust_remote_code=trust_remote_code or None, chat=chat or None,
+            edges=flags.numbers("--edges", edges, int), sparsity=flags.numbers("--sparsity", sparsity, float),
+            settings=flags.assignments("--set", setting), data=flags.assignments("--data", data),
+        )
+        console = prepare()
+        from edge_pruning.runs.planned import plan as plan_run
+
+        found = plan_run(task, calibrate=calibrate, **given)
+        if as_json:
+            print(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+        else:
+            _print(found, console)
+
+
+def _print(found: Plan, console: Console) -> None:
+    for name, words in _rows(found):
+        console.print(f"[bold]{name:8}[/bold] {escape(words)}", soft_wrap=True)
+    for words in found.advice:
+        console.print(f"[bold]{'to do':8}[/bold] {escape(words)}", soft_wrap=True)
+
+
+def _rows(found: Plan) -> list[tuple[str, str]]:
+    from edge_pruning.planning.plan import duration, gigabytes
+
+    costs, work = found.costs, found.work
+    billions = f"{costs.weights / 1e9:.3g} billion" if costs.weights >= 1e9 else f"{costs.weights / 1e6:.3g} million"
+    whose = "counted with another model's tokenizer" if work.guessed else f"{work.train:,} for training"
+    kept = f"reads {'kept' if found.keep_reads else 'recomputed'}, maps {'kept' if found.keep_maps else 'folded at use'}"
+    rows = [
+        ("model", f"{found.model}: {billions} weights, {gigabytes(costs.weights * costs.itemsize)} in {found.dtype}"),
+        *(("edges", f"{count:,} ({convention})") for convention, count in found.edges.items()),
+        ("pairs", f"about {work.tokens:.0f} tokens each, {whose}; {found.pairs_at_once} of a step's "
+                  f"{work.step_pairs} at once"),
+        ("memory", f"{gigabytes(found.at_rest)} at rest, {gigabytes(found.peak)} at the peak ({kept}); "
+                   f"{gigabytes(found.device.free)} free on {found.device.name}"),
+    ]  # fmt: skip
+    if not found.fits:
+        return [*rows, ("fits", f"no: a step on one pair needs {gigabytes(found.least)}")]
+    if found.search_seconds is None or found.seconds is None:
+        return [*rows, ("time", "this method's cost depends on what it finds, so there is no estimate")]
+    step = f"{duration(found.step_seconds)} per step" if work.passes else "no step"
+    return [*rows, ("time", f"{step}, search {duration(found.search_seconds)}, judging about "
+                            f"{duration(found.judging_seconds)}, together {duration(found.seconds)} "
+                            f"({found.speed.source})")]  # fmt: skip

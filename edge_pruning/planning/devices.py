@@ -1,0 +1,75 @@
+"""Devices to plan for: this machine's, and some GPUs by name, so that a run can be planned where there is none.
+
+Rates of named GPUs are the makers' figures for dense products; `Device.seconds` reckons with shares of them. They are
+estimates until somebody measures: the plan says which of its numbers were measured.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from edge_pruning.masked_pass.memory import total_and_free
+
+COMPUTE_SHARE, TRAFFIC_SHARE = 0.4, 0.6  # of the makers' rates
+ON_CPU = 0.5  # of the rate of one large product, which is measured
+PROBE, PROBE_SECONDS = 512, 0.2
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device: its kind (cpu, cuda or mps), memory in bytes, and rates in operations and bytes per second."""
+
+    name: str
+    kind: str
+    memory: int
+    free: int
+    operations: float
+    traffic: float | None
+    measured: bool
+
+    def seconds(self, operations: float, traffic: float) -> float:
+        """How long that takes: the arithmetic or the fetching, whichever is slower."""
+        return max(operations / self.operations, traffic / self.traffic if self.traffic else 0.0)
+
+
+_GIB = 2**30
+# name: GiB, operations per second by dtype, bytes per second
+DEVICES: Mapping[str, tuple[int, Mapping[str, float], float]] = {
+    "h100": (80, {"bfloat16": 989e12, "float32": 67e12}, 3.35e12),
+    "h200": (141, {"bfloat16": 989e12, "float32": 67e12}, 4.8e12),
+    "a100": (80, {"bfloat16": 312e12, "float32": 19.5e12}, 2.0e12),
+    "a100-40gb": (40, {"bfloat16": 312e12, "float32": 19.5e12}, 1.55e12),
+    "rtx-4090": (24, {"bfloat16": 165e12, "float32": 82e12}, 1.0e12),
+    "l4": (24, {"bfloat16": 121e12, "float32": 30e12}, 0.3e12),
+}
+
+
+def named_device(name: str, dtype: str) -> Device | None:
+    """A GPU of the table; None if there is none of that name. Raises ValueError for a dtype that it is not fit for."""
+    if name not in DEVICES:
+        return None
+    gib, rates, traffic = DEVICES[name]
+    if dtype not in rates:
+        raise ValueError(f"no figures for {dtype} on {name}; expected {' or '.join(rates)}")
+    usable = gib * _GIB * 95 // 100  # the driver and its libraries take the rest
+    return Device(name, "cuda", usable, usable, COMPUTE_SHARE * rates[dtype], TRAFFIC_SHARE * traffic, False)
+
+
+def this_device(device: torch.device, dtype: torch.dtype) -> Device:
+    """A device of this machine, after a short look at how fast it multiplies matrices."""
+    total, free = total_and_free(device)
+    return Device(str(device), device.type, total, free, ON_CPU * _rate(device, dtype), None, False)
+
+
+def _rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations per second of square products."""
+    a = torch.ones(PROBE, PROBE, device=device, dtype=dtype)
+    begin, done = time.perf_counter(), 0
+    while time.perf_counter() - begin < PROBE_SECONDS:
+        (a @ a)[0, 0].item()
+        done += 1
+    return done * 2 * PROBE**3 / (time.perf_counter() - begin)

@@ -1,0 +1,189 @@
+"""The plan of a run: what it holds in memory, how long it takes, what does not fit, and what to do then.
+
+    peak  =  the engine at rest  +  frozen values that are kept  +  one micro-batch of a training step
+
+Whether reads are kept or recomputed, and whether maps are folded ahead, follows from the memory there is, as in a run.
+The time is that of the search and of judging its circuits: passes over pairs times the time of a pass. It leaves out
+loading, drawing, and whatever else the machine is doing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edge_pruning.planning.costs import Costs
+from edge_pruning.planning.devices import Device
+
+OVERHEAD = {"cpu": 600 << 20, "cuda": 800 << 20, "mps": 800 << 20}  # Python with torch and transformers, or a context
+CACHE_SHARE = 8  # see `masked_pass.memory`
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much a run has to do.
+
+    passes: forward and backward passes over a pair that the search takes; None if that depends on what it finds.
+    step_pairs: pairs of one step. judged: forward passes over a pair until the report. tokens: of a pair, on average.
+    positions: compared positions of a pair. train: training pairs. guessed: the pairs could not be read, so their
+    length is that of another tokenizer.
+    """
+
+    passes: int | None
+    step_pairs: int
+    judged: int
+    tokens: float
+    positions: float
+    train: int
+    guessed: bool = False
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds per token of a training step, and of a masked forward pass; and where they are from."""
+
+    step: float
+    forward: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to expect of a run. Bytes and seconds; `tile` is the pairs of one micro-batch."""
+
+    model: str
+    dtype: str
+    device: Device
+    costs: Costs
+    work: Work
+    tile: int
+    speed: Speed
+    edges: dict[str, int]
+
+    @classmethod
+    def estimated(cls, model: str, dtype: str, device: Device, costs: Costs, work: Work, tile: int,
+                  edges: dict[str, int]) -> Plan:
+        """A plan whose times are from arithmetic."""
+        step = device.seconds(costs.train(keep_reads=True), costs.traffic)
+        source = f"estimated: {device.operations / 1e12:.3g} TFLOP/s"
+        speed = Speed(step, device.seconds(costs.forward, costs.traffic / 3), source)
+        plan = cls(model, dtype, device, costs, work, tile, speed, edges)
+        if plan.keep_reads:
+            return plan
+        again = device.seconds(costs.train(keep_reads=False), costs.traffic * 4 / 3)
+        return replace(plan, speed=replace(speed, step=again))
+
+    # --- memory ----------------------------------------------------------------------------------------------------
+
+    @property
+    def at_rest(self) -> int:
+        """The loaded engine, with the overhead of its process."""
+        return self._rest(keep_maps=self.keep_maps)
+
+    @property
+    def keep_maps(self) -> bool:
+        return self._rest(keep_maps=True) + self.cache + self._micro_batch(1, keep_reads=True) < 0.6 * self.device.free
+
+    @property
+    def keep_reads(self) -> bool:
+        return self._rest(keep_maps=False) + self.cache + self._micro_batch(1, keep_reads=True) < self.device.free
+
+    @property
+    def cache(self) -> int:
+        """Frozen values of the training pairs, as far as they are kept."""
+        share = min(self.device.memory // CACHE_SHARE, max(0, self.device.free - self._rest(keep_maps=False)) // 2)
+        return min(share, self.costs.cache(round(self.work.train * self.work.tokens)))
+
+    @property
+    def pairs_at_once(self) -> int:
+        """Pairs of a micro-batch: as many as keep the device busy and fit, at most those of a step; at least one."""
+        room = self.device.free - self.at_rest - self.cache
+        fit = max(1, room // self._micro_batch(1, keep_reads=self.keep_reads))
+        return max(1, min(self.tile, self.work.step_pairs, fit))
+
+    @property
+    def peak(self) -> int:
+        return self.at_rest + self.cache + self._micro_batch(self.pairs_at_once, keep_reads=self.keep_reads)
+
+    @property
+    def least(self) -> int:
+        """The least that a step can do with: one pair, reads recomputed, no maps and no frozen values kept."""
+        return self._rest(keep_maps=False) + self._micro_batch(1, keep_reads=False)
+
+    @property
+    def fits(self) -> bool:
+        return self.least <= self.device.free
+
+    def _rest(self, *, keep_maps: bool) -> int:
+        return self.costs.at_rest(keep_maps=keep_maps) + OVERHEAD[self.device.kind]
+
+    def _micro_batch(self, pairs: int, *, keep_reads: bool) -> int:
+        tokens, positions = math.ceil(pairs * self.work.tokens), math.ceil(pairs * self.work.positions)
+        return self.costs.step(tokens, positions, keep_reads=keep_reads)
+
+    # --- time ------------------------------------------------------------------------------------------------------
+
+    @property
+    def step_seconds(self) -> float:
+        return self.work.step_pairs * self.work.tokens * self.speed.step
+
+    @property
+    def search_seconds(self) -> float | None:
+        return None if self.work.passes is None else self.work.passes * self.work.tokens * self.speed.step
+
+    @property
+    def judging_seconds(self) -> float:
+        return self.work.judged * self.work.tokens * self.speed.forward
+
+    @property
+    def seconds(self) -> float | None:
+        return None if self.search_seconds is None else self.search_seconds + self.judging_seconds
+
+    # --- in words --------------------------------------------------------------------------------------------------
+
+    @property
+    def advice(self) -> list[str]:
+        """What to do about a plan that does not fit, or that would take days; each with its numbers."""
+        found = []
+        if not self.fits and self.dtype != "bfloat16":
+            half = replace(self, costs=replace(self.costs, itemsize=2))
+            enough = "" if half.fits else ", which is too much as well"
+            found.append(f"--dtype bfloat16 needs {gigabytes(half.least)} instead of {gigabytes(self.least)}{enough}")
+        if not self.fits:
+            found.append(f"several GPUs (--device spread) need {gigabytes(self.least)} together")
+            found.append("shorter prompts or a smaller model")
+        elif (self.seconds or 0) > 86_400:
+            found.append("this takes days: a GPU (--device), fewer steps (--steps), or --preset hap")
+        return found
+
+    @property
+    def line(self) -> str:
+        """The plan in one line."""
+        if not self.fits:
+            return f"does not fit: {gigabytes(self.least)} needed, {gigabytes(self.device.free)} free"
+        time = "no estimate of the time" if self.seconds is None else f"about {duration(self.seconds)}"
+        return f"{time}, {gigabytes(self.peak)} of memory ({gigabytes(self.device.free)} free); {self.speed.source}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "model": self.model, "dtype": self.dtype, "device": self.device.name, "edges": self.edges,
+            "weights": self.costs.weights, "tokens_per_pair": self.work.tokens, "pairs_at_once": self.pairs_at_once,
+            "bytes": {"weights": self.costs.weights * self.costs.itemsize, "at_rest": self.at_rest,
+                      "cache": self.cache, "peak": self.peak, "least": self.least, "free": self.device.free},
+            "reads": "kept" if self.keep_reads else "recomputed", "maps": "kept" if self.keep_maps else "folded at use",
+            "seconds": {"step": self.step_seconds, "search": self.search_seconds, "judging": self.judging_seconds,
+                        "run": self.seconds},
+            "speed": self.speed.source, "fits": self.fits, "advice": self.advice,
+        }  # fmt: skip
+
+
+def gigabytes(count: float) -> str:
+    return f"{count / 1e9:.3g} GB" if count < 1e11 else f"{count / 1e9:,.0f} GB"
+
+
+def duration(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}" if seconds >= 10 * length else f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.2g} seconds" if seconds < 10 else f"{seconds:.0f} seconds"

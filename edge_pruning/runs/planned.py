@@ -1,0 +1,116 @@
+"""The plan of a run from its settings: what it will cost, without loading the weights (or with a short calibration)."""
+
+from __future__ import annotations
+
+import dataclasses
+from statistics import fmean
+from typing import Any
+
+from edge_pruning.discovery.method import Method
+from edge_pruning.graph import Graph
+from edge_pruning.loading.loading import DTYPES, Model, describe_model, load_model, pick_device, weights_at_hand
+from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.planning.calibration import measured
+from edge_pruning.planning.costs import Costs
+from edge_pruning.planning.devices import Device, named_device, this_device
+from edge_pruning.planning.plan import Plan, Work
+from edge_pruning.runs.config import RunConfig
+from edge_pruning.runs.sizes import DEFAULT_SHARES
+from edge_pruning.tasks import PairSet
+
+EVALUATED = 16  # masks that an evaluation runs on the test pairs: the circuit, its kin, and ten random ones
+HELD_OUT = 200  # validation or test pairs of a task that does not say how many
+
+
+def plan(task: str, *, calibrate: bool | None = None, **settings: Any) -> Plan:
+    """What `discover` with the same task and settings costs.
+
+    device: also the name of a GPU that this machine has not (`planning.DEVICES`). calibrate: whether the model is
+    loaded and a micro-batch timed; None: if its weights are on this machine and fit. Raises ValueError as `discover`
+    does, and for programs, which cost nothing worth planning.
+    """
+    config = RunConfig.of({"task": task, **settings})
+    elsewhere = named_device(config.device, config.dtype)
+    model = describe_model(config.model, revision=config.revision, dtype=config.dtype,
+                           trust_remote_code=config.trust_remote_code)  # fmt: skip
+    pairs, guessed = _pairs(config, model)
+    device = elsewhere or this_device(pick_device(config.device), DTYPES[config.dtype])
+    found = planned(config, model, pairs, device, guessed=guessed)
+    here = elsewhere is None and found.fits and not guessed
+    if here and (weights_at_hand(config.model, config.revision) if calibrate is None else calibrate):
+        return calibrated(found, config, pairs)
+    return found
+
+
+def planned(config: RunConfig, model: Model, pairs: PairSet, device: Device, *, guessed: bool = False) -> Plan:
+    """The plan from shapes and pairs; the model's weights are not looked at."""
+    engine = model.engine(config.graph(model.adapter.shape))
+    engine.home = _kind(device)  # where its micro-batches will be, which says how large they are
+    widths = [engine.width(pair) for pair in pairs.pairs]
+    tokens = fmean(widths)
+    positions = fmean(len(pair.positions) for pair in pairs.pairs)
+    method, sizes = config.method_value, len(config.edges or config.sparsity)
+    train = len(pairs.pairs)
+    passes = _passes(method, train)
+    once = method.one_run_ranks_all or sizes <= 1
+    work = Work(
+        passes=passes if passes is None or once else passes * sizes,
+        step_pairs=min(getattr(method, "batch_size", train), train),
+        judged=_judged(config, sizes), tokens=tokens, positions=positions, train=train, guessed=guessed,
+    )  # fmt: skip
+    tile = max(1, int(engine.tile_tokens / tokens))
+    return Plan.estimated(config.model, config.dtype, device, Costs.of(engine), work, tile, _edges(engine))
+
+
+def calibrated(found: Plan, config: RunConfig, pairs: PairSet) -> Plan:
+    """The plan with times that were measured on this machine; loads the model."""
+    model = load_model(config.model, revision=config.revision, device=config.device, dtype=config.dtype,
+                       trust_remote_code=config.trust_remote_code)  # fmt: skip
+    engine = model.engine(config.graph(model.adapter.shape))
+    some = pairs.pairs[: found.pairs_at_once]
+    speed = measured(engine, some, config.ablation_value.fitted(engine, pairs.pairs), pairs.objective)
+    return dataclasses.replace(found, speed=speed)
+
+
+def _kind(device: Device) -> Any:
+    import torch
+
+    return torch.device(device.kind)
+
+
+def _pairs(config: RunConfig, model: Model) -> tuple[PairSet, bool]:
+    """The training pairs, and whether they are those of the bundled model's tokenizer because there is no other."""
+    tokenizer, guessed = model.tokenizer, model.tokenizer is None
+    if guessed:
+        tokenizer = describe_model("bundled").tokenizer
+    return config.task_value.pairs(tokenizer, "train", max_length=model.adapter.max_length), guessed
+
+
+def _edges(engine: MaskedPass) -> dict[str, int]:
+    """Edges by convention, in words; the run's own first."""
+    shape, own = engine.graph.shape, engine.graph
+    graphs = [own, Graph(shape), Graph(shape, kv="query"), *([Graph(shape, "split")] if _has_positions(engine) else [])]
+    return {graph.convention: graph.n_edges for graph in graphs}
+
+
+def _has_positions(engine: MaskedPass) -> bool:
+    """Whether positions are written into the stream, so that they can be a writer of their own."""
+    return engine.adapter.model_type in ("gpt2", "opt")
+
+
+def _passes(method: Method, pairs: int) -> int | None:
+    """Forward and backward passes over a pair that a search takes; None where that depends on what it finds."""
+    steps, batch = getattr(method, "steps", None), getattr(method, "batch_size", None)
+    if steps is not None and batch is not None:
+        begun = pairs if getattr(method, "warm_start", False) else 0
+        return steps * min(batch, pairs) + begun
+    return {"eap": pairs, "eap-ig": pairs * (steps or 1), "magnitude": 0, "random": 0}.get(method.name)
+
+
+def _judged(config: RunConfig, sizes: int) -> int:
+    """Forward passes over a pair until the report: sizes are compared on validation pairs, circuits judged on test."""
+    task = config.task_value
+    validation, test = (getattr(task, split, None) or HELD_OUT for split in ("validation", "test"))
+    compared = sizes if sizes > 1 else 0 if sizes or not config.method_value.one_run_ranks_all else len(DEFAULT_SHARES)
+    scanned = (compared + 1) * validation if compared else 0
+    return scanned + max(1, sizes) * EVALUATED * test
