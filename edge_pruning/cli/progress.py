@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from edge_pruning.objectives import OBJECTIVES
@@ -46,6 +47,9 @@ class ProgressBar(RunObserver):
             if not self.work:
                 self._restart()
         self._update(done, total, f"{done:,} of {total:,} pairs" if total else "")
+
+    def planned(self, words: str) -> None:
+        self.bar.console.print(f"Plan: {escape(words)}", soft_wrap=True, highlight=False)
 
     def progress(self, records: Sequence[Mapping[str, float]], total: int) -> None:
         step, last = int(records[-1]["step"]), records[-1]

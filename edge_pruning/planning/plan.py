@@ -108,8 +108,8 @@ class Plan:
 
     @property
     def least(self) -> int:
-        """The least that a step can do with: one pair, reads recomputed, no maps and no frozen values kept."""
-        return self._rest(keep_maps=False) + self._micro_batch(1, keep_reads=False)
+        """The least that a run can do with: one pair at once, reads recomputed, and no maps kept."""
+        return self._rest(keep_maps=False) + self.cache + self._micro_batch(1, keep_reads=False)
 
     @property
     def fits(self) -> bool:

@@ -20,6 +20,7 @@ from edge_pruning.runs.config import RunConfig, differences
 from edge_pruning.runs.folder import RunFolder
 from edge_pruning.runs.judging import CHOOSING, evaluating, judge
 from edge_pruning.runs.observer import RunObserver
+from edge_pruning.runs.planned import planned_line
 from edge_pruning.runs.result import Run
 from edge_pruning.runs.search import describe, find_scores, identity, searching
 from edge_pruning.runs.sizes import default_sizes, requested_sizes
@@ -75,6 +76,8 @@ def run_in(
 ) -> Run:
     """The run of these settings on a setup that is loaded already; on disk if there is a folder."""
     sizes = checked_sizes(config, setup)
+    if words := planned_line(config, setup):
+        watch.planned(words)
     watch.plan(planned_work(config, setup, sizes))
     if folder is None:
         run = judge(config, setup, find_scores(config, setup, sizes, None, watch), sizes, None, watch)

@@ -6,16 +6,20 @@ import dataclasses
 from statistics import fmean
 from typing import Any
 
+import torch
+
 from edge_pruning.discovery.method import Method
 from edge_pruning.graph import Graph
 from edge_pruning.loading.loading import DTYPES, Model, describe_model, load_model, pick_device, weights_at_hand
 from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.models.tracr import Tracr
 from edge_pruning.planning.calibration import measured
 from edge_pruning.planning.costs import Costs
 from edge_pruning.planning.devices import Device, named_device, this_device
 from edge_pruning.planning.plan import Plan, Work
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.sizes import DEFAULT_SHARES
+from edge_pruning.setup import Setup
 from edge_pruning.tasks import PairSet
 
 EVALUATED = 16  # masks that an evaluation runs on the test pairs: the circuit, its kin, and ten random ones
@@ -40,6 +44,17 @@ def plan(task: str, *, calibrate: bool | None = None, **settings: Any) -> Plan:
     if here and (weights_at_hand(config.model, config.revision) if calibrate is None else calibrate):
         return calibrated(found, config, pairs)
     return found
+
+
+def planned_line(config: RunConfig, setup: Setup) -> str:
+    """The plan of a run whose model is loaded, in one line; nothing for a compiled program, which takes no time."""
+    model = setup.model
+    if model is None or isinstance(model.adapter, Tracr):
+        return ""
+    device = this_device(setup.engine.home, model.adapter.dtype)
+    loaded = model.adapter.hf.num_parameters() * model.adapter.dtype.itemsize  # no longer free, but planned for
+    device = dataclasses.replace(device, free=device.free + loaded)
+    return planned(config, model, setup.train, device).line
 
 
 def planned(config: RunConfig, model: Model, pairs: PairSet, device: Device, *, guessed: bool = False) -> Plan:
@@ -72,9 +87,7 @@ def calibrated(found: Plan, config: RunConfig, pairs: PairSet) -> Plan:
     return dataclasses.replace(found, speed=speed)
 
 
-def _kind(device: Device) -> Any:
-    import torch
-
+def _kind(device: Device) -> torch.device:
     return torch.device(device.kind)
 
 

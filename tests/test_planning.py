@@ -1,0 +1,213 @@
+"""What a run costs is known before it starts: from shapes alone, or from a short calibration."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import LlamaConfig
+from typer.testing import CliRunner
+
+from edge_pruning.ablation import Patch
+from edge_pruning.cli.app import app
+from edge_pruning.loading import load_model, loading
+from edge_pruning.loading.loading import describe_model, weights_at_hand
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.models import Adapter
+from edge_pruning.planning import Costs, Device, Plan, Work, named_device
+from edge_pruning.planning.calibration import measured
+from edge_pruning.planning.plan import duration, gigabytes
+from edge_pruning.runs.planned import plan
+
+GIGA, MEGA = 1e9, 1e6
+
+
+def folder_of(path: Path, **sizes: Any) -> str:
+    """A folder with a Llama's configuration and nothing else."""
+    LlamaConfig(**sizes).save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def llama_13b(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return folder_of(
+        tmp_path_factory.mktemp("13b"), hidden_size=5120, num_attention_heads=40, num_hidden_layers=40,
+        intermediate_size=13824, vocab_size=32016, max_position_embeddings=16384,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def costs_13b(llama_13b: str) -> Costs:
+    return Costs.of(describe_model(llama_13b, dtype="bfloat16").engine())
+
+
+# --- arithmetic ------------------------------------------------------------------------------------------------------
+
+
+def test_what_13b_holds_is_what_was_measured(costs_13b: Costs) -> None:
+    """Measured with the real code at the real shape, without weights, in bfloat16."""
+    assert costs_13b.weights * 2 == pytest.approx(26.0 * GIGA, rel=0.01)
+    assert costs_13b.folded * 2 == pytest.approx(19.7 * GIGA, rel=0.01)
+    assert costs_13b.step(1, 0, keep_reads=False) == pytest.approx(42.9 * MEGA, rel=0.02)
+    assert costs_13b.step(1, 0, keep_reads=True) == pytest.approx(91.2 * MEGA, rel=0.02)
+    assert costs_13b.train(keep_reads=True) == pytest.approx(169 * GIGA, rel=0.02)
+    assert costs_13b.train(keep_reads=False) == pytest.approx(209 * GIGA, rel=0.02)
+    assert costs_13b.traffic == pytest.approx(2.3 * GIGA, rel=0.05)
+
+
+def test_logits_count_where_answers_are_compared(costs_13b: Costs) -> None:
+    without, with_one = costs_13b.step(72, 0, keep_reads=True), costs_13b.step(72, 1, keep_reads=True)
+    assert with_one - without == 32016 * 4 * 6
+
+
+def test_costs_do_not_depend_on_weights_being_there(tiny_llama: Adapter) -> None:
+    costs = Costs.of(FusedPass(tiny_llama))  # type: ignore[arg-type]
+    assert costs.weights == sum(parameter.numel() for parameter in tiny_llama.hf.parameters())
+    embeddings = tiny_llama.hf.get_input_embeddings().weight.numel()
+    assert costs.weights - costs.weights_used in (embeddings, 2 * embeddings)
+
+
+# --- plans -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_13b_model_fits_on_one_gpu_of_80_gb(llama_13b: str) -> None:
+    found = plan("ioi", model=llama_13b, dtype="bfloat16", device="h100")
+    assert found.fits
+    assert found.peak < 72 * GIGA
+    assert found.pairs_at_once >= 4
+    assert found.work.guessed
+    assert found.speed.source.startswith("estimated")
+    assert found.edges["one embedding writer; q per head, k and v per key-value head"] == 3_877_661
+
+
+@pytest.mark.parametrize(("dtype", "advice"), [
+    ("float32", "--dtype bfloat16 needs 28.. GB instead of 56.. GB, which is too much as well"),
+    ("bfloat16", r"several GPUs \(--device spread\) need 28.. GB together"),
+])
+def test_what_does_not_fit_is_said_with_numbers(llama_13b: str, dtype: str, advice: str) -> None:
+    found = plan("ioi", model=llama_13b, dtype=dtype, device="rtx-4090")
+    assert not found.fits
+    assert "does not fit: " in found.line
+    assert any(re.search(advice, words) for words in found.advice), found.advice
+
+
+def made(costs: Costs, free: float, **work: Any) -> Plan:
+    """A plan for a device with so much free memory."""
+    device = Device("a device", "cuda", int(free), int(free), 1e14, 1e12, False)
+    usual = {"passes": 4_800, "step_pairs": 16, "judged": 0, "tokens": 72.0, "positions": 1.0, "train": 200}
+    return Plan.estimated("m", "bfloat16", device, costs, Work(**{**usual, **work}), 64, {})
+
+
+def test_less_memory_means_fewer_pairs_then_reads_recomputed_then_nothing(costs_13b: Costs) -> None:
+    plans = [made(costs_13b, free * GIGA) for free in (400, 80, 45, 36, 30)]
+    assert [found.keep_maps for found in plans] == [True, False, False, False, False]
+    assert [found.keep_reads for found in plans] == [True, True, True, False, False]
+    assert [found.fits for found in plans] == [True, True, True, True, False]
+    assert plans[0].pairs_at_once == 16
+    at_once = [found.pairs_at_once for found in plans]
+    assert at_once == sorted(at_once, reverse=True)
+    assert all(found.peak <= found.device.free for found in plans[:4])
+    assert plans[3].speed.step > plans[2].speed.step
+
+
+def test_a_run_of_days_is_said_to_be(costs_13b: Costs) -> None:
+    found = made(costs_13b, 80 * GIGA, passes=10**9)
+    assert "this takes days" in found.advice[0]
+    assert "days" in found.line
+
+
+def test_the_work_of_a_run_is_counted_from_its_settings() -> None:
+    settings: dict[str, Any] = {"calibrate": False, "train": 40, "test": 30}
+    assert plan("ioi", steps=7, batch_size=8, edges=50, **settings).work.passes == 56
+    assert plan("ioi", steps=7, batch_size=80, edges=50, **settings).work.passes == 280
+    assert plan("ioi", preset="paper", edges=(20, 50), **settings).work.passes == 2 * 3_000 * 32
+    assert plan("ioi", method="eap", edges=50, **settings).work.passes == 40
+    assert plan("ioi", edges=50, **settings).work.judged == 16 * 30
+    without = plan("ioi", method="acdc", edges=50, **settings)
+    assert without.seconds is None
+    assert "no estimate of the time" in without.line
+
+
+def test_a_model_on_this_machine_is_timed() -> None:
+    assert weights_at_hand("bundled")
+    assert not weights_at_hand("someone/never-downloaded")
+    found = plan("ioi")
+    assert "measured on 16 pairs on this machine, now" in found.line
+    assert plan("ioi", calibrate=False).speed.source.startswith("estimated")
+
+
+def test_calibration_measures_steps_and_forward_passes(tiny_gpt2: Adapter, random_pairs: Any) -> None:
+    speed = measured(FusedPass(tiny_gpt2), random_pairs(4).pairs, Patch(), "kl")  # type: ignore[arg-type]
+    assert 0 < speed.forward < speed.step
+
+
+def test_devices_that_are_not_here_are_known_by_name() -> None:
+    assert named_device("auto", "float32") is None
+    h100 = named_device("h100", "bfloat16")
+    assert h100 is not None
+    assert h100.seconds(h100.operations, 0) == 1
+    with pytest.raises(ValueError, match="no figures for float64 on h100; expected bfloat16 or float32"):
+        named_device("h100", "float64")
+
+
+def test_programs_need_no_plan() -> None:
+    with pytest.raises(ValueError, match="tracr:reverse is a compiled program: it takes seconds .* needs no plan"):
+        plan("tracr:reverse")
+
+
+def test_numbers_in_words() -> None:
+    assert [duration(s) for s in (3, 45, 200, 7_200, 200_000)] == [
+        "3 seconds", "45 seconds", "3.3 minutes", "2.0 hours", "2.3 days"
+    ]
+    assert [gigabytes(count) for count in (5.5e8, 2.61e10, 1.5e11)] == ["0.55 GB", "26.1 GB", "150 GB"]
+
+
+# --- loading and the commands ----------------------------------------------------------------------------------------
+
+
+def test_a_model_that_will_not_fit_is_refused_before_it_is_loaded(
+    llama_13b: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "total_and_free", lambda _: (24 * 10**9, 20 * 10**9))
+    message = r"does not fit: its 13\.0 billion weights take 52\.1 GB in float32, cpu has 24\.0 GB\. Use"
+    with pytest.raises(ValueError, match=rf"{message} --dtype bfloat16 \(then 26\.0 GB\), .*edge-pruning plan"):
+        load_model(llama_13b, device="cpu")
+    with pytest.raises(ValueError, match="take 26.0 GB in bfloat16, cpu has 24.0 GB. Use a device with more memory"):
+        load_model(llama_13b, device="cpu", dtype="bfloat16")
+
+
+def command(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments), prog_name="edge-pruning")
+
+
+def test_the_command_prints_the_plan(llama_13b: str) -> None:
+    result = command("plan", "ioi", "--model", llama_13b, "--device", "h100", "--dtype", "bfloat16")
+    assert result.exit_code == 0, result.stderr
+    for words in ("13 billion weights, 26 GB in bfloat16", "3,877,661", "at the peak (reads kept", "free on h100"):
+        assert words in result.stdout
+    refused = command("plan", "ioi", "--model", llama_13b, "--device", "l4")
+    assert "no: a step on one pair needs" in refused.stdout
+    assert "to do" in refused.stdout
+    as_json = json.loads(command("plan", "ioi", "--no-calibrate", "--steps", "3", "--json").stdout)
+    assert as_json["edges"] == {
+        "one embedding writer; q per head, k and v per key-value head": 1_519,
+        "tok and pos as two writers; q per head, k and v per key-value head": 1_620,
+    }
+    assert as_json["seconds"]["search"] == pytest.approx(3 * as_json["seconds"]["step"])
+
+
+def test_the_command_says_where_there_is_no_estimate() -> None:
+    assert "cost depends on what it finds" in command("plan", "ioi", "--method", "acdc", "--no-calibrate").stdout
+    assert command("plan", "iio").exit_code == 2
+
+
+def test_discover_says_its_plan_in_one_line(tmp_path: Path) -> None:
+    few = ("--steps", "2", "--batch-size", "2", "--train", "4", "--test", "4", "--edges", "5", "--no-draw")
+    result = command("discover", "ioi", *few, "--out", str(tmp_path / "run"))
+    assert result.exit_code == 0, result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Plan: ")]
+    assert len(lines) == 1
+    assert "of memory" in lines[0]
