@@ -97,7 +97,7 @@ def test_what_does_not_fit_is_said_with_numbers(llama_13b: str, dtype: str, advi
 def made(costs: Costs, free: float, **work: Any) -> Plan:
     """A plan for a device with so much free memory."""
     device = Device("a device", "cuda", int(free), int(free), 1e14, 1e12, False)
-    usual = {"passes": 4_800, "step_pairs": 16, "judged": 0, "tokens": 72.0, "positions": 1.0, "train": 200}
+    usual = {"passes": 4_800, "frozen": 200, "step_pairs": 16, "judged": 0, "tokens": 72.0, "positions": 1.0, "train": 200}
     return Plan.estimated("m", "bfloat16", device, costs, Work(**{**usual, **work}), 64, {})
 
 
@@ -121,11 +121,18 @@ def test_a_run_of_days_is_said_to_be(costs_13b: Costs) -> None:
 
 def test_the_work_of_a_run_is_counted_from_its_settings() -> None:
     settings: dict[str, Any] = {"calibrate": False, "train": 40, "test": 30}
-    assert plan("ioi", steps=7, batch_size=8, edges=50, **settings).work.passes == 56
-    assert plan("ioi", steps=7, batch_size=80, edges=50, **settings).work.passes == 280
-    assert plan("ioi", preset="paper", edges=(20, 50), **settings).work.passes == 2 * 3_000 * 32
-    assert plan("ioi", method="eap", edges=50, **settings).work.passes == 40
-    assert plan("ioi", edges=50, **settings).work.judged == 16 * 30
+
+    def work(**more: Any) -> Work:
+        return plan("ioi", **settings, **more).work
+
+    soft = work(method="soft-top-k", steps=8, batch_size=8, edges=50, settings={"attributed": 10, "batch_uses": 2})
+    assert (soft.passes, soft.frozen, soft.step_pairs) == (8 * 8 + 5 * 10, 40 + 8 * 8 // 2, 8)
+    published = work(preset="paper", edges=(20, 50))
+    assert (published.passes, published.frozen) == (2 * 3_000 * 32, 40)
+    assert work(method="eap", edges=50).passes == 40
+    assert work(method="eap-ig", edges=50).passes == 5 * 40
+    assert work(edges=50).judged == 16 * 30
+    assert work().judged == 13 * 200 + 16 * 30  # a dozen sizes and the empty circuit
     without = plan("ioi", method="acdc", edges=50, **settings)
     assert without.seconds is None
     assert "no estimate of the time" in without.line
@@ -135,7 +142,7 @@ def test_a_model_on_this_machine_is_timed() -> None:
     assert weights_at_hand("bundled")
     assert not weights_at_hand("someone/never-downloaded")
     found = plan("ioi")
-    assert "measured on 16 pairs on this machine, now" in found.line
+    assert f"measured on {found.pairs_at_once} pairs on this machine, now" in found.line
     assert plan("ioi", calibrate=False).speed.source.startswith("estimated")
 
 

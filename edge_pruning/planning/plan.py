@@ -25,12 +25,14 @@ class Work:
     """How much a run has to do.
 
     passes: forward and backward passes over a pair that the search takes; None if that depends on what it finds.
-    step_pairs: pairs of one step. judged: forward passes over a pair until the report. tokens: of a pair, on average.
-    positions: compared positions of a pair. train: training pairs. guessed: the pairs could not be read, so their
-    length is that of another tokenizer.
+    frozen: pairs that the model itself is run on, clean and corrupted. step_pairs: pairs of one step.
+    judged: forward passes over a pair until the report. tokens: of a pair, on average.
+    positions: compared positions of a pair. train: training pairs.
+    guessed: the pairs could not be read, so their length is that of another tokenizer.
     """
 
     passes: int | None
+    frozen: int
     step_pairs: int
     judged: int
     tokens: float
@@ -93,7 +95,7 @@ class Plan:
     def cache(self) -> int:
         """Frozen values of the training pairs, as far as they are kept."""
         share = min(self.device.memory // CACHE_SHARE, max(0, self.device.free - self._rest(keep_maps=False)) // 2)
-        return min(share, self.costs.cache(round(self.work.train * self.work.tokens)))
+        return min(share, self.costs.cache(round(self.work.frozen * self.work.tokens)))
 
     @property
     def pairs_at_once(self) -> int:
@@ -130,7 +132,10 @@ class Plan:
 
     @property
     def search_seconds(self) -> float | None:
-        return None if self.work.passes is None else self.work.passes * self.work.tokens * self.speed.step
+        if self.work.passes is None:
+            return None
+        frozen = self.speed.forward * 2 * self.costs.plain / self.costs.forward
+        return self.work.tokens * (self.work.passes * self.speed.step + self.work.frozen * frozen)
 
     @property
     def judging_seconds(self) -> float:
@@ -154,7 +159,7 @@ class Plan:
             found.append(f"several GPUs (--device spread) need {gigabytes(self.least)} together")
             found.append("shorter prompts or a smaller model")
         elif (self.seconds or 0) > 86_400:
-            found.append("this takes days: a GPU (--device), fewer steps (--steps), or --preset hap")
+            found.append("this takes days: a GPU (--device), fewer steps (--steps), or another preset (--preset)")
         return found
 
     @property

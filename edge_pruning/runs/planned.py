@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from edge_pruning.discovery.eap_ig import EapIg
 from edge_pruning.discovery.method import Method
 from edge_pruning.graph import Graph
 from edge_pruning.loading.loading import DTYPES, Model, describe_model, load_model, pick_device, weights_at_hand
@@ -18,7 +19,7 @@ from edge_pruning.planning.costs import Costs
 from edge_pruning.planning.devices import Device, named_device, this_device
 from edge_pruning.planning.plan import Plan, Work
 from edge_pruning.runs.config import RunConfig
-from edge_pruning.runs.sizes import DEFAULT_SHARES
+from edge_pruning.runs.sizes import OFFERED
 from edge_pruning.setup import Setup
 from edge_pruning.tasks import PairSet
 
@@ -69,8 +70,8 @@ def planned(config: RunConfig, model: Model, pairs: PairSet, device: Device, *, 
     passes = _passes(method, train)
     once = method.one_run_ranks_all or sizes <= 1
     work = Work(
-        passes=passes if passes is None or once else passes * sizes,
-        step_pairs=min(getattr(method, "batch_size", train), train),
+        passes=passes if passes is None or once else passes * sizes, frozen=_frozen(method, train),
+        step_pairs=getattr(method, "batch_size", train),
         judged=_judged(config, sizes), tokens=tokens, positions=positions, train=train, guessed=guessed,
     )  # fmt: skip
     tile = max(1, int(engine.tile_tokens / tokens))
@@ -115,15 +116,23 @@ def _passes(method: Method, pairs: int) -> int | None:
     """Forward and backward passes over a pair that a search takes; None where that depends on what it finds."""
     steps, batch = getattr(method, "steps", None), getattr(method, "batch_size", None)
     if steps is not None and batch is not None:
-        begun = pairs if getattr(method, "warm_start", False) else 0
-        return steps * min(batch, pairs) + begun
+        first = min(getattr(method, "attributed", pairs), pairs) if getattr(method, "attribute_first", False) else 0
+        return steps * batch + EapIg().steps * first
     return {"eap": pairs, "eap-ig": pairs * (steps or 1), "magnitude": 0, "random": 0}.get(method.name)
+
+
+def _frozen(method: Method, pairs: int) -> int:
+    """Pairs that the model is run on during a search."""
+    if not getattr(method, "fresh", False):
+        return pairs
+    fresh: int = method.steps * method.batch_size // method.batch_uses  # type: ignore[attr-defined]
+    return pairs + fresh
 
 
 def _judged(config: RunConfig, sizes: int) -> int:
     """Forward passes over a pair until the report: sizes are compared on validation pairs, circuits judged on test."""
     task = config.task_value
     validation, test = (getattr(task, split, None) or HELD_OUT for split in ("validation", "test"))
-    compared = sizes if sizes > 1 else 0 if sizes or not config.method_value.one_run_ranks_all else len(DEFAULT_SHARES)
+    compared = sizes if sizes > 1 else 0 if sizes or not config.method_value.one_run_ranks_all else OFFERED
     scanned = (compared + 1) * validation if compared else 0
     return scanned + max(1, sizes) * EVALUATED * test
