@@ -95,14 +95,14 @@ def _rows(found: Plan) -> list[tuple[str, str]]:
     costs, work = found.costs, found.work
     billions = f"{costs.weights / 1e9:.3g} billion" if costs.weights >= 1e9 else f"{costs.weights / 1e6:.3g} million"
     whose = "counted with another model's tokenizer" if work.guessed else f"{work.train:,} for training"
-    reads, maps = "kept" if found.keep_reads else "recomputed", "kept" if found.keep_maps else "folded at use"
+    maps = "kept" if found.keep_maps else "folded at use"
     rows = [
         ("model", f"{found.model}: {billions} weights, {gigabytes(costs.weights * costs.itemsize)} in {found.dtype}"),
         *(("edges", f"{count:,} ({convention})") for convention, count in found.edges.items()),
         ("pairs", f"about {work.tokens:.0f} tokens each, {whose}; {found.pairs_at_once} of a step's "
                   f"{work.step_pairs} at once"),
-        ("memory", f"{gigabytes(found.at_rest)} at rest, {gigabytes(found.peak)} at the peak (reads {reads}, maps "
-                   f"{maps}); {gigabytes(found.device.free)} free on {found.device.name}"),
+        ("memory", f"{gigabytes(found.at_rest)} at rest, {gigabytes(found.peak)} at the peak (maps {maps}); "
+                   f"{gigabytes(found.device.free)} free on {found.device.name}"),
     ]  # fmt: skip
     if not found.fits:
         return [*rows, ("fits", f"no: a step on one pair needs {gigabytes(found.least)}")]

@@ -111,8 +111,9 @@ def _widths(adapter: Any) -> tuple[int, int, int]:
         heads, mlp = adapter.attention(layer), adapter.mlp(layer)
         maps = [linear.weight for linear in (heads.q, heads.k, heads.v)]
         attention += sum(weight.shape[0] * weight.shape[2] for weight in maps)
-        folded += sum(weight.numel() for weight in maps) + heads.out.numel()
+        folded += sum(weight.numel() for weight in maps)
+        folded += heads.out.numel() if heads.norm is not None and heads.norm.centred else 0  # else it is a view
         if mlp is not None:
-            hidden += mlp.inward.weight.shape[0] * mlp.inward.weight.shape[2]
-            folded += mlp.inward.weight.numel()
+            hidden += sum(linear.weight.shape[0] * linear.weight.shape[2] for linear in mlp.inward)
+            folded += sum(linear.weight.numel() for linear in mlp.inward)
     return attention, hidden, folded

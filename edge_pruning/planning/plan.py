@@ -2,9 +2,9 @@
 
     peak  =  the engine at rest  +  frozen values that are kept  +  one micro-batch of a training step
 
-Whether reads are kept or recomputed, and whether maps are folded ahead, follows from the memory there is, as in a run.
-The time is that of the search and of judging its circuits: passes over pairs times the time of a pass. It leaves out
-loading, drawing, and whatever else the machine is doing.
+Whether folded maps are kept follows from the memory there is, as in a run (`masked_pass.weights`). The time is that of
+the search and of judging its circuits: passes over pairs times the time of a pass. It leaves out loading, drawing, and
+whatever else the machine is doing.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+from edge_pruning.masked_pass.memory import CACHE_SHARE
+from edge_pruning.masked_pass.weights import KEEP_SHARE
 from edge_pruning.planning.costs import Costs
 from edge_pruning.planning.devices import Device
 
 OVERHEAD = {"cpu": 600 << 20, "cuda": 800 << 20, "mps": 800 << 20}  # Python with torch and transformers, or a context
-CACHE_SHARE = 8  # see `masked_pass.memory`
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,12 @@ class Plan:
     def estimated(cls, model: str, dtype: str, device: Device, costs: Costs, work: Work, tile: int,
                   edges: dict[str, int]) -> Plan:
         """A plan whose times are from arithmetic."""
-        step = device.seconds(costs.train(keep_reads=True), costs.traffic)
-        source = f"estimated: {device.operations / 1e12:.3g} TFLOP/s"
-        speed = Speed(step, device.seconds(costs.forward, costs.traffic / 3), source)
-        plan = cls(model, dtype, device, costs, work, tile, speed, edges)
-        if plan.keep_reads:
-            return plan
-        again = device.seconds(costs.train(keep_reads=False), costs.traffic * 4 / 3)
-        return replace(plan, speed=replace(speed, step=again))
+        speed = Speed(
+            device.seconds(costs.train(keep_reads=True), costs.traffic),
+            device.seconds(costs.forward, costs.traffic / 3),
+            f"estimated: {device.operations / 1e12:.3g} TFLOP/s",
+        )
+        return cls(model, dtype, device, costs, work, tile, speed, edges)
 
     # --- memory ----------------------------------------------------------------------------------------------------
 
@@ -85,11 +84,8 @@ class Plan:
 
     @property
     def keep_maps(self) -> bool:
-        return self._rest(keep_maps=True) + self.cache + self._micro_batch(1, keep_reads=True) < 0.6 * self.device.free
-
-    @property
-    def keep_reads(self) -> bool:
-        return self._rest(keep_maps=False) + self.cache + self._micro_batch(1, keep_reads=True) < self.device.free
+        folded = self.costs.folded * self.costs.itemsize
+        return folded <= (self.device.free - self.costs.weights * self.costs.itemsize) // KEEP_SHARE
 
     @property
     def cache(self) -> int:
@@ -101,17 +97,16 @@ class Plan:
     def pairs_at_once(self) -> int:
         """Pairs of a micro-batch: as many as keep the device busy and fit, at most those of a step; at least one."""
         room = self.device.free - self.at_rest - self.cache
-        fit = max(1, room // self._micro_batch(1, keep_reads=self.keep_reads))
-        return max(1, min(self.tile, self.work.step_pairs, fit))
+        return max(1, min(self.tile, self.work.step_pairs, room // self._micro_batch(1)))
 
     @property
     def peak(self) -> int:
-        return self.at_rest + self.cache + self._micro_batch(self.pairs_at_once, keep_reads=self.keep_reads)
+        return self.at_rest + self.cache + self._micro_batch(self.pairs_at_once)
 
     @property
     def least(self) -> int:
-        """The least that a run can do with: one pair at once, reads recomputed, and no maps kept."""
-        return self._rest(keep_maps=False) + self.cache + self._micro_batch(1, keep_reads=False)
+        """The least that a run can do with: one pair at once, and no maps kept."""
+        return self._rest(keep_maps=False) + self.cache + self._micro_batch(1)
 
     @property
     def fits(self) -> bool:
@@ -120,7 +115,7 @@ class Plan:
     def _rest(self, *, keep_maps: bool) -> int:
         return self.costs.at_rest(keep_maps=keep_maps) + OVERHEAD[self.device.kind]
 
-    def _micro_batch(self, pairs: int, *, keep_reads: bool) -> int:
+    def _micro_batch(self, pairs: int, *, keep_reads: bool = True) -> int:
         tokens, positions = math.ceil(pairs * self.work.tokens), math.ceil(pairs * self.work.positions)
         return self.costs.step(tokens, positions, keep_reads=keep_reads)
 
@@ -155,6 +150,9 @@ class Plan:
             half = replace(self, costs=replace(self.costs, itemsize=2))
             enough = "" if half.fits else ", which is too much as well"
             found.append(f"--dtype bfloat16 needs {gigabytes(half.least)} instead of {gigabytes(self.least)}{enough}")
+        recomputed = self.least - self._micro_batch(1) + self._micro_batch(1, keep_reads=False)
+        if not self.fits and recomputed <= self.device.free:
+            found.append(f"reads recomputed (in Python: FusedPass(..., keep_reads=False)) need {gigabytes(recomputed)}")
         if not self.fits:
             found.append(f"several GPUs (--device spread) need {gigabytes(self.least)} together")
             found.append("shorter prompts or a smaller model")
@@ -176,7 +174,7 @@ class Plan:
             "weights": self.costs.weights, "tokens_per_pair": self.work.tokens, "pairs_at_once": self.pairs_at_once,
             "bytes": {"weights": self.costs.weights * self.costs.itemsize, "at_rest": self.at_rest,
                       "cache": self.cache, "peak": self.peak, "least": self.least, "free": self.device.free},
-            "reads": "kept" if self.keep_reads else "recomputed", "maps": "kept" if self.keep_maps else "folded at use",
+            "maps": "kept" if self.keep_maps else "folded at use",
             "seconds": {"step": self.step_seconds, "search": self.search_seconds, "judging": self.judging_seconds,
                         "run": self.seconds},
             "speed": self.speed.source, "fits": self.fits, "advice": self.advice,
