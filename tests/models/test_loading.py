@@ -98,7 +98,7 @@ def test_the_command_line_asks_for_trust(monkeypatch: pytest.MonkeyPatch) -> Non
         asked.append(config)
         raise ValueError("stopped")
 
-    monkeypatch.setattr("edge_pruning.runs.pipeline._load", stop)
+    monkeypatch.setattr("edge_pruning.runs.pipeline.setup_of", stop)
     for flags in ([], ["--trust-remote-code"]):
         assert CliRunner().invoke(app, ["discover", "ioi", *flags]).exit_code == 2
     assert [config.trust_remote_code for config in asked] == [False, True]
