@@ -48,7 +48,7 @@ class ProgressBar(RunObserver):
                 self._restart()
         self._update(done, total, f"{done:,} of {total:,} pairs" if total else "")
 
-    def planned(self, words: str) -> None:
+    def forecast(self, words: str) -> None:
         self.bar.console.print(f"Plan: {escape(words)}", soft_wrap=True, highlight=False)
 
     def progress(self, records: Sequence[Mapping[str, float]], total: int) -> None:

@@ -19,5 +19,5 @@ class RunObserver(Observer):
     def stage(self, words: str, done: int = 0, total: int = 0) -> None:
         """`words`: what is being done; `done` of `total` where that is known."""
 
-    def planned(self, words: str) -> None:
+    def forecast(self, words: str) -> None:
         """`words`: what the run will cost, said before it starts."""

@@ -77,7 +77,7 @@ def run_in(
     """The run of these settings on a setup that is loaded already; on disk if there is a folder."""
     sizes = checked_sizes(config, setup)
     if words := planned_line(config, setup):
-        watch.planned(words)
+        watch.forecast(words)
     watch.plan(planned_work(config, setup, sizes))
     if folder is None:
         run = judge(config, setup, find_scores(config, setup, sizes, None, watch), sizes, None, watch)

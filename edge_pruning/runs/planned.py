@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from statistics import fmean
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from edge_pruning.discovery.eap_ig import EapIg
 from edge_pruning.discovery.method import Method
+from edge_pruning.evaluation.measure import LARGE
 from edge_pruning.graph import Graph
 from edge_pruning.loading.loading import DTYPES, Model, describe_model, load_model, pick_device, weights_at_hand
 from edge_pruning.masked_pass.masked_pass import MaskedPass
@@ -72,7 +74,8 @@ def planned(config: RunConfig, model: Model, pairs: PairSet, device: Device, *, 
     work = Work(
         passes=passes if passes is None or once else passes * sizes, frozen=_frozen(method, train),
         step_pairs=getattr(method, "batch_size", train),
-        judged=_judged(config, sizes), tokens=tokens, positions=positions, train=train, guessed=guessed,
+        judged=_judged(config, sizes, engine.graph.n_edges),
+        tokens=tokens, positions=positions, train=train, guessed=guessed,
     )  # fmt: skip
     tile = max(1, int(engine.tile_tokens / tokens))
     return Plan.estimated(config.model, config.dtype, device, Costs.of(engine), work, tile, _edges(engine))
@@ -129,10 +132,14 @@ def _frozen(method: Method, pairs: int) -> int:
     return pairs + fresh
 
 
-def _judged(config: RunConfig, sizes: int) -> int:
-    """Forward passes over a pair until the report: sizes are compared on validation pairs, circuits judged on test."""
+def _judged(config: RunConfig, sizes: int, edges: int) -> int:
+    """Forward passes over a pair until the report: sizes are compared on validation pairs, circuits judged on test.
+
+    At most: baselines of large graphs stop as soon as they are known well enough, and small circuits run few nodes.
+    """
     task = config.task_value
     validation, test = (getattr(task, split, None) or HELD_OUT for split in ("validation", "test"))
-    compared = sizes if sizes > 1 else 0 if sizes or not config.method_value.one_run_ranks_all else OFFERED
+    offered = math.ceil(math.log2(OFFERED)) if edges > LARGE else OFFERED  # sizes of large graphs by halving
+    compared = sizes if sizes > 1 else 0 if sizes or not config.method_value.one_run_ranks_all else offered
     scanned = (compared + 1) * validation if compared else 0
     return scanned + max(1, sizes) * EVALUATED * test
