@@ -15,6 +15,7 @@ from edge_pruning.evaluation import Curve, Evaluation, Report, evaluate, evaluat
 from edge_pruning.page import render
 from edge_pruning.runs.circuit_file import open_circuit
 from edge_pruning.runs.seeds import STABILITY, STABILITY_FORMAT
+from edge_pruning.view import view_paths
 
 Progress = Callable[[int, int], None]
 Stage = Callable[[str, int, int], None]
@@ -64,10 +65,13 @@ def report_path(circuit: Path, wanted: Path | None = None) -> Path:
 
 
 def write_report(report: Report, path: Path) -> None:
-    """The page, and the same as JSON beside it; see `report_path`."""
+    """The page, and the same as JSON beside it; see `report_path`. A run's circuit.html then shows the report, too."""
     content = report.to_json()
     files.write_json(path.with_suffix(".json"), content)
     files.write_text(path, render(content, report.circuit))
+    viewer = path.with_name("circuit.html")
+    if path.name == "report.html" and viewer.exists():
+        files.write_text(viewer, view_paths([path.parent]))
 
 
 def _soft_mask(circuit: Circuit) -> Tensor | None:

@@ -224,7 +224,7 @@ def test_polishing_an_open_size_measures_the_polished_circuit(discover, tmp_path
 
 
 def test_a_report_is_a_page_and_the_same_as_json(discover, cli, tmp_path):
-    discover(*SHORT, "--edges", 12)
+    discover("--steps", 20, "--edges", 12)
     folder = tmp_path / "run"
     result = cli("evaluate", folder / "circuit.json", "--report")
     assert result.exit_code == 0, result.stderr
@@ -238,6 +238,7 @@ def test_a_report_is_a_page_and_the_same_as_json(discover, cli, tmp_path):
     assert content["evaluation"]["soft"]["kl"] == written["soft"]["kl"]
     assert content["evaluation"]["discretisation_gap"] == written["discretisation_gap"]
     assert content["circuit"]["provenance"]["method"]["name"] == "soft-top-k"
+    assert "What each edge is good for" in (folder / "circuit.html").read_text()  # a section that only a report has
 
 
 def test_a_report_elsewhere_with_json_on_stdout_and_the_seeds_beside_it(discover, cli, tmp_path):
