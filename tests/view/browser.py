@@ -71,7 +71,13 @@ class Browser:
     def text(self, selector: str) -> str:
         return str(self.run("return document.querySelector(arguments[0]).textContent", selector))
 
+    def settle(self) -> None:
+        """Wait for what the page does a moment after a change: the table, the address."""
+        self.run("window.settled = false; setTimeout(() => { window.settled = true; }, 350)")
+        self.wait("return window.settled")
+
     def texts(self, selector: str) -> list[str]:
+        self.settle()
         return list(self.run("return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent)", selector))
 
     def find(self, selector: str) -> Any:
@@ -97,8 +103,7 @@ class Browser:
 
     def state(self) -> dict[str, Any]:
         """What the address carries, once it has been written."""
-        self.run("window.settled = false; setTimeout(() => { window.settled = true; }, 350)")
-        self.wait("return window.settled")
+        self.settle()
         found: dict[str, Any] = self.run(
             "return location.hash ? JSON.parse(decodeURIComponent(location.hash.slice(1))) : {}"
         )
