@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from edge_pruning.ablation import Patch
 from edge_pruning.cli.app import app
+from edge_pruning.cli.progress import ProgressBar
 from edge_pruning.loading import load_model, loading
 from edge_pruning.loading.loading import describe_model, weights_at_hand
 from edge_pruning.masked_pass.fused import FusedPass
@@ -20,6 +21,7 @@ from edge_pruning.models import Adapter
 from edge_pruning.planning import Costs, Device, Plan, Work, named_device
 from edge_pruning.planning.calibration import measured
 from edge_pruning.planning.plan import duration, gigabytes
+from edge_pruning.runs import RunObserver, discover
 from edge_pruning.runs.planned import plan
 
 GIGA, MEGA = 1e9, 1e6
@@ -210,10 +212,16 @@ def test_the_command_says_where_there_is_no_estimate() -> None:
     assert command("plan", "iio").exit_code == 2
 
 
-def test_discover_says_its_plan_in_one_line(tmp_path: Path) -> None:
-    few = ("--steps", "2", "--batch-size", "2", "--train", "4", "--test", "4", "--edges", "5", "--no-draw")
-    result = command("discover", "ioi", *few, "--out", str(tmp_path / "run"))
-    assert result.exit_code == 0, result.stderr
-    lines = [line for line in result.stderr.splitlines() if line.startswith("Plan: ")]
-    assert len(lines) == 1
-    assert "of memory" in lines[0]
+def test_discover_says_its_plan_in_one_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Said(RunObserver):
+        def forecast(self, words: str) -> None:
+            said.append(words)
+
+    said: list[str] = []
+    discover("ioi", edges=5, steps=2, batch_size=2, train=4, test=4, observer=Said())
+    assert len(said) == 1
+    assert "of memory" in said[0]
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, for rich
+    with ProgressBar() as bar, bar.bar.console.capture() as shown:
+        bar.forecast("about [3] hours")
+    assert "Plan: about [3] hours" in shown.get()

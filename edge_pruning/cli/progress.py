@@ -49,7 +49,8 @@ class ProgressBar(RunObserver):
         self._update(done, total, f"{done:,} of {total:,} pairs" if total else "")
 
     def forecast(self, words: str) -> None:
-        self.bar.console.print(f"Plan: {escape(words)}", soft_wrap=True, highlight=False)
+        if not self.bar.disable:
+            self.bar.console.print(f"Plan: {escape(words)}", soft_wrap=True, highlight=False)
 
     def progress(self, records: Sequence[Mapping[str, float]], total: int) -> None:
         step, last = int(records[-1]["step"]), records[-1]
