@@ -17,7 +17,8 @@ from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.batch import Batch, Pair
 from edge_pruning.masked_pass import memory
 from edge_pruning.masked_pass.fused import FusedPass
-from edge_pruning.masked_pass.masked_pass import Frozen, MaskedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.masked_pass.plain_pass import Frozen
 from edge_pruning.models import Adapter
 
 ENGINES = [MaskedPass, FusedPass]

@@ -15,6 +15,7 @@ from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.circuit import Circuit
 from edge_pruning.discovery.gradient import mask_gradient
 from edge_pruning.evaluation import evaluate
+from edge_pruning.masked_pass import memory, tiles
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.micro_batches import OutOfMemory, over_tiles
@@ -90,3 +91,30 @@ def test_a_single_pair_that_does_not_fit_is_said_to_be() -> None:
     mask, kl = random_mask(engine.graph, dtype=torch.float32), get_objective("kl")
     with pytest.raises(OutOfMemory, match=r"single pair of \d tokens \(CUDA out of memory. Tried .*--dtype bfloat16"):
         mask_gradient(engine, FrozenCache(engine, PAIRS, Patch(), 0), [0, 1, 2], mask, kl)
+
+
+def test_logits_count_as_memory_of_a_micro_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs with many compared positions: as many rows of logits as fit, in any number of tokens."""
+    engine = FusedPass(random_model(config_of("gpt2")))
+    chats = [pair(seed, 8, (2, 3, 4, 5, 6, 7)) for seed in range(6)]
+    assert [len(tile) for tile in engine.tiles(chats)] == [6]
+    monkeypatch.setattr(tiles, "LOGITS_BYTES", 13 * 4 * tiles.COPIES_OF_LOGITS * engine.adapter.vocabulary)
+    assert [len(tile) for tile in engine.tiles(chats)] == [2, 2, 2]
+    monkeypatch.setattr(tiles, "LOGITS_BYTES", 1)
+    assert [len(tile) for tile in engine.tiles(chats)] == [1] * 6
+
+
+def test_on_an_accelerator_the_memory_that_is_free_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether reads are kept, and how many tokens a micro-batch has."""
+    engine = FusedPass(random_model(config_of("gpt2")))
+    engine.home = torch.device("cuda")
+    writers, readers = engine.graph.edge_mask.shape
+    for tokens, reads in ((10_000, True), (tiles.FEWEST_TOKENS_WITH_READS, True), (100, False)):
+        rows = 2 * writers + readers
+        free = 2 * tokens * (rows * engine.adapter.d_model * 8 * 5 // 4)
+        monkeypatch.setattr(memory, "total_and_free", lambda device, free=free: (free, free))
+        engine.__dict__.pop("_memory_for_pass", None)
+        assert engine.keeps_reads is reads
+        assert engine.tile_tokens == tokens if reads else engine.tile_tokens > tokens
+    forced = FusedPass(engine.adapter, keep_reads=False)
+    assert not forced.keeps_reads

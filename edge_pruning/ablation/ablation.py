@@ -20,7 +20,8 @@ from typing import ClassVar
 import torch
 
 from edge_pruning.batch import Batch, Pair
-from edge_pruning.masked_pass.masked_pass import Frozen, MaskedPass, Writes
+from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.masked_pass.plain_pass import Frozen, Writes
 from edge_pruning.registry import Registry, settings_of
 
 ABLATIONS: Registry[type[Ablation]] = Registry("ablation")

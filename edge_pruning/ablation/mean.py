@@ -20,7 +20,8 @@ from torch import Tensor
 from edge_pruning.ablation.ablation import Ablation, ablation
 from edge_pruning.ablation.prompts import Prompt, by_length, prompts_of
 from edge_pruning.batch import Batch, Pair
-from edge_pruning.masked_pass.masked_pass import MaskedPass, Writes
+from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.masked_pass.plain_pass import Writes
 
 ANY_LENGTH = 0
 

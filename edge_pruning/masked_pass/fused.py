@@ -91,7 +91,7 @@ class FusedPass(MaskedPass):
         adapter: PartsAdapter,
         graph: Graph | None = None,
         *,
-        keep_reads: bool = True,
+        keep_reads: bool | None = None,
         keep_maps: bool | None = None,
     ) -> None:
         super().__init__(adapter, graph, keep_reads=keep_reads)

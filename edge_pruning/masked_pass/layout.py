@@ -94,6 +94,10 @@ class Layout:
     def n_writers(self) -> int:
         return int(self.computed.sum())
 
+    @cached_property
+    def n_readers(self) -> int:
+        return int(self.mixed.sum())
+
     @property
     def most_readers(self) -> int:
         """Of one layer's heads."""

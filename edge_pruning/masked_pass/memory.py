@@ -17,6 +17,11 @@ def memory_for_cache(device: torch.device) -> int:
     return min(total // CACHE_SHARE, free // 2)
 
 
+def memory_for_pass(device: torch.device) -> int:
+    """Bytes for the buffers of one forward and backward pass: half of what is free."""
+    return total_and_free(device)[1] // 2
+
+
 def total_and_free(device: torch.device) -> tuple[int, int]:
     """Bytes of memory on a device, and how many are free."""
     if device.type == "cuda":

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from edge_pruning.batch import Batch
 from edge_pruning.graph import Graph
-from edge_pruning.masked_pass.masked_pass import Frozen, MaskedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.masked_pass.plain_pass import Frozen
 
 
 @dataclass(frozen=True)

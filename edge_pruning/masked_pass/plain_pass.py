@@ -1,0 +1,172 @@
+"""The model as it is, one sublayer after the other: what every writer writes, and what a masked run needs of it.
+
+What does not depend on a mask (`Frozen`: the clean logits, the ablated writes and their sums) is computed once per
+example here, not once per step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edge_pruning.batch import Batch
+from edge_pruning.graph import Graph
+from edge_pruning.masked_pass.devices import OnDevices, in_its_arithmetic
+from edge_pruning.models.adapter import Adapter
+
+
+@dataclass(frozen=True)
+class Writes:
+    """What every writer writes in one run: embeddings [w, b, p, d], heads [layer, h, b, p, *], MLPs [layer, b, p, d].
+
+    The last axis of `heads` is d; or, in the fused pass, e: the head's output before its output map.
+    """
+
+    embeddings: Tensor
+    heads: Tensor
+    mlps: Tensor
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Every one is [..., b, p, *]."""
+        return self.embeddings, self.heads, self.mlps
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """All that a batch needs and no mask changes.
+
+    logits: of the clean model [n, vocab], or [n, 0] where they were not asked for; embedding_difference: clean minus
+    ablated [w, b, p, d]; embeddings: sum of the ablated embeddings [b, p, d]; heads, mlps: ablated writes as in
+    `Writes`; attention: what a layer's ablated heads add to the stream together, output bias included [layer, b, p, d].
+    """
+
+    logits: Tensor
+    embedding_difference: Tensor
+    embeddings: Tensor
+    heads: Tensor
+    mlps: Tensor
+    attention: Tensor
+
+    def bases(self, *, parallel: bool) -> Iterator[Tensor]:
+        """Sums of the ablated writes [b, p, d]: before each sublayer in turn (attention, MLP), and before `logits`.
+
+        They are running sums, so they are added up during a pass instead of being kept.
+        """
+        before = self.embeddings
+        for attention, mlp in zip(self.attention, self.mlps, strict=True):
+            after = before + attention
+            yield before
+            yield before if parallel else after
+            before = after + mlp
+        yield before
+
+    def at(self, rows: Tensor) -> Frozen:
+        """The same at some rows [n] of the flattened positions, as if each were a prompt of one position."""
+        per_position = {name: getattr(self, name) for name in PER_POSITION}
+        return Frozen(self.logits, **{name: x.flatten(-3, -2)[..., rows, None, :] for name, x in per_position.items()})
+
+    def final_base(self, rows: Tensor) -> Tensor:
+        """The sum of the ablated writes before `logits` at some rows of the flattened positions, [n, d]."""
+        *_, final = self.at(rows).bases(parallel=False)
+        return final[:, 0]
+
+
+PER_POSITION = tuple(field.name for field in fields(Frozen) if field.name != "logits")  # all of them [..., b, p, *]
+
+
+class PlainPass(OnDevices):
+    """Runs of the model without a mask, in an adapter's verbs."""
+
+    def __init__(self, adapter: Adapter, graph: Graph | None = None) -> None:
+        super().__init__(adapter, graph)
+        self._qkv = [self.graph.shape.heads, self.graph.kv_readers, self.graph.kv_readers]
+
+    @property
+    def head_size(self) -> int:
+        """Numbers per position that a head's write is kept as: d, or e before its output map."""
+        return self.adapter.d_model
+
+    @in_its_arithmetic
+    @torch.no_grad()
+    def freeze(self, batch: Batch, ablated: Writes, *, logits: bool = True) -> Frozen:
+        """Put together what a masked run on `batch` needs from the ablated writes; `logits` cost a run of the model."""
+        embeddings = self._embedded(batch.clean)
+        return Frozen(
+            self._plain_logits(embeddings, batch.rows) if logits else embeddings.new_empty(len(batch.rows), 0),
+            embeddings - ablated.embeddings, ablated.embeddings.sum(0), ablated.heads, ablated.mlps,
+            self._sums_of_heads(ablated.heads),
+        )
+
+    @in_its_arithmetic
+    @torch.no_grad()
+    def plain_run(self, inputs: Tensor) -> Writes:
+        """What every writer writes when the model runs as it is on token ids [b, p] (or images)."""
+        embeddings = self._embedded(inputs)
+        contexts, x = self.contexts(embeddings.shape[2]), embeddings.sum(0)
+        heads, mlps = [], []
+        for layer in range(len(self.devices)):
+            x, of_heads, of_mlp = self._plain_layer(layer, x, contexts)
+            heads.append(of_heads)
+            mlps.append(of_mlp)
+        return Writes(embeddings, *(torch.stack([one.to(self.home) for one in each]) for each in (heads, mlps)))
+
+    def _plain_logits(self, embeddings: Tensor, rows: Tensor) -> Tensor:
+        """The model's logits at some rows of the flattened positions, from its embeddings [w, b, p, d]."""
+        contexts, x = self.contexts(embeddings.shape[2]), embeddings.sum(0)
+        for layer in range(len(self.devices)):
+            x, *_ = self._plain_layer(layer, x, contexts)
+        return self.unembed(x.flatten(0, 1)[rows.to(x.device)])
+
+    def _plain_layer(
+        self, layer: int, x: Tensor, contexts: dict[torch.device, Any]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The stream after a layer [b, p, d], what its heads wrote and what its MLP wrote."""
+        device = self.devices[layer]
+        x = x.to(device)
+        heads = self._plain_heads(layer, x, contexts[device])
+        after = x + self._sum_of_heads(layer, heads)
+        mlp = self._plain_mlp(layer, x if self.graph.shape.parallel else after)
+        return after + mlp, heads, mlp
+
+    def no_writes(self, batch: Batch) -> Writes:
+        """As many zeros as a run on `batch` writes."""
+        shape, at = self.graph.shape, (batch.size, batch.width)
+        sizes = (
+            (self.graph.n_embeddings, *at, self.adapter.d_model),
+            (shape.layers, shape.heads, *at, self.head_size),
+            (shape.layers, *at, self.adapter.d_model),
+        )
+        return Writes(*(torch.zeros(size, dtype=self.dtype, device=self.adapter.device) for size in sizes))
+
+    @in_its_arithmetic
+    def _embedded(self, inputs: Tensor) -> Tensor:
+        return self._into_stream(self.adapter.embed(inputs, split=self.graph.embeddings == "split"))
+
+    def _sums_of_heads(self, heads: Tensor) -> Tensor:
+        """What each layer's heads [layer, h, b, p, *] add to the stream together, [layer, b, p, d]."""
+        sums = (
+            self._sum_of_heads(layer, written.to(device)).to(self.home)
+            for layer, (written, device) in enumerate(zip(heads, self.devices, strict=True))
+        )
+        return torch.stack(list(sums))
+
+    def _plain_heads(self, layer: int, x: Tensor, context: Any) -> Tensor:
+        q, k, v = (x.expand(count, *x.shape) for count in self._qkv)
+        return self.adapter.attend(layer, q, k, v, context)
+
+    def _plain_mlp(self, layer: int, x: Tensor) -> Tensor:
+        return self.adapter.feed_forward(layer, x[None])[0]
+
+    def _sum_of_heads(self, layer: int, heads: Tensor) -> Tensor:
+        """What a layer's heads add to the stream together, with the output bias that belongs to none of them."""
+        bias = self.adapter.out_bias(layer)
+        return heads.sum(0) if bias is None else heads.sum(0) + bias
+
+    def _into_stream(self, x: Tensor) -> Tensor:
+        """How a write is kept in the stream's buffers."""
+        return x

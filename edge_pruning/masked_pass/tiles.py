@@ -1,0 +1,99 @@
+"""Tiles: pairs cut into micro-batches that suit the device's cache and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+
+from edge_pruning.batch import Batch, Pair
+from edge_pruning.masked_pass.layout import Layout
+from edge_pruning.masked_pass.memory import memory_for_pass
+from edge_pruning.models.adapter import Adapter
+
+CPU_TILE_BYTES = 14 << 20
+CPU_TILE_TOKENS = 64  # at least: every micro-batch fetches all weights, which fit no cache
+GPU_TILE_BYTES = 512 << 20
+FEWEST_TOKENS_WITH_READS = 128
+LOGITS_BYTES = 1 << 30
+COPIES_OF_LOGITS = 6  # in float32: of the model and the run, their log-probabilities, and gradients
+
+
+class Tiles:
+    """What a pass knows about micro-batches. largest_tile: in tokens, once a larger one has not fitted."""
+
+    adapter: Adapter
+    layout: Layout
+    dtype: torch.dtype
+    home: torch.device
+    keep_reads: bool | None
+    largest_tile: int | None = None
+
+    @property
+    def tile_tokens(self) -> int:
+        """Tokens per micro-batch: on a CPU a layer's reads should stay in the cache, on a GPU they should fill it.
+
+        A large model's are too many for that: on a CPU its weights still have to be worth fetching, on a GPU a pass
+        has to fit into memory.
+        """
+        per_token = max(1, self.layout.most_readers) * self.adapter.d_model * self.dtype.itemsize
+        if self.home.type == "cpu":
+            most = max(CPU_TILE_BYTES // per_token, CPU_TILE_TOKENS)
+        else:
+            most = max(1, min(GPU_TILE_BYTES // per_token, self._tokens_that_fit(self.keeps_reads)))
+        return min(most, self.largest_tile or most)
+
+    @property
+    def keeps_reads(self) -> bool:
+        """Whether reads are kept for the backward pass: as asked for, or where memory leaves enough tokens per tile."""
+        if self.keep_reads is not None:
+            return self.keep_reads
+        return self.home.type == "cpu" or self._tokens_that_fit(True) >= FEWEST_TOKENS_WITH_READS
+
+    def _tokens_that_fit(self, reads: bool) -> int:
+        """How many tokens a forward and backward pass has memory for, by its buffers and a margin for the rest."""
+        rows = 2 * self.layout.n_writers + (self.layout.n_readers if reads else 0)
+        return self._memory_for_pass // (rows * self.adapter.d_model * self.dtype.itemsize * 5 // 4)
+
+    @cached_property
+    def _memory_for_pass(self) -> int:
+        """Asked for once, so that a pass does not shrink when something else takes memory."""
+        return memory_for_pass(self.home)
+
+    def width(self, pair: Pair) -> int:
+        """How many positions of a pair are computed: under causal attention none after the last compared one."""
+        return max(pair.positions) + 1 if self.adapter.causal else self.adapter.width(pair)
+
+    def tiles(self, pairs: Sequence[Pair], max_tokens: int | None = None) -> list[list[int]]:
+        """Cut pairs into micro-batches: lists of indices, at most `tile_tokens` tokens each (or one pair).
+
+        A tile holds pairs of similar length, or of equal length if the model sees what fills up the shorter ones. Its
+        compared positions are few enough for their logits to take at most `LOGITS_BYTES`.
+        """
+        cut: list[list[int]] = []
+        widths = [self.width(pair) for pair in pairs]
+        most, rows = max_tokens or self.tile_tokens, 0
+        most_rows = LOGITS_BYTES // (4 * COPIES_OF_LOGITS * self.adapter.vocabulary)
+        for i in sorted(range(len(pairs)), key=widths.__getitem__):
+            rows += len(pairs[i].positions)
+            full = not cut or (len(cut[-1]) + 1) * widths[i] > most or rows > most_rows
+            if full or (not self.adapter.causal and widths[i] != widths[cut[-1][-1]]):
+                cut.append([])
+                rows = len(pairs[i].positions)
+            cut[-1].append(i)
+        return cut
+
+    def batch(self, pairs: Sequence[Pair]) -> Batch:
+        """Pairs of one tile as tensors on the model's device. Raises ValueError if one is longer than the context."""
+        widths = [self.width(pair) for pair in pairs]
+        if max(widths) > self.adapter.max_length:
+            raise ValueError(
+                f"a pair has {max(widths)} tokens, but the model's context ends at {self.adapter.max_length}"
+            )
+        if not self.adapter.causal and min(widths) < max(widths):
+            raise ValueError(
+                f"this model's attention looks to the right, so a batch holds prompts of one length; got {min(widths)} "
+                f"to {max(widths)} tokens. `engine.tiles` cuts pairs into such batches"
+            )
+        return Batch.of(pairs, self.adapter.device, widths=widths)
