@@ -48,6 +48,21 @@ class ModelShape:
 
 
 @dataclass(frozen=True)
+class Site:
+    """One sublayer of a graph: readers that read at the same time, and the writers that write what they lead to.
+
+    before: how many writers the readers can read, which is the first so many. `logits` is the last site; it writes
+    nothing, and its layer is the number of layers.
+    """
+
+    layer: int
+    is_mlp: bool
+    readers: slice
+    before: int
+    writers: slice
+
+
+@dataclass(frozen=True)
 class Graph:
     """All edges of a transformer's computation graph, under a stated counting convention.
 
@@ -130,16 +145,28 @@ class Graph:
     def _readers_per_layer(self) -> int:
         return self.shape.heads + 2 * self.kv_readers + 1
 
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """Every sublayer in the order of computation (a layer's heads, its MLP, the next layer), and `logits`."""
+        sites = []
+        for i in range(self.shape.layers):
+            mlp = self.mlp_writer(i)
+            sites += [
+                Site(i, False, self.attention_readers(i), self.writers_before_attention(i), self.head_writers(i)),
+                Site(i, True, self.mlp_reader(i), self.writers_before_mlp(i), slice(mlp, mlp + 1)),
+            ]
+        readers, writers = len(self.readers), len(self.writers)
+        logits = Site(self.shape.layers, False, slice(readers - 1, readers), writers, slice(writers, writers))
+        return (*sites, logits)
+
     # --- edges -----------------------------------------------------------------------------------------------------
 
     @cached_property
     def edge_mask(self) -> Tensor:
         """True where an edge exists; bool [writer, reader]."""
         mask = torch.zeros(len(self.writers), len(self.readers), dtype=torch.bool)
-        for i in range(self.shape.layers):
-            mask[: self.writers_before_attention(i), self.attention_readers(i)] = True
-            mask[: self.writers_before_mlp(i), self.mlp_reader(i)] = True
-        mask[:, -1] = True
+        for site in self.sites:
+            mask[: site.before, site.readers] = True
         return mask
 
     @cached_property
@@ -214,9 +241,9 @@ class Graph:
     @cached_property
     def feeds_together(self) -> Tensor:
         """The same if the heads of a layer depend on each other, through a norm that they share, say."""
-        feeds = self.feeds.clone()
-        for i in range(self.shape.layers):
-            feeds[self.attention_readers(i), self.head_writers(i)] = True
+        feeds = torch.zeros_like(self.feeds)
+        for site in self.sites:
+            feeds[site.readers, site.writers] = True
         return feeds
 
     def leading_on(self, mask: Tensor, feeds: Tensor | None = None) -> Tensor:
@@ -227,9 +254,10 @@ class Graph:
         edges, inputs = mask.numpy(), (self.feeds if feeds is None else feeds).numpy()
         to_logits = np.zeros(len(self.readers), dtype=bool)
         to_logits[-1] = True
-        for readers, writers in reversed(self._nodes):
-            useful = np.any(edges[writers, readers.stop :] & to_logits[readers.stop :], axis=1)
-            to_logits[readers] = np.any(inputs[readers, writers][:, useful], axis=1)
+        for site in reversed(self.sites[:-1]):
+            after = site.readers.stop
+            useful = np.any(edges[site.writers, after:] & to_logits[after:], axis=1)
+            to_logits[site.readers] = np.any(inputs[site.readers, site.writers][:, useful], axis=1)
         return mask & torch.from_numpy(to_logits)
 
     def reached(self, mask: Tensor, feeds: Tensor | None = None) -> Tensor:
@@ -240,19 +268,10 @@ class Graph:
         edges, inputs = mask.numpy(), (self.feeds if feeds is None else feeds).numpy()
         from_input = np.zeros(len(self.writers), dtype=bool)
         from_input[: self.n_embeddings] = True
-        for readers, writers in self._nodes:
-            arrived = np.any(edges[: writers.start, readers][from_input[: writers.start]], axis=0)
-            from_input[writers] = np.any(inputs[readers, writers][arrived], axis=0)
+        for site in self.sites[:-1]:
+            arrived = np.any(edges[: site.before, site.readers][from_input[: site.before]], axis=0)
+            from_input[site.writers] = np.any(inputs[site.readers, site.writers][arrived], axis=0)
         return mask & torch.from_numpy(from_input)[:, None]
-
-    @cached_property
-    def _nodes(self) -> tuple[tuple[slice, slice], ...]:
-        """Readers and writers of each layer's heads and of its MLP, in the order of computation."""
-        nodes = []
-        for i in range(self.shape.layers):
-            mlp = slice(self.mlp_writer(i), self.mlp_writer(i) + 1)
-            nodes += [(self.attention_readers(i), self.head_writers(i)), (self.mlp_reader(i), mlp)]
-        return tuple(nodes)
 
     def without_dangling(self, mask: Tensor, feeds: Tensor | None = None) -> Tensor:
         """The edges of `mask` that lie on some path from an embedding to the logits; bool [writer, reader].

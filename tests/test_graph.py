@@ -211,3 +211,17 @@ def _writers_fed_by(graph: Graph, reader: str) -> list[str]:
 def _random_mask(graph: Graph, density: float, seed: int) -> Tensor:
     drawn = torch.rand(graph.edge_mask.shape, generator=torch.Generator().manual_seed(seed))
     return (drawn < density) & graph.edge_mask
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_sites_are_the_sublayers_in_the_order_of_computation(parallel: bool) -> None:
+    """Every reader and every writer but the embeddings once, in the graph's own order; the edges follow from them."""
+    graph = Graph(ModelShape(3, 4, 2, parallel), "joint")
+    readers = [graph.readers[r] for site in graph.sites for r in range(site.readers.start, site.readers.stop)]
+    writers = [graph.writers[w] for site in graph.sites for w in range(site.writers.start, site.writers.stop)]
+    assert readers == list(graph.readers)
+    assert writers == list(graph.writers[graph.n_embeddings :])
+    assert [(site.layer, site.is_mlp) for site in graph.sites[:3]] == [(0, False), (0, True), (1, False)]
+    assert graph.sites[1].before == graph.sites[0].before + (0 if parallel else 4)
+    assert graph.sites[-1].readers == slice(len(graph.readers) - 1, len(graph.readers))
+    assert sum(site.before * (site.readers.stop - site.readers.start) for site in graph.sites) == graph.n_edges

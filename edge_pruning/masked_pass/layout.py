@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -56,27 +57,30 @@ class Layout:
 
     @cached_property
     def is_full(self) -> bool:
-        return bool(self.computed.all() and self.mixed.all())
+        return all(self._computed) and all(self._mixed)
 
     def packed(self, mask: Tensor) -> Tensor:
         """The part of a mask [w, r] that is left; differentiable."""
         if self.is_full:
             return mask
-        rows, columns = (sent(_places(which), mask.device) for which in (self.computed, self.mixed))
+        rows, columns = (
+            sent([i for i, left in enumerate(which) if left], mask.device) for which in (self._computed, self._mixed)
+        )
         return mask[rows[:, None], columns]
 
     # --- nodes -----------------------------------------------------------------------------------------------------
 
     def heads(self, layer: int) -> list[int]:
         """Numbers of the computed heads of a layer."""
-        return _places(self.computed[self.graph.head_writers(layer)])
+        writers = self.graph.head_writers(layer)
+        return [h for h, computed in enumerate(self._computed[writers]) if computed]
 
     def kv_heads(self, layer: int) -> list[int]:
         """Numbers of the key (and value) readers that these heads use."""
         return sorted({h * self.graph.kv_readers // self.graph.shape.heads for h in self.heads(layer)})
 
     def has_mlp(self, layer: int) -> bool:
-        return bool(self.computed[self.graph.mlp_writer(layer)])
+        return self._computed[self.graph.mlp_writer(layer)]
 
     def rows(self, layer: int) -> list[int]:
         """The queries, keys and values of the computed heads, as places among all of the layer's."""
@@ -85,18 +89,18 @@ class Layout:
 
     def mixed_rows(self, layer: int) -> list[int]:
         """Those of `rows` that have candidates, as places among `rows`; in the order of `attention_readers`."""
-        mixed = self.mixed[self.graph.attention_readers(layer)]
+        mixed = self._mixed[self.graph.attention_readers(layer)]
         return [place for place, row in enumerate(self.rows(layer)) if mixed[row]]
 
     # --- where in the buffers --------------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def n_writers(self) -> int:
-        return int(self.computed.sum())
+        return self._computed_before[-1]
 
-    @cached_property
+    @property
     def n_readers(self) -> int:
-        return int(self.mixed.sum())
+        return self._mixed_before[-1]
 
     @property
     def most_readers(self) -> int:
@@ -130,17 +134,22 @@ class Layout:
     @cached_property
     def _computed_before(self) -> list[int]:
         """How many computed writers come before each writer of the graph, and before its end."""
-        return [0, *self.computed.cumsum(0).tolist()]
+        return [0, *accumulate(self._computed)]
 
     @cached_property
     def _mixed_before(self) -> list[int]:
-        return [0, *self.mixed.cumsum(0).tolist()]
+        return [0, *accumulate(self._mixed)]
+
+    @cached_property
+    def _computed(self) -> list[bool]:
+        computed: list[bool] = self.computed.tolist()
+        return computed
+
+    @cached_property
+    def _mixed(self) -> list[bool]:
+        mixed: list[bool] = self.mixed.tolist()
+        return mixed
 
     @staticmethod
     def _left(before: list[int], of_graph: slice) -> slice:
         return slice(before[of_graph.start], before[of_graph.stop])
-
-
-def _places(which: Tensor) -> list[int]:
-    places: list[int] = which.nonzero().squeeze(1).tolist()
-    return places

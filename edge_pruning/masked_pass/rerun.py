@@ -11,43 +11,19 @@ It says in an adapter's verbs what `MaskedPass.logits` says, and without gradien
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from edge_pruning.batch import Batch
-from edge_pruning.graph import Graph
+from edge_pruning.graph import Site
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.plain_pass import Frozen
 
 
-@dataclass(frozen=True)
-class Site:
-    """Readers that read at once, how many writers they can read, and what is written from it. `logits` writes none."""
-
-    layer: int
-    is_mlp: bool
-    readers: slice
-    seen: int
-    writers: slice
-
-    @classmethod
-    def all_of(cls, graph: Graph) -> list[Site]:
-        """In the order in which they are computed."""
-        sites = []
-        for i in range(graph.shape.layers):
-            mlp, heads = graph.mlp_writer(i), graph.head_writers(i)
-            sites.append(cls(i, False, graph.attention_readers(i), graph.writers_before_attention(i), heads))
-            sites.append(cls(i, True, graph.mlp_reader(i), graph.writers_before_mlp(i), slice(mlp, mlp + 1)))
-        n, w = len(graph.readers), len(graph.writers)
-        return [*sites, cls(graph.shape.layers, False, slice(n - 1, n), w, slice(w, w))]
-
-
 class Rerun:
-    """A circuit on one batch. `mask` [w, r] may be changed for readers that are not before any that is still asked for.
+    """A circuit on one batch.
 
-    `frozen` must be of a plain `MaskedPass` (not the fused one) over the whole graph.
+    You may edit columns of `mask` [w, r] only for readers at or after the next one you query. `frozen` must come from a `MaskedPass` (not a fused one) over the whole graph.
     """
 
     def __init__(self, engine: MaskedPass, mask: Tensor, batch: Batch, frozen: Frozen) -> None:
@@ -57,7 +33,7 @@ class Rerun:
     def _run(self, engine: MaskedPass, mask: Tensor, batch: Batch, frozen: Frozen) -> None:
         self.engine, self.batch, self.frozen = engine, batch, frozen
         self.mask = mask.to(frozen.embeddings)
-        self.sites = Site.all_of(engine.graph)
+        self.sites = engine.graph.sites
         self.contexts = engine.contexts(frozen.embeddings.shape[1])
         self.bases = list(frozen.bases(parallel=engine.graph.shape.parallel))
         n = engine.graph.n_embeddings
@@ -76,8 +52,8 @@ class Rerun:
     def _logits(self, reader: int, columns: Tensor) -> Tensor:
         at = next(i for i, site in enumerate(self.sites) if reader < site.readers.stop)
         site, columns = self.sites[at], columns.to(self.mask)
-        reads = self._known(site, site.seen).repeat(1, len(columns), 1, 1)
-        own = columns[:, : site.seen] @ self._before(site)[: site.seen].flatten(1)  # [k, token * d]
+        reads = self._known(site, site.before).repeat(1, len(columns), 1, 1)
+        own = columns[:, : site.before] @ self._before(site)[: site.before].flatten(1)  # [k, token * d]
         reads[reader - site.readers.start] = self._base(site) + own.view_as(reads[0])
         return self._from(at, reads, skip=True)[0]
 
@@ -105,15 +81,15 @@ class Rerun:
 
     def _read(self, site: Site, first: int, later: Tensor) -> Tensor:
         """What a site's readers get [r, k, token, d]; `later` [w, k, token, d] are the differences from `first` on."""
-        x, changed = self._known(site, first), later[: max(0, site.seen - first)]
+        x, changed = self._known(site, first), later[: max(0, site.before - first)]
         if not len(changed):
             return x.expand(-1, later.shape[1], -1, -1)
-        z = self.mask[first : site.seen, site.readers].T
+        z = self.mask[first : site.before, site.readers].T
         return x + (z @ changed.flatten(1)).unflatten(1, changed.shape[1:])
 
     def _known(self, site: Site, first: int) -> Tensor:
         """The part of the reads [r, 1, token, d] that is the base and the writers before `first`."""
-        before = self._before(site)[: min(first, site.seen)]
+        before = self._before(site)[: min(first, site.before)]
         z = self.mask[: len(before), site.readers].T
         return (self._base(site) + (z @ before.flatten(1)).unflatten(1, before.shape[1:]))[:, None]
 
