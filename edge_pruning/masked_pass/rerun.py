@@ -23,7 +23,8 @@ from edge_pruning.masked_pass.plain_pass import Frozen
 class Rerun:
     """A circuit on one batch.
 
-    You may edit columns of `mask` [w, r] only for readers at or after the next one you query. `frozen` must come from a `MaskedPass` (not a fused one) over the whole graph.
+    You may edit columns of `mask` [w, r] only for readers at or after the next one you query. `frozen` must come from
+    a `MaskedPass` (not a fused one) over the whole graph.
     """
 
     def __init__(self, engine: MaskedPass, mask: Tensor, batch: Batch, frozen: Frozen) -> None:
