@@ -53,9 +53,11 @@ def test_a_run_is_written_down_and_continued(
     rivals: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stem = tmp_path / "found"
-    command = ["rivals.py", "bundled", "ioi", "--test", "8", "--only", "edge pruning+random", "--out", str(stem)]
+    command = ["rivals.py", "bundled", "ioi", "--test", "8", "--only", "edge pruning+random", "--sizes", "50", "--out",
+               str(stem)]
     short = {"steps": 5, "batch_size": 4}
     monkeypatch.setitem(rivals.RIVALS, "edge pruning", lambda seed: rivals.get_method("soft-top-k", seed=seed, **short))
+    monkeypatch.setattr(rivals, "sizes_of", lambda edges, shown: [16, *shown])
     monkeypatch.setattr(sys, "argv", [*command, "--seeds", "1"])
     rivals.main()
     assert "| edge pruning |" in capsys.readouterr().out

@@ -1,16 +1,18 @@
-"""A budget that the loss controls: as few edges as a bound on the loss allows.
+"""A bound on the loss controls the size: as few edges as the bound allows.
 
     min  sum_i z_i   such that   loss(z) <= loss(all edges) + tolerance * loss(no edge)
 
-One score per edge. A step may take a sum of `cut` away from the n masks, shared out as in soft top-k, with some noise
-so that edges of equal score part company. If its loss is within the bound the next may take more, else clearly less:
+There is one score per edge. A step removes a total of `cut` from the n masks, distributed as in soft top-k, with some
+noise so that edges of equal score separate. If its loss is within the bound, the next step may remove more, and if not,
+clearly less:
 
     z_i = 1 - sigmoid(tau - s_i - noise_i),   sum_i (1 - z_i) = cut,   cut <- cut / PACE  or  cut * PACE^CAUTION
 
-So the masks stay where the model still works. Below the size that a task needs a model is broken, and a model that is
-confidently wrong does best to say nothing: its gradient ranks an edge into the logits last, though all else hangs on
-it. Sizes drawn at random, or coming down on a fixed schedule, spend most steps there. Cost: one masked forward and
-backward pass per step, and two over all pairs for the bound. It misleads where the smallest cut breaks the bound.
+So the masks stay where the model still works. Below the size that a task needs, the model is broken. A broken model
+that is confidently wrong lowers its loss by predicting nothing, so its gradient ranks an edge into the logits last,
+although everything else depends on it. Sizes that are drawn at random, or that fall on a fixed schedule, spend most
+steps there. Cost: one masked forward and backward pass per step, and two over all pairs for the bound. It misleads
+where the smallest cut already breaks the bound.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from edge_pruning.discovery.training import Draw, MaskParameters
 from edge_pruning.objectives import get_objective
 
 PACE = 0.94
-CAUTION = 3  # a step back undoes so many steps forward
+CAUTION = 3  # one step back undoes this many steps forward
 FIRST_CUT, SMALLEST_CUT = 0.05, 1e-4  # edges
 LARGEST_CUT = 0.95  # a share of the edges
 NOISE = 0.3
@@ -37,9 +39,10 @@ SMALLEST_UNIFORM = 1e-6
 
 
 def loss_bound(search: Search, tolerance: float) -> Tensor:
-    """What the loss of a circuit may be, on all pairs: a share of the empty circuit's above that of all candidates.
+    """Return the largest loss that a circuit may have on all pairs.
 
-    A share, since objectives have units: the loss of no edges is what is there to be lost.
+    It is the loss of all candidates plus a share of the empty circuit's loss. It is a share, because objectives have
+    different units.
     """
     pairs, objective = search.data.pairs, get_objective(search.data.objective)
     cache = FrozenCache(search.engine, pairs, search.ablation)
@@ -51,7 +54,7 @@ def loss_bound(search: Search, tolerance: float) -> Tensor:
 
 
 class BudgetMasks(MaskParameters):
-    """Masks over `n` edges, cut as far as a loss of `bound`, a tensor on the device, allows."""
+    """Masks over `n` edges, as small as the loss `bound` (a device tensor) allows."""
 
     def __init__(self, n: int, bound: Tensor) -> None:
         super().__init__()
@@ -60,7 +63,7 @@ class BudgetMasks(MaskParameters):
         self.parameters["cut"] = torch.tensor(FIRST_CUT, device=bound.device)  # moved by `adjust`, not by the optimizer
 
     def warm_start(self, ranks: Tensor) -> None:
-        """Begin with another method's ranking: the scores from first to last are a few training steps apart."""
+        """Begin with another method's ranking; its first and last scores are a few training steps apart."""
         self.parameters["scores"].data.copy_(4 * ranks)
 
     def optimizer(self) -> torch.optim.Optimizer:
@@ -81,7 +84,7 @@ class BudgetMasks(MaskParameters):
         })
 
     def adjust(self, loss: Tensor) -> None:
-        """More may be cut after a loss within the bound, less after one above it; without waiting for the device."""
+        """Raise the cut after a loss within the bound, and lower it after one above, without synchronising."""
         cut = self.parameters["cut"]
         moved = torch.where(loss <= self.bound, cut / PACE, cut * PACE**CAUTION)
         self.parameters["cut"] = moved.clamp(SMALLEST_CUT, LARGEST_CUT * self.n)

@@ -26,7 +26,7 @@ from edge_pruning.discovery.search import Diverged, Search
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.objectives import get_objective
 
-REPORT_EVERY = 10  # steps between looks at the losses: each look waits for the device
+REPORT_EVERY = 10  # steps between reads of the losses: each read synchronises with the device
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class MaskParameters(ABC):
 
     @abstractmethod
     def schedule(self, step: int) -> float:
-        """What the learning rates are multiplied by at a step."""
+        """The factor of all learning rates at a step."""
 
     def adjust(self, loss: Tensor) -> None:  # noqa: B027  (most have no use for it)
         """Called with the loss of the mask just drawn (a device tensor), so that the next draw can depend on it."""
@@ -83,7 +83,7 @@ def train(
     objective.check(pairs)
     reused = math.ceil(steps / batch_uses) * batch_size > len(pairs)
     cache = FrozenCache(engine, pairs, ablation, cache_bytes if reused else 0, remember=batch_uses > 1)
-    places = candidates.flatten().nonzero().squeeze(1).to(engine.adapter.device)
+    indices = candidates.flatten().nonzero().squeeze(1).to(engine.adapter.device)
     generator = torch.Generator(engine.adapter.device)
     pending: list[dict[str, Tensor | float]] = []
     for step in range(first, steps):
@@ -94,10 +94,10 @@ def train(
         if step % batch_uses == 0:
             cache.forget()
         ids = drawn(len(pairs), batch_size, step // batch_uses, seed)
-        z = _on_graph(engine, draw.mask.detach(), places)
+        z = _on_graph(engine, draw.mask.detach(), indices)
         loss, gradient = mask_gradient(engine, cache, ids, z, objective)
         masks.adjust(loss)
-        _backward(draw, gradient.flatten()[places])
+        _backward(draw, gradient.flatten()[indices])
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         pending.append({"step": step + 1, objective.name: loss, **draw.record})
@@ -109,7 +109,7 @@ def train(
 
 
 def drawn(n: int, batch_size: int, step: int, seed: int) -> list[int]:
-    """The pairs of a step: epochs in random order, without replacement; a function of seed and step alone."""
+    """Draw the pairs of a step: epochs in random order, without replacement; a function of seed and step alone."""
     batch_size = min(batch_size, n)
     first, ids = step * batch_size, []
     for epoch in range(first // n, (first + batch_size - 1) // n + 1):
@@ -119,14 +119,14 @@ def drawn(n: int, batch_size: int, step: int, seed: int) -> list[int]:
 
 
 def derived_seed(seed: int, purpose: str, number: int) -> int:
-    """A seed for one step: generators look at 32 bits only, and neighbouring seeds start alike, so it is hashed."""
+    """Derive a seed for one step. It is hashed, because generators use 32 bits only and near seeds start alike."""
     return int.from_bytes(hashlib.sha256(f"{seed} {purpose} {number}".encode()).digest()[:4])
 
 
-def _on_graph(engine: MaskedPass, z: Tensor, places: Tensor) -> Tensor:
-    """Masks of the candidates [edge] as a mask [w, r]; all other edges are ablated."""
+def _on_graph(engine: MaskedPass, z: Tensor, indices: Tensor) -> Tensor:
+    """Scatter the masks of the candidates [edge] into a mask [w, r]; all other edges are ablated."""
     shape = engine.graph.edge_mask.shape
-    return torch.zeros(shape.numel(), device=z.device).index_copy_(0, places, z.float()).view(shape)
+    return torch.zeros(shape.numel(), device=z.device).index_copy_(0, indices, z.float()).view(shape)
 
 
 def _backward(draw: Draw, gradient: Tensor) -> None:
@@ -138,7 +138,7 @@ def _backward(draw: Draw, gradient: Tensor) -> None:
 
 
 def _checked(pending: list[dict[str, Tensor | float]]) -> list[dict[str, float]]:
-    """The records as numbers, in one look at the device. Raises Diverged at the first step whose loss is not finite."""
+    """Copy the records to the CPU with one synchronisation. Raises Diverged at the first loss that is not finite."""
     on_device = [value for record in pending for value in record.values() if isinstance(value, Tensor)]
     read = iter(torch.stack([value.float() for value in on_device]).tolist())
     records = [{k: next(read) if isinstance(v, Tensor) else v for k, v in record.items()} for record in pending]
@@ -152,7 +152,7 @@ def _checked(pending: list[dict[str, Tensor | float]]) -> list[dict[str, float]]
 
 
 def _check_parameters(masks: MaskParameters, done: int) -> None:
-    """A finite loss can have a gradient that is not; such masks must not get into a checkpoint."""
+    """Raise Diverged if a parameter is not finite. A finite loss can have a gradient that is not."""
     broken = [name for name, value in masks.parameters.items() if not value.isfinite().all()]
     if broken:
         raise Diverged(
@@ -162,7 +162,7 @@ def _check_parameters(masks: MaskParameters, done: int) -> None:
 
 
 def _state(masks: MaskParameters, optimizer: torch.optim.Optimizer, done: int) -> dict[str, Tensor]:
-    """Parameters and optimizer state as a flat dictionary of tensors: kilobytes, not the model."""
+    """Return parameters and optimizer state as a flat dictionary of tensors, without the model's weights."""
     state = {f"parameter.{name}": value.detach() for name, value in masks.parameters.items()}
     for i, slots in optimizer.state_dict()["state"].items():
         state |= {f"optimizer.{i}.{name}": value for name, value in slots.items()}
@@ -170,7 +170,7 @@ def _state(masks: MaskParameters, optimizer: torch.optim.Optimizer, done: int) -
 
 
 def _restore(masks: MaskParameters, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor] | None) -> int:
-    """Put a state back; returns how many steps it had done."""
+    """Restore a state, and return how many steps it had done."""
     if state is None:
         return 0
     slots: dict[int, dict[str, Tensor]] = {}
