@@ -99,8 +99,14 @@ def nearest_in_words(name: str, known: Iterable[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """Return up to three of the known names that resemble a name, the most similar first."""
-    return difflib.get_close_matches(name, list(known), 3, 0.5)
+    """Return up to three of the known names that resemble a name: first those that contain it or lie in it.
+
+    Upper and lower case count as the same. Names of one letter resemble nothing.
+    """
+    lower, asked = {other.lower(): other for other in known}, name.lower()
+    inside = [other for other in lower if len(other) > 1 and other in asked or len(asked) > 1 and asked in other]
+    similar = difflib.get_close_matches(asked, list(lower), 3, 0.5)
+    return [lower[other] for other in dict.fromkeys([*inside, *similar])][:3]
 
 
 def build(cls: Callable[..., T], what: str, settings: Mapping[str, Any]) -> T:

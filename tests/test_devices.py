@@ -164,4 +164,4 @@ def test_an_evaluation_waits_at_its_end_only(kind: str, of: Pass) -> None:
 
     here, there, waits = on_both(work)
     torch.testing.assert_close(there, here)
-    assert waits == {"measure._passes": 3, "measure.measure": 1}
+    assert waits == {"measure._runs": 3, "measure.measure": 1}

@@ -43,7 +43,7 @@ def measure(
     masks: [w, r], bool or 0 to 1. within: bool [w, r]; all masks are zero outside it, and share one pass over what it
     needs. progress: called with pairs done and pairs in all.
     """
-    engine, ablation, device = setup.engine, setup.ablation, setup.engine.adapter.device
+    engine, ablation = setup.engine, setup.ablation
     runs, place = _runs(setup, masks, within)
     numbers = measured_numbers(pairs.metric)
     functions = [number.of(pairs.metric) for number in numbers if number.of is not None]
@@ -58,7 +58,7 @@ def measure(
             values = [function(Comparison(reference, logits)) for function in functions]
             return torch.stack([value.to(values[0].dtype) for value in values])
 
-        each = [numbers_of(run.engine.logits(run.mask.to(device, torch.float32), batch, frozen)) for run in runs]
+        each = [numbers_of(run.engine.logits(run.mask.to(torch.float32), batch, frozen)) for run in runs]
         return torch.stack([numbers_of(frozen.logits), *each], 1)
 
     for ids, values in over_tiles(engine, pairs.pairs, of_tile):
@@ -78,7 +78,7 @@ def measure(
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """A mask (bool or float, on the CPU until it is used), with a pass that computes what it needs."""
+    """A mask (bool or float, on the model's device), with a pass that computes what it needs."""
 
     engine: MaskedPass
     mask: Tensor
@@ -86,10 +86,10 @@ class _Run:
 
 def _runs(setup: Setup, masks: Sequence[Tensor], within: Tensor | None) -> tuple[list[_Run], list[int]]:
     """The different runs, and which of them each mask is."""
-    masks = [mask.cpu() for mask in masks]
+    masks, device = [mask.cpu() for mask in masks], setup.engine.adapter.device
     if within is not None:
         engine = setup.restricted(within)
-        return [_Run(engine, mask) for mask in masks], list(range(len(masks)))
+        return [_Run(engine, mask.to(device)) for mask in masks], list(range(len(masks)))
     different, place = _different(setup, masks)
     runs: list[_Run] = []
     together = max(1, math.ceil(len(different) / MOST_PASSES))
@@ -97,7 +97,7 @@ def _runs(setup: Setup, masks: Sequence[Tensor], within: Tensor | None) -> tuple
         group = different[first : first + together]
         needed = torch.stack([mask != 0 for mask in group]).any(0)
         engine = setup.engine.restricted(needed, consistent=setup.ablation.consistent)
-        runs += [_Run(engine, mask) for mask in group]
+        runs += [_Run(engine, mask.to(device)) for mask in group]
     return runs, place
 
 

@@ -21,7 +21,7 @@ _RECURRENT = ("mamba", "mamba2", "falcon_mamba", "rwkv", "jamba", "recurrent_gem
 
 def check_supported(config: Any) -> type[Adapter]:
     """The adapter class for a Hugging Face configuration. Raises ValueError with the reason where there is none."""
-    kind = str(getattr(config, "model_type", None))
+    kind: Any = getattr(config, "model_type", None)
     if kind not in ADAPTERS:
         known = ", ".join(sorted(ADAPTERS))
         raise ValueError(f"model type {kind!r} is not supported: {_reason(config, kind)}. Supported: {known}.")

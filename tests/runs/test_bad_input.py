@@ -197,6 +197,7 @@ def test_pairs_without_validation_rows_are_refused_at_once_if_a_size_must_be_cho
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(discover, tmp_path, monkeypatch):
     calls, real = [], metrics.kl_divergence
+    at_once = ["--set", "attribute_first=false", "--set", "smallest=1", "--set", "largest=40"]  # a loss per step
 
     def sometimes_nan(*arguments: Any) -> torch.Tensor:
         calls.append(1)
@@ -204,7 +205,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(discov
 
     with monkeypatch.context() as patch:
         patch.setattr(metrics, "kl_divergence", sometimes_nan)
-        result = discover("--steps", 60, "--edges", 9, "--no-draw")
+        result = discover("--steps", 60, "--edges", 9, "--no-draw", *at_once)
     assert_refused(result, "not finite at step 25", "checkpoint was kept", "lower learning rate")
     folder = tmp_path / "run"
     assert int(files.read_tensors(folder / "checkpoint.safetensors")["steps"]) in (10, 20)

@@ -187,10 +187,11 @@ def test_a_full_disk_keeps_the_previous_checkpoint_and_the_run_can_be_resumed(di
 
 
 def test_checkpoints_are_small_and_hold_no_weights(discover, tmp_path):
+    """Scores and two moments per edge; the step, the range of sizes and the optimiser's count are numbers."""
     discover("--steps", 20, "--edges", 9)
     file = tmp_path / "run" / "checkpoint.safetensors"
     edges = json.loads((tmp_path / "run" / "circuit.json").read_text())["counts"]["edges_total"]
-    assert sum(tensor.numel() for tensor in files.read_tensors(file).values()) <= 3 * edges + 2
+    assert sum(tensor.numel() for tensor in files.read_tensors(file).values()) <= 3 * edges + 4
 
 
 @pytest.mark.parametrize("took", [0.0, 0.5])

@@ -84,7 +84,8 @@ class Browser:
         return self.driver.find_element("css selector", selector)
 
     def click(self, selector: str, **event: bool) -> None:
-        """A click, with keys held where they are named (shiftKey=True)."""
+        """A click, once the element is there, with keys held where they are named (shiftKey=True)."""
+        self.wait("return document.querySelector(arguments[0]) !== null", selector)
         self.run(
             "document.querySelector(arguments[0]).dispatchEvent("
             "new MouseEvent('click', { bubbles: true, cancelable: true, ...arguments[1] }))", selector, event,
