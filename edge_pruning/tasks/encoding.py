@@ -102,6 +102,15 @@ class Encoder:
         before, both = self.encode(prompt), self.encode(prompt + answer)
         return both[len(before) :] if len(both) > len(before) and both[: len(before)] == before else None
 
+    def beginning(self, prompt: str, answer: str) -> str | None:
+        """The text of an answer's first token after its prompt; None if it cannot stand there as one known token."""
+        ids, before = self.continuation(prompt, answer), self.encode(prompt)
+        if ids is None:
+            return None
+        # Some tokenizers drop the space of a token that is decoded alone, so it is decoded behind its prompt.
+        text = self.tokenizer.decode([*before, ids[0]]).removeprefix(self.tokenizer.decode(before))
+        return text if self.is_single(text, after=prompt) else None
+
     def is_single(self, word: str, *, after: str = "Then") -> bool:
         """Whether a word (with its space) is one known token inside a text."""
         ids = self.continuation(after, word)
@@ -113,7 +122,7 @@ class Encoder:
         self.report(kind, kept, words, "are single tokens in this tokenizer", least=least)
         return kept
 
-    def report(self, kind: str, kept: Sequence[str], words: Sequence[str], verdict: str, *, least: int) -> None:
+    def report(self, kind: str, kept: Sequence[object], words: Sequence[object], verdict: str, *, least: int) -> None:
         """Note how many words are left; too few are an error."""
         notice = f"{kind}: {len(kept)} of {len(words)} {verdict}"
         if len(kept) < least:

@@ -1,15 +1,22 @@
 """Greater-than: "The war lasted from the year 1732 to the year 17" -> "33", "34", ... "99".
 
-Something ends later than it began (Hanna and others 2023). Right is every two-digit token greater than the start, wrong
-every other one. The corrupted prompt starts in the year 01 of the same century, so that every end is possible. Metric:
-probability of the later years minus probability of the others. Nouns and start years (the pair of century and year) are
-held out between the splits. Needs a tokenizer that splits years as [" 17"]["32"], as GPT-2's does.
+Something ends later than it began (Hanna and others 2023). The corrupted prompt starts in the year 01 of the same
+century, so that every end is possible. Metric: probability of the later years minus probability of the others. Nouns
+and start years (the pair of century and year) are held out between the splits.
+
+The answer is the one token that decides, and that depends on how the tokenizer splits a year (`SPELLINGS`):
+
+    " 17" "32"           the two digits of the year: right is every year after the start                   (GPT-2)
+    " " "1" "7" "3" "2"  the tens digit: right is every later decade              (Llama 2, Gemma, Qwen, SmolLM)
+    " " "173" "2"        century and tens digit together: right is every later decade of the century     (Llama 3)
+
+Where a token stands for a decade, the start's own decade is neither right nor wrong. The task notes which one it took.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from edge_pruning.tasks.encoding import Encoder, TextPair
@@ -17,7 +24,7 @@ from edge_pruning.tasks.task import GeneratedTask, Split, task
 
 TEMPLATE = "The {noun} lasted from the year {century}{start} to the year {century}"
 CENTURIES = tuple(range(11, 18))
-FIRST = "01"  # the start year of every corrupted prompt; never one of a clean prompt
+FIRST = 1  # the start year of every corrupted prompt; never one of a clean prompt
 NOUNS: dict[Split, tuple[str, ...]] = {
     "train": tuple(
         """war siege drought voyage strike reign famine journey alliance dispute campaign search plague rebellion
@@ -37,6 +44,55 @@ def split_of(century: int, year: int) -> Split:
     return next(split for split, residues in RESIDUES.items() if (century + year) % 4 in residues)
 
 
+@dataclass(frozen=True)
+class Spelling:
+    """How a tokenizer splits the end year.
+
+    written: whether the prompt ends with the century. tokens: the text of each possible answer, in which {century}
+    stands for the century, and the years from 0 to 99 that it can begin.
+    """
+
+    summary: str
+    written: bool
+    tokens: Mapping[str, range]
+
+    def before(self, century: int) -> str:
+        """What the answer follows."""
+        return f"the year {century}" if self.written else "the year "
+
+    def answers(self, encoder: Encoder, century: int) -> dict[str, range]:
+        """The answers that are one token after what the prompt ends with."""
+        before = self.before(century)
+        texts = {token.format(century=century): years for token, years in self.tokens.items()}
+        encoder.prepare(before + text for text in texts)
+        return {text: years for text, years in texts.items() if encoder.is_single(text, after=before)}
+
+    def starts(self, encoder: Encoder, century: int, answers: Mapping[str, range]) -> list[int]:
+        """The start years that are split like the corrupted one, and that some answers are after, and some not."""
+        if not answers:
+            return []
+        texts = {year: f"the year {century}{year:02d}" for year in range(100)}
+        encoder.prepare(texts.values())
+        split = {year: _split(encoder, self.before(century), text) for year, text in texts.items()}
+        return [
+            year for year in range(FIRST + 1, 100)
+            if split[year] and split[year] == split[FIRST] and all(_judged(answers, year))
+        ]
+
+
+SPELLINGS = (
+    Spelling("the two digits of the end year", True, {f"{year:02d}": range(year, year + 1) for year in range(100)}),
+    Spelling(
+        "the tens digit of the end year; the start's own decade counts as neither right nor wrong", True,
+        {f"{tens}": range(10 * tens, 10 * tens + 10) for tens in range(10)},
+    ),
+    Spelling(
+        "the century with the tens digit; the start's own decade counts as neither right nor wrong", False,
+        {f"{{century}}{tens}": range(10 * tens, 10 * tens + 10) for tens in range(10)},
+    ),
+)
+
+
 @task
 @dataclass(frozen=True, kw_only=True)
 class GreaterThan(GeneratedTask):
@@ -47,45 +103,56 @@ class GreaterThan(GeneratedTask):
     metric = "probability_difference"
 
     def candidates(self, encoder: Encoder, split: Split, rng: random.Random) -> Iterator[TextPair]:
-        ends = {century: _splitting_years(encoder, century) for century in CENTURIES}
-        starts = [(c, y) for c in CENTURIES for y in _starts(ends[c]) if split_of(c, int(y)) == split]
-        if not starts:
+        spelling, answers, starts = _best_spelling(encoder)
+        own = [(century, year) for century, year in starts if split_of(century, year) == split]
+        if not own:
             raise ValueError(_explain(encoder))
-        possible = sum(split_of(c, y) == split for c in CENTURIES for y in range(2, 99))
-        encoder.notices.append(f"start years: {len(starts)} of {possible} are [century][two digits] in this tokenizer")
+        possible = sum(split_of(century, year) == split for century in CENTURIES for year in range(2, 99))
+        encoder.notices.append(f"start years: {len(own)} of {possible} fit this tokenizer")
+        encoder.notices.append(f"the answer is {spelling.summary}")
         while True:
-            century, start = rng.choice(starts)
-            yield _pair(rng.choice(NOUNS[split]), century, start, ends[century])
+            century, start = rng.choice(own)
+            yield _pair(rng.choice(NOUNS[split]), century, start, spelling, answers[century])
 
 
-def _splitting_years(encoder: Encoder, century: int) -> list[str]:
-    """The two-digit years that are one token after their century. " 1776" can be a token of its own: then 76 is not."""
-    if not encoder.is_single(f" {century}", after="the year"):
-        return []
-    before, years = f"the year {century}", [f"{year:02d}" for year in range(100)]
-    encoder.prepare(before + year for year in years)
-    return [year for year in years if encoder.is_single(year, after=before)]
+def _best_spelling(encoder: Encoder) -> tuple[Spelling, dict[int, dict[str, range]], list[tuple[int, int]]]:
+    """The spelling that leaves the most start years: with its answers per century, and its start years."""
+    found = []
+    for spelling in SPELLINGS:
+        answers = {century: spelling.answers(encoder, century) for century in CENTURIES}
+        starts = [(century, year) for century in CENTURIES
+                  for year in spelling.starts(encoder, century, answers[century])]
+        found.append((spelling, answers, starts))
+    return max(found, key=lambda one: len(one[2]))
 
 
-def _starts(ends: list[str]) -> list[str]:
-    """The years that can begin a clean prompt: after 01, with at least one later year."""
-    return [year for year in ends if FIRST < year < ends[-1]] if FIRST in ends else []
+def _split(encoder: Encoder, before: str, text: str) -> list[int]:
+    """The lengths of the tokens that follow `before` in a text, as a pattern; empty where they merge with it."""
+    ids, n = encoder.encode(text), len(encoder.encode(before))
+    return [len(encoder.tokenizer.decode([token])) for token in ids[n:]] if ids[:n] == encoder.encode(before) else []
 
 
-def _pair(noun: str, century: int, start: str, ends: list[str]) -> TextPair:
-    return TextPair(
-        clean=TEMPLATE.format(noun=noun, century=century, start=start),
-        corrupted=TEMPLATE.format(noun=noun, century=century, start=FIRST),
-        answer=tuple(year for year in ends if year > start),
-        wrong=tuple(year for year in ends if year <= start),
-        template=TEMPLATE.format(noun="[noun]", century=f"{century}", start="[start]"),
-    )
+def _judged(answers: Mapping[str, range], start: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The answers that are surely later than the start, and those that surely are not."""
+    right = tuple(text for text, years in answers.items() if years[0] > start)
+    wrong = tuple(text for text, years in answers.items() if years[-1] <= start)
+    return right, wrong
+
+
+def _pair(noun: str, century: int, start: int, spelling: Spelling, answers: Mapping[str, range]) -> TextPair:
+    def prompt(start: str, noun: str = noun) -> str:
+        text = TEMPLATE.format(noun=noun, century=century, start=start)
+        return text if spelling.written else text.removesuffix(f"{century}")
+
+    right, wrong = _judged(answers, start)
+    return TextPair(prompt(f"{start:02d}"), prompt(f"{FIRST:02d}"), right, wrong, prompt("[start]", "[noun]"))
 
 
 def _explain(encoder: Encoder) -> str:
     before = len(encoder.encode("the year"))
     pieces = encoder.tokenizer.convert_ids_to_tokens(list(encoder.encode("the year 1732")[before:]))
     return (
-        f"{encoder.what} needs a tokenizer that splits years into century and two digits, [' 17']['32']; "
-        f"this one splits ' 1732' into {len(pieces)} tokens, {pieces}; choose another task or model"
+        f"{encoder.what} needs a tokenizer that splits years into century and two digits, [' 17']['32'], into digits, "
+        f"or into three digits and one; this one splits ' 1732' into {len(pieces)} tokens, {pieces}; choose another "
+        "task or model"
     )

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from edge_pruning.batch import Pair
 from edge_pruning.registry import Registry, build
-from edge_pruning.tasks.chat import Chat
+from edge_pruning.tasks.chat import Chat, Messages
 from edge_pruning.tasks.encoding import Encoder, TextPair
 
 if TYPE_CHECKING:
@@ -128,7 +128,12 @@ class TextTask(Task):
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedTask(TextTask):
-    """A task that writes its own text: as many pairs per split as asked for, no pair twice."""
+    """A task that writes its own text: as many pairs per split as asked for, no pair twice.
+
+    `sizes_are_limits`: its words are few, so a split may have fewer pairs than asked for, and the task notes how many.
+    """
+
+    sizes_are_limits: ClassVar[bool] = False
 
     train: int = 200
     validation: int = 200
@@ -144,10 +149,17 @@ class GeneratedTask(TextTask):
     def candidates(self, encoder: Encoder, split: Split, rng: random.Random) -> Iterator[TextPair]:
         """An endless stream of random pairs of a split; words that the tokenizer cannot take are left out."""
 
+    def messages(self, prompt: str) -> str | Messages:
+        """A prompt as a chat: by default all of it is what the user says."""
+        return prompt
+
     def pairs(self, tokenizer: PreTrainedTokenizerBase, split: str, *, max_length: int | None = None) -> PairSet:
         split = self.check_split(split)
         found = self._written(tokenizer, split, max_length, getattr(self, split))
         wanted, fit = getattr(self, split), len(found.pairs)
+        if fit < wanted and self.sizes_are_limits and fit:
+            notice = f"{split}: {fit} pairs, all that fit this tokenizer; {wanted} were asked for"
+            return replace(found, notices=(*found.notices, notice))
         if fit < wanted:
             raise ValueError(
                 f"task {self.name!r}: only {fit} different pairs of split {split!r} fit this tokenizer, "
@@ -164,7 +176,12 @@ class GeneratedTask(TextTask):
         rng = random.Random(f"{self.name} {split} {self.seed}")
         texts = _distinct(self.candidates(encoder, split, rng), encoder, size)
         if chat:
-            texts = [chat.pair(text.clean, text.corrupted, text.answer, text.wrong, text.template) for text in texts]
+            texts = [
+                chat.pair(
+                    self.messages(text.clean), self.messages(text.corrupted), text.answer, text.wrong, text.template
+                )
+                for text in texts
+            ]
         encoder.prepare(string for text in texts for string in text.strings)
         pairs = tuple(encoder.pair(text) for text in texts)
         longest = max((len(pair.clean) for pair in pairs), default=0)
