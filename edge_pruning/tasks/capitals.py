@@ -28,8 +28,8 @@ class Capitals(QuestionTask):
             """Japan:Tokyo Italy:Rome Germany:Berlin Greece:Athens Cuba:Havana Poland:Warsaw Norway:Oslo Turkey:Ankara
             Denmark:Copenhagen Peru:Lima Canada:Ottawa Iran:Tehran Syria:Damascus Philippines:Manila Belgium:Brussels
             Serbia:Belgrade Romania:Bucharest Nepal:Kathmandu Libya:Tripoli Jordan:Amman Ghana:Accra England:London
-            Iceland:Reykjavik Croatia:Zagreb Pakistan:Islamabad Senegal:Dakar Morocco:Rabat Uganda:Kampala Sudan:Khartoum
-            Armenia:Yerevan Latvia:Riga Slovenia:Ljubljana Somalia:Mogadishu Zambia:Lusaka Rwanda:Kigali
+            Iceland:Reykjavik Croatia:Zagreb Pakistan:Islamabad Senegal:Dakar Morocco:Rabat Uganda:Kampala
+            Sudan:Khartoum Armenia:Yerevan Latvia:Riga Slovenia:Ljubljana Somalia:Mogadishu Zambia:Lusaka Rwanda:Kigali
             Ecuador:Quito Jamaica:Kingston Nigeria:Abuja Taiwan:Taipei Cyprus:Nicosia"""
         ),
         "validation": questions(

@@ -10,7 +10,8 @@ The answer is the one token that decides, and that depends on how the tokenizer 
     " " "1" "7" "3" "2"  the tens digit: right is every later decade              (Llama 2, Gemma, Qwen, SmolLM)
     " " "173" "2"        century and tens digit together: right is every later decade of the century     (Llama 3)
 
-Where a token stands for a decade, the start's own decade is neither right nor wrong. The task notes which one it took.
+A token that stands for a decade is right if all of its years are later than the start, wrong if none is; a decade with
+both counts as neither. The task notes which kind of answer it took.
 """
 
 from __future__ import annotations
@@ -61,19 +62,21 @@ class Spelling:
         return f"the year {century}" if self.written else "the year "
 
     def answers(self, encoder: Encoder, century: int) -> dict[str, range]:
-        """The answers that are one token after what the prompt ends with."""
+        """The answers that are one token after the end of the prompt, and that all of their years really begin with."""
         before = self.before(century)
         texts = {token.format(century=century): years for token, years in self.tokens.items()}
         encoder.prepare(before + text for text in texts)
-        return {text: years for text, years in texts.items() if encoder.is_single(text, after=before)}
+        return {
+            text: years for text, years in texts.items()
+            if encoder.is_single(text, after=before)
+            and all(_begins(encoder, _year(century, year), before + text) for year in years)
+        }
 
     def starts(self, encoder: Encoder, century: int, answers: Mapping[str, range]) -> list[int]:
         """The start years that are split like the corrupted one, and that some answers are after, and some not."""
         if not answers:
             return []
-        texts = {year: f"the year {century}{year:02d}" for year in range(100)}
-        encoder.prepare(texts.values())
-        split = {year: _split(encoder, self.before(century), text) for year, text in texts.items()}
+        split = {year: _split(encoder, self.before(century), _year(century, year)) for year in range(100)}
         return [
             year for year in range(FIRST + 1, 100)
             if split[year] and split[year] == split[FIRST] and all(_judged(answers, year))
@@ -83,11 +86,11 @@ class Spelling:
 SPELLINGS = (
     Spelling("the two digits of the end year", True, {f"{year:02d}": range(year, year + 1) for year in range(100)}),
     Spelling(
-        "the tens digit of the end year; the start's own decade counts as neither right nor wrong", True,
+        "the tens digit of the end year; the decade of the start counts for neither side", True,
         {f"{tens}": range(10 * tens, 10 * tens + 10) for tens in range(10)},
     ),
     Spelling(
-        "the century with the tens digit; the start's own decade counts as neither right nor wrong", False,
+        "the century with the tens digit; the decade of the start counts for neither side", False,
         {f"{{century}}{tens}": range(10 * tens, 10 * tens + 10) for tens in range(10)},
     ),
 )
@@ -118,6 +121,7 @@ class GreaterThan(GeneratedTask):
 def _best_spelling(encoder: Encoder) -> tuple[Spelling, dict[int, dict[str, range]], list[tuple[int, int]]]:
     """The spelling that leaves the most start years: with its answers per century, and its start years."""
     found = []
+    encoder.prepare(_year(century, year) for century in CENTURIES for year in range(100))
     for spelling in SPELLINGS:
         answers = {century: spelling.answers(encoder, century) for century in CENTURIES}
         starts = [(century, year) for century in CENTURIES
@@ -126,10 +130,20 @@ def _best_spelling(encoder: Encoder) -> tuple[Spelling, dict[int, dict[str, rang
     return max(found, key=lambda one: len(one[2]))
 
 
+def _year(century: int, year: int) -> str:
+    return f"the year {century}{year:02d}"
+
+
+def _begins(encoder: Encoder, text: str, beginning: str) -> bool:
+    """Whether the tokens of a text begin with those of another."""
+    ids = encoder.encode(beginning)
+    return encoder.encode(text)[: len(ids)] == ids
+
+
 def _split(encoder: Encoder, before: str, text: str) -> list[int]:
     """The lengths of the tokens that follow `before` in a text, as a pattern; empty where they merge with it."""
-    ids, n = encoder.encode(text), len(encoder.encode(before))
-    return [len(encoder.tokenizer.decode([token])) for token in ids[n:]] if ids[:n] == encoder.encode(before) else []
+    after = encoder.encode(text)[len(encoder.encode(before)) :]
+    return [len(encoder.tokenizer.decode([token])) for token in after] if _begins(encoder, text, before) else []
 
 
 def _judged(answers: Mapping[str, range], start: int) -> tuple[tuple[str, ...], tuple[str, ...]]:

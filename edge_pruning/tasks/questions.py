@@ -33,14 +33,13 @@ def questions(text: str) -> tuple[Question, ...]:
     return tuple((word, answer) for word, _, answer in (item.partition(":") for item in text.split()))
 
 
-def both_ways(text: str) -> tuple[Question, ...]:
-    """The same for words that are each other's answers: "hot:cold" asks for both."""
-    return tuple(question for word, answer in questions(text) for question in ((word, answer), (answer, word)))
-
-
 @dataclass(frozen=True, kw_only=True)
 class QuestionTask(GeneratedTask):
-    """`examples` and `words`: the questions of the prompt and of each split. `line`, `instruction`, `reply`: with {word}."""
+    """A task that asks about words, in the style `style`.
+
+    examples, words: the questions in a few-shot prompt, and those of each split.
+    line, instruction, reply: the text around a {word}: a few-shot line up to its answer, an instruction, its reply.
+    """
 
     examples: ClassVar[tuple[Question, ...]]
     words: ClassVar[Mapping[Split, tuple[Question, ...]]]
@@ -93,7 +92,8 @@ class QuestionTask(GeneratedTask):
             for word, answer in known
         }
         kept = {question: others for question, others in partners.items() if others}
-        encoder.report("words", [*kept], [*prompts], "have a partner with equally many tokens in this tokenizer", least=4)
+        verdict = "have a partner with equally many tokens in this tokenizer"
+        encoder.report("words", [*kept], [*prompts], verdict, least=4)
         cut = sum(answer != whole[word] for word, answer in kept)
         if cut:
             encoder.notices.append(f"answers: {cut} of {len(kept)} are judged by their first token")

@@ -5,20 +5,32 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
+from typing import Any
 
 import pytest
+from splitting import splitting_numbers
 from transformers import PreTrainedTokenizerBase
 
 from edge_pruning.tasks import SPLITS, TASKS, Encoder, GeneratedTask, PairSet, Task, TextPair, get_task, task_names
+from edge_pruning.tasks.agreement import VERBS
 from edge_pruning.tasks.names import STORY_GIRLS, all_names
+from edge_pruning.tasks.plurals import Plurals
+from edge_pruning.tasks.questions import QuestionTask
 from edge_pruning.tasks.task import task
 
-SMALL = {"train": 24, "validation": 24, "test": 24}
+SMALL = {"train": 16, "validation": 16, "test": 16}
+STYLED = [(name, style) for name in task_names() for style in getattr(TASKS[name], "styles", (None,))]
 
 
-@pytest.fixture(params=task_names())
+@pytest.fixture(params=STYLED, ids=lambda case: " ".join(filter(None, case)))
 def small(request: pytest.FixtureRequest) -> Task:
-    return get_task(request.param, **SMALL)
+    name, style = request.param
+    return get_task(name, **SMALL, **({"style": style} if style else {}))
+
+
+@pytest.fixture
+def words(all_words: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    return all_words
 
 
 @pytest.fixture
@@ -92,7 +104,7 @@ def test_pairs_differ_between_clean_and_corrupted_and_right_and_wrong(data: dict
             assert not set(pair.answers[0]) & set(pair.wrong[0])
 
 
-def test_nothing_is_unknown_to_the_bundled_tokenizer(data: dict[str, PairSet], words: PreTrainedTokenizerBase) -> None:
+def test_nothing_is_unknown(data: dict[str, PairSet], words: PreTrainedTokenizerBase) -> None:
     for pairs in data.values():
         assert not any(words.unk_token_id in pair.clean + pair.corrupted for pair in pairs.pairs)
 
@@ -115,7 +127,7 @@ def test_a_context_that_is_too_short_is_refused(small: Task, words: PreTrainedTo
 
 def test_a_split_without_pairs_is_refused(small: Task) -> None:
     with pytest.raises(ValueError, match="at least one pair per split, got test=0"):
-        dataclasses.replace(small, test=0)
+        get_task(small.name, test=0)
 
 
 def test_more_pairs_than_there_are_is_refused(words: PreTrainedTokenizerBase) -> None:
@@ -193,6 +205,139 @@ def test_greater_than_divides_the_years_at_the_start(words: PreTrainedTokenizerB
         assert text.corrupted == text.clean.replace(start, start[:2] + "01")
 
 
+@pytest.mark.parametrize("kind", ["digits", "sentencepiece"])
+def test_where_digits_are_tokens_the_tens_digit_decides(kind: str) -> None:
+    tokenizer = splitting_numbers(kind)
+    data = get_task("greater-than", **SMALL).pairs(tokenizer, "test")
+    assert any(notice.startswith("the answer is the tens digit of the end year") for notice in data.notices)
+    for text, pair in zip(data.texts, data.pairs, strict=True):
+        tens, units = map(int, re.findall(r"\d{4}", text.clean)[0][2:])
+        assert text.clean.endswith("to the year " + text.template[-2:])
+        assert text.answer == tuple(str(digit) for digit in range(tens + 1, 10))
+        assert text.wrong == tuple(str(digit) for digit in range(tens + (units == 9)))
+        assert tokenizer.convert_ids_to_tokens(list(pair.answers[0])) == list(text.answer)
+        assert len([1 for a, b in zip(pair.clean, pair.corrupted, strict=True) if a != b]) in (1, 2)
+
+
+def test_where_three_digits_are_a_token_the_century_comes_with_the_tens_digit() -> None:
+    tokenizer = splitting_numbers("triples")
+    data = get_task("greater-than", **SMALL).pairs(tokenizer, "train")
+    assert any("the century with the tens digit" in notice for notice in data.notices)
+    for text, pair in zip(data.texts, data.pairs, strict=True):
+        century, tens, units = map(int, re.findall(r"(\d\d)(\d)(\d)", text.clean)[0])
+        assert text.clean.endswith(" to the year ")
+        assert text.answer == tuple(f"{century}{digit}" for digit in range(tens + 1, 10))
+        assert text.wrong == tuple(f"{century}{digit}" for digit in range(tens + (units == 9)))
+        assert tokenizer.convert_ids_to_tokens(list(pair.answers[0])) == list(text.answer)
+
+
+def test_where_a_year_is_century_and_two_digits_both_digits_decide() -> None:
+    tokenizer = splitting_numbers("pairs")
+    data = get_task("greater-than", **SMALL).pairs(tokenizer, "validation")
+    assert "the answer is the two digits of the end year" in data.notices
+    for text in data.texts:
+        start = int(re.findall(r"\d{4}", text.clean)[0][2:])
+        assert text.answer == tuple(f"{year:02d}" for year in range(start + 1, 100))
+
+
+def test_a_year_that_is_one_token_is_neither_a_start_nor_an_answer() -> None:
+    """GPT-2 has " 1776" as one token, beside " 17" and "76"."""
+    tokenizer = splitting_numbers("pairs", whole_years=("1776",))
+    data = get_task("greater-than", train=150).pairs(tokenizer, "train")
+    texts = [text for text in data.texts if text.template.endswith("17")]
+    assert texts
+    assert not any("1776" in text.clean or "76" in text.answer + text.wrong for text in texts)
+    assert all("76" in text.answer + text.wrong for text in data.texts if not text.template.endswith("17"))
+
+
+def test_agreement_changes_the_number_of_the_first_noun_only(words: PreTrainedTokenizerBase) -> None:
+    texts = get_task("agreement", **SMALL).pairs(words, "test").texts
+    for text in texts:
+        changed = [(a, b) for a, b in zip(text.clean.split(), text.corrupted.split(), strict=True) if a != b]
+        assert len(changed) == 1
+        assert (changed[0][::-1] in Plurals.words["test"]) == (text.answer == VERBS[1])
+        assert changed[0] in Plurals.words["test"] or changed[0][::-1] in Plurals.words["test"]
+        assert {text.answer, text.wrong} == set(VERBS)
+    numbers = {(text.answer, text.clean.split()[-1] in dict(Plurals.words["test"])) for text in texts}
+    assert len(numbers) == 4  # every number of the subject beside every number of the other noun
+
+
+def test_induction_answers_with_what_followed_the_last_word(words: PreTrainedTokenizerBase) -> None:
+    for text in get_task("induction", **SMALL).pairs(words, "train").texts:
+        for prompt, answer in ((text.clean, text.answer[0]), (text.corrupted, text.wrong[0])):
+            listed, begun = (re.findall(r" (\w+)[,.]", part) for part in prompt.removeprefix("A list:").split("Again:"))
+            assert len(set(listed)) == 6
+            assert answer == f" {listed[listed.index(begun[-1]) + 1]}"
+        assert text.clean.split("Again:")[1] == text.corrupted.split("Again:")[1]
+
+
+# --- questions -----------------------------------------------------------------------------------------------------
+
+QUESTIONS = [name for name in task_names() if issubclass(TASKS[name], QuestionTask)]
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_no_word_is_in_two_splits_and_the_examples_give_no_answer_away(name: str) -> None:
+    cls: Any = TASKS[name]
+    groups = [cls.examples, *(cls.words[split] for split in SPLITS)]
+    words = [word for group in groups for word, _ in group]
+    answers = [answer for group in groups for _, answer in group]
+    assert len(words) == len(set(words))
+    assert len(answers) == len(set(answers))
+    assert not set(words) & set(answers)
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_styles_ask_the_same_questions(name: str, words: PreTrainedTokenizerBase) -> None:
+    few, told = (get_task(name, style=style).pairs(words, "test") for style in ("few-shot", "instruction"))
+    assert {text.answer + text.wrong for text in few.texts} != set()
+    assert {text.answer for text in few.texts} == {text.answer for text in told.texts}
+    for text in told.texts:
+        assert "\n" in text.clean
+        assert not any(example in text.clean.split() for example, _ in TASKS[name].examples)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_the_wrong_answer_is_that_of_the_corrupted_prompt(name: str, words: PreTrainedTokenizerBase) -> None:
+    answers = {f" {answer}": word for word, answer in TASKS[name].words["test"]}  # type: ignore[attr-defined]
+    for text in get_task(name, **SMALL).pairs(words, "test").texts:
+        right, wrong = answers[text.answer[0]], answers[text.wrong[0]]
+        assert text.corrupted == text.clean.replace(right, wrong)
+
+
+def test_a_question_task_has_all_words_that_fit_and_says_how_many(words: PreTrainedTokenizerBase) -> None:
+    data = get_task("plurals", test=1000).pairs(words, "test")
+    total = len(Plurals.words["test"])
+    assert len(data.pairs) == total
+    assert f"test: {total} pairs, all that fit this tokenizer; 1000 were asked for" in data.notices
+
+
+def test_an_answer_of_several_tokens_is_judged_by_its_first() -> None:
+    tokenizer = splitting_numbers("initials")
+    data = get_task("capitals", **SMALL).pairs(tokenizer, "train")
+    kept, total = map(int, re.findall(r"words: (\d+) of (\d+)", data.notices[0])[0])
+    assert 4 <= kept < total
+    assert f"answers: {kept} of {kept} are judged by their first token" in data.notices
+    for text in data.texts:
+        assert re.fullmatch(" [A-Z]", text.answer[0])
+        assert text.answer != text.wrong
+
+
+def test_answers_that_all_begin_with_the_same_token_are_refused() -> None:
+    with pytest.raises(ValueError, match="task 'capitals' needs at least 4 words, but only 0 of 40 have a partner"):
+        get_task("capitals").pairs(splitting_numbers("digits"), "train")
+
+
+def test_a_style_that_a_task_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match="task 'capitals': expected style few-shot or instruction, got 'zero-shot'"):
+        get_task("capitals", style="zero-shot")
+
+
+def test_agreement_refuses_a_tokenizer_without_its_verbs(pieces: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(ValueError, match="each verb is a single token; ' is', ' was', ' has', .* are not"):
+        get_task("agreement").pairs(pieces, "train")
+
+
 def test_gendered_pronoun_has_both_genders_and_swaps_the_name_only(words: PreTrainedTokenizerBase) -> None:
     texts = get_task("gendered-pronoun", **SMALL).pairs(words, "test").texts
     assert {text.answer + text.wrong for text in texts} == {(" She", " He"), (" He", " She")}
@@ -212,9 +357,10 @@ def test_ioi_refuses_a_tokenizer_without_names(pieces: PreTrainedTokenizerBase) 
         get_task("ioi").pairs(pieces, "train")
 
 
-def test_greater_than_explains_how_the_tokenizer_splits_years(pieces: PreTrainedTokenizerBase) -> None:
-    with pytest.raises(ValueError, match=r"splits years into century and two digits.*this one splits ' 1732' into"):
-        get_task("greater-than").pairs(pieces, "train")
+def test_greater_than_explains_how_the_tokenizer_splits_years() -> None:
+    message = r"splits years into century and two digits.*this one splits ' 1732' into 5 tokens"
+    with pytest.raises(ValueError, match=message):
+        get_task("greater-than").pairs(splitting_numbers("none"), "train")
 
 
 def test_gendered_pronoun_refuses_a_tokenizer_without_pronouns(pieces: PreTrainedTokenizerBase) -> None:
@@ -232,7 +378,7 @@ def test_notices_count_the_words_that_are_left(words: PreTrainedTokenizerBase) -
 
 
 def test_an_unknown_task_lists_the_nearest_names() -> None:
-    with pytest.raises(ValueError, match="there is no task 'greater_then'; nearest: greater-than; or give the path"):
+    with pytest.raises(ValueError, match="there is no task 'greater_then'; nearest: greater-than.*; or give the path"):
         get_task("greater_then")
 
 
