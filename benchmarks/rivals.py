@@ -1,14 +1,21 @@
 """Edge Pruning beside its rivals: one graph, one masked pass, one ablation, the same held-out pairs.
 
-    python benchmarks/rivals.py MODEL TASK [--seeds 3] [--only eap,acdc] [--out STEM]        all methods
+    python benchmarks/rivals.py MODEL TASK [--seeds 3] [--only eap+acdc] [--out STEM]        all methods
     python benchmarks/rivals.py MODEL TASK --hap [--seeds 3] [--out STEM]                    candidate sets, warm starts
 
-Seed s draws the training pairs (the task's seed s) and is the method's own seed, where it has one; test pairs are the
-same for all. Every ranking is cut at two sizes per doubling; dangling edges are removed before a circuit is run.
-Written after every run, as STEM.json (runs that are there already are kept) and STEM.svg: KL against edges, a line per
-method. Seconds are CPU seconds of the search alone; memory is its peak above what the process had before.
+Seed s draws the training pairs (the task's seed s) and is the method's own seed, if it has one; test pairs are the
+same for all. Every ranking is cut at several sizes; dangling edges are removed before a circuit is run. Hard concrete
+is trained for one size, the middle one of --sizes, and its ranking is cut at all.
 
-`edges needed` is read off between two sizes on logarithmic axes, at the first one that is good enough; means of seeds.
+Each method and seed is a cell, in a file of its own in the folder STEM.cells. A search that is killed goes on from its
+last checkpoint, and a cell whose search is done only has its circuits run. STEM.json and STEM.svg (KL against edges, a
+line per method) show all cells that are there, and are written again after each one: --only adds cells and drops none.
+Seconds are CPU seconds of the search alone (of the last part, if it was continued); memory is its peak above what the
+process had before.
+
+With --passes, methods that learn get as many masked passes of a pair as it says, forward and backward, instead of the
+number that they were published with: their steps are cut down. `edges needed` is read off between two sizes on
+logarithmic axes, at the first one that is good enough; means of seeds.
 """
 
 from __future__ import annotations
@@ -20,6 +27,7 @@ import json
 import math
 import os
 import platform
+import re
 import sys
 import threading
 import time
@@ -34,20 +42,23 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from edge_pruning import files
 from edge_pruning.ablation import Patch
-from edge_pruning.discovery import Method, Search, get_method, get_preset
+from edge_pruning.circuit import EdgeScores
+from edge_pruning.discovery import Method, Observer, Search, get_method, get_preset
 from edge_pruning.drawing.panels import Line, Panel, draw_panels
 from edge_pruning.evaluation import evaluate_curve
 from edge_pruning.evaluation.plain import plain
 from edge_pruning.loading.loading import load_model
 from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.runs.checkpoints import Recorder
 from edge_pruning.setup import Setup
 from edge_pruning.tasks import PairSet, get_task
 
 Row = dict[str, Any]
-SHARES = (0.25, 0.1, 0.05, 0.02, 0.01)  # of the empty circuit's KL: the levels at which edges are counted
+SHARES = (0.25, 0.1, 0.05, 0.02)  # of the empty circuit's KL: the levels at which edges are counted
 OURS, HAP = "edge pruning", "hap"
 RIVALS: dict[str, Callable[[int], Method]] = {
-    OURS: lambda seed: get_method("soft-top-k", seed=seed),
+    OURS: lambda seed: dataclasses.replace(get_preset("default"), seed=seed),  # type: ignore[call-arg]
+    "hard concrete": lambda seed: dataclasses.replace(get_preset("paper-short"), seed=seed),  # type: ignore[call-arg]
     HAP: lambda seed: dataclasses.replace(get_preset("hap"), seed=seed),  # type: ignore[call-arg]
     "acdc": lambda seed: get_method("acdc", seed=seed),
     "eap": lambda seed: get_method("eap"),
@@ -55,12 +66,16 @@ RIVALS: dict[str, Callable[[int], Method]] = {
     "eap-ig": lambda seed: get_method("eap-ig"),
     "eap-ig, kl": lambda seed: get_method("eap-ig", metric="kl"),
     "eap-ig on activations, kl": lambda seed: get_method("eap-ig", metric="kl", path="activations"),
+    "mean gradient": lambda seed: get_method("mean-gradient"),
+    "mattr, uniform": lambda seed: dataclasses.replace(get_preset("mattr"), seed=seed),  # type: ignore[call-arg]
+    "mattr, log-uniform": lambda seed: dataclasses.replace(get_preset("mattr-log"), seed=seed),  # type: ignore[call-arg]
+    "ugs": lambda seed: get_method("ugs", seed=seed),
     "node": lambda seed: get_method("node-attribution"),
     "magnitude": lambda seed: get_method("magnitude"),
     "random": lambda seed: get_method("random", seed=seed),
 }
 BASELINES = ("node", "magnitude", "random")
-EARLIER = tuple(name for name in RIVALS if name.startswith(("acdc", "eap")))  # what the paper compares with
+EARLIER = tuple(name for name in RIVALS if name.startswith(("acdc", "eap", "mean", "mattr", "ugs")))
 
 
 def hap_variants() -> dict[str, Callable[[int], Method]]:
@@ -108,21 +123,83 @@ class PeakMemory:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def run(method: Method, engine: MaskedPass, train: PairSet, test: PairSet, sizes: Sequence[int]) -> Row:
-    with PeakMemory() as memory:
-        start = time.process_time()
-        scores = method.find(Search(engine, train, Patch()))
-        seconds = time.process_time() - start
-    sizes = [k for k in sizes if k <= scores.n_candidates]
-    curve = evaluate_curve(scores, Setup(engine, test, Patch()), sizes=sizes)
-    names = ("edges", "edges_without_dangling", "kl", "faithfulness", "accuracy", "exact_match")
-    rows = [{name: row[name] for name in names} for row in curve.rows()]
-    return {"seconds": seconds, "memory_mib": memory.mib, "curve": rows}
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """What all cells have in common. `folder`: where their files are, or None to keep nothing."""
+
+    engine: MaskedPass
+    test: PairSet
+    sizes: Sequence[int]
+    folder: Path | None
+    target: int  # edges, for methods that are trained for one size
+
+    def cell(self, name: str, seed: int, method: Method, train: PairSet) -> Row:
+        """Run a cell, or read it if it is done."""
+        file = self.folder and self.folder / f"{re.sub('[^a-z0-9]+', '-', name.lower())}-{seed}"
+        done = file and file.with_suffix(".json")
+        if done and done.exists():
+            row: Row = json.loads(done.read_text())
+            return row
+        scores, cost = self._scores(method, train, file)
+        row = plain({
+            "method": name, "seed": seed, "train_pairs": len(train.pairs), "test_hash": self.test.hash,
+            "settings": vars(method), **cost, "curve": self._curve(scores),
+        })
+        if done:
+            files.write_text(done, json.dumps(row, indent=1) + "\n")
+        return row
+
+    def _scores(self, method: Method, train: PairSet, file: Path | None) -> tuple[EdgeScores, Row]:
+        """Search, or read the scores of a search that is done: only its circuits are to be run."""
+        kept = file and file.with_suffix(".safetensors")
+        if kept and kept.exists():
+            tensors = files.read_tensors(kept)
+            cost = {"seconds": float(tensors["seconds"]), "memory_mib": float(tensors["memory_mib"])}
+            return EdgeScores(self.engine.graph, tensors["scores"]), cost
+        observer = Recorder(file.parent, f"-{file.name}", train.hash) if file else Observer()
+        sizes = () if method.one_run_ranks_all else (self.target,)
+        with PeakMemory() as memory:
+            start = time.process_time()
+            scores = method.find(Search(self.engine, train, Patch(), sizes=sizes, observer=observer))
+            cost = {"seconds": time.process_time() - start, "memory_mib": memory.mib}
+        if kept:
+            numbers = {name: torch.tensor(value, dtype=torch.float64) for name, value in cost.items()}
+            files.write_tensors(kept, {"scores": scores.values, **numbers}, {})
+        return scores, cost
+
+    def _curve(self, scores: EdgeScores) -> list[Row]:
+        sizes = [k for k in self.sizes if k <= scores.n_candidates]
+        curve = evaluate_curve(scores, Setup(self.engine, self.test, Patch()), sizes=sizes)
+        names = ("edges", "edges_without_dangling", "kl", "faithfulness", "accuracy", "exact_match")
+        return [{name: row[name] for name in names} for row in curve.rows()]
+
+    def cells(self) -> list[Row]:
+        """Every cell that is done. Raises ValueError if one has other test pairs than this run."""
+        found = sorted(self.folder.glob("*.json")) if self.folder else []
+        rows: list[Row] = [json.loads(file.read_text()) for file in found]
+        other = [f"{row['method']} (seed {row['seed']})" for row in rows if row["test_hash"] != self.test.hash]
+        if other:
+            raise ValueError(
+                f"{self.folder} has cells with other test pairs than this run: {', '.join(other)}; choose another --out"
+            )
+        return rows
 
 
-def sizes_of(n_edges: int, shown: Sequence[int]) -> list[int]:
-    """Two per doubling from 8 to half of the edges, and those of the table."""
-    return sorted({round(8 * 2 ** (i / 2)) for i in range(int(2 * math.log2(n_edges / 16)) + 1)} | set(shown))
+def with_passes(method: Method, passes: int | None) -> Method:
+    """The method with as many steps as `passes` pairs, forward and backward, allow; itself if it does not learn."""
+    settings = {field.name for field in dataclasses.fields(method)}
+    if passes is None or not {"steps", "batch_size"} <= settings:
+        return method
+    each = method.batch_size * getattr(method, "masks_per_step", 1)  # type: ignore[attr-defined]
+    share = max(1, round(passes / each)) / method.steps  # type: ignore[attr-defined]
+    scaled = {name for name in ("steps", "target_steps", "warmup_steps") if name in settings}
+    return dataclasses.replace(method, **{name: max(1, round(share * getattr(method, name))) for name in scaled})
+
+
+def sizes_of(smallest: int, largest: int, per_doubling: int, shown: Sequence[int]) -> list[int]:
+    """So many sizes per doubling, and those of the table."""
+    steps = int(per_doubling * math.log2(largest / smallest)) + 1
+    return sorted({round(smallest * 2 ** (i / per_doubling)) for i in range(steps)} | set(shown))
 
 
 def edges_at(curve: Sequence[Row], kl: float, count: str = "edges") -> float:
@@ -237,29 +314,30 @@ def measure(options: argparse.Namespace, methods: Mapping[str, Callable[[int], M
         "convention": engine.graph.convention, "edges_total": engine.graph.n_edges, "test_pairs": len(test.pairs),
         "test_hash": test.hash, "empty_kl": float(empty.kl.mean()), "sizes_shown": options.sizes, "runs": [],
     }
-    path = options.out and options.out.with_suffix(".json")
-    if path and path.exists():
-        found["runs"] = [row for row in json.loads(path.read_text())["runs"] if row["method"] in methods]
-    sizes = options.sizes if options.hap else sizes_of(engine.graph.n_edges, options.sizes)
-    done = {(row["method"], row["seed"]) for row in found["runs"]}
+    largest = options.largest or engine.graph.n_edges // 2
+    sizes = sizes_of(options.smallest, largest, options.per_doubling, options.sizes)
+    folder = options.out and options.out.with_suffix(".cells")
+    target = sorted(options.sizes)[len(options.sizes) // 2]
+    bench = Bench(engine, test, options.sizes if options.hap else sizes, folder, target)
+    found["runs"] = bench.cells()
     for seed, name in itertools.product(range(options.seeds), methods):
-        if (name, seed) in done:
-            continue
-        train = get_task(options.task, seed=seed).pairs(model.tokenizer, "train")
-        row = run(methods[name](seed), engine, train, test, sizes)
-        found["runs"].append({"method": name, "seed": seed, "settings": vars(methods[name](seed)), **row})
+        train = get_task(options.task, seed=seed, train=options.train).pairs(model.tokenizer, "train")
+        row = bench.cell(name, seed, with_passes(methods[name](seed), options.passes), train)
         print(f"{name}, seed {seed}: {row['seconds']:.0f} s", file=sys.stderr, flush=True)
-        save(found, methods, path)
-    return save(found, methods, path)
+        found["runs"] = bench.cells() if folder else [*found["runs"], row]
+        save(found, options.out)
+    return save(found, options.out)
 
 
-def save(found: Row, methods: Mapping[str, Any], path: Path | None) -> Row:
-    found["summary"] = summary(found, list(methods))
+def save(found: Row, out: Path | None) -> Row:
+    known = [*RIVALS, *hap_variants()]
+    names = sorted({row["method"] for row in found["runs"]}, key=known.index)
+    found["summary"] = summary(found, names)
     found["edge_pruning_over_the_best_of_the_others"] = ratios(found["summary"])
-    if path:
-        files.write_text(path, json.dumps(plain(found), indent=1) + "\n")
-        if OURS in methods:
-            files.write_text(path.with_suffix(".svg"), picture(found, list(methods)))
+    if out:
+        files.write_text(out.with_suffix(".json"), json.dumps(plain(found), indent=1) + "\n")
+        if set(names) <= RIVALS.keys():
+            files.write_text(out.with_suffix(".svg"), picture(found, names))
     return found
 
 
@@ -272,7 +350,12 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("task")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--train", type=int, default=200, help="training pairs")
     parser.add_argument("--test", type=int, default=300, help="test pairs")
+    parser.add_argument("--passes", type=int, help="of a pair, forward and backward, for each method that learns")
+    parser.add_argument("--smallest", type=int, default=8, help="edges")
+    parser.add_argument("--largest", type=int, help="edges; half of all by default")
+    parser.add_argument("--per-doubling", type=int, default=2, help="sizes")
     parser.add_argument("--sizes", type=numbers, default=[50, 100, 200], help="of the table")
     parser.add_argument("--only", type=lambda words: words.split("+"), help="names of methods, joined by +")
     parser.add_argument("--hap", action="store_true", help="candidate sets and warm starts instead of all methods")

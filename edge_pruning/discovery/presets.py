@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from edge_pruning.discovery.hap import Hap
 from edge_pruning.discovery.hard_concrete import HardConcrete
 from edge_pruning.discovery.iterative_pruning import IterativePruning
+from edge_pruning.discovery.mattr import Mattr
 from edge_pruning.discovery.method import Method
 from edge_pruning.discovery.soft_top_k import SoftTopK
 from edge_pruning.registry import Registry
@@ -49,6 +50,11 @@ PRESETS: Registry[Preset] = Registry("preset", [
         "paper-short",
         HardConcrete(steps=600, target_steps=450, warmup_steps=40, batch_size=16, initial_log_alpha=2.0),
         "hard concrete that starts where gates can move: 600 steps of 16 pairs",
+    ),
+    Preset("mattr", Mattr(), "Matryoshka attribution as published: any size alike, Adam 0.05, 5,000 steps of one pair"),
+    Preset(
+        "mattr-log", Mattr(size="log-uniform", learning_rate=0.1),
+        "Matryoshka attribution as published: mostly small sizes, Adam 0.1, 5,000 steps of one pair",
     ),
 ])
 

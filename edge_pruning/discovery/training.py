@@ -67,11 +67,13 @@ def train(
     seed: int,
     batch_uses: int = 1,
     cache_bytes: int | None = None,
+    masks_per_step: int = 1,
 ) -> None:
     """Run the loop, and leave the result in `masks.parameters`. Raises Diverged.
 
-    batch_uses: how many steps in a row use a batch, whose frozen passes are computed once. Nodes that no candidate edge
-    needs are not computed. Initial scores are the caller's to apply.
+    batch_uses: how many steps in a row use a batch, whose frozen passes are computed once.
+    masks_per_step: masks that are drawn for the pairs of one step, whose gradients are averaged.
+    Nodes that no candidate edge needs are not computed. Initial scores are the caller's to apply.
     """
     engine, ablation, candidates, observer = search.engine, search.ablation, search.candidates, search.observer
     optimizer = masks.optimizer()
@@ -90,17 +92,19 @@ def train(
         generator.manual_seed(derived_seed(seed, "noise", step))
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * masks.schedule(step)
-        draw = masks.draw(step, generator)
         if step % batch_uses == 0:
             cache.forget()
-        ids = drawn(len(pairs), batch_size, step // batch_uses, seed)
-        z = _on_graph(engine, draw.mask.detach(), indices)
-        loss, gradient = mask_gradient(engine, cache, ids, z, objective)
-        masks.adjust(loss)
-        _backward(draw, gradient.flatten()[indices])
+        ids, losses = drawn(len(pairs), batch_size, step // batch_uses, seed), []
+        for _ in range(masks_per_step):
+            draw = masks.draw(step, generator)
+            z = _on_graph(engine, draw.mask.detach(), indices)
+            loss, gradient = mask_gradient(engine, cache, ids, z, objective)
+            masks.adjust(loss)
+            _backward(draw, gradient.flatten()[indices], 1 / masks_per_step)
+            losses.append(loss)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        pending.append({"step": step + 1, objective.name: loss, **draw.record})
+        pending.append({"step": step + 1, objective.name: torch.stack(losses).mean(), **draw.record})
         if (step + 1) % REPORT_EVERY == 0 or step + 1 == steps:
             observer.progress(_checked(pending), steps)
             pending = []
@@ -129,11 +133,11 @@ def _on_graph(engine: MaskedPass, z: Tensor, indices: Tensor) -> Tensor:
     return torch.zeros(shape.numel(), device=z.device).index_copy_(0, indices, z.float()).view(shape)
 
 
-def _backward(draw: Draw, gradient: Tensor) -> None:
-    roots, gradients = [draw.mask], [gradient]
+def _backward(draw: Draw, gradient: Tensor, weight: float = 1.0) -> None:
+    roots, gradients = [draw.mask], [weight * gradient]
     if draw.penalty is not None:
         roots.append(draw.penalty)
-        gradients.append(torch.ones_like(draw.penalty))
+        gradients.append(torch.full_like(draw.penalty, weight))
     torch.autograd.backward(roots, gradients)
 
 
