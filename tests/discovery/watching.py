@@ -25,7 +25,7 @@ AT_ONCE = ("eap", "eap-ig", "mean-gradient", *BASELINES)
 NEVER_LOOK_AT_LOGITS = ("magnitude", "random")
 SHORT = {
     "steps": 25, "target_steps": 20, "warmup_steps": 3, "batch_size": 4, "initial_log_alpha": 2.0, "candidates": 1,
-    "sweep": 2, "masks_per_step": 2, "rounds": 2, "attribute_first": False,
+    "sweep": 2, "masks_per_step": 1, "rounds": 2, "attribute_first": False,
 }
 PAIRS = [answered(pair(seed, 5 + seed % 3, (4,)), seed) for seed in range(10)]
 DATA = PairSet("random", "train", "logit_difference", tuple(PAIRS), ())
