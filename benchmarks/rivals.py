@@ -295,7 +295,7 @@ def picture(found: Row, names: Sequence[str]) -> str:
         Panel("KL to the model", "edges", "nats, test pairs", lines["kl"], log_x=True, log_y=True),
         Panel("Faithfulness", "edges", "1: the model, 0: empty", lines["faithfulness"], log_x=True),
     ]
-    return draw_panels(panels, f"{found['model']}, {found['task']}: {found['edges_total']:,} edges", shared_legend=True)
+    return draw_panels(panels, f"{found['model']}, {found['task']}: {found['edges_total']:,} edges")
 
 
 # --- the whole --------------------------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ def test_on_an_accelerator_the_memory_that_is_free_decides(monkeypatch: pytest.M
         rows = 2 * writers + readers
         free = 2 * tokens * (rows * engine.adapter.d_model * 8 * 5 // 4)
         monkeypatch.setattr(memory, "total_and_free", lambda device, free=free: (free, free))
-        engine.__dict__.pop("_memory_for_pass", None)
+        engine.__dict__.pop("memory_for_pass", None)
         assert engine.keeps_reads is reads
         assert engine.tile_tokens == tokens if reads else engine.tile_tokens > tokens
     forced = FusedPass(engine.adapter, keep_reads=False)

@@ -19,7 +19,12 @@ def memory_for_cache(device: torch.device) -> int:
 
 def memory_for_pass(device: torch.device) -> int:
     """Bytes for the buffers of one forward and backward pass: half of what is free."""
-    return total_and_free(device)[1] // 2
+    return share_for_pass(total_and_free(device)[1])
+
+
+def share_for_pass(free: int) -> int:
+    """What a pass may take of free memory (bytes)."""
+    return max(0, free) // 2
 
 
 def total_and_free(device: torch.device) -> tuple[int, int]:

@@ -54,11 +54,11 @@ class Tiles:
     def _tokens_that_fit(self, reads: bool) -> int:
         """How many tokens a forward and backward pass has memory for, by its buffers and a margin for the rest."""
         rows = 2 * self.layout.n_writers + (self.layout.n_readers if reads else 0)
-        return self._memory_for_pass // (rows * self.adapter.d_model * self.dtype.itemsize * 5 // 4)
+        return self.memory_for_pass // (rows * self.adapter.d_model * self.dtype.itemsize * 5 // 4)
 
     @cached_property
-    def _memory_for_pass(self) -> int:
-        """Asked for once, so that a pass does not shrink when something else takes memory."""
+    def memory_for_pass(self) -> int:
+        """Bytes; read once, so that a pass does not shrink when something else takes memory."""
         return memory_for_pass(self.home)
 
     def width(self, pair: Pair) -> int:

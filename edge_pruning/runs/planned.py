@@ -15,6 +15,7 @@ from edge_pruning.evaluation.measure import LARGE
 from edge_pruning.graph import Graph
 from edge_pruning.loading.loading import DTYPES, Model, describe_model, load_model, pick_device, weights_at_hand
 from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.masked_pass.memory import share_for_pass
 from edge_pruning.models.tracr import Tracr
 from edge_pruning.planning.calibration import measured
 from edge_pruning.planning.costs import Costs
@@ -63,7 +64,9 @@ def planned_line(config: RunConfig, setup: Setup) -> str:
 def planned(config: RunConfig, model: Model, pairs: PairSet, device: Device, *, guessed: bool = False) -> Plan:
     """The plan from shapes and pairs; the model's weights are not looked at."""
     engine = model.engine(config.graph(model.adapter.shape))
-    engine.home = _kind(device)  # where its micro-batches will be, which says how large they are
+    costs = Costs.of(engine)
+    engine.home = _kind(device)  # where its micro-batches will be, which with the memory says how large they are
+    engine.memory_for_pass = share_for_pass(device.free - costs.weights)
     widths = [engine.width(pair) for pair in pairs.pairs]
     tokens = fmean(widths)
     positions = fmean(len(pair.positions) for pair in pairs.pairs)
@@ -78,7 +81,7 @@ def planned(config: RunConfig, model: Model, pairs: PairSet, device: Device, *, 
         tokens=tokens, positions=positions, train=train, guessed=guessed,
     )  # fmt: skip
     tile = max(1, int(engine.tile_tokens / tokens))
-    return Plan.estimated(config.model, config.dtype, device, Costs.of(engine), work, tile, _edges(engine))
+    return Plan.estimated(config.model, config.dtype, device, costs, work, tile, _edges(engine))
 
 
 def calibrated(found: Plan, config: RunConfig, pairs: PairSet) -> Plan:
