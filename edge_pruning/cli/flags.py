@@ -89,7 +89,8 @@ Heads = Annotated[str | None, _in(
 )]
 
 Out = Annotated[Path | None, _in(
-    "Run folder", help="The folder that everything is written into.", show_default="runs/TASK or runs/TASK-MODEL"
+    "Run folder", "--out", "-o", help="The folder that everything is written into.",
+    show_default="runs/TASK or runs/TASK-MODEL",
 )]
 Resume = Annotated[bool, _in(
     "Run folder", "--resume",

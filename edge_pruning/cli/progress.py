@@ -1,12 +1,15 @@
-"""The progress bar: what is being done, steps, KL, edges, time left. On stderr, and only if that is a terminal.
+"""The progress bar: what is being done, steps, KL, edges, time left. It is drawn on stderr.
 
-Where a run says what it is going to do (`RunObserver.plan`), the bar and its time left are those of the whole run.
-Otherwise they are those of the current stage.
+If stderr is no terminal (a batch job, a log file), a line a minute says the same. Where a run says what it is going to
+do (`RunObserver.plan`), the bar and its time left are those of the whole run. Otherwise they are those of the current
+stage.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,6 +17,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 
 from edge_pruning.objectives import OBJECTIVES
 from edge_pruning.runs import RunObserver
+
+SECONDS_BETWEEN_LINES = 60
 
 
 class ProgressBar(RunObserver):
@@ -29,6 +34,7 @@ class ProgressBar(RunObserver):
         self.words = "starting"
         self.work: dict[str, float] = {}
         self.task = self.bar.add_task(self.words, total=None, state="")
+        self.began = self.line_at = time.monotonic()
 
     def __enter__(self) -> ProgressBar:
         self.bar.start()
@@ -67,7 +73,7 @@ class ProgressBar(RunObserver):
     def _update(self, done: int, total: int, state: str) -> None:
         """Show `done` of `total` of the current stage, as part of the whole run if that is planned."""
         if not self.work:
-            self.bar.update(self.task, description=self.words, completed=done, total=total or None, state=state)
+            self._show(done, total or None, state)
             return
         before, shown = 0.0, self.bar.tasks[0].completed
         for words, units in self.work.items():
@@ -77,4 +83,19 @@ class ProgressBar(RunObserver):
             before += units
         else:  # a stage that is not in the plan takes no time of its own
             before = shown
-        self.bar.update(self.task, description=self.words, completed=max(before, shown), state=state)
+        self._show(max(before, shown), self.bar.tasks[0].total, state)
+
+    def _show(self, completed: float, total: float | None, state: str) -> None:
+        self.bar.update(self.task, description=self.words, completed=completed, total=total, state=state)
+        now = time.monotonic()
+        if self.bar.disable and now - self.line_at >= SECONDS_BETWEEN_LINES:
+            self.line_at = now
+            left = self.bar.tasks[0].time_remaining
+            words = [_clock(now - self.began), self.words, *([state] if state else [])]
+            words += [f"{_clock(left)} left"] if left else []
+            self.bar.console.print(escape("  ".join(words)), soft_wrap=True, highlight=False)
+
+
+def _clock(seconds: float) -> str:
+    """H:MM:SS."""
+    return str(timedelta(seconds=round(seconds)))

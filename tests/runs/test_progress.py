@@ -8,6 +8,7 @@ from itertools import pairwise
 from rich.console import Console
 
 import edge_pruning as ep
+from edge_pruning.cli import progress
 from edge_pruning.cli.progress import ProgressBar
 from edge_pruning.runs import RunObserver
 
@@ -38,6 +39,21 @@ def test_without_a_plan_it_is_that_of_the_current_stage():
     assert (shown.bar.tasks[0].completed, shown.bar.tasks[0].total) == (3, 10)
     shown.stage("measuring all sizes")
     assert (shown.bar.tasks[0].completed, shown.bar.tasks[0].total) == (0, None)
+
+
+def test_where_there_is_no_terminal_a_line_a_minute_says_the_same(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    file = io.StringIO()
+    shown = ProgressBar(Console(file=file))
+    shown.plan({"searching": 100, "judging": 100})
+    shown.stage("searching")
+    for step in range(10):
+        clock[0] += 25
+        shown.progress([{"step": step, "kl": 0.5}], 10)
+    lines = file.getvalue().splitlines()
+    assert [line[:7] for line in lines] == ["0:01:15", "0:02:30", "0:03:45"]
+    assert "  searching  step 2 of 10, KL 0.500" in lines[0]
 
 
 class Planned(RunObserver):
