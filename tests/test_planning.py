@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from edge_pruning.ablation import Patch
 from edge_pruning.cli.app import app
 from edge_pruning.cli.progress import ProgressBar
+from edge_pruning.discovery.cost import Cost
 from edge_pruning.loading import load_model, loading
 from edge_pruning.loading.loading import describe_model, weights_at_hand
 from edge_pruning.masked_pass.fused import FusedPass
@@ -96,11 +97,12 @@ def test_what_does_not_fit_is_said_with_numbers(llama_13b: str, dtype: str, advi
     assert any(re.search(advice, words) for words in found.advice), found.advice
 
 
-def made(costs: Costs, free: float, **work: Any) -> Plan:
+def made(costs: Costs, free: float, gradients: int = 4_800) -> Plan:
     """A plan for a device with so much free memory."""
     device = Device("a device", "cuda", int(free), int(free), 1e14, 1e12, False)
-    usual = {"passes": 4_800, "frozen": 200, "step_pairs": 16, "judged": 0, "tokens": 72.0, "positions": 1.0}
-    return Plan.estimated("m", "bfloat16", device, costs, Work(**{**usual, "train": 200, **work}), 64, {})
+    search = Cost(gradients, forwards=0, frozen=200, step_pairs=16)
+    work = Work(search, judged=0, tokens=72.0, positions=1.0, train=200)
+    return Plan.estimated("m", "bfloat16", device, costs, work, 64, {})
 
 
 def test_less_memory_means_no_maps_then_fewer_pairs_then_nothing(costs_13b: Costs) -> None:
@@ -115,7 +117,7 @@ def test_less_memory_means_no_maps_then_fewer_pairs_then_nothing(costs_13b: Cost
 
 
 def test_a_run_of_days_is_said_to_be(costs_13b: Costs) -> None:
-    found = made(costs_13b, 80 * GIGA, passes=10**9)
+    found = made(costs_13b, 80 * GIGA, gradients=10**9)
     assert "this takes days" in found.advice[0]
     assert "days" in found.line
 
@@ -127,11 +129,9 @@ def test_the_work_of_a_run_is_counted_from_its_settings() -> None:
         return plan("ioi", **settings, **more).work
 
     soft = work(method="soft-top-k", steps=8, batch_size=8, edges=50, settings={"attributed": 10, "batch_uses": 2})
-    assert (soft.passes, soft.frozen, soft.step_pairs) == (8 * 8 + 5 * 10, 40 + 8 * 8 // 2, 8)
+    assert (soft.search.gradients, soft.search.step_pairs) == (8 * 8 + 5 * 10, 8)
     published = work(preset="paper", edges=(20, 50))
-    assert (published.passes, published.frozen) == (2 * 3_000 * 32, 40)
-    assert work(method="eap", edges=50).passes == 40
-    assert work(method="eap-ig", edges=50).passes == 5 * 40
+    assert (published.search.gradients, published.search.frozen) == (2 * 3_000 * 32, 2 * 40)
     assert work(edges=50).judged == 16 * 30
     assert work().judged == 13 * 200 + 16 * 30  # a dozen sizes and the empty circuit
     without = plan("ioi", method="acdc", edges=50, **settings)

@@ -100,7 +100,7 @@ def _rows(found: Plan) -> list[tuple[str, str]]:
         ("model", f"{found.model}: {billions} weights, {gigabytes(costs.weights * costs.itemsize)} in {found.dtype}"),
         *(("edges", f"{count:,} ({convention})") for convention, count in found.edges.items()),
         ("pairs", f"about {work.tokens:.0f} tokens each, {whose}; {found.pairs_at_once} of a step's "
-                  f"{work.step_pairs} at once"),
+                  f"{work.search.step_pairs} at once"),
         ("memory", f"{gigabytes(found.at_rest)} at rest, {gigabytes(found.peak)} at the peak (maps {maps}); "
                    f"{gigabytes(found.device.free)} free on {found.device.name}"),
     ]  # fmt: skip
@@ -108,7 +108,7 @@ def _rows(found: Plan) -> list[tuple[str, str]]:
         return [*rows, ("fits", f"no: a step on one pair needs {gigabytes(found.least)}")]
     if found.search_seconds is None or found.seconds is None:
         return [*rows, ("time", "this method's cost depends on what it finds, so there is no estimate")]
-    step = f"{duration(found.step_seconds)} per step" if work.passes else "no step"
+    step = f"{duration(found.step_seconds)} per step" if work.search.gradients else "no step"
     return [*rows, ("time", f"{step}, search {duration(found.search_seconds)}, judging about "
                             f"{duration(found.judging_seconds)}, together {duration(found.seconds)} "
                             f"({found.speed.source})")]  # fmt: skip

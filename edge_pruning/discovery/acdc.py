@@ -25,6 +25,7 @@ import torch
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import METRICS, metric_of, metric_rule
 from edge_pruning.discovery.circuit_loss import CircuitLoss
+from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.greedy_removal import GreedyRemoval
 from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.observer import Observer
@@ -86,6 +87,10 @@ class Acdc(Method):
         kept = [int((values >= threshold).sum()) for threshold in self.thresholds]
         self._warn_of_useless(kept, search.n_candidates)
         return search.scores(values, natural_size=kept[0] if self.sweep == 1 else None)
+
+    def cost(self, search: Search) -> Cost:
+        pairs = min(self.batch_size, len(search.data.pairs))
+        return Cost(gradients=0, forwards=None, frozen=self.sweep * pairs, step_pairs=pairs)
 
     def _run(self, removal: GreedyRemoval, loss: str, observer: Observer) -> None:
         readers = len(removal.graph.readers)

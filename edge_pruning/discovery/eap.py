@@ -29,6 +29,7 @@ from edge_pruning.discovery.attribution import (
     refuse_init_scores,
     sign_rule,
 )
+from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.gradient import mask_gradient
 from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.search import Search
@@ -58,6 +59,10 @@ class Eap(Method):
         refuse_init_scores(self, search)
         effects = first_order_effects(search, metric_of(self, self.metric, SLOPED, search.data))
         return search.scores(ranked(effects[search.candidates], self.sign))
+
+    def cost(self, search: Search) -> Cost:
+        pairs = len(search.data.pairs)
+        return Cost(gradients=pairs, forwards=0, frozen=pairs, step_pairs=pairs)
 
 
 def first_order_effects(search: Search, objective: Objective) -> Tensor:

@@ -38,6 +38,7 @@ from edge_pruning.discovery.attribution import (
     refuse_init_scores,
     sign_rule,
 )
+from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.gradient import add_gradient
 from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.search import Search
@@ -89,6 +90,11 @@ class EapIg(Method):
         for _, gradient in over_tiles(engine, pairs, of_tile):
             effects -= gradient / len(pairs)
         return search.scores(ranked(effects[search.candidates], self.sign))
+
+    def cost(self, search: Search) -> Cost:
+        pairs = len(search.data.pairs)
+        forwards = pairs if self.path == "inputs" else 0
+        return Cost(gradients=self.steps * pairs, forwards=forwards, frozen=pairs, step_pairs=pairs)
 
     def _gradient(
         self, engine: MaskedPass, cache: FrozenCache, ids: list[int], candidates: Tensor, objective: Objective

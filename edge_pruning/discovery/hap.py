@@ -14,10 +14,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import METRICS, metric_rule
+from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.eap import Eap
 from edge_pruning.discovery.eap_ig import EapIg
 from edge_pruning.discovery.hard_concrete import HardConcrete
@@ -85,13 +87,24 @@ class Hap(Method):
 
     def find(self, search: Search) -> EdgeScores:
         start, warm = search.init_scores, self.warm_start or search.init_scores is not None
-        if start is None and (warm or self.candidates < 1):
+        if self._attributes(search):
             start = self.attribution_value.find(replace(search, observer=Observer()))
         kept = search.candidates if start is None else self._kept(start, search)
         return self.pruning_value.find(replace(search, within=kept, init_scores=start if warm else None))
 
+    def cost(self, search: Search) -> Cost:
+        if not self._attributes(search):
+            return self.pruning_value.cost(search)
+        ranking = search.scores(torch.zeros(search.n_candidates))  # any: what counts is that there is one
+        pruning = self.pruning_value.cost(replace(search, init_scores=ranking) if self.warm_start else search)
+        return self.attribution_value.cost(search) + pruning
+
     def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor | None:
         return self.pruning_value.soft_mask(scores, edges)
+
+    def _attributes(self, search: Search) -> bool:
+        """Whether there is a ranking to compute before pruning begins."""
+        return search.init_scores is None and (self.warm_start or self.candidates < 1)
 
     def _kept(self, start: EdgeScores, search: Search) -> Tensor:
         """The highest-scoring share of the candidates, bool [w, r]. Raises ValueError if a wanted size is larger."""

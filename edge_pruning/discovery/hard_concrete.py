@@ -26,10 +26,11 @@ import torch
 from torch import Tensor
 
 from edge_pruning.circuit import EdgeScores
+from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.node_masks import WriterOfEdge
 from edge_pruning.discovery.search import Search
-from edge_pruning.discovery.training import Draw, MaskParameters, train
+from edge_pruning.discovery.training import Draw, MaskParameters, train, training_cost
 
 TEMPERATURE = 2 / 3
 STRETCH = (-0.1, 1.1)
@@ -85,6 +86,9 @@ class HardConcrete(Method):
             masks.warm_start(search.initial_ranks)
         train(masks, search, steps=self.steps, batch_size=self.batch_size, seed=self.seed)
         return search.scores(masks.scores(), natural_size=round(float(masks.probability_open().sum())))
+
+    def cost(self, search: Search) -> Cost:
+        return training_cost(len(search.data.pairs), steps=self.steps, batch_size=self.batch_size)
 
     def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor:
         """The median of each gate. Scores are log-alphas, so its size is the trained one, whatever `edges` is."""

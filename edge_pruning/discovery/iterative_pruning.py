@@ -26,6 +26,7 @@ from torch import Tensor
 
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.budget import BudgetMasks, loss_bound
+from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.eap_ig import EapIg
 from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.observer import Observer
@@ -89,6 +90,10 @@ class IterativePruning(Method):
             needed = needed_edges(outputs, at.alive)
             values[needed], size = values[needed] + self.rounds, int(needed.sum())
         return EdgeScores(search.graph, values, natural_size=size)
+
+    def cost(self, search: Search) -> Cost:
+        pairs = len(search.data.pairs)
+        return Cost(gradients=None, forwards=None, frozen=pairs, step_pairs=min(self.batch_size, pairs))
 
     def _begin(self, search: Search, outputs: Outputs) -> _RoundStart:
         alive = search.candidates

@@ -20,6 +20,7 @@ from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.batch import Batch
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import refuse_init_scores
+from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.method import Method, method
 from edge_pruning.discovery.search import Search
 from edge_pruning.masked_pass.micro_batches import over_tiles
@@ -48,6 +49,10 @@ class Magnitude(Method):
             values[:, :-1] += (everywhere.cpu() / len(pairs))[:, None]
             values[:, -1] += compared.cpu() / len(pairs)
         return search.scores(values[search.candidates])
+
+    def cost(self, search: Search) -> Cost:
+        pairs = len(search.data.pairs)
+        return Cost(gradients=0, forwards=pairs, frozen=pairs, step_pairs=pairs)
 
 
 def _means(lengths: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 
 from edge_pruning.circuit import EdgeScores
+from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.search import Search
 from edge_pruning.discovery.soft_top_k import soft_top_k
-from edge_pruning.discovery.training import Draw, MaskParameters, train
+from edge_pruning.discovery.training import Draw, MaskParameters, train, training_cost
 
 SIZES = ("uniform", "log-uniform")
 
@@ -58,6 +59,9 @@ class Mattr(Method):
             masks.parameters["scores"].data.copy_(4 * search.initial_ranks)
         train(masks, search, steps=self.steps, batch_size=self.batch_size, seed=self.seed)
         return search.scores(masks.parameters["scores"])
+
+    def cost(self, search: Search) -> Cost:
+        return training_cost(len(search.data.pairs), steps=self.steps, batch_size=self.batch_size)
 
     def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor:
         candidates = scores.values.isfinite()

@@ -28,6 +28,7 @@ import torch
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import refuse_init_scores
+from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.gradient import mask_gradient
 from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.search import Search
@@ -68,6 +69,10 @@ class MeanGradient(Method):
             at_share = mask_gradient(search.engine, cache, range(len(pairs)), share * search.candidates, objective)[1]
             gradient += at_share.cpu() / self.steps
         return search.scores(-gradient[search.candidates])
+
+    def cost(self, search: Search) -> Cost:
+        pairs = len(search.data.pairs)
+        return Cost(gradients=self.steps * pairs, forwards=0, frozen=pairs, step_pairs=pairs)
 
     def shares(self) -> list[float]:
         """The masks of the candidates at each point of the path."""

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from edge_pruning.circuit import EdgeScores
+from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.search import Search
 from edge_pruning.registry import Registry, build
 
@@ -41,6 +42,11 @@ class Method(ABC):
     @abstractmethod
     def find(self, search: Search) -> EdgeScores:
         """Score every candidate edge; higher means keep first."""
+
+    def cost(self, search: Search) -> Cost:
+        """Count what `find` is going to compute. A method that does not say so has an unknown number of passes."""
+        pairs = len(search.data.pairs)
+        return Cost(gradients=None, forwards=None, frozen=pairs, step_pairs=pairs)
 
     def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor | None:
         """The mask [w, r] that was trained, at a size of `edges`, before it is cut to 0 and 1; or None."""

@@ -25,7 +25,8 @@ from edge_pruning.discovery.attribution import (
     refuse_init_scores,
     sign_rule,
 )
-from edge_pruning.discovery.eap import first_order_effects
+from edge_pruning.discovery.cost import Cost
+from edge_pruning.discovery.eap import Eap, first_order_effects
 from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.search import Search
 
@@ -54,3 +55,6 @@ class NodeAttribution(Method):
         readers = torch.where(graph.feeds, writers, -torch.inf).amax(1)  # [r]; a key-value head feeds several heads
         readers[-1] = torch.inf
         return search.scores(torch.minimum(writers[:, None], readers)[search.candidates])
+
+    def cost(self, search: Search) -> Cost:
+        return Eap().cost(search)

@@ -9,6 +9,7 @@ import torch
 
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import refuse_init_scores
+from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.method import Method, method
 from edge_pruning.discovery.search import Search
 
@@ -27,3 +28,6 @@ class Random(Method):
         refuse_init_scores(self, search)
         values = torch.rand(search.candidates.shape, generator=torch.Generator().manual_seed(self.seed))
         return search.scores(values[search.candidates])
+
+    def cost(self, search: Search) -> Cost:
+        return Cost(gradients=0, forwards=0, frozen=0, step_pairs=len(search.data.pairs))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.circuit import EdgeScores
+from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.search import Search
 from edge_pruning.masked_pass.micro_batches import over_tiles
 from edge_pruning.objectives import get_objective
@@ -26,12 +27,11 @@ PAIRS = 16  # that the circuits are run on
 
 def size_range(search: Search, ranking: EdgeScores) -> tuple[float, float]:
     """The smallest and the largest size to train on, in edges."""
-    most = max(1.0, MOST * search.n_candidates)
-    sizes = [FEWEST * 2**i for i in range(40) if FEWEST * 2**i < most]
+    most = _largest(search)
     losses = _Losses(search)
     empty = losses.of(torch.zeros_like(search.candidates))
     begins, ends = None, most
-    for size in sizes:
+    for size in _sizes(search):
         loss = losses.of(ranking.top(size))
         if begins is None and loss < BEGINS * empty:
             begins = size
@@ -40,6 +40,21 @@ def size_range(search: Search, ranking: EdgeScores) -> tuple[float, float]:
             break
     largest = min(most, max(ABOVE * ends, AT_LEAST))
     return min(max(1.0, (begins or FEWEST) / BELOW), largest), largest
+
+
+def size_range_cost(search: Search) -> Cost:
+    """Count what `size_range` computes if the loss of no circuit is low enough."""
+    pairs = min(PAIRS, len(search.data.pairs))
+    return Cost(gradients=0, forwards=(1 + len(_sizes(search))) * pairs, frozen=pairs, step_pairs=pairs)
+
+
+def _largest(search: Search) -> float:
+    return max(1.0, MOST * search.n_candidates)
+
+
+def _sizes(search: Search) -> list[int]:
+    """The sizes to look at, ascending."""
+    return [FEWEST * 2**i for i in range(40) if FEWEST * 2**i < _largest(search)]
 
 
 class _Losses:

@@ -30,12 +30,13 @@ import torch
 from torch import Tensor
 
 from edge_pruning.circuit import EdgeScores
+from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.eap_ig import EapIg
 from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.observer import Observer
 from edge_pruning.discovery.search import Search, normalised_ranks
-from edge_pruning.discovery.size_range import MOST, size_range
-from edge_pruning.discovery.training import Draw, MaskParameters, train
+from edge_pruning.discovery.size_range import MOST, size_range, size_range_cost
+from edge_pruning.discovery.training import Draw, MaskParameters, train, training_cost
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 UNRANKED = (0.009, 0.35)  # of the candidates: the range of sizes if there is no ranking to begin with
@@ -87,13 +88,25 @@ class SoftTopK(Method):
         if search.observer.resume() is None:  # otherwise the beginning is in the state
             self._begin(masks, search)
         if self.fresh:
-            pairs = math.ceil(self.steps / self.batch_uses) * self.batch_size
-            search = replace(search, data=search.data.enlarged(pairs))
+            search = replace(search, data=search.data.enlarged(self._fresh_pairs))
         train(
             masks, search,
             steps=self.steps, batch_size=self.batch_size, batch_uses=self.batch_uses, seed=self.seed,
         )
         return search.scores(masks.parameters["scores"])
+
+    def cost(self, search: Search) -> Cost:
+        data, ranking = search.data, search.init_scores
+        fresh = self.fresh and data.writer is not None
+        cost = training_cost(
+            max(self._fresh_pairs, len(data.pairs)) if fresh else len(data.pairs),
+            steps=self.steps, batch_size=self.batch_size, batch_uses=self.batch_uses,
+        )  # fmt: skip
+        if (ranking or self.attribute_first) and None in (self.smallest, self.largest):
+            cost = size_range_cost(search) + cost
+        if ranking is None and self.attribute_first:
+            cost = EapIg(metric="objective").cost(self._attributed(search)) + cost
+        return cost
 
     def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor:
         candidates = scores.values.isfinite()
@@ -101,12 +114,21 @@ class SoftTopK(Method):
         mask[candidates] = soft_top_k(scores.values[candidates], torch.tensor(float(edges)))
         return mask
 
+    @property
+    def _fresh_pairs(self) -> int:
+        """How many pairs training uses if no pair is used twice."""
+        return math.ceil(self.steps / self.batch_uses) * self.batch_size
+
+    def _attributed(self, search: Search) -> Search:
+        """The search for the ranking to begin with."""
+        some = replace(search.data, pairs=search.data.pairs[: self.attributed])
+        return replace(search, data=some, observer=Observer())
+
     def _begin(self, masks: SoftTopKMasks, search: Search) -> None:
         """Give the masks their first scores and their range of sizes."""
         ranking = search.init_scores
         if ranking is None and self.attribute_first:
-            some = replace(search.data, pairs=search.data.pairs[: self.attributed])
-            ranking = EapIg(metric="objective").find(replace(search, data=some, observer=Observer()))
+            ranking = EapIg(metric="objective").find(self._attributed(search))
         if ranking is not None:
             masks.warm_start(normalised_ranks(ranking, search.candidates))
         low, high = (share * search.n_candidates for share in UNRANKED)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from edge_pruning.ablation.frozen_cache import FrozenCache
+from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.gradient import mask_gradient
 from edge_pruning.discovery.search import Diverged, Search
 from edge_pruning.masked_pass.masked_pass import MaskedPass
@@ -110,6 +111,15 @@ def train(
             pending = []
             _check_parameters(masks, step + 1)
             observer.checkpoint(lambda done=step + 1: _state(masks, optimizer, done))  # type: ignore[misc]
+
+
+def training_cost(pairs: int, *, steps: int, batch_size: int, batch_uses: int = 1, masks_per_step: int = 1) -> Cost:
+    """Count what `train` with the same settings computes on so many pairs."""
+    batch_size = min(batch_size, pairs)
+    drawn_once = math.ceil(steps / batch_uses) * batch_size
+    return Cost(
+        gradients=steps * masks_per_step * batch_size, forwards=0, frozen=min(pairs, drawn_once), step_pairs=batch_size
+    )
 
 
 def drawn(n: int, batch_size: int, step: int, seed: int) -> list[int]:

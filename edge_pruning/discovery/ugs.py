@@ -29,9 +29,10 @@ from torch import Tensor
 
 from edge_pruning.ablation import Patch
 from edge_pruning.circuit import EdgeScores
+from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.search import Search
-from edge_pruning.discovery.training import Draw, MaskParameters, train
+from edge_pruning.discovery.training import Draw, MaskParameters, train, training_cost
 
 INITIAL_THETA = 1.0
 BETAS = (0.9, 0.995)
@@ -77,6 +78,11 @@ class Ugs(Method):
         )
         theta = masks.parameters["theta"]
         return search.scores(theta, natural_size=int((theta > 0).sum()))
+
+    def cost(self, search: Search) -> Cost:
+        return training_cost(
+            len(search.data.pairs), steps=self.steps, batch_size=self.batch_size, masks_per_step=self.masks_per_step
+        )
 
     def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor:
         """Each edge's probability; the size is the one that was trained, whatever `edges` is."""

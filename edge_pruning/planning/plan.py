@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+from edge_pruning.discovery.cost import Cost
 from edge_pruning.masked_pass.memory import CACHE_SHARE
 from edge_pruning.masked_pass.weights import KEEP_SHARE
 from edge_pruning.planning.costs import Costs
@@ -25,16 +26,13 @@ OVERHEAD = {"cpu": 600 << 20, "cuda": 800 << 20, "mps": 800 << 20}  # Python wit
 class Work:
     """How much a run has to do.
 
-    passes: forward and backward passes over a pair that the search takes; None if that depends on what it finds.
-    frozen: pairs that the model itself is run on, clean and corrupted. step_pairs: pairs of one step.
-    judged: forward passes over a pair until the report. tokens: of a pair, on average.
+    search: what the search computes. judged: forward passes over a pair until the report.
+    tokens: of a pair, on average.
     positions: compared positions of a pair. train: training pairs.
     guessed: the pairs could not be read, so their length is that of another tokenizer.
     """
 
-    passes: int | None
-    frozen: int
-    step_pairs: int
+    search: Cost
     judged: int
     tokens: float
     positions: float
@@ -91,13 +89,13 @@ class Plan:
     def cache(self) -> int:
         """Frozen values of the training pairs, as far as they are kept."""
         share = min(self.device.memory // CACHE_SHARE, max(0, self.device.free - self._rest(keep_maps=False)) // 2)
-        return min(share, self.costs.cache(round(self.work.frozen * self.work.tokens)))
+        return min(share, self.costs.cache(round(self.work.search.frozen * self.work.tokens)))
 
     @property
     def pairs_at_once(self) -> int:
         """Pairs of a micro-batch: as many as keep the device busy and fit, at most those of a step; at least one."""
         room = self.device.free - self.at_rest - self.cache
-        return max(1, min(self.tile, self.work.step_pairs, room // self._micro_batch(1)))
+        return max(1, min(self.tile, self.work.search.step_pairs, room // self._micro_batch(1)))
 
     @property
     def peak(self) -> int:
@@ -123,14 +121,13 @@ class Plan:
 
     @property
     def step_seconds(self) -> float:
-        return self.work.step_pairs * self.work.tokens * self.speed.step
+        return self.work.search.step_pairs * self.work.tokens * self.speed.step
 
     @property
     def search_seconds(self) -> float | None:
-        if self.work.passes is None:
-            return None
-        frozen = self.speed.forward * 2 * self.costs.plain / self.costs.forward
-        return self.work.tokens * (self.work.passes * self.speed.step + self.work.frozen * frozen)
+        frozen = self.speed.forward * 2 * self.costs.plain / self.costs.forward  # one clean and one ablated run
+        per_token = self.work.search.weighed(gradient=self.speed.step, forward=self.speed.forward, frozen=frozen)
+        return None if per_token is None else self.work.tokens * per_token
 
     @property
     def judging_seconds(self) -> float:

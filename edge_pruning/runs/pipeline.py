@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edge_pruning.discovery import Search
 from edge_pruning.evaluation.faithfulness import FEWEST_BASELINES
 from edge_pruning.evaluation.measure import LARGE
 from edge_pruning.loading.loading import Model, load_model
@@ -27,6 +28,8 @@ from edge_pruning.runs.sizes import default_sizes, requested_sizes
 from edge_pruning.setup import Setup
 
 log = logging.getLogger("edge_pruning")
+
+GRADIENT_PASS, FROZEN_PASS = 3.0, 1.0  # in masked forward passes, roughly
 
 
 def discover(
@@ -107,22 +110,20 @@ def _with_patterns(run: Run, setup: Setup, heads: int, watch: RunObserver) -> Ru
 
 
 def planned_work(config: RunConfig, setup: Setup, sizes: Sequence[int]) -> dict[str, float]:
-    """What a run is going to do, by the words of its stages, in masked forward passes of one pair; roughly.
-
-    A step of a search costs about three forward passes per pair, what no mask changes about one.
-    """
-    method, train, test = vars(config.method_value), len(setup.train.pairs), len(setup.pairs.pairs)
-    search = 3.0 * method.get("steps", 1) * min(train, method.get("batch_size", train))
-    offered = len(default_sizes(setup.graph, setup.graph.n_edges)) if config.method_value.one_run_ranks_all else 1
-    tried = len(sizes) or (offered if setup.graph.n_edges <= LARGE else offered.bit_length())
-    once = config.method_value.one_run_ranks_all or len(sizes) <= 1
+    """Return what a run is going to do, by the words of its stages, in masked forward passes of one pair; roughly."""
+    graph, method = setup.graph, config.method_value
+    offered = len(default_sizes(graph, graph.n_edges)) if method.one_run_ranks_all else 1
+    tried = len(sizes) or (offered if graph.n_edges <= LARGE else offered.bit_length())
+    runs = 4 + (FEWEST_BASELINES if graph.n_edges > LARGE else 10)
+    judging = {evaluating(size): float(len(setup.pairs.pairs) * runs) for size in sizes or (0,)}
+    cost = method.cost(Search(setup.engine, setup.train, config.ablation_value))
+    search = cost.weighed(gradient=GRADIENT_PASS, forward=1, frozen=FROZEN_PASS)
+    search = sum(judging.values()) if search is None else max(1.0, search)  # unknown: half of the run
+    once = method.one_run_ranks_all or len(sizes) <= 1
     work = {searching(()) if once else searching((k,)): search for k in ([0] if once else sizes)}
     if tried > 1:
         work[CHOOSING] = len(setup.validation.pairs) * (1.0 + tried)
-    runs = 4 + (FEWEST_BASELINES if setup.graph.n_edges > LARGE else 10)
-    for size in sizes or (0,):
-        work[evaluating(size)] = float(test * runs)
-    return work
+    return work | judging
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------

@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from edge_pruning.discovery.eap_ig import EapIg
-from edge_pruning.discovery.method import Method
+from edge_pruning.discovery import Search
 from edge_pruning.evaluation.measure import LARGE
 from edge_pruning.graph import Graph
 from edge_pruning.loading.loading import DTYPES, Model, describe_model, load_model, pick_device, weights_at_hand
@@ -71,14 +70,11 @@ def planned(config: RunConfig, model: Model, pairs: PairSet, device: Device, *, 
     tokens = fmean(widths)
     positions = fmean(len(pair.positions) for pair in pairs.pairs)
     method, sizes = config.method_value, len(config.edges or config.sparsity)
-    train = len(pairs.pairs)
-    passes = _passes(method, train)
+    search = method.cost(Search(engine, pairs, config.ablation_value))
     once = method.one_run_ranks_all or sizes <= 1
     work = Work(
-        passes=passes if passes is None or once else passes * sizes, frozen=_frozen(method, train),
-        step_pairs=getattr(method, "batch_size", train),
-        judged=_judged(config, sizes, engine.graph.n_edges),
-        tokens=tokens, positions=positions, train=train, guessed=guessed,
+        search=search if once else search * sizes, judged=_judged(config, sizes, engine.graph.n_edges),
+        tokens=tokens, positions=positions, train=len(pairs.pairs), guessed=guessed,
     )  # fmt: skip
     tile = max(1, int(engine.tile_tokens / tokens))
     return Plan.estimated(config.model, config.dtype, device, costs, work, tile, _edges(engine))
@@ -116,23 +112,6 @@ def _edges(engine: MaskedPass) -> dict[str, int]:
 def _has_positions(engine: MaskedPass) -> bool:
     """Whether positions are written into the stream, so that they can be a writer of their own."""
     return engine.adapter.model_type in ("gpt2", "opt")
-
-
-def _passes(method: Method, pairs: int) -> int | None:
-    """Forward and backward passes over a pair that a search takes; None where that depends on what it finds."""
-    steps, batch = getattr(method, "steps", None), getattr(method, "batch_size", None)
-    if steps is not None and batch is not None:
-        first = min(getattr(method, "attributed", pairs), pairs) if getattr(method, "attribute_first", False) else 0
-        return steps * batch + EapIg().steps * first
-    return {"eap": pairs, "eap-ig": pairs * (steps or 1), "magnitude": 0, "random": 0}.get(method.name)
-
-
-def _frozen(method: Method, pairs: int) -> int:
-    """Pairs that the model is run on during a search."""
-    if not getattr(method, "fresh", False):
-        return pairs
-    fresh: int = method.steps * method.batch_size // method.batch_uses  # type: ignore[attr-defined]
-    return pairs + fresh
 
 
 def _judged(config: RunConfig, sizes: int, edges: int) -> int:
