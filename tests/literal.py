@@ -41,8 +41,8 @@ def literal_logits(
 ) -> Tensor:
     """Logits of the masked run at every position, [b, p, vocab]."""
     ones = torch.ones_like(mask)
-    ablated = _run(adapter, graph, ones, corrupted, None, together)[1]
-    return _run(adapter, graph, mask, clean, ablated, sum_up)[0]
+    ablated = literal_run(adapter, graph, ones, corrupted, None, together)[1]
+    return literal_run(adapter, graph, mask, clean, ablated, sum_up)[0]
 
 
 def literal_batch_logits(
@@ -52,7 +52,7 @@ def literal_batch_logits(
     return literal_logits(adapter, graph, mask, batch.clean, batch.corrupted, sum_up).flatten(0, 1)[batch.rows]
 
 
-def _run(
+def literal_run(
     adapter: Adapter, graph: Graph, mask: Tensor, tokens: Tensor, ablated: list[Tensor] | None, sum_up: Sum = one_by_one
 ) -> tuple[Tensor, list[Tensor]]:
     """Logits and the list of all writes; without `ablated` writes mix with zeros, which is the plain model at ones."""

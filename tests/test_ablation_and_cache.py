@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from literal import _run, literal_batch_logits
+from literal import literal_batch_logits, literal_run
 from random_models import config_of, graphs_of, mixed_pairs, pair, random_mask, random_model
 from torch import Tensor
 
@@ -129,7 +129,7 @@ def test_zero_carries_nothing(kind: str, engine: type[MaskedPass]) -> None:
     for graph in graphs_of(adapter):
         masked, mask = engine(adapter, graph), random_mask(graph)
         found = masked.logits(mask, batch, Zero().freeze(masked, batch))
-        expected = _run(adapter, graph, mask, batch.clean, None)[0].flatten(0, 1)[batch.rows]
+        expected = literal_run(adapter, graph, mask, batch.clean, None)[0].flatten(0, 1)[batch.rows]
         assert relative(found, expected) < 1e-6
         assert relative(found, literal_batch_logits(adapter, graph, mask, batch)) > 1e-3
 
@@ -192,13 +192,13 @@ def test_resampled_values_are_those_of_another_training_prompt(kind: str, engine
 def writes_on(engine: MaskedPass, tokens: tuple[int, ...]) -> Tensor:
     """What every writer writes when the literal model runs on a prompt, [w, p, d]."""
     ones = torch.ones(engine.graph.edge_mask.shape, dtype=torch.float64)
-    return torch.stack(_run(engine.adapter, engine.graph, ones, torch.tensor([tokens]), None)[1])[:, 0]
+    return torch.stack(literal_run(engine.adapter, engine.graph, ones, torch.tensor([tokens]), None)[1])[:, 0]
 
 
 def literal_with(engine: MaskedPass, mask: Tensor, one: Pair, ablated: Tensor) -> Tensor:
     """The literal masked run of a pair with these ablated writes [w, p, d]; logits at the compared positions."""
     tokens = torch.tensor([one.clean[: max(one.positions) + 1]])
-    logits = _run(engine.adapter, engine.graph, mask, tokens, list(ablated[:, None]))[0]
+    logits = literal_run(engine.adapter, engine.graph, mask, tokens, list(ablated[:, None]))[0]
     return logits[0, list(one.positions)]
 
 

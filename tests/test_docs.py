@@ -15,6 +15,7 @@ from running import relative, runner
 
 from edge_pruning.batch import Batch
 from edge_pruning.loading.self_check import law_errors, self_check
+from edge_pruning.masked_pass import stream
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import ADAPTERS
@@ -84,3 +85,50 @@ def test_the_family_that_the_page_adds_is_exact(smollm3: Any) -> None:
     mask = random_mask(passes[0].graph)
     general, fused = (runner(engine, batch)(mask) for engine in passes)
     assert relative(fused, general) < 1e-9
+
+
+# --- how-it-works.md --------------------------------------------------------------------------------------------------
+
+
+def test_the_equation_is_quoted_from_the_literal_reference() -> None:
+    *quotations, _ = code("how-it-works.md")
+    source = (ROOT / "tests" / "literal.py").read_text(encoding="utf-8")
+    assert len(quotations) == 2
+    assert all(f"\n{quotation}" in source for quotation in quotations)
+
+
+def test_the_chain_of_two_writers_and_two_readers_has_the_gradients_of_the_equation() -> None:
+    names: dict[str, Any] = {}
+    torch.manual_seed(0)
+    exec(code("how-it-works.md")[-1], names)
+    embedding, its_ablated, ablated_head = names["E"], names["c_E"], names["c_H"]
+    z = names["mask"].detach().requires_grad_()
+    x_h = z[0, 0] * embedding + (1 - z[0, 0]) * its_ablated
+    x_l = z[0, 1] * embedding + (1 - z[0, 1]) * its_ablated + z[1, 1] * x_h.tanh() + (1 - z[1, 1]) * ablated_head
+    torch.testing.assert_close(names["x_l"], x_l)
+    x_l.square().sum().backward()
+    torch.testing.assert_close(names["mask"].grad, z.grad)
+    assert z.grad.count_nonzero() == 3
+
+
+def test_the_chain_runs_backward_as_it_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers add to the gradients of their writers before these are handed on, and the mask gets its own last."""
+    ran: list[str] = []
+    for step in ("_Open", "_Read", "_Write"):
+        function = getattr(stream, step)
+
+        def backward(ctx: Any, *gradients: Any, real: Any = function.backward, step: str = step) -> Any:
+            ran.append(step)
+            return real(ctx, *gradients)
+
+        monkeypatch.setattr(function, "backward", staticmethod(backward))
+    exec(code("how-it-works.md")[-1], {})
+    assert ran == ["_Read", "_Write", "_Read", "_Open"]
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))])
+def test_links_lead_to_files(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
+    missing = [target for target in targets if not (ROOT / page).parent.joinpath(target).exists()]
+    assert not missing

@@ -2,7 +2,8 @@
 
 Norm and map become one step (`folding.py`), and for LayerNorm every write is centred once. Heads keep only their
 outputs before the output map (e numbers instead of d) from the ablated run; the difference is mapped: (o - o_c) W_O.
-Equal to `MaskedPass` up to rounding; the tests compare the two.
+Equal to `MaskedPass` up to rounding; the tests compare the two. Comments say which line of the formulas a step is, with
+D_i = y_i - c_i: those of reads and masks are derived in docs/how-it-works.md, those of the norm in `folding.py`.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class FusedPass(MaskedPass):
 
     def restricted(self, candidates: Tensor, *, consistent: bool) -> Self:
         engine = super().restricted(candidates, consistent=consistent)
-        engine._choices = {}  # the weights are shared
+        engine._choices = {}  # they depend on the layout; the weights are shared
         return engine
 
     def in_float32(self) -> Self:
@@ -237,7 +238,7 @@ class _ReadRest(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        ctx.stream.accumulate(ctx.reader, ctx.writers, gradients[0])
+        ctx.stream.accumulate(ctx.reader, ctx.writers, gradients[0])  # dL/dz_ij = <g_j, D_i>, dL/dy_i += z_ij g_j
         return gradients[0][0], ctx.stream.mask.new_empty(0), None, None, None
 
 
@@ -254,7 +255,7 @@ class _Project(Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, q, rstd = ctx.saved_tensors
-        return ctx.fold().gradient(x, q, rstd, gradients[0], out=torch.empty_like(x)), None
+        return ctx.fold().gradient(x, q, rstd, gradients[0], out=torch.empty_like(x)), None  # g_j = dL/dx_j
 
 
 class _WriteHeads(Function):
@@ -271,10 +272,10 @@ class _WriteHeads(Function):
         out: Callable[[], Tensor],
     ) -> Tensor:
         ctx.stream, ctx.first, ctx.count, ctx.out = stream, first, o.shape[0], out
-        torch.bmm(o - ablated, out(), out=stream.slots(first, ctx.count))
+        torch.bmm(o - ablated, out(), out=stream.slots(first, ctx.count))  # D_i = (o_i - o_c_i) W_O
         return order.new_empty(0)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        gradient = ctx.stream.gradient_of(ctx.first, ctx.count)  # sum_j z_ij g_j over all readers j of these writers
-        return torch.bmm(gradient, ctx.out().mT), gradients[0], None, None, None, None
+        gradient = ctx.stream.gradient_of(ctx.first, ctx.count)  # dL/dy_i = sum_j z_ij g_j
+        return torch.bmm(gradient, ctx.out().mT), gradients[0], None, None, None, None  # dL/do_i = dL/dy_i W_O^T
