@@ -7,7 +7,7 @@ through this table. To add a number, write a function from a `Comparison` to one
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -145,10 +145,20 @@ def measured_numbers(metric: str) -> list[Number]:
     return [n for n in NUMBERS.values() if n.of is not None and (n.name not in METRICS or n.name == metric)]
 
 
-def numbers_for(loss: str, metric: str) -> list[Number]:
-    """Those that are shown for a task: the loss, the metric, and everything that all tasks have."""
+AGREEMENT = replace(
+    NUMBERS["accuracy"], heading="agreement", title="Agreement",
+    meaning="share of pairs whose most likely token is the model's: they have no answer of their own",
+)
+
+
+def numbers_for(loss: str, metric: str, *, agreement: bool = False) -> list[Number]:
+    """Those that are shown for a task: the loss, the metric, and everything that all tasks have.
+
+    agreement: whether the answers are the model's own, so that accuracy is agreement with it.
+    """
     others = [n.name for n in NUMBERS.values() if n.name not in (*LOSSES, *METRICS)]
-    return [NUMBERS[name] for name in (loss, metric, *others)]
+    found = [NUMBERS[name] for name in (loss, metric, *others)]
+    return [AGREEMENT if agreement and number.name == "accuracy" else number for number in found]
 
 
 def common_numbers(loss: str) -> list[Number]:

@@ -21,6 +21,7 @@ from edge_pruning.ablation import Ablation
 from edge_pruning.graph import Graph
 from edge_pruning.loading.loading import Model
 from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.masked_pass.own_predictions import with_predictions
 from edge_pruning.tasks import PairSet, Task
 from edge_pruning.truth.truth import Truth
 from edge_pruning.truth.truths import truth_for
@@ -92,11 +93,14 @@ class Setup:
     # --- pairs -----------------------------------------------------------------------------------------------------
 
     def pairs_of(self, split: str) -> PairSet:
-        """The pairs of a split. Raises ValueError if only other pairs were given."""
+        """The pairs of a split, those without an answer with the model's prediction for one.
+
+        Raises ValueError if only other pairs were given.
+        """
         if split not in self._pairs:
             if self._pairs_of is None:
                 raise ValueError(f"expected pairs of split {split!r}, but only {', '.join(self._pairs)} were given")
-            self._pairs[split] = self._pairs_of(split)
+            self._pairs[split] = with_predictions(self._pairs_of(split), self.engine)
         return self._pairs[split]
 
     @property

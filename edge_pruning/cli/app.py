@@ -63,6 +63,7 @@ def discover(
     test: flags.Test = None,
     chat: flags.Chat = False,
     data: flags.Data = None,
+    columns: flags.Columns = None,
     embeddings: flags.Embeddings = None,
     heads: flags.Heads = None,
     out: flags.Out = None,
@@ -81,7 +82,7 @@ def discover(
             heads=heads, device=device, dtype=dtype, polish=polish or None,
             trust_remote_code=trust_remote_code or None, chat=chat or None,
             edges=flags.numbers("--edges", edges, int), sparsity=flags.numbers("--sparsity", sparsity, float),
-            settings=flags.assignments("--set", setting), data=flags.assignments("--data", data),
+            settings=flags.assignments("--set", setting), data=flags.data(data, columns),
         )
         console = prepare()
         from edge_pruning.cli.progress import ProgressBar
@@ -114,6 +115,7 @@ def evaluate(
     ablation: flags.OtherAblation = None,
     test: flags.OtherTest = None,
     data: flags.OtherData = None,
+    columns: flags.OtherColumns = None,
     random: flags.RandomCircuits = 10,
     seed: flags.RandomSeed = 0,
     device: flags.AnyDevice = "auto",
@@ -126,7 +128,7 @@ def evaluate(
 ) -> None:
     """Measure a circuit on held-out pairs: beside the model, the empty circuit, and random circuits of its size."""
     with errors_reported():
-        settings = {**flags.given(test=test), **flags.assignments("--data", data)}
+        settings = {**flags.given(test=test), **flags.data(data, columns)}
         console = prepare()
         from edge_pruning.cli.progress import ProgressBar
         from edge_pruning.cli.report import print_evaluation, print_report_files

@@ -39,6 +39,7 @@ def curve(
     ablation: flags.OtherAblation = None,
     test: flags.OtherTest = None,
     data: flags.OtherData = None,
+    columns: flags.OtherColumns = None,
     seed: flags.RandomSeed = 0,
     device: flags.AnyDevice = "auto",
     dtype: flags.AnyDtype = "float32",
@@ -46,7 +47,7 @@ def curve(
     as_json: flags.Json = False,
 ) -> None:
     with errors_reported():
-        settings = {**flags.given(test=test), **flags.assignments("--data", data)}
+        settings = {**flags.given(test=test), **flags.data(data, columns)}
         wanted = flags.numbers("--sizes", sizes, int)
         console = prepare()
         from edge_pruning.cli.progress import ProgressBar

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 _TASK = (
-    "A name from `edge-pruning list tasks`, your own pairs as JSON lines (a path that ends in .jsonl), or a compiled "
-    "program (tracr:reverse; `edge-pruning list programs`)."
+    "A name from `edge-pruning list tasks`, a file with your own pairs (.jsonl, .json, .csv, .tsv, .parquet; or "
+    "hub://OWNER/NAME), or a compiled program (tracr:reverse; `edge-pruning list programs`)."
 )
 _MODEL = (
     "bundled, tracr:NAME (a compiled program), a local folder, a GGUF file (FILE.gguf, or OWNER/REPOSITORY/FILE.gguf "
@@ -22,6 +22,7 @@ _ABLATION = (
 )
 _DEVICE = "cpu, cuda, cuda:1 or mps. auto: the fastest there is. spread: layers over all GPUs, if one is too small."
 _DATA = "Any other setting of the task: seed=1, skip_unequal=true, or bos=true (a beginning-of-text token), say."
+_COLUMNS = "What a file of pairs calls the fields: clean=prompt,corrupted=other,answer=label,wrong_answer=distractor."
 _OWN, _CIRCUITS = "the method's or preset's", "the circuit's"
 
 
@@ -75,9 +76,10 @@ Train = Annotated[int | None, _in("Data", help="Number of pairs to find the circ
 Test = Annotated[int | None, _in("Data", help="Number of held-out pairs to report on.", show_default="the task's")]
 Chat = Annotated[bool, _in(
     "Data", "--chat",
-    help="Put prompts into the model's chat template, as what a user says. A .jsonl file may hold lists of messages.",
+    help="Put prompts into the model's chat template, as what a user says. A file may hold lists of messages.",
 )]
 Data = Annotated[list[str] | None, _in("Data", "--data", metavar="NAME=VALUE", help=_DATA)]
+Columns = Annotated[str | None, _in("Data", metavar="FIELD=COLUMN,...", help=_COLUMNS, show_default="by their names")]
 
 Embeddings = Annotated[str | None, _in(
     "Counting", show_default="joint",
@@ -123,6 +125,7 @@ OtherModel = Annotated[str | None, Option("--model", help=_MODEL, show_default=_
 OtherAblation = Annotated[str | None, Option("--ablation", help=_ABLATION, show_default=_CIRCUITS)]
 OtherTest = Annotated[int | None, Option("--test", help="Number of test pairs.", show_default=_CIRCUITS)]
 OtherData = Annotated[list[str] | None, Option("--data", metavar="NAME=VALUE", help=_DATA)]
+OtherColumns = Annotated[str | None, Option("--columns", metavar="FIELD=COLUMN,...", help=_COLUMNS, show_default="")]
 OtherTruth = Annotated[Path | None, Option(
     "--truth", help="A file with the true circuit of a compiled program.", show_default="the program's own"
 )]
@@ -172,6 +175,11 @@ def assignments(flag: str, words: list[str] | None) -> dict[str, Any]:
         raise ValueError(f"{flag}: expected NAME=VALUE, got {', '.join(map(repr, bad))}")
     pairs = (word.partition("=") for word in words or ())
     return {name.replace("-", "_"): _value(value) for name, _, value in pairs}
+
+
+def data(words: list[str] | None, columns: str | None) -> dict[str, Any]:
+    """The settings of the task."""
+    return {**assignments("--data", words), **given(columns=columns)}
 
 
 def _value(word: str) -> Any:

@@ -57,7 +57,8 @@ def _tasks() -> Names:
     from edge_pruning.models.tracr.folder import PREFIX
     from edge_pruning.tasks import TASKS
 
-    own = ("PATH.jsonl", "your own pairs, one JSON object per line: clean, corrupted, answer[, wrong_answer, split]")
+    fields = "clean, corrupted[, answer, wrong_answer, split]"
+    own = ("FILE", f"your own pairs (.jsonl, .json, .csv, .tsv or .parquet): {fields}")
     program = (f"{PREFIX}NAME", "all inputs of a compiled program (`edge-pruning list programs`)")
     return [*((name, f"{cls.summary}\n{_settings(cls)}") for name, cls in sorted(TASKS.items())), own, program]
 

@@ -56,6 +56,7 @@ def plan(
     test: flags.Test = None,
     chat: flags.Chat = False,
     data: flags.Data = None,
+    columns: flags.Columns = None,
     embeddings: flags.Embeddings = None,
     heads: flags.Heads = None,
     device: PlannedDevice = None,
@@ -70,7 +71,7 @@ def plan(
             train=train, test=test, embeddings=embeddings, heads=heads, device=device, dtype=dtype,
             trust_remote_code=trust_remote_code or None, chat=chat or None,
             edges=flags.numbers("--edges", edges, int), sparsity=flags.numbers("--sparsity", sparsity, float),
-            settings=flags.assignments("--set", setting), data=flags.assignments("--data", data),
+            settings=flags.assignments("--set", setting), data=flags.data(data, columns),
         )
         console = prepare()
         from edge_pruning.runs.planned import plan as plan_run

@@ -72,7 +72,8 @@ def print_seeds(found: SeedRuns, out: Console) -> None:
 
 def print_evaluation(evaluation: Evaluation, out: Console) -> None:
     """The circuit beside the model, nothing, and chance; means over the pairs."""
-    conditions, (loss, *others) = evaluation.conditions, numbers_for(evaluation.loss, evaluation.conditions.metric)
+    conditions = evaluation.conditions
+    loss, *others = numbers_for(evaluation.loss, conditions.metric, agreement=conditions.is_agreement)
     table = new_table(escape(_conditions(vars(conditions))))
     for column in ("", "edges", loss.heading, *(number.heading for number in others)):
         table.add_column(column, justify="right" if column else "left")
@@ -124,7 +125,7 @@ def print_report_files(page: Path | None, out: Console) -> None:
 
 def print_curve(curve: Mapping[str, Any], out: Console) -> None:
     """Every size, the levels, and the areas."""
-    numbers = numbers_for(curve["loss"], curve["metric"])
+    numbers = numbers_for(curve["loss"], curve["metric"], agreement=curve["predicted"] == curve["examples"])
     table = new_table(escape(_conditions(curve)))
     for column in ("edges", "without dangling", *(number.heading for number in numbers)):
         table.add_column(column, justify="right")

@@ -44,7 +44,10 @@ def about_the_measurement(
 
 
 def _about_the_data(conditions: Conditions, model: Measured) -> Iterator[str]:
+    yield from conditions.notices
     right = float(model.accuracy.mean())
+    if 0 < conditions.predicted < conditions.examples:
+        yield f"{conditions.predicted} of {conditions.examples} pairs are judged by the model's own prediction"
     if right < ACCURACY:
         yield f"the model itself gets only {percent(right)} right on this task, so there may be little to find"
     if conditions.split == "train":

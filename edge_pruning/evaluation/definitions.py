@@ -5,7 +5,7 @@ from __future__ import annotations
 from edge_pruning.evaluation.bootstrap import CONFIDENCE, RESAMPLES
 from edge_pruning.evaluation.conditions import Conditions
 from edge_pruning.evaluation.faithfulness_scale import FaithfulnessScale
-from edge_pruning.numbers import LOSSES, NUMBERS, measured_numbers
+from edge_pruning.numbers import AGREEMENT, LOSSES, NUMBERS, measured_numbers
 
 RUNS = {
     "complement": "all edges but the circuit's; the closer to the empty circuit, the more complete is the circuit",
@@ -33,6 +33,7 @@ def definitions_of(conditions: Conditions, scale: FaithfulnessScale) -> dict[str
         "loss": "how far a run is from the model: kl, or squared_error where the output is a number",
         "squared_error": NUMBERS["squared_error"].meaning,
         **{n.name: n.meaning.format(metric=metric) for n in measured_numbers(metric) if n.name not in LOSSES},
+        **({"accuracy": AGREEMENT.meaning} if conditions.is_agreement else {}),
         "faithfulness": scale.definition,
         "standard_error": "of the mean, over pairs",
         "interval": f"{100 * CONFIDENCE:.0f} % confidence interval of the mean, bootstrapped over pairs ({RESAMPLES:,} "

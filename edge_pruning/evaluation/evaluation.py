@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -139,7 +139,7 @@ class Evaluation:
             )
         known = content["ground_truth"]
         return cls(
-            Conditions(**{f.name: content[f.name] for f in fields(Conditions)}),
+            Conditions.from_json(content),
             content["loss"],
             content["convention"],
             {name: Summary.from_json(content[name]) for name in SIDE_BY_SIDE if content.get(name) is not None},

@@ -13,6 +13,7 @@ import transformers
 from huggingface_hub import try_to_load_from_cache
 
 from edge_pruning.graph import Graph
+from edge_pruning.loading.fingerprint import fingerprint, is_sampled
 from edge_pruning.loading.gguf import GgufFile, gguf_file
 from edge_pruning.loading.pretrained import explained, hint, read
 from edge_pruning.loading.self_check import self_check
@@ -64,10 +65,16 @@ class Model:
         return SPREAD if len(places) > 1 else str(self.adapter.device)
 
     @property
+    def fingerprint(self) -> str:
+        """Which weights these are, as they are now; see `fingerprint.py`."""
+        return fingerprint(self.adapter.hf.named_parameters())
+
+    @property
     def provenance(self) -> dict[str, Any]:
         packed = {} if self.unpacked_bits is None else {"weights_unpacked_from_bits": self.unpacked_bits}
         return {"name": self.name, "revision": self.revision, "type": self.adapter.model_type,
-                "shape": asdict(self.adapter.shape), "d_model": self.adapter.d_model, **packed}
+                "shape": asdict(self.adapter.shape), "d_model": self.adapter.d_model, **packed,
+                "weights": {"fingerprint": self.fingerprint, "sampled": is_sampled(self.adapter.hf.named_parameters())}}
 
 
 def load_model(

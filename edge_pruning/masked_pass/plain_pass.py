@@ -115,6 +115,12 @@ class PlainPass(OnDevices):
             mlps.append(of_mlp)
         return Writes(embeddings, *(torch.stack([one.to(self.home) for one in each]) for each in (heads, mlps)))
 
+    @in_its_arithmetic
+    @torch.no_grad()
+    def own_logits(self, batch: Batch) -> Tensor:
+        """The model's logits at the compared positions of its clean prompts, [n, vocab]."""
+        return self._plain_logits(self._embedded(batch.clean), batch.rows)
+
     def _plain_logits(self, embeddings: Tensor, rows: Tensor) -> Tensor:
         """The model's logits at some rows of the flattened positions, from its embeddings [w, b, p, d]."""
         contexts, x = self.contexts(embeddings.shape[2]), embeddings.sum(0)

@@ -67,6 +67,7 @@ def _context(report: Json, circuit: Circuit, *, prefix: str = "") -> dict[str, A
         "report": report,
         "evaluation": evaluation,
         "loss": OBJECTIVES[evaluation["loss"]],
+        "accuracy": "agreement" if evaluation.get("predicted") == evaluation["examples"] else "accuracy",
         "truth": evaluation["ground_truth"],
         "curve": curve,
         "minimality": minimality,

@@ -6,6 +6,7 @@ from typing import Any
 
 from edge_pruning.registry import import_files
 from edge_pruning.tasks.encoding import Encoder, TextPair
+from edge_pruning.tasks.own.records import is_source
 from edge_pruning.tasks.task import SPLITS, TASKS, GeneratedTask, PairSet, Task, build_task, task_names
 
 import_files(__name__, __path__)
@@ -13,15 +14,20 @@ import_files(__name__, __path__)
 __all__ = ["SPLITS", "TASKS", "Encoder", "GeneratedTask", "PairSet", "Task", "TextPair", "get_task", "task_names"]
 
 
-def get_task(name: str, **settings: Any) -> Task:
+def get_task(name: Any, **settings: Any) -> Task:
     """The task of this name with these settings.
 
-    A path that ends in .jsonl reads the pairs from that file; `tracr:` and a program are all inputs of that program.
+    A path or `hub://OWNER/NAME` reads pairs from there; so do a list of pairs, a DataFrame and a `datasets.Dataset`
+    (see `own/records.py`). `tracr:` and a program are all inputs of that program. A task is returned as it is.
     """
-    if name.endswith(".jsonl"):
-        from edge_pruning.tasks.jsonl import JsonlTask  # like every task it builds on task.py, never on this file
+    if isinstance(name, Task):
+        if settings:
+            raise ValueError(f"task {name.name!r} is made already, so it takes no settings; got {', '.join(settings)}")
+        return name
+    if not isinstance(name, str) or is_source(name):
+        from edge_pruning.tasks.own import OwnPairs  # like every task it builds on task.py, never on this file
 
-        return build_task(JsonlTask, {"path": name, **settings})
+        return build_task(OwnPairs, {"source": name, **settings})
     if name.startswith("tracr:"):
         from edge_pruning.tasks.tracr import TracrTask
 

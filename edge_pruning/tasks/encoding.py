@@ -25,8 +25,9 @@ Ids = tuple[int, ...]
 class TextPair:
     """A pair as text. Prompt and answer are concatenated as they are, so an answer brings its own space (" Mary").
 
-    Any of `answer` counts as right, any of `wrong` as wrong (empty where nothing is wrong in particular). `template`
-    says which pattern the pair was written from, so that results can be broken down by it.
+    Any of `answer` counts as right (empty where the model's own prediction does), any of `wrong` as wrong (empty where
+    nothing is wrong in particular). `template` says which pattern the pair was written from, so that results can be
+    broken down by it.
     """
 
     clean: str
@@ -61,7 +62,7 @@ class Encoder:
         self.tokenizer, self.what = tokenizer, what
         self.notices: list[str] = []
         self._cache: dict[str, Ids] = {}
-        self._start = self._tokens_before_text() if bos is None else self._beginning() if bos else ()
+        self.start = self._tokens_before_text() if bos is None else self._beginning() if bos else ()
 
     def _beginning(self) -> Ids:
         if self.tokenizer.bos_token_id is None:
@@ -82,20 +83,44 @@ class Encoder:
         new = list(dict.fromkeys(text for text in texts if text not in self._cache))
         if new:
             ids = self.tokenizer(new, add_special_tokens=False, return_attention_mask=False).input_ids
-            self._cache.update((text, self._start + tuple(i)) for text, i in zip(new, ids, strict=True))
+            self._cache.update((text, self._begun(tuple(i))) for text, i in zip(new, ids, strict=True))
 
     def encode(self, text: str) -> Ids:
         """The token ids of a text, with the tokens that the tokenizer puts in front by default."""
         if text not in self._cache:
-            self._cache[text] = self._start + tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
+            self._cache[text] = self._begun(self.bare(text))
         return self._cache[text]
+
+    def bare(self, text: str) -> Ids:
+        """The token ids of a text alone."""
+        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    @property
+    def begins_itself(self) -> bool:
+        """Whether something stands in front of every text."""
+        return bool(self.start)
+
+    def _begun(self, ids: Ids) -> Ids:
+        """A text's tokens behind what stands in front of every text; not twice where a text brings it along."""
+        return ids if self.start and ids[: len(self.start)] == self.start else self.start + ids
 
     def knows(self, text: str) -> bool:
         """Whether a text has no unknown token."""
         return self._known(self.encode(text))
 
     def _known(self, ids: Ids) -> bool:
-        return self.tokenizer.unk_token_id is None or self.tokenizer.unk_token_id not in ids[len(self._start) :]
+        return self.tokenizer.unk_token_id is None or self.tokenizer.unk_token_id not in ids[len(self.start) :]
+
+    def unknown_words(self, *texts: str) -> list[str]:
+        """The words of these texts that the tokenizer has no token for."""
+        if all(map(self.knows, texts)) or not self.tokenizer.is_fast:
+            return []
+        found = []
+        for text in texts:
+            encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+            places = zip(encoded.input_ids, encoded.offset_mapping, strict=True)
+            found += [text[start:end].strip() for token, (start, end) in places if token == self.tokenizer.unk_token_id]
+        return list(dict.fromkeys(word for word in found if word))
 
     def continuation(self, prompt: str, answer: str) -> Ids | None:
         """The tokens of an answer after its prompt; None if it changes the tokens of the prompt, or adds none."""
@@ -139,13 +164,18 @@ class Encoder:
         if len(clean) != len(corrupted):
             raise UnequalLengths(len(clean), len(corrupted))
         if clean == corrupted:
-            raise ValueError("the clean and the corrupted prompt are the same tokens")
+            raise ValueError(f"the clean and the corrupted prompt are the same tokens{self._because(text)}")
         answers = [self._answer(text.clean, answer) for answer in text.answer]
         right = self._by_position(answers)
         wrong = self._wrong_by_position(right, [(w, self._answer(text.clean, w)) for w in text.wrong])
-        forced = answers[0][:-1]
+        forced = answers[0][:-1] if answers else ()
         positions = tuple(range(len(clean) - 1, len(clean) + len(forced)))
         return Pair(clean + forced, corrupted + forced, positions, right, wrong, text.template)
+
+    def _because(self, text: TextPair) -> str:
+        unknown = self.unknown_words(text.clean, text.corrupted)
+        names = ", ".join(map(repr, unknown[:5]))
+        return f", because this tokenizer has no token for {names}; use a model that knows these words" if names else ""
 
     def _answer(self, prompt: str, answer: str) -> Ids:
         ids = self.continuation(prompt, answer)
@@ -159,6 +189,8 @@ class Encoder:
         return ids
 
     def _by_position(self, answers: list[Ids]) -> tuple[Ids, ...]:
+        if not answers:
+            return ((),)
         if len(answers) == 1:
             return tuple((token,) for token in answers[0])
         if any(len(ids) > 1 for ids in answers):

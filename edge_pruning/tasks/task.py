@@ -37,7 +37,8 @@ class PairSet:
     """The pairs of one split of a task, for one tokenizer: as token ids and as text, in the same order.
 
     `metric` says how answers are judged, `objective` what a circuit's outputs are fitted with (`objectives.py`).
-    `notices` says what was left out because of the tokenizer, such as "names: 84 of 120 are single tokens". `writer`
+    `notices` says what was left out because of the tokenizer, such as "names: 84 of 120 are single tokens". `predicted`
+    counts the pairs without an answer of their own, which have the model's prediction instead. `writer`
     writes the first pairs of the split again, as many as it is asked for, where the task makes its own text.
     """
 
@@ -49,6 +50,7 @@ class PairSet:
     notices: tuple[str, ...] = ()
     objective: str = "kl"
     writer: Callable[[int], PairSet] | None = field(default=None, repr=False, compare=False)
+    predicted: int = 0
 
     def enlarged(self, size: int) -> PairSet:
         """Return at least `size` pairs, these ones first, if the task can write more; as many as there are if not."""
@@ -211,7 +213,8 @@ def _distinct(candidates: Iterable[TextPair], encoder: Encoder, size: int) -> li
 
 # --- registry ------------------------------------------------------------------------------------------------------
 
-TASKS: Registry[type[Task]] = Registry("task", hint="or give the path of a .jsonl file with your own pairs")
+OWN = "or give a file with your own pairs (.jsonl, .json, .csv, .tsv or .parquet)"
+TASKS: Registry[type[Task]] = Registry("task", hint=OWN)
 task = TASKS.register
 
 

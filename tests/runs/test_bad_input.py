@@ -72,7 +72,7 @@ def test_unknown_setting(discover):
 
 
 def test_unknown_task_setting(discover):
-    assert_refused(discover("--train", 5), "has no setting train", "skip_unequal")
+    assert_refused(discover("--data", "tarin=5"), "has no setting tarin", "skip_unequal")
 
 
 def test_unknown_kind_of_list(cli):
@@ -161,7 +161,7 @@ def pairs_of(path: Path, rows: Iterable[Any]) -> Path:
 @pytest.mark.parametrize(("rows", "words"), [
     ([], ["the file is empty"]),
     (['{"clean": ', GOOD, "nonsense"], ["line 1: not valid JSON", "line 3: not valid JSON"]),
-    ([{"clean": "the dog"}], ["line 1: missing corrupted, answer"]),
+    ([{"clean": "the dog"}], ["line 1: missing corrupted"]),
     ([GOOD, GOOD | {"clean": "the dog"}], ["differ in length (first: line 2, 2 and 5 tokens"]),
     ([GOOD | {"corrupted": GOOD["clean"]}], ["line 1: clean and corrupted are the same"]),
     ([GOOD | {"wrong_answer": " fox"}], ["line 1: ' fox' is both the answer and the wrong answer"]),

@@ -71,13 +71,18 @@ def test_three_rows_leave_no_split_empty(tmp_path: Path, words: PreTrainedTokeni
     [
         ("{clean: 1", r"line 2: not valid JSON"),
         ("[1, 2]", r"line 2: expected an object with the fields clean, corrupted, answer, got list"),
-        ({"clean": "Then Mary"}, r"line 2: missing corrupted, answer"),
-        ({**GOOD, "clean": 3}, r"line 2: clean: expected a text that is not empty, got '3'"),
-        ({**GOOD, "corrupted": ""}, r"line 2: corrupted: expected a text that is not empty, got ''"),
+        ({"clean": "Then Mary"}, r"line 2: missing corrupted; expected the fields clean, corrupted"),
+        ({**GOOD, "clean": 3}, r"line 2: clean: expected a text that is not empty, or a list of token ids, got '3'"),
+        ({**GOOD, "corrupted": ""}, r"line 2: corrupted: expected a text that is not empty, or .*, got ''"),
         ({**GOOD, "answer": []}, r"line 2: answer: expected a text or a list of texts"),
-        ({**GOOD, "wrong_answer": [1]}, r"line 2: wrong_answer: expected a text or a list of texts"),
+        ({**GOOD, "wrong_answer": [1, " x"]}, r"line 2: wrong_answer: expected a text or a list of texts"),
+        ({**GOOD, "answer": 2.5}, r"line 2: answer: expected a text .*, got '2.5'"),
+        ({**GOOD, "answer": 10**6}, r"line 2: token id 1000000 is beyond this tokenizer's [0-9,]+ tokens"),
+        ({**GOOD, "clean": [1, 2]}, r"line 2: one prompt is token ids, the other is not"),
+        ({"clean": [1, 2], "corrupted": [1, 3], "answer": " ran"}, r"line 2: the prompts are token ids, so answer"),
+        ({"clean": [1, 2], "corrupted": [1], "answer": 3}, r"1 of 2 pairs differ in length \(first: line 2, 2 and 1"),
+        ({**GOOD, "clean": "a \ud800"}, r"line 2: clean: holds half of a surrogate pair, which is no text"),
         ({**GOOD, "split": "dev"}, r"line 2: split: expected one of train, validation, test, got 'dev'"),
-        ({**GOOD, "wrong": " x"}, r"line 2: unknown field wrong; the fields are clean"),
         ({**GOOD, "wrong_answer": " ran"}, r"line 2: ' ran' is both the answer and the wrong answer"),
         ({**GOOD, "corrupted": "Then Mary"}, r"line 2: clean and corrupted are the same text"),
         ({**GOOD, "answer": " zyx"}, r"line 2: the answer ' zyx' is not in the vocabulary"),
@@ -134,7 +139,7 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path, words: PreTrainedTok
 
 def test_a_split_without_rows_is_refused(tmp_path: Path, words: PreTrainedTokenizerBase) -> None:
     path = write(tmp_path, {**GOOD, "split": "train"})
-    with pytest.raises(ValueError, match="split 'test' has no pairs; the file has 1 usable rows in all"):
+    with pytest.raises(ValueError, match="split 'test' has no pairs; the 1 usable lines are in train. Give some"):
         get_task(path).pairs(words, "test")
 
 

@@ -1,0 +1,128 @@
+"""What a text becomes where its prompt meets its answer, and what its writer may not have meant.
+
+A text is changed in one case only, where the tokens of the whole text leave no doubt: a space at the end of a prompt
+that its tokenizer joins to the answer (`is ` + `Paris` is written `is` + ` Paris`). Everything else that looks odd is
+left as it is, and noted with the tokens of one row: a model has mostly seen the usual form, and a circuit for the odd
+one is a circuit for something else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from edge_pruning.tasks.encoding import Encoder, Ids, TextPair
+from edge_pruning.tasks.own.problems import Notices
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MARKUP = re.compile(r"<\|[\w-]+\|>|\[/?INST\]|</?s>|<(?:start|end)_of_turn>|\[(?:CLS|SEP|MASK)\]")
+TAIL = 4  # tokens of a prompt that are shown before its answer
+
+
+def settle(text: TextPair, encoder: Encoder, number: int, notices: Notices, *, space: bool) -> TextPair:
+    """The text as it is tokenised, with notices about what may not have been meant.
+
+    space: whether every answer that begins without a space gets one.
+    """
+    if space:
+        text = _with_spaces(text)
+    moved = _moved_space(text, encoder)
+    if moved is not None:
+        shown = tokens_in_words(encoder, moved)
+        words = "prompts: the space at the end of {n} rows belongs to the answer, and was moved there"
+        notices.add(words, number, shown)
+        text = moved
+    for words in _oddities(text, encoder):
+        notices.add(words, number, tokens_in_words(encoder, text))
+    return text
+
+
+def tokens_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+    """The text of each token, so that their spaces can be seen. Joined, they are the text."""
+    found, before = [], ""
+    for end in range(1, len(ids) + 1):
+        whole = str(tokenizer.decode(list(ids[:end]), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        found.append(whole.removeprefix(before) if whole.startswith(before) else str(tokenizer.decode([ids[end - 1]])))
+        before = whole
+    return found
+
+
+def tokens_in_words(encoder: Encoder, text: TextPair) -> str:
+    """The end of a clean prompt and its first answer: `| capital| is|| Paris|`."""
+    prompt = encoder.encode(text.clean)
+    whole = encoder.encode(text.clean + text.answer[0]) if text.answer else prompt
+    shown = tokens_of(encoder.tokenizer, whole)
+    same = len(prompt) if whole[: len(prompt)] == prompt else len(whole)
+    begin = max(0, same - TAIL)
+    return f"|{'|'.join(shown[begin:same])}|" + (f"|{'|'.join(shown[same:])}|" if shown[same:] else "")
+
+
+# --- spaces -----------------------------------------------------------------------------------------------------------
+
+
+def _with_spaces(text: TextPair) -> TextPair:
+    answer, wrong = (
+        tuple(a if a[:1].isspace() else f" {a}" for a in answers) for answers in (text.answer, text.wrong)
+    )
+    return replace(text, answer=answer, wrong=wrong)
+
+
+def _moved_space(text: TextPair, encoder: Encoder) -> TextPair | None:
+    """The text with its last space in front of the answers, if only that gives the answers tokens of their own."""
+    answers = text.answer + text.wrong
+    ends = text.clean.endswith(" ") and text.corrupted.endswith(" ")
+    if not ends or not answers or any(answer[:1].isspace() for answer in answers):
+        return None
+    if all(encoder.continuation(text.clean, answer) for answer in answers):
+        return None
+    clean, corrupted = (prompt.removesuffix(" ") for prompt in (text.clean, text.corrupted))
+    if not clean or not corrupted or not all(encoder.continuation(clean, f" {answer}") for answer in answers):
+        return None
+    answer, wrong = (tuple(f" {a}" for a in answers) for answers in (text.answer, text.wrong))
+    return replace(text, clean=clean, corrupted=corrupted, answer=answer, wrong=wrong)
+
+
+# --- what looks odd ---------------------------------------------------------------------------------------------------
+
+
+def _oddities(text: TextPair, encoder: Encoder) -> list[str]:
+    found = []
+    last, first = text.clean[-1:], [answer[:1] for answer in text.answer]
+    if last.isalpha() and any(character.isalpha() and character.isascii() for character in first):
+        found.append(
+            "answers: {n} rows join the answer to the last word of the prompt; if a new word begins there, write it "
+            "with its space, or set space=true (--data space=true)"
+        )
+    if last.isspace() and any(character.isspace() for character in first):
+        found.append("answers: {n} rows have a space at the end of the prompt and at the beginning of the answer")
+    elif last == " " and not text.answer:
+        found.append("prompts: {n} rows end with a space; the model then predicts what follows a lone space")
+    return found + _odd_tokens(text, encoder)
+
+
+def _odd_tokens(text: TextPair, encoder: Encoder) -> list[str]:
+    found, special = [], special_tokens(encoder, text.clean)
+    beginning = encoder.tokenizer.bos_token
+    if beginning and text.clean.startswith(beginning) and encoder.begins_itself:
+        found.append(f"prompts: {{n}} rows begin with {beginning} themselves, so it is not put in front again")
+        special = special[1:]
+    if special:
+        names = ", ".join(dict.fromkeys(special))
+        found.append(f"prompts: {{n}} rows hold special tokens that are written out ({names}); they are read as such")
+    plain = [m for m in dict.fromkeys(MARKUP.findall(text.clean)) if m not in encoder.tokenizer.all_special_tokens
+             and m not in encoder.tokenizer.get_added_vocab()]  # fmt: skip
+    if plain:
+        found.append(f"prompts: {{n}} rows hold {', '.join(plain)}, which is plain text in this tokenizer")
+    return found
+
+
+def special_tokens(encoder: Encoder, text: str) -> list[str]:
+    """Special tokens that stand in a text itself."""
+    special = set(encoder.tokenizer.all_special_ids) - {encoder.tokenizer.unk_token_id}
+    ids: Ids = encoder.bare(text)
+    named: Any = encoder.tokenizer.convert_ids_to_tokens([i for i in ids if i in special])
+    return list(named)

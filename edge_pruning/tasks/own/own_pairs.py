@@ -1,0 +1,256 @@
+"""A task whose pairs somebody brings: a file, a dataset, a table in memory or a list (see `records.py`).
+
+    {"clean": "The capital of France is", "corrupted": "The capital of Japan is", "answer": " Paris"}
+
+`answer` may be a list of single tokens that all count as right; without it the model's own prediction is the target.
+Optional: `wrong_answer` (without one there is no logit difference to report) and `split` (all rows or none). A source
+with problems is refused as a whole, with all problems at once; `edge-pruning inspect` shows it row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_pruning.batch import Pair
+from edge_pruning.tasks.encoding import Encoder, Ids, TextPair, UnequalLengths
+from edge_pruning.tasks.own.border import settle, special_tokens
+from edge_pruning.tasks.own.columns import columns_of
+from edge_pruning.tasks.own.problems import Notices, Problems
+from edge_pruning.tasks.own.records import HUB, read
+from edge_pruning.tasks.own.rows import Row, rows_of
+from edge_pruning.tasks.own.splits import GROUPS, splits_of, why_empty
+from edge_pruning.tasks.task import SPLITS, PairSet, Split, TextTask
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IN_MEMORY = "own pairs"
+SHOWN = 3  # numbers of rows that differ in length, in a message
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Every row of a source, as far as it could be read. pairs, texts, splits: by the number of their row.
+
+    unequal: the rows whose prompts differ in length. about: sentences about the source as a whole.
+    """
+
+    rows: Sequence[Row]
+    pairs: Mapping[int, Pair]
+    texts: Mapping[int, TextPair]
+    splits: Mapping[int, Split]
+    unequal: Mapping[int, UnequalLengths]
+    problems: Problems
+    notices: Notices
+    about: tuple[str, ...]
+
+    @property
+    def sentences(self) -> list[str]:
+        """Everything that should be known about the source."""
+        return [*self.about, *self.notices.sentences]
+
+
+@dataclass(frozen=True)
+class OwnPairs(TextTask):
+    """Pairs from a source. Raises ValueError for settings that it does not have, FileNotFoundError for a missing file.
+
+    columns: what the source calls the fields, `clean=prompt,answer=label`. skip_unequal: leave out pairs whose prompts
+    differ in length. group: rows that stay in one split: those with one `clean` prompt, or each `row` by itself.
+    space: answers that begin without a space get one. train, validation, test: at most so many pairs of each split.
+    """
+
+    source: Any = field(repr=False)
+    name_of_source: str = IN_MEMORY
+    columns: str = ""
+    skip_unequal: bool = False
+    group: str = "clean"
+    space: bool = False
+    train: int | None = None
+    validation: int | None = None
+    test: int | None = None
+
+    name = "pairs"
+    summary = "your own pairs: a file, a table or a list (clean, corrupted, answer)"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.source, Iterator):
+            object.__setattr__(self, "source", list(self.source))  # it is read once per split
+        if isinstance(self.source, str | Path):
+            name = str(self.source)
+            object.__setattr__(self, "name_of_source", name)
+            if not name.startswith(HUB) and not Path(name).exists():
+                raise FileNotFoundError(f"task file {name!r} does not exist; expected a file with pairs")
+        problems = [f"group must be {' or '.join(GROUPS)}, got {self.group!r}"] if self.group not in GROUPS else []
+        sizes = {split: getattr(self, split) for split in SPLITS}
+        problems += [
+            f"{split} must be a number of pairs, at least 1, got {size!r}" for split, size in sizes.items()
+            if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1)
+        ]
+        if problems:
+            raise ValueError(f"task {self.name_of_source!r}: {'; '.join(problems)}")
+
+    def pairs(self, tokenizer: PreTrainedTokenizerBase, split: str, *, max_length: int | None = None) -> PairSet:
+        """The whole source is checked, whichever split is asked for: a problem shows before anything is computed."""
+        split, reading = self.check_split(split), self.reading(tokenizer, max_length=max_length)
+        if reading.unequal and not self.skip_unequal:
+            reading.problems.add(None, _describe_unequal(reading))
+        reading.problems.raise_all()
+        usable = [row for row in reading.rows if row.number in reading.pairs]
+        kept, notices = _without_repeats([row for row in usable if reading.splits.get(row.number) == split])
+        if not kept:
+            raise ValueError(f"{reading.problems.what}: {why_empty(split, usable, reading.problems.unit)}")
+        kept, limits = _limited(kept, split, getattr(self, split))
+        if reading.unequal:
+            left_out = f"{len(reading.unequal)} of {len(reading.rows)} left out, their prompts differ in length"
+            notices = [f"rows: {left_out}", *notices]
+        return PairSet(
+            self.name_of_source, split, self.metric, tuple(reading.pairs[row.number] for row in kept),
+            tuple(reading.texts[row.number] for row in kept), (*notices, *limits, *reading.sentences), self.objective,
+        )
+
+    def reading(self, tokenizer: PreTrainedTokenizerBase, *, max_length: int | None = None) -> Reading:
+        """Every row as tokens, with everything that is wrong and everything that should be known."""
+        problems = Problems(f"task {self.name_of_source!r}")
+        encoder, chat = self.reader(tokenizer, problems.what)
+        records = read(self.source, problems)
+        columns = columns_of(records, self.columns)
+        rows = rows_of(records, columns, chat, problems)
+        notices = Notices(problems.unit, len(rows))
+        encoded = _Encoded(encoder, problems, notices, max_length=max_length, space=self.space, chat=chat is not None)
+        encoded.add_all(rows)
+        usable = [row for row in rows if row.number in encoded.pairs]
+        splits = splits_of(usable, self.seed, self.group, problems)
+        about = (*columns.notices, *encoder.notices, *_about_answers(usable, encoded.pairs))
+        return Reading(rows, encoded.pairs, encoded.texts, splits, encoded.unequal, problems, notices, about)
+
+
+class _Encoded:
+    """Rows as token ids, by their number; what cannot be encoded is noted."""
+
+    def __init__(
+        self, encoder: Encoder, problems: Problems, notices: Notices, *, max_length: int | None, space: bool, chat: bool
+    ) -> None:
+        self.encoder, self.problems, self.notices = encoder, problems, notices
+        self.max_length, self.space, self.chat = max_length, space, chat
+        self.pairs: dict[int, Pair] = {}
+        self.texts: dict[int, TextPair] = {}
+        self.unequal: dict[int, UnequalLengths] = {}
+
+    def add_all(self, rows: Sequence[Row]) -> None:
+        self.encoder.prepare(
+            string for row in rows if isinstance(row.clean, str) and isinstance(row.corrupted, str)
+            for string in TextPair(row.clean, row.corrupted, _texts(row.answer), _texts(row.wrong)).strings
+        )
+        for row in rows:
+            try:
+                text, pair = self._encoded(row)
+            except UnequalLengths as error:
+                self.unequal[row.number] = error
+                continue
+            except ValueError as error:
+                self.problems.add(row.number, str(error))
+                continue
+            if self.max_length is not None and len(pair.clean) > self.max_length:
+                words = f"{len(pair.clean)} tokens, but the model's context ends at {self.max_length}"
+                self.problems.add(row.number, words)
+            self.pairs[row.number], self.texts[row.number] = pair, text
+
+    def _encoded(self, row: Row) -> tuple[TextPair, Pair]:
+        if isinstance(row.clean, str) and isinstance(row.corrupted, str):
+            return self._from_text(row, row.clean, row.corrupted)
+        pair = row.tokens if type(row.tokens) is Pair else _from_ids(row)
+        self._check_ids((*pair.clean, *pair.corrupted, *(i for ids in (*pair.answers, *pair.wrong) for i in ids)))
+        clean, corrupted = (self._decoded(ids) for ids in (pair.clean, pair.corrupted))
+        answer, wrong = (tuple(self._decoded([i]) for i in ids[0]) for ids in (pair.answers, pair.wrong))
+        text = TextPair(clean, corrupted, answer, wrong)
+        if self.encoder.start and pair.clean[: len(self.encoder.start)] != self.encoder.start:
+            usual = self._decoded(self.encoder.start)
+            self.notices.add(f"prompts: {{n}} rows of token ids do not begin with {usual}", row.number, clean[:40])
+        return text, pair
+
+    def _from_text(self, row: Row, clean: str, corrupted: str) -> tuple[TextPair, Pair]:
+        text = TextPair(clean, corrupted, _texts(row.answer), _texts(row.wrong))
+        if self.chat and special_tokens(self.encoder, row.key):
+            raise ValueError("the prompt is a rendered chat already; leave out --chat")
+        text = settle(text, self.encoder, row.number, self.notices, space=self.space and not self.chat)
+        for unknown in self.encoder.unknown_words(text.clean, text.corrupted):
+            words = "prompts: {n} rows hold words that this tokenizer does not know"
+            self.notices.add(words, row.number, repr(unknown))
+        pair = self.encoder.pair(text)
+        answer, wrong = _ids(row.answer), _ids(row.wrong)
+        if answer or wrong:
+            self._check_ids((*answer, *wrong))
+            pair = replace(
+                pair, answers=(answer,) if answer else pair.answers, wrong=(wrong,) if wrong else pair.wrong
+            )
+            text = replace(
+                text, answer=text.answer or tuple(self._decoded([i]) for i in answer),
+                wrong=text.wrong or tuple(self._decoded([i]) for i in wrong),
+            )
+            shown = ", ".join(f"{i} is {self._decoded([i])!r}" for i in (answer or wrong)[:SHOWN])
+            self.notices.add("answers: those of {n} rows are numbers, and were read as token ids", row.number, shown)
+        return text, pair
+
+    def _check_ids(self, ids: Sequence[int]) -> None:
+        beyond = [i for i in ids if i >= len(self.encoder.tokenizer)]
+        if beyond:
+            raise ValueError(f"token id {beyond[0]} is beyond this tokenizer's {len(self.encoder.tokenizer):,} tokens")
+
+    def _decoded(self, ids: Sequence[int]) -> str:
+        return str(self.encoder.tokenizer.decode(list(ids)))
+
+
+def _from_ids(row: Row) -> Pair:
+    clean, corrupted = tuple(map(int, row.clean)), tuple(map(int, row.corrupted))
+    if len(clean) != len(corrupted):
+        raise UnequalLengths(len(clean), len(corrupted))
+    return Pair(clean, corrupted, (len(clean) - 1,), (_ids(row.answer),), (_ids(row.wrong),))
+
+
+def _texts(answers: Sequence[str | int]) -> tuple[str, ...]:
+    return tuple(answer for answer in answers if isinstance(answer, str))
+
+
+def _ids(answers: Sequence[str | int]) -> Ids:
+    return tuple(answer for answer in answers if isinstance(answer, int))
+
+
+def _describe_unequal(reading: Reading) -> str:
+    unequal, unit = reading.unequal, reading.problems.unit
+    number, first = next(iter(unequal.items()))
+    others = [str(other) for other in list(unequal)[1 : 1 + SHOWN]] + ["..."] * (len(unequal) > 1 + SHOWN)
+    also = f"; also {unit}s {', '.join(others)}" if others else ""
+    return (
+        f"{len(unequal)} of {len(reading.rows)} pairs differ in length (first: {unit} {number}, {first.clean} and "
+        f"{first.corrupted} tokens{also}). Drop them with skip_unequal=True."
+    )
+
+
+def _about_answers(rows: Sequence[Row], pairs: Mapping[int, Pair]) -> list[str]:
+    """Where the model's own prediction is the target, accuracy means agreement."""
+    without = sum(not any(pairs[row.number].answers) for row in rows)
+    if not without:
+        return []
+    which = "no row has an answer" if without == len(rows) else f"{without} of {len(rows)} rows have no answer"
+    return [f"answers: {which}, so the model's own prediction is the target, and accuracy means agreement with it"]
+
+
+def _without_repeats(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """The first of every group of equal rows."""
+    kept: dict[Any, Row] = {}
+    for row in rows:
+        kept.setdefault(row.content, row)
+    repeats = len(rows) - len(kept)
+    return list(kept.values()), [f"rows: {repeats} left out, they repeat another row of this split"] * bool(repeats)
+
+
+def _limited(rows: list[Row], split: str, most: int | None) -> tuple[list[Row], list[str]]:
+    """The first `most` rows."""
+    if most is None or len(rows) == most:
+        return rows, []
+    if len(rows) < most:
+        return rows, [f"{split}: {len(rows)} pairs, all that there are; {most} were asked for"]
+    return rows[:most], [f"{split}: the first {most} of {len(rows)} pairs"]

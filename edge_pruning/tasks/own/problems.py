@@ -1,0 +1,60 @@
+"""What is wrong with a source of pairs, and what should be known about it: collected, and said at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+SHOWN = 20  # problems printed; a file with more of them has one cause
+
+
+@dataclass
+class Problems:
+    """Problems by row number. what: how messages call the source. unit: what they call a row (line, row, pair)."""
+
+    what: str
+    unit: str = "line"
+    found: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, number: int | None, message: str) -> None:
+        """number: of the row; None for what is wrong with the whole source."""
+        self.found.append((number or 0, message))
+
+    def of(self, number: int) -> list[str]:
+        """The problems of one row."""
+        return [message for of, message in self.found if of == number]
+
+    def raise_all(self) -> None:
+        """Raises ValueError with every problem, the first ones in full."""
+        if not self.found:
+            return
+        messages = [f"{self.unit} {number}: {words}" if number else words for number, words in sorted(self.found)]
+        more = [f"and {len(messages) - SHOWN} more"] if len(messages) > SHOWN else []
+        count = "1 problem" if len(messages) == 1 else f"{len(messages)} problems"
+        raise ValueError("\n  ".join([f"{self.what}: {count}", *messages[:SHOWN], *more]))
+
+
+@dataclass
+class Notices:
+    """Notices that concern many rows, each said once: how many rows, and what the first of them looks like."""
+
+    unit: str
+    total: int = 0
+    found: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+
+    def add(self, words: str, number: int, example: str) -> None:
+        """words: of the notice, with `{n}` for the count. example: what the row looks like."""
+        self.found.setdefault(words, []).append((number, example))
+
+    def of(self, number: int) -> list[str]:
+        """The notices about one row."""
+        return [
+            words.format(n="this").replace("this rows", "this row")
+            for words, rows in self.found.items() if any(of == number for of, _ in rows)
+        ]
+
+    @property
+    def sentences(self) -> list[str]:
+        return [
+            words.format(n=f"{len(rows)} of {self.total}") + f" ({self.unit} {rows[0][0]}: {rows[0][1]})"
+            for words, rows in self.found.items()
+        ]

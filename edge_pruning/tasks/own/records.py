@@ -1,0 +1,260 @@
+"""From a file or objects to records: dictionaries with whatever fields they have, numbered from 1.
+
+    .jsonl .ndjson    one JSON object per line
+    .json             a list of objects, or an object with one list of objects in it (auto-circuit's `prompts`)
+    .csv .tsv         a header and rows; commas, semicolons or tabs
+    .parquet          needs pyarrow (extra `[datasets]`)
+    hub://OWNER/NAME  a dataset of the Hugging Face hub, or hub://OWNER/NAME/CONFIG (extra `[datasets]`)
+    a folder          a dataset that `save_to_disk` wrote (extra `[datasets]`)
+    objects           a list of `Pair`, dictionaries or tuples; a pandas DataFrame; a `datasets.Dataset`
+
+Other rows than objects are noted as problems. A source that cannot be read at all raises ValueError.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from edge_pruning import batch, files
+from edge_pruning.tasks.encoding import TextPair
+from edge_pruning.tasks.own.pair import Pair
+from edge_pruning.tasks.own.problems import Problems
+
+Fields = Mapping[str, Any]
+Records = list[tuple[int, Fields]]
+HUB = "hub://"
+EXTRA = "install it with: pip install 'edge-pruning[datasets]'"
+SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",
+               "dev": "validation", "test": "test"}  # fmt: skip
+EXPECTED = (
+    "expected the name of a task, a path to a file with pairs, a list of pairs (ep.Pair, dictionaries or tuples), a "
+    "pandas DataFrame or a datasets.Dataset"
+)
+
+
+def is_source(name: str) -> bool:
+    """Whether a name is that of a file of pairs, or of a dataset, rather than of a task."""
+    return name.startswith(HUB) or Path(name).suffix.lower() in READERS or _is_dataset_folder(Path(name))
+
+
+def read(source: Any, problems: Problems) -> Records:
+    """All records of a source. Sets what `problems` calls a row."""
+    if isinstance(source, str | Path):
+        return _from_name(str(source), problems)
+    problems.unit = "pair"
+    return _numbered(_from_objects(source), problems)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _from_name(name: str, problems: Problems) -> Records:
+    problems.unit = "row"
+    if name.startswith(HUB):
+        return _numbered(_from_objects(_downloaded(name.removeprefix(HUB))), problems)
+    path = Path(name)
+    if path.is_dir():
+        return _numbered(_from_objects(_stored_dataset(path)), problems)
+    return READERS[path.suffix.lower()](path, problems)
+
+
+def _json_lines(path: Path, problems: Problems) -> Records:
+    problems.unit = "line"
+    lines = files.read_bytes(path).split(b"\n")
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip(b" \t\r\xef\xbb\xbf")]
+    if not numbered:
+        problems.add(None, "the file is empty; expected one JSON object per line")
+    found = []
+    for number, line in numbered:
+        try:
+            value = json.loads(line.decode("utf-8-sig"))
+        except (ValueError, RecursionError) as error:  # what is no JSON, and what is no UTF-8
+            problems.add(number, f"not valid JSON ({error})")
+            continue
+        found.append((number, value))
+    return _objects_only(found, problems)
+
+
+def _json(path: Path, problems: Problems) -> Records:
+    try:
+        content = json.loads(files.read_bytes(path).decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        lines = "; if it holds one object per line, call it .jsonl" if "Extra data" in str(error) else ""
+        raise ValueError(f"{path} is not valid JSON: {error}{lines}") from None
+    lists = [value for value in content.values() if _is_records(value)] if isinstance(content, dict) else [content]
+    if len(lists) != 1 or not isinstance(lists[0], list):
+        raise ValueError(f"{path}: expected a list of objects, or an object with one such list (such as 'prompts')")
+    return _numbered(lists[0], problems)
+
+
+def _is_records(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
+
+
+def _table(path: Path, problems: Problems) -> Records:
+    """Commas, semicolons or tabs, whichever the header has most of. The header is line 1."""
+    problems.unit = "line"
+    try:
+        text = files.read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file in UTF-8 ({error}); save it again as UTF-8") from None
+    header = text.partition("\n")[0]
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=header.count)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    found: Records = []
+    try:
+        names = [name.strip() for name in next(rows, [])]
+        twice = sorted({name for name in names if names.count(name) > 1 and name})
+        if not any(names) or twice:
+            raise ValueError(f"{path}: expected a header with different names; got {', '.join(twice) or 'none'}")
+        for row in rows:
+            if len(row) > len(names):
+                problems.add(rows.line_num, f"{len(row)} values, but the header has {len(names)} names")
+            elif any(row):
+                fields = {name: value for name, value in zip(names, row, strict=False) if name and value != ""}
+                found.append((rows.line_num, fields))
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {rows.line_num}: not a table ({error})") from None
+    if not found and not problems.found:
+        problems.add(None, "the file has no rows; expected a header and one pair per row")
+    return found
+
+
+def _parquet(path: Path, problems: Problems) -> Records:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise ValueError(f"{path}: reading Parquet needs pyarrow; {EXTRA}") from None
+    content = files.read_bytes(path)
+    try:
+        rows = parquet.read_table(pyarrow.BufferReader(content)).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{path} is truncated or not a Parquet file: {str(error).splitlines()[0]}") from None
+    return _numbered(rows, problems)
+
+
+READERS: dict[str, Callable[[Path, Problems], Records]] = {
+    ".jsonl": _json_lines, ".ndjson": _json_lines, ".json": _json, ".csv": _table, ".tsv": _table, ".parquet": _parquet,
+}  # fmt: skip
+
+# --- datasets ---------------------------------------------------------------------------------------------------------
+
+
+def _is_dataset_folder(path: Path) -> bool:
+    return path.is_dir() and any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json"))
+
+
+def _datasets() -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise ValueError(f"datasets of the hub need the package datasets; {EXTRA}") from None
+    datasets.disable_progress_bars()
+    return datasets
+
+
+def _downloaded(name: str) -> Any:
+    """A dataset of the hub. Without a network, one question decides: nothing is tried again and again."""
+    datasets = _datasets()
+    owner, _, rest = name.partition("/")
+    repository, _, config = rest.partition("/")
+    if not owner or not repository:
+        raise ValueError(f"{HUB}{name}: expected {HUB}OWNER/NAME, or {HUB}OWNER/NAME/CONFIG")
+    try:
+        _ask_the_hub(f"{owner}/{repository}")
+        return datasets.load_dataset(f"{owner}/{repository}", config or None)
+    except Exception as error:  # the hub, the network and each loader raise their own
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ValueError(f"could not load the dataset {HUB}{name}: {reason}") from error
+
+
+def _ask_the_hub(repository: str) -> None:
+    """Raises an error if the hub does not answer, or has no such dataset."""
+    from huggingface_hub import HfApi, constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise ValueError("offline mode is on (HF_HUB_OFFLINE); give a file, or a folder that save_to_disk wrote")
+    HfApi().dataset_info(repository, timeout=5)
+
+
+def _stored_dataset(path: Path) -> Any:
+    try:
+        return _datasets().load_from_disk(str(path))
+    except ValueError:
+        raise
+    except Exception as error:  # a folder with a broken dataset raises whatever its reader raises
+        raise ValueError(f"could not load the dataset in {path}: {error}") from error
+
+
+# --- objects ----------------------------------------------------------------------------------------------------------
+
+
+def _from_objects(source: Any) -> Iterable[Any]:
+    """The rows of anything that has rows; a mapping from splits to rows gives every row its split."""
+    if isinstance(source, Mapping):
+        unknown = [name for name in source if SPLIT_NAMES.get(str(name)) is None]
+        if unknown or not source:
+            raise ValueError(f"{EXPECTED}; got a mapping with {', '.join(map(repr, unknown)) or 'nothing'} in it")
+        return [
+            {**fields, "split": SPLIT_NAMES[name]} for name, rows in source.items()
+            for fields in map(_fields, _from_objects(rows)) if isinstance(fields, Mapping)
+        ]
+    if hasattr(source, "to_dict") and hasattr(source, "columns") and hasattr(source, "iloc"):
+        records: list[Any] = source.to_dict("records")
+        return records
+    if isinstance(source, str | bytes) or not isinstance(source, Iterable):
+        raise ValueError(f"{EXPECTED}; got {type(source).__name__}")
+    return source
+
+
+def _numbered(rows: Iterable[Any], problems: Problems) -> Records:
+    found = _objects_only([(number, _fields(row)) for number, row in enumerate(rows, 1)], problems)
+    if not found and not problems.found:
+        problems.add(None, "there are no pairs; expected at least three")
+    return found
+
+
+def _objects_only(rows: Iterable[tuple[int, Any]], problems: Problems) -> Records:
+    found: Records = []
+    for number, fields in rows:
+        if isinstance(fields, Mapping):
+            values = {str(name): plain(value) for name, value in fields.items()}
+            found.append((number, {name: value for name, value in values.items() if value is not None}))
+        else:
+            expected = "an object with the fields clean, corrupted, answer"
+            problems.add(number, f"expected {expected}, got {type(fields).__name__}")
+    return found
+
+
+def _fields(row: Any) -> Any:
+    """A row as a dictionary; what is no row, as it is."""
+    if isinstance(row, Pair):
+        return row.fields
+    if isinstance(row, TextPair):
+        answers = {"answer": row.answer or None, "wrong_answer": row.wrong or None}
+        return {"clean": row.clean, "corrupted": row.corrupted, **answers}
+    if isinstance(row, batch.Pair):
+        return {"clean": row.clean, "corrupted": row.corrupted, "tokens": row}
+    if isinstance(row, tuple) and 2 <= len(row) <= 4:
+        return dict(zip(("clean", "corrupted", "answer", "wrong_answer"), row, strict=False))
+    return row
+
+
+def plain(value: Any) -> Any:
+    """NumPy's and pandas' values as Python's; None for what is missing."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, float) and math.isnan(value) or type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if isinstance(value, tuple):
+        value = list(value)
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value

@@ -1,0 +1,160 @@
+"""From the fields of a record to a row whose types are right; what is wrong with it is noted.
+
+Prompts are texts, chats or token ids; answers are texts or token ids.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edge_pruning import batch
+from edge_pruning.tasks.chat import Chat, begun, is_messages
+from edge_pruning.tasks.encoding import Ids
+from edge_pruning.tasks.own.columns import FIELDS, OWN, Columns, Fields
+from edge_pruning.tasks.own.problems import Problems
+from edge_pruning.tasks.task import SPLITS
+
+PROMPTS = ("clean", "corrupted")
+ANSWERS = ("answer", "wrong_answer")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One pair, checked. key: the clean prompt as it stands in the source, which decides the split.
+
+    answer, wrong: texts or token ids; an empty answer stands for the model's own prediction. tokens: the pair, where
+    the source holds it as token ids already.
+    """
+
+    number: int
+    clean: str | Ids
+    corrupted: str | Ids
+    answer: tuple[str | int, ...]
+    wrong: tuple[str | int, ...]
+    split: str | None
+    key: str
+    tokens: batch.Pair | None = None
+
+    @property
+    def content(self) -> tuple[Any, ...]:
+        """What makes two rows the same."""
+        return self.clean, self.corrupted, self.answer, self.wrong, self.tokens
+
+
+def rows_of(
+    records: Iterable[tuple[int, Fields]], columns: Columns, chat: Chat | None, problems: Problems
+) -> list[Row]:
+    """Every record as a row; those with problems are missing."""
+    found = (_row(number, record, columns, chat, problems) for number, record in records)
+    return [row for row in found if row is not None]
+
+
+def _row(number: int, record: Fields, columns: Columns, chat: Chat | None, problems: Problems) -> Row | None:
+    try:
+        fields = columns.read(record)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        problems.add(number, f"its columns do not hold what their names say ({type(error).__name__}: {error})")
+        return None
+    wrongs = [*_problems(fields, chat)]
+    if not wrongs:
+        try:
+            row = _checked(number, fields, chat)
+            wrongs = [*_problems_between(row)]
+        except ValueError as error:
+            wrongs = [str(error)]
+    for message in wrongs:
+        problems.add(number, message)
+    return None if wrongs else row
+
+
+def _checked(number: int, fields: Fields, chat: Chat | None) -> Row:
+    """Raises ValueError where the chat template refuses the messages."""
+    clean, corrupted, tokens = fields["clean"], fields["corrupted"], fields.get(OWN)
+    answer, wrong = (_several(fields.get(name)) for name in ANSWERS)
+    key = clean if isinstance(clean, str) else json.dumps(clean)
+    if chat is not None and not _is_ids(clean):
+        if begun(clean) != begun(corrupted):
+            raise ValueError("one prompt ends with a message of the assistant, the other does not")
+        rendered = chat.pair(clean, corrupted, answer, wrong)
+        clean, corrupted, answer, wrong = rendered.clean, rendered.corrupted, rendered.answer, rendered.wrong
+    clean, corrupted = (prompt if isinstance(prompt, str) else tuple(prompt) for prompt in (clean, corrupted))
+    return Row(number, clean, corrupted, answer, wrong, fields.get("split"), key, tokens)
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    return () if value is None else tuple(value) if isinstance(value, list) else (value,)
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != "" and _is_encodable(value)
+
+
+def _is_encodable(value: str) -> bool:
+    """False for half of a surrogate pair, which no tokenizer takes."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_id, value))
+
+
+def _is_answer(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and (all(map(_is_text, value)) or all(map(_is_id, value)))
+    return value is None or _is_text(value) or _is_id(value)
+
+
+def _problems(fields: Mapping[str, Any], chat: Chat | None) -> Iterable[str]:
+    prompt: tuple[Callable[[Any], bool], str] = (
+        lambda v: _is_text(v) or _is_ids(v), "a text that is not empty, or a list of token ids",
+    )
+    if chat:
+        prompt = (
+            lambda v: _is_text(v) or is_messages(v) or _is_ids(v), "a text or a list of messages with role and content",
+        )
+    elif is_messages(fields.get("clean")):
+        yield "these prompts are lists of messages, which need --chat (chat=true)"
+        return
+    answer = _is_answer, "a text or a list of texts, none empty (or token ids)"
+    checks: dict[str, tuple[Callable[[Any], bool], str]] = {
+        **dict.fromkeys(PROMPTS, prompt),
+        **dict.fromkeys(ANSWERS, answer),
+        "split": (lambda v: v is None or v in SPLITS, f"one of {', '.join(SPLITS)}"),
+    }
+    missing = [name for name in PROMPTS if name not in fields]
+    if missing:
+        yield f"missing {', '.join(missing)}; expected the fields {', '.join(FIELDS)}, or say --columns clean=..."
+    for name, (fits, expected) in checks.items():
+        value = fields.get(name)
+        if isinstance(value, str) and not _is_encodable(value):
+            yield f"{name}: holds half of a surrogate pair, which is no text"
+        elif name in fields and not fits(value):
+            yield f"{name}: expected {expected}, got {str(value)[:40]!r}"
+    if all(name in fields for name in PROMPTS) and _is_ids(fields["clean"]) != _is_ids(fields["corrupted"]):
+        yield "one prompt is token ids, the other is not"
+    elif _is_ids(fields.get("clean")) and OWN not in fields:
+        texts = [name for name in ANSWERS if any(isinstance(a, str) for a in _several(fields.get(name)))]
+        if texts:
+            yield f"the prompts are token ids, so {', '.join(texts)} must be token ids, too"
+
+
+def _problems_between(row: Row) -> Iterable[str]:
+    if row.clean == row.corrupted:
+        yield "clean and corrupted are the same text"
+    both = [answer for answer in row.answer if answer in row.wrong]
+    if both:
+        yield f"{both[0]!r} is both the answer and the wrong answer"
