@@ -1,11 +1,11 @@
-"""How much circuits have in common: edges and nodes that all of them have, that only one has, and their overlap.
+"""Compare circuits: the edges and nodes that all of them share, those that only one has, and their overlap.
 
 Overlap is the intersection over the union (IoU), 0 to 1. Two circuits of 100 edges that share 50 have an IoU of 1/3,
 far more than chance: random circuits of 100 of 32,491 edges share a third of one edge. Circuits are not unique, so a
 low IoU does not say that one of them is wrong; how well each does the other's task says more (`runs.transfer`).
 
-No model is needed. Circuits that are only counted differently are recounted; circuits of models of another shape have
-no edges in common by definition, but their nodes can be compared where layers and heads agree in number.
+No model is needed. Circuits that differ only in the counting convention are recounted. Circuits of models with
+different shapes share no edges by definition; if their numbers of layers and heads agree, their nodes can be compared.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Sets:
 
     @property
     def shared(self) -> frozenset[str]:
-        """What all circuits have."""
+        """The elements that all circuits have."""
         return frozenset.intersection(*self.of)
 
     @property
@@ -38,21 +38,21 @@ class Sets:
         return frozenset.union(*self.of)
 
     def only(self, i: int) -> frozenset[str]:
-        """What circuit i has and no other."""
+        """The elements that circuit i has and no other circuit has."""
         return self.of[i].difference(*(other for j, other in enumerate(self.of) if j != i))
 
     @property
     def iou(self) -> list[list[float]]:
-        """Shared over all of both, 0 to 1; two empty circuits agree (1)."""
+        """Intersection over union of each pair, 0 to 1; 1 for two empty circuits."""
         return self._pairwise(lambda a, b: len(a & b) / len(a | b) if a | b else 1.0)
 
     @property
     def contained(self) -> list[list[float]]:
-        """The share of the row's that the column has too; 1 for an empty row."""
+        """The share of the row's elements that the column has too; 1 for an empty row."""
         return self._pairwise(lambda a, b: len(a & b) / len(a) if a else 1.0)
 
     def chance(self, total: int) -> list[list[float]]:
-        """About the IoU of random sets of these sizes, drawn from `total`: expected shared over expected all."""
+        """The approximate IoU of random sets of these sizes drawn from `total`: expected shared over expected union."""
 
         def expected(a: frozenset[str], b: frozenset[str]) -> float:
             shared = len(a) * len(b) / total
@@ -66,7 +66,7 @@ class Sets:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Circuits side by side. `circuits` are as they were counted for it; edges are None where only nodes compare."""
+    """Circuits side by side, under one counting convention. `edges` is None if only nodes are compared."""
 
     circuits: Mapping[str, Circuit]
     edges: Sets | None
@@ -81,7 +81,7 @@ class Comparison:
         return tuple(self.circuits)
 
     def strongest(self, edges: frozenset[str], i: int) -> list[str]:
-        """The edges, those with the highest score in circuit i first; by name where it has no scores."""
+        """Sort edges by their score in circuit i, highest first; by name if it has no scores."""
         circuit = list(self.circuits.values())[i]
         if circuit.scores is None:
             return sorted(edges)
@@ -90,7 +90,7 @@ class Comparison:
         return sorted(names, key=lambda edge: -scores[edge])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; lists are sorted by name, except what only one has: its strongest first."""
+        """Plain JSON values. Lists are sorted by name; the edges that only one circuit has, by score."""
         circuits = list(self.circuits.items())
         edges = None
         if self.edges is not None:
@@ -118,8 +118,8 @@ class Comparison:
 def compare_circuits(circuits: Mapping[str, Circuit], *, nodes_only: bool = False) -> Comparison:
     """Compare two or more circuits, by name.
 
-    nodes_only: leave edges out, which makes circuits of different graphs comparable if layers and heads agree. Raises
-    ValueError for circuits of models of different shapes, with what differs and what can be compared.
+    nodes_only: compare no edges. Circuits of different graphs can then be compared if layers and heads agree.
+    Raises ValueError if the models have different shapes; it says how they differ and what can be compared.
     """
     if len(circuits) < 2:
         raise ValueError(f"expected two circuits or more to compare, got {len(circuits)}")
@@ -152,7 +152,9 @@ def _check_shapes(circuits: Mapping[str, Circuit], nodes_only: bool) -> None:
         "They agree in layers and heads, so their nodes can be compared: --nodes (nodes_only=True)" if alike else
         "Their layers or heads differ in number, so not even their nodes correspond"
     )
-    raise ValueError(f"these circuits are of different graphs, so their edges do not correspond ({described}). {offer}")
+    raise ValueError(
+        f"these circuits belong to different graphs, so their edges do not correspond ({described}). {offer}"
+    )
 
 
 def _different_models(circuits: Mapping[str, Circuit]) -> list[str]:
@@ -160,4 +162,4 @@ def _different_models(circuits: Mapping[str, Circuit]) -> list[str]:
     if len(set(models.values())) < 2:
         return []
     named = ", ".join(f"{name}: {model}" for name, model in models.items())
-    return [f"the circuits are of different models ({named}): equal names need not play equal parts"]
+    return [f"the circuits belong to different models ({named}): nodes with equal names need not do the same thing"]

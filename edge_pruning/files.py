@@ -1,4 +1,4 @@
-"""Files that are replaced whole: a process killed at any moment leaves either the old file or the new one."""
+"""Atomic files: a process killed at any moment leaves either the old file or the new one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_parts(path: Path, parts: Iterable[bytes]) -> None:
-    """Like `write_bytes`, for a content that is made piece by piece, so that it never is in memory as a whole."""
+    """Like `write_bytes`, for content that is produced in parts and need not fit into memory as a whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,23 +33,23 @@ def write_parts(path: Path, parts: Iterable[bytes]) -> None:
     except OSError as error:
         kept = " The previous version was kept." if path.is_file() else ""
         raise OSError(error.errno, f"could not write {path}: {error.strerror or error}.{kept}") from error
-    finally:  # also where the user interrupts; after the rename there is nothing left to remove
+    finally:  # also if the user interrupts; after the rename there is nothing left to remove
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
 def read_bytes(path: Path) -> bytes:
-    """Raises ValueError that names the file where there is none."""
+    """Read a file. Raises ValueError with its name if it does not exist."""
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{path} does not exist") from None
     except IsADirectoryError:
-        raise ValueError(f"{path} is a folder, expected a file") from None
+        raise ValueError(f"expected a file, but {path} is a folder") from None
 
 
 def read_text(path: Path) -> str:
-    """Raises ValueError that names the file where it is missing or not text."""
+    """Read UTF-8 text. Raises ValueError with the file's name if it is missing or not text."""
     try:
         return read_bytes(path).decode()
     except UnicodeDecodeError as error:
@@ -65,9 +65,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path, *, made: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    """Raises ValueError that names the file where it is missing, truncated or not JSON.
+    """Read JSON. Raises ValueError with the file's name if it is missing, truncated or not JSON.
 
-    made: called with each object of the file; what it returns takes the object's place.
+    made: called with each object of the file; its result replaces the object.
     """
     try:
         return json.loads(read_bytes(path), object_hook=made)
@@ -81,7 +81,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Raises ValueError that names the file where it is missing, truncated or not safetensors."""
+    """Read safetensors. Raises ValueError with the file's name if it is missing, truncated or not safetensors."""
     try:
         return safetensors.torch.load(read_bytes(path))
     except safetensors.SafetensorError as error:

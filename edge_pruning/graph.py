@@ -1,8 +1,8 @@
 """The computation graph of a transformer: writers, readers, and the edges between them.
 
 Every head and every MLP *reads* the residual stream (a head three times: for its queries, keys and values) and
-*writes* its output back into it. An edge `a0.h1->a5.h7<q>` says: what head 1 of layer 0 wrote is part of what the
-queries of head 7 of layer 5 read. The graph knows names, order and which edges exist; it never sees a model.
+*writes* its output back into it. The edge `a0.h1->a5.h7<q>` means that the output of head 1 of layer 0 is part of the
+input to the queries of head 7 of layer 5. The graph holds names, their order and the edges; it holds no model.
 
 Axis letters, the same everywhere in this package:
 
@@ -26,7 +26,7 @@ EMBEDDING_WRITERS = {"joint": ("input",), "split": ("tok", "pos")}
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What the graph needs to know about a transformer: how many layers and heads, and how its blocks are wired.
+    """The facts about a transformer that determine its graph: its layers and heads, and how its blocks are wired.
 
     `kv_heads` is the number of key-value heads (grouped-query attention; defaults to `heads`). In a `parallel` block
     the MLP reads the same stream as the heads of its layer, so it does not see what they write.
@@ -42,17 +42,17 @@ class ModelShape:
             object.__setattr__(self, "kv_heads", self.heads)
         if self.layers < 1 or self.heads < 1 or self.kv_heads < 1 or self.heads % self.kv_heads:
             raise ValueError(
-                f"a model needs at least one layer and one head, and its heads divide into key-value heads; "
+                f"expected at least one layer and one head, and a number of heads divisible by the key-value heads; "
                 f"got layers={self.layers}, heads={self.heads}, kv_heads={self.kv_heads}"
             )
 
 
 @dataclass(frozen=True)
 class Site:
-    """One sublayer of a graph: readers that read at the same time, and the writers that write what they lead to.
+    """One sublayer of a graph: the readers that read at the same time, and the writers that they feed.
 
-    before: how many writers the readers can read, which is the first so many. `logits` is the last site; it writes
-    nothing, and its layer is the number of layers.
+    before: the readers can read the writers `[:before]`. `logits` is the last site: it has no writers, and its layer
+    is the number of layers.
     """
 
     layer: int
@@ -68,8 +68,8 @@ class Graph:
 
     `embeddings="joint"` has one writer `input`; `"split"` has `tok` and `pos` (as Edge Pruning's authors count).
     `kv="kv"` has one key and one value reader per key-value head, which is what the model computes; `"query"` has one
-    per query head (as EAP-IG and MIB count). Both matter: the same circuit has different sizes under each. Where every
-    head has its own keys and values the two are one, and `kv` is always `"kv"`, so that equal graphs are equal.
+    per query head (as EAP-IG and MIB count). The same circuit has a different size under each. If every head has its
+    own keys and values, both conventions agree and `kv` is always set to `"kv"`, so that equal graphs compare equal.
     """
 
     shape: ModelShape
@@ -113,12 +113,12 @@ class Graph:
         return (*names, "logits")
 
     def attention_readers(self, layer: int) -> slice:
-        """Rows of the queries, keys and values of a layer, in that order."""
+        """Indices of a layer's query, key and value readers, in that order."""
         start = layer * self._readers_per_layer
         return slice(start, start + self._readers_per_layer - 1)
 
     def head_readers(self, layer: int, head: int) -> tuple[int, int, int]:
-        """Rows of the queries, keys and values of one head; heads may share keys and values."""
+        """Indices of one head's query, key and value readers; heads may share key and value readers."""
         q = layer * self._readers_per_layer + head
         k = layer * self._readers_per_layer + self.shape.heads + head * self.kv_readers // self.shape.heads
         return q, k, k + self.kv_readers
@@ -185,13 +185,13 @@ class Graph:
         return [f"{self.writers[w]}->{self.readers[r]}" for w, r in mask.nonzero().tolist()]
 
     def mask(self, names: Iterable[str]) -> Tensor:
-        """Bool mask [writer, reader] of the named edges; names that are no edges are reported all at once."""
+        """Bool mask [writer, reader] of the named edges. Raises ValueError that lists all names that are not edges."""
         mask = torch.zeros_like(self.edge_mask)
         mask[self.places(names).unbind(1)] = True
         return mask
 
     def places(self, names: Iterable[str]) -> Tensor:
-        """Writer and reader of each named edge, [name, 2]; names that are no edges are reported all at once."""
+        """Indices (writer, reader) of the named edges, [name, 2]. Raises ValueError that lists all names not found."""
         names = list(names)
         pairs = [name.partition("->") for name in names]
         writers = [self._writer_index.get(writer, -1) for writer, _, _ in pairs]
@@ -222,13 +222,13 @@ class Graph:
             else:
                 lines.append(f"{name} (nearest names: {', '.join(near) or 'none'})")
         more = f", and {len(unknown) - 10} more" if len(unknown) > 10 else ""
-        return f"{len(unknown)} names are no edges of this graph: {'; '.join(lines)}{more}"
+        return f"{len(unknown)} names are not edges of this graph: {'; '.join(lines)}{more}"
 
     # --- reachability ----------------------------------------------------------------------------------------------
 
     @cached_property
     def feeds(self) -> Tensor:
-        """True where a reader is an input of the node that writes; bool [reader, writer]."""
+        """True where a reader is an input of the writer's node; bool [reader, writer]."""
         of_a_layer = torch.zeros(self._readers_per_layer - 1, self.shape.heads, dtype=torch.bool)
         for head in range(self.shape.heads):
             of_a_layer[list(self.head_readers(0, head)), head] = True
@@ -240,7 +240,7 @@ class Graph:
 
     @cached_property
     def feeds_together(self) -> Tensor:
-        """The same if the heads of a layer depend on each other, through a norm that they share, say."""
+        """Like `feeds`, for layers whose heads depend on each other, for example through a shared norm."""
         feeds = torch.zeros_like(self.feeds)
         for site in self.sites:
             feeds[site.readers, site.writers] = True
@@ -249,7 +249,7 @@ class Graph:
     def leading_on(self, mask: Tensor, feeds: Tensor | None = None) -> Tensor:
         """The edges of `mask` whose reader reaches the logits along edges of `mask`; bool [writer, reader].
 
-        One sweep from the last layer to the first: each edge is looked at once.
+        Costs one sweep from the last layer to the first, which visits each edge once.
         """
         edges, inputs = mask.numpy(), (self.feeds if feeds is None else feeds).numpy()
         to_logits = np.zeros(len(self.readers), dtype=bool)
@@ -263,7 +263,7 @@ class Graph:
     def reached(self, mask: Tensor, feeds: Tensor | None = None) -> Tensor:
         """The edges of `mask` whose writer is reached from the embeddings along edges of `mask`; bool [w, r].
 
-        One sweep from the first layer to the last: each edge is looked at once.
+        Costs one sweep from the first layer to the last, which visits each edge once.
         """
         edges, inputs = mask.numpy(), (self.feeds if feeds is None else feeds).numpy()
         from_input = np.zeros(len(self.writers), dtype=bool)
@@ -278,7 +278,7 @@ class Graph:
 
         An edge dangles if nothing reaches its writer from the embeddings, or if its reader cannot reach the logits.
         Under patch ablation removing dangling edges changes nothing: an unreached writer carries its ablated value.
-        `feeds` says which reader is an input of which writer (default: each node's own). Where heads share a norm, an
-        edge that dangles by that rule can still matter; `feeds_together` gives the rule that is right there.
+        feeds: which readers are inputs of which writers (default: `self.feeds`). If heads share a norm, an edge that
+        dangles by the default can still matter; pass `feeds_together` then.
         """
         return self.reached(mask, feeds) & self.leading_on(mask, feeds)

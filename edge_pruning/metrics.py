@@ -1,7 +1,7 @@
-"""How close two runs are, and how well a run answers; every metric gives one number per example.
+"""Metrics: how close two runs are, and how well a run answers. Each returns one number per example.
 
-Logits are [n, vocab], one row per compared position of the batch (see `batch.Batch`). Where a pair has several compared
-positions, its KL is their mean, and it counts as right only if every position is.
+Logits are [n, vocab], one row per compared position of the batch (see `batch.Batch`). If a pair has several compared
+positions, its KL is their mean, and the pair counts as right only if every position is right.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def kl_divergence(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
 
 
 def log_probabilities(logits: Tensor) -> Tensor:
-    """Of every token, [n, vocab]; at least in float32."""
+    """Log probabilities of all tokens, [n, vocab], in float32 or float64."""
     return functional.log_softmax(_wide(logits), -1)
 
 
 def kl_from(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
-    """The same as `kl_divergence`, from the model's log probabilities, which several circuits can share."""
+    """Compute `kl_divergence` from the model's log probabilities, so that several circuits can share them."""
     per_position = functional.kl_div(log_probabilities(circuit), model, reduction="none", log_target=True).sum(-1)
     return _mean_per_example(per_position, batch)
 
@@ -46,9 +46,9 @@ def surprise(logits: Tensor, batch: Batch) -> Tensor:
 
 
 def exact_match(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
-    """1 where the circuit's most likely token is the model's at every compared position, else 0; per example [b].
+    """1 if circuit and model have the same most likely token at every compared position, else 0; per example [b].
 
-    An output of one number has no most likely token: it matches where both numbers are equal up to `CLOSE`.
+    If the output is one number, it matches if both numbers are equal up to `CLOSE`.
     """
     if model.shape[-1] == 1:
         return _all_per_example(((model - circuit).abs() <= CLOSE).squeeze(-1), batch)
@@ -69,10 +69,10 @@ DIFFERENCES = {"logit_difference": logit_difference, "probability_difference": p
 
 
 def accuracy(logits: Tensor, batch: Batch, metric: str) -> Tensor:
-    """1 where the answers beat the wrong answers by `metric`, at every position that has wrong ones; else 0; [b].
+    """1 if the answers beat the wrong answers by `metric` at every position that has wrong answers, else 0; [b].
 
-    A pair without any wrong answer counts as right where an answer is the most likely token at every position. NaN
-    where the batch has no answers: its outputs are numbers.
+    A pair without wrong answers counts as right if an answer is the most likely token at every position. NaN if the
+    batch has no answers because its outputs are numbers.
     """
     compared = _compared(batch)
     beaten = _all_per_example((MARGINS[metric](logits, batch) > 0) | ~compared, batch)
@@ -82,7 +82,7 @@ def accuracy(logits: Tensor, batch: Batch, metric: str) -> Tensor:
 
 
 def _logit_margin(logits: Tensor, batch: Batch) -> Tensor:
-    """By how much the answers are ahead at each position, [n]; without meaning where nothing is wrong."""
+    """Mean logit of the answers minus that of the wrong answers, [n]; undefined at positions without wrong answers."""
     return _mean_of(_wide(logits), batch.answers) - _mean_of(_wide(logits), batch.wrong)
 
 
@@ -95,17 +95,17 @@ MARGINS = {"logit_difference": _logit_margin, "probability_difference": _probabi
 
 
 def _compared(batch: Batch) -> Tensor:
-    """Which positions have a wrong answer, bool [n]."""
+    """True at the positions that have a wrong answer, bool [n]."""
     return (batch.wrong >= 0).any(-1)
 
 
 def _wide(logits: Tensor) -> Tensor:
-    """Half-precision logits are too coarse to take differences of."""
+    """Convert half-precision logits to float32: their differences would be too coarse."""
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _mean_where_compared(margins: Tensor, batch: Batch) -> Tensor:
-    """Averaged over the positions that have a wrong answer, [b]; NaN where none has."""
+    """Mean over the positions that have a wrong answer, [b]; NaN if an example has none."""
     compared = _compared(batch).to(margins.dtype)
     total = torch.zeros(batch.size, dtype=margins.dtype, device=margins.device)
     count = total.index_add(0, batch.example, compared)
@@ -113,7 +113,7 @@ def _mean_where_compared(margins: Tensor, batch: Batch) -> Tensor:
 
 
 def _sum_of(values: Tensor, tokens: Tensor) -> Tensor:
-    """Sum of values [n, vocab] over the listed tokens [n, any], -1 meaning none."""
+    """Sum values [n, vocab] over the listed tokens [n, any]; -1 is padding."""
     return (values.gather(-1, tokens.clamp_min(0)) * (tokens >= 0)).sum(-1)
 
 

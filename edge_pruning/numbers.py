@@ -1,7 +1,7 @@
-"""The numbers of an evaluation, in one table: what each means, how it is computed, and how it is shown.
+"""The table of all numbers of an evaluation: what each one means, how it is computed, and how it is shown.
 
-Everything that shows or stores numbers (tables on the terminal, pages, JSON files, comparisons of seeds and tasks) goes
-through this table. To add a number, write a function from a `Comparison` to one value per example, and add an entry.
+All code that shows or stores numbers (tables on the terminal, pages, JSON files, comparisons of seeds and tasks) uses
+this table. To add a number, write a function from a `Comparison` to one value per example, and add an entry.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edge_pruning.objectives import OBJECTIVES
 
 
 class Reference:
-    """The model's own logits [n, vocab] on a batch, with what all runs on that batch share."""
+    """The model's own logits [n, vocab] on a batch, and values derived from them that all runs on the batch share."""
 
     def __init__(self, logits: Tensor, batch: Batch) -> None:
         self.logits, self.batch = logits, batch
@@ -30,7 +30,7 @@ class Reference:
 
     @property
     def is_number(self) -> bool:
-        """Whether the output is one number per position, which is no distribution."""
+        """Whether the output is one number per position instead of a distribution."""
         return self.logits.shape[-1] == 1
 
     @property
@@ -42,7 +42,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The logits of a run [n, vocab] beside those of the model."""
+    """The logits [n, vocab] of a run, and the model's logits to compare them with."""
 
     reference: Reference
     logits: Tensor
@@ -74,10 +74,14 @@ def _exact_match(run: Comparison) -> Tensor:
 class Number:
     """One number of an evaluation.
 
-    name: its key in JSON files and its attribute in Python. heading: over a column of a table. title, unit: of a chart.
-    meaning: a sentence that is stored beside it; `{metric}` stands for the task's metric. of: from the task's metric to
-    a function that gives one value per example [b]; None for what is computed from other numbers. perfect: the value
-    that a perfect circuit has, where that is the same for all tasks. decimals: as shown.
+    name: the key in JSON files and the attribute in Python.
+    heading: of a table's column.
+    title, unit: of a chart.
+    meaning: a sentence that is stored beside the number; `{metric}` stands for the task's metric.
+    of: takes the task's metric and returns a function to one value per example [b]; None if the number is computed
+        from other numbers.
+    perfect: the value of a perfect circuit, if that is the same for all tasks.
+    decimals: how many are shown.
     """
 
     name: str
@@ -90,7 +94,7 @@ class Number:
     decimals: int = 3
 
     def shown(self, value: float | None) -> str:
-        """As in a table; what is undefined becomes a dash."""
+        """Format a value for a table; an undefined value becomes a dash."""
         defined = value is not None and value == value and abs(value) != float("inf")
         return f"{value:.{self.decimals}f}" if defined else "–"
 
@@ -141,7 +145,7 @@ NUMBERS = {
 
 
 def measured_numbers(metric: str) -> list[Number]:
-    """Those that are measured on every example, for a task with this metric."""
+    """Return the numbers that are measured on every example of a task with this metric."""
     return [n for n in NUMBERS.values() if n.of is not None and (n.name not in METRICS or n.name == metric)]
 
 
@@ -152,7 +156,7 @@ AGREEMENT = replace(
 
 
 def numbers_for(loss: str, metric: str, *, agreement: bool = False) -> list[Number]:
-    """Those that are shown for a task: the loss, the metric, and everything that all tasks have.
+    """Return the numbers that are shown for a task: its loss, its metric, and the numbers that all tasks have.
 
     agreement: whether the answers are the model's own, so that accuracy is agreement with it.
     """
@@ -162,5 +166,5 @@ def numbers_for(loss: str, metric: str, *, agreement: bool = False) -> list[Numb
 
 
 def common_numbers(loss: str) -> list[Number]:
-    """Those that can be compared between tasks: the loss, and everything that all tasks have."""
+    """Return the numbers that can be compared between tasks: the loss, and the numbers that all tasks have."""
     return [n for n in NUMBERS.values() if n.name not in METRICS and (n.name not in LOSSES or n.name == loss)]

@@ -1,7 +1,7 @@
-"""Objectives: one number per example that says how far a masked run is from the model; lower is always closer.
+"""Objectives: one number per example that measures how far a masked run is from the model; lower is always closer.
 
-A method descends on an objective, or takes its gradient; a task names the one that fits its outputs (`Task.objective`).
-Differences of right and wrong answers are negated: a circuit that loses the task's behaviour scores higher.
+A method minimises an objective or takes its gradient. A task names the objective that fits its outputs
+(`Task.objective`). Answer differences are negated, so that a circuit that loses the task's behaviour scores higher.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from edge_pruning.registry import Registry
 
 @dataclass(frozen=True)
 class Objective:
-    """`objective(model, circuit, batch)`: logits [n, vocab] of the model and of a masked run, to one number each, [b].
+    """`objective(model, circuit, batch)` maps the logits [n, vocab] of the model and of a masked run to numbers [b].
 
-    Pairs without a wrong answer count as 0 where one is needed. `compares`: the model's logits are looked at, and the
-    model itself is the minimum.
+    If wrong answers are needed, a pair without one counts as 0. `compares`: the objective uses the model's logits, and
+    the model itself is its minimum.
     """
 
     name: str
@@ -37,11 +37,11 @@ class Objective:
 
     @property
     def heading(self) -> str:
-        """Over a column of a table."""
+        """The heading of a table's column."""
         return f"{self.short} ({self.unit})" if self.unit else self.short
 
     def check(self, pairs: Sequence[Pair], instead: Iterable[str] | None = None) -> None:
-        """Raises ValueError where this objective says nothing about the pairs; `instead`: what may be used for it."""
+        """Raises ValueError if this objective is undefined for the pairs; `instead` names objectives to suggest."""
         if self.needs_wrong_answers and not any(wrong for pair in pairs for wrong in pair.wrong):
             others = [name for name in instead or OBJECTIVES if not OBJECTIVES[name].needs_wrong_answers]
             raise ValueError(

@@ -1,8 +1,8 @@
 """Where a circuit came from: the model, task, method, ablation, seed and versions behind it.
 
-A file of this library says all of it; a file of another tool says little, and may say it in another form. So a
-provenance reads as the JSON object that it was (`provenance["seed"]`), and beside that it answers the usual questions
-by attribute, with None or nothing where the file does not say.
+Files of this library hold all of it. Files of other tools hold little, and may hold it in another form. A provenance
+can therefore be read like the JSON object in the file (`provenance["seed"]`), and the usual entries also as attributes,
+which are None or empty if the file does not have them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Provenance(Mapping[str, Any]):
         return len(self.entries)
 
     def with_entries(self, **entries: Any) -> Provenance:
-        """The same with some entries added or replaced."""
+        """Return a copy with some entries added or replaced."""
         return Provenance({**self.entries, **entries})
 
     # --- the usual questions ---------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ class Provenance(Mapping[str, Any]):
         return {key: str(name) for key, name in found.items() if name is not None}
 
     def part(self, name: str) -> Mapping[str, Any]:
-        """An entry that is an object; an empty one where there is none."""
+        """Return an entry that is an object; an empty one if there is none."""
         value = self.entries.get(name)
         return value if isinstance(value, Mapping) else {}
 
@@ -96,7 +96,7 @@ class Provenance(Mapping[str, Any]):
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of everything that a result depends on."""
+    """Versions of the software that a result depends on."""
     import torch
     import transformers
 

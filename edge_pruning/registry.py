@@ -8,8 +8,8 @@
     class SoftTopK(Method):
         name: ClassVar[str] = "soft-top-k"
 
-A registry is a read-only mapping from names to entries. Other names for an entry (`aliases`) find it, and are not
-listed. A package whose `__init__` calls `import_files` imports all of its files, so that a new entry is one new file.
+A registry is a read-only mapping from names to entries. An entry can also be found by its `aliases`, which are not
+listed. If a package's `__init__` calls `import_files`, all of its files are imported, so a new entry is one new file.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Registry(Mapping[str, T], Generic[T]):
     """Entries of one kind by name, in the order of their registration.
 
     kind: the noun for error messages.
-    key: the attribute of an entry that holds its name; other names are in its attribute `aliases`, if it has one.
-    hint: what an error about an unknown name says at its end.
+    key: the attribute of an entry that holds its name. The optional attribute `aliases` holds other names.
+    hint: the end of the error about an unknown name.
     """
 
     def __init__(self, kind: str, entries: Iterable[T] = (), *, key: str = "name", hint: str = "") -> None:
@@ -43,7 +43,7 @@ class Registry(Mapping[str, T], Generic[T]):
     def register(self, entry: AnyEntry) -> AnyEntry:
         """Add an entry under its name and its aliases; usable as a decorator. Raises ValueError if a name is taken.
 
-        The same definition may be registered again, as happens when a notebook cell runs twice: it replaces the first.
+        If the same definition is registered again (as when a notebook cell runs twice), it replaces the first one.
         """
         attributes = vars(entry)
         if self._key not in attributes:
@@ -62,7 +62,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return entry
 
     def remove(self, name: str) -> None:
-        """Forget an entry and its aliases."""
+        """Remove an entry and its aliases."""
         del self._entries[name]
         self._aliases = {alias: of for alias, of in self._aliases.items() if of != name}
 
@@ -73,7 +73,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return self[name]
 
     def canonical(self, name: str) -> str:
-        """Return the name that an alias stands for; any other name, known or not, as it is."""
+        """Return the name that an alias stands for; return any other name, known or not, unchanged."""
         return self._aliases.get(name, name)
 
     def __getitem__(self, name: str) -> T:
@@ -87,7 +87,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> ValueError:
-    """The error for a name that does not exist: the nearest names, or all names if none is near."""
+    """Make the error for a name that does not exist: it lists the nearest names, or all names if none is near."""
     return ValueError(f"there is no {kind} {name!r}; {nearest_in_words(name, known)}{hint and f'; {hint}'}")
 
 
@@ -110,7 +110,7 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
 
 def build(cls: Callable[..., T], what: str, settings: Mapping[str, Any]) -> T:
-    """Build a dataclass from settings. Raises ValueError if it lacks one of them, with the settings that it has."""
+    """Build a dataclass from settings. Raises ValueError that lists its settings if one of them does not exist."""
     known = settings_of(cls)
     missing = [name for name in settings if name not in known]
     if missing:

@@ -46,7 +46,7 @@ def test_an_edge_is_looked_up_by_name() -> None:
     circuit = Circuit.from_names(GRAPH, ["a0.h1->a1.h2<k>"])
     assert "a0.h1->a1.h2<k>" in circuit
     assert "a0.h1->a1.h2<q>" not in circuit
-    with pytest.raises(ValueError, match="1 names are no edges of this graph: a0.h9->m1"):
+    with pytest.raises(ValueError, match="1 names are not edges of this graph: a0.h9->m1"):
         assert "a0.h9->m1" in circuit
 
 
@@ -125,7 +125,7 @@ def _broken(tmp_path: Path, change: Any) -> Path:
         (lambda c: c["graph"].pop("shape"), "no complete circuit file: KeyError 'shape'"),
         (lambda c: c["graph"]["shape"].update(width=3), "no complete circuit file: TypeError"),
         (lambda c: c.update(edges=[1, 2]), "no complete circuit file: AttributeError"),
-        (lambda c: c["edges"].append("a9.h9->logits"), r"circuit\.json: 1 names are no edges of this graph: a9\.h9"),
+        (lambda c: c["edges"].append("a9.h9->logits"), r"circuit\.json: 1 names are not edges of this graph: a9\.h9"),
         (lambda c: c["graph"]["shape"].update(layers=3), "holds scores of another graph"),
     ],
 )

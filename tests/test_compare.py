@@ -93,7 +93,10 @@ def test_json_holds_everything_and_is_plain():
 
 def test_different_models_of_one_shape_are_mentioned():
     a, b = (random_circuit(i, 30, provenance={"model": {"name": name}}) for i, name in enumerate(("gpt2", "distil")))
-    notice = "the circuits are of different models (a: gpt2, b: distil): equal names need not play equal parts"
+    notice = (
+        "the circuits belong to different models (a: gpt2, b: distil): "
+        "nodes with equal names need not do the same thing"
+    )
     assert compare_circuits({"a": a, "b": b}).notices == (notice,)
     assert compare_circuits({"a": a, "b": a}).notices == ()
 

@@ -1,8 +1,8 @@
-"""Float32 arithmetic on half-precision weights, one operation's weights at a time.
+"""Float32 arithmetic on half-precision weights, without a float32 copy of the model.
 
-A model in bfloat16 can be judged without rounding every intermediate result, and without a second copy of it in
-float32: inside `Upcasting`, an operation that gets half-precision tensors gets float32 copies of them instead, which
-are freed when it ends. Weights stay as they are, so the result is that of the same model loaded in float32.
+Inside `Upcasting`, an operation on half-precision tensors receives float32 copies of them, which are freed when it
+ends. No intermediate result is rounded to half precision, and the weights are unchanged, so the result is that of the
+same model loaded in float32.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-PART_BYTES = 256 << 20  # of a float32 copy of a weight
+PART_BYTES = 256 << 20  # the largest float32 copy of a part of a weight
 HALF = (torch.bfloat16, torch.float16)
 _DTYPE = torch.Tensor.dtype.__get__  # type: ignore[attr-defined]
 _ROUNDING = {"add", "radd", "sub", "rsub", "mul", "rmul", "div", "truediv", "rtruediv", "pow", "matmul", "einsum"}
 
 
 def arithmetic(upcast: bool) -> AbstractContextManager[Any]:
-    """Float32 arithmetic inside, or the tensors' own."""
+    """A context with float32 arithmetic if `upcast`, else with the tensors' own dtypes."""
     return Upcasting() if upcast else nullcontext()
 
 
 class Upcasting(TorchFunctionMode):
-    """Inside, half-precision tensors take part in arithmetic as float32, and say that they are.
+    """A context in which half-precision tensors are converted for arithmetic, and report the dtype float32.
 
-    Views of them stay half precision: only an operation that computes something converts its operands.
+    Views stay in half precision: only operations that compute something convert their operands.
     """
 
     def __torch_function__(
@@ -64,9 +64,9 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class _LinearOfHalf(Function):
-    """x @ weight.T, some rows of the weight at a time: the map to a large vocabulary is never whole in float32.
+    """x @ weight.T, converting some rows of the weight at a time, so a large unembedding is never whole in float32.
 
-    Keeps the weight for the backward pass as it is, where autograd would keep its float32 copy.
+    The backward pass keeps the original weight, where autograd would keep its float32 copy.
     """
 
     @staticmethod

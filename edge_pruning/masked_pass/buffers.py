@@ -1,8 +1,8 @@
-"""Memory of finished passes that the next pass uses again.
+"""Reuse the memory of finished passes in the next pass.
 
-On a CPU a large tensor is made of fresh pages, and the system clears each page when it is first touched: measured at
-GPT-2 small's shape, up to 6 % of a training step. Accelerators have allocators that keep memory; there a buffer is an
-ordinary tensor.
+On a CPU a large new tensor consists of fresh pages, and the system clears each page at the first access. At GPT-2
+small's shape this takes up to 6 % of a training step (measured). Allocators of accelerators keep memory themselves, so
+there a buffer is an ordinary tensor.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch import Tensor
 
 
 class Buffers:
-    """Flat tensors without an owner, largest last. Shared by an engine and its restricted copies."""
+    """Unused flat tensors, largest last. An engine and its restricted copies share one instance."""
 
     def __init__(self) -> None:
         self._unused: list[Tensor] = []
 
     def take(self, owner: object, *shape: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """An uninitialised tensor. Its memory is used again once `owner` no longer exists, so keep no view of it."""
+        """Return an uninitialised tensor. Its memory is reused when `owner` is freed, so keep no view of it longer."""
         if device.type != "cpu":
             return torch.empty(shape, dtype=dtype, device=device)
         size = math.prod(shape)
@@ -31,11 +31,11 @@ class Buffers:
 
     @property
     def bytes(self) -> int:
-        """Memory that waits for the next pass."""
+        """Bytes that are kept for the next pass."""
         return sum(flat.nbytes for flat in self._unused)
 
     def _smallest_of(self, size: int, dtype: torch.dtype) -> Tensor:
-        """The smallest that is large enough; if all are too small, a new one instead of the largest."""
+        """Take the smallest tensor that is large enough; if all are too small, replace the largest by a new one."""
         alike = [i for i, flat in enumerate(self._unused) if flat.dtype == dtype]
         fitting = [i for i in alike if len(self._unused[i]) >= size]
         if fitting:

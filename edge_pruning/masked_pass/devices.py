@@ -1,7 +1,7 @@
-"""Where a pass runs, and in which dtype: the device of each layer, and what has to be there.
+"""The devices and the dtype of a pass: the device of each layer, and the values that each device needs.
 
-Masks, batches, frozen values and logits stay at home, on the device of the embeddings. A model that is spread over
-several devices has layers on others (see `loading/spreading.py`).
+Masks, batches, frozen values and logits stay on the `home` device, that of the embeddings. If a model is spread over
+several devices, some layers lie on other devices (see `loading/spreading.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def in_its_arithmetic(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
-    """A method of a pass that calls the adapter: inside, all arithmetic is in the pass's dtype."""
+    """Decorate a method of a pass that calls the adapter, so that its arithmetic is in the pass's dtype."""
 
     @wraps(method)
     def inside(self: OnDevices, *arguments: P.args, **options: P.kwargs) -> T:
@@ -34,24 +34,24 @@ def in_its_arithmetic(method: Callable[Concatenate[Any, P], T]) -> Callable[Conc
 
 
 class OnDevices:
-    """A model on a graph, with the device of every layer. dtype: of all arithmetic; weights may have another one."""
+    """A model on a graph, with the device of every layer. `dtype` is that of the arithmetic; weights may differ."""
 
     def __init__(self, adapter: Adapter, graph: Graph | None = None) -> None:
         self.adapter = adapter
         self.graph = graph or Graph(adapter.shape)
         if self.graph.shape != adapter.shape:
-            raise ValueError(f"the graph is of another model: {self.graph.shape}, this one is {adapter.shape}")
+            raise ValueError(f"expected a graph of shape {adapter.shape}, got one of another model: {self.graph.shape}")
         self.dtype = adapter.dtype
         self.home = adapter.device
         self.devices = [adapter.layer_device(layer) for layer in range(adapter.shape.layers)]
 
     def arithmetic(self) -> AbstractContextManager[Any]:
-        """Inside, the adapter computes in `dtype`. The methods of a pass see to that themselves."""
+        """A context in which the adapter computes in `dtype`. The methods of a pass enter it themselves."""
         return arithmetic(self.dtype != self.adapter.dtype)
 
     @in_its_arithmetic
     def unembed(self, x: Tensor) -> Tensor:
-        """Logits [n, vocab] at home, from the final residual stream [n, d] anywhere."""
+        """Logits [n, vocab] on the home device, from the final residual stream [n, d] on any device."""
         return self.adapter.unembed(x).to(self.home)
 
     @in_its_arithmetic
@@ -62,7 +62,7 @@ class OnDevices:
 
 
 def _on(device: torch.device, context: Any) -> Any:
-    """An adapter's context, whose tensors may stand in tuples and dictionaries, on a device."""
+    """Copy an adapter's context to a device; its tensors may be nested in tuples and dictionaries."""
     if isinstance(context, Tensor):
         return context.to(device)
     if isinstance(context, dict):

@@ -1,7 +1,7 @@
-"""A norm and the linear map behind it as one step, so that the normalised read is never formed.
+"""Fold a norm and the linear map behind it into one step, so that the normalised read is never formed.
 
-Gain and bias of the norm are folded into the map (W', b'). LayerNorm's mean is subtracted where the stream is written,
-so that a read needs only its reciprocal root mean square:
+The norm's gain and bias are folded into the map (W', b'). LayerNorm's mean is subtracted when the stream is written, so
+a read needs only its reciprocal root mean square:
 
     rstd = (|x|^2 / d + eps)^(-1/2)          q = rstd * (x W') + b'
 
@@ -24,7 +24,7 @@ from edge_pruning.models.parts import Linear, Norm
 
 @dataclass(frozen=True)
 class Map:
-    """A linear map of the stream as it is: q = x @ weight + bias; weight [r, d, e], bias [r, 1, e]."""
+    """A linear map of the stream without a norm: q = x @ weight + bias; weight [r, d, e], bias [r, 1, e]."""
 
     weight: Tensor
     bias: Tensor
@@ -34,11 +34,11 @@ class Map:
         return torch.matmul(x, self.weight) + self.bias, None
 
     def gradient(self, x: Tensor, q: Tensor, rstd: Tensor | None, g: Tensor, *, out: Tensor) -> Tensor:
-        """dL/dx [r, token, d] from g = dL/dq, into `out`, which may be x."""
+        """Write dL/dx [r, token, d], computed from g = dL/dq, into `out`, which may be x."""
         return torch.bmm(g, self.weight.mT, out=out)
 
     def rows(self, which: Tensor) -> Self:
-        """The maps of some readers."""
+        """The maps of a subset of the readers."""
         return replace(self, weight=self.weight[which], bias=self.bias[which])
 
 
@@ -62,9 +62,9 @@ class Folded(Map):
 
 
 def folded(norm: Norm | None, linears: Sequence[Linear], dim: int, dtype: torch.dtype) -> Map:
-    """A norm and the linear maps behind it as one map, joined along `dim` of their weights [r, d, e].
+    """Fold a norm into the linear maps behind it, concatenated along `dim` of their weights [r, d, e].
 
-    weight * gain is rounded once, so it is the same number as if it were computed in float64 and rounded to `dtype`.
+    weight * gain is rounded once, so the result equals the float64 product rounded to `dtype`.
     """
     weight = _joined(linears, dim, None if norm is None else norm.gain, dtype)
     biases = [_bias_behind(norm, linear, dtype) for linear in linears]
@@ -77,7 +77,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def _joined(linears: Sequence[Linear], dim: int, gain: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """The weights [r, d, e] side by side along `dim`, times the gain [d]; in one go, in the order of memory."""
+    """Concatenate weights [r, d, e] along `dim` and multiply by the gain [d]; one pass, in memory order."""
     by_columns = linears[0].weight.stride(-1) != 1  # as in nn.Linear, whose weight is [e, d]
     weights = [linear.weight.mT if by_columns else linear.weight for linear in linears]
     along = {0: 0, 2: 1 if by_columns else 2}[dim]

@@ -1,9 +1,9 @@
 """The fast path of the masked pass, for families whose readers are a norm and a linear map.
 
-Norm and map become one step (`folding.py`), and for LayerNorm every write is centred once. Heads keep only their
-outputs before the output map (e numbers instead of d) from the ablated run; the difference is mapped: (o - o_c) W_O.
-Equal to `MaskedPass` up to rounding; the tests compare the two. Comments say which line of the formulas a step is, with
-D_i = y_i - c_i: those of reads and masks are derived in docs/how-it-works.md, those of the norm in `folding.py`.
+Norm and map are one step (`folding.py`); for LayerNorm, every write is centred once. Of a head's ablated run only the
+output before the output map is kept (e numbers instead of d), and the difference is mapped: (o - o_c) W_O.
+Equal to `MaskedPass` up to rounding; the tests compare the two. With D_i = y_i - c_i, comments name the line of the
+formula that a step computes: docs/how-it-works.md derives those of reads and masks, `folding.py` those of the norm.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class _Chosen:
         )
 
     def with_fixed(self, qkv: Tensor, base: Tensor, into: Callable[[], Map]) -> Tensor:
-        """All rows [r, token, e] from the mixed ones and the base [token, d]; into: the layer's maps."""
+        """Combine the mixed rows and those of the base [token, d] to [r, token, e]. into: returns the layer's maps."""
         if self.fixed is None or self.places is None:
             return qkv
         mixed, fixed = self.places
@@ -69,20 +69,19 @@ class _Chosen:
         return rows.index_copy_(0, mixed, qkv)
 
     def split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values; where heads are missing, keys and values once per head that is left."""
+        """Split into queries, keys and values. If heads are left out, repeat keys and values per remaining head."""
         q, k, v = qkv.split(self.qkv)
         return (q, k, v) if self.shared is None else (q, k[self.shared], v[self.shared])
 
     def of_all(self, heads: Tensor) -> Tensor:
-        """The computed ones of all heads [h, ...]."""
+        """Select the computed heads from all heads [h, ...]."""
         return heads if self.heads is None else heads[self.heads]
 
 
 class FusedPass(MaskedPass):
     """The masked pass with fused reads and writes; the same results as `MaskedPass`, several times faster.
 
-    keep_maps: whether maps that are folded from the model's weights are kept (see `weights.py`); None decides by the
-    memory there is.
+    keep_maps: whether folded maps are kept (see `weights.py`); None decides by the free memory.
     """
 
     adapter: PartsAdapter
@@ -158,7 +157,7 @@ class FusedPass(MaskedPass):
         layout = self.layout
         reader = layout.mlp_reader(layer)
         rest = slice(layout.writers_before_attention(layer), layout.writers_before_mlp(layer))
-        if seen is None:  # no head of this layer is computed, so nothing has been read along
+        if seen is None:  # no head of this layer is computed, so `_ReadProject` has not read for the MLP
             seen, rest = torch.zeros_like(base), slice(0, rest.stop)
         mixed = reader.stop > reader.start
         x = _ReadRest.apply(seen + base, stream.order, stream, reader, rest) if mixed else base[None]
@@ -191,10 +190,10 @@ class FusedPass(MaskedPass):
 
 
 class _ReadProject(Function):
-    """Read, norm and projection of a layer's heads in one: q [r, token, e].
+    """Read, norm and projection of a layer's heads in one step: q [r, token, e].
 
-    The MLP of the layer, whose row comes next in the mask, reads the same writers and more; going through the buffers
-    takes most of the time, so its share [1, token, d] is read on the way (`along` is 1; 0 where it is not computed).
+    The layer's MLP, whose row comes next in the mask, reads the same writers and more. Traversing the buffers takes
+    most of the time, so the MLP's share [1, token, d] is read in the same traversal (`along`: 1, or 0 without MLP).
     """
 
     @staticmethod
@@ -212,7 +211,7 @@ class _ReadProject(Function):
         x = stream.mix_in_place(both, writers, base)  # x_j = base_j + sum_i z_ij D_i
         q, rstd = fold()(x[:heads])  # q = rstd * (x W') + b'
         ctx.stream, ctx.both, ctx.writers, ctx.fold = stream, both, writers, fold
-        ctx.x = x if stream.keep_reads else None  # in the stream's buffer, so autograd must not watch it
+        ctx.x = x if stream.keep_reads else None  # a view of the stream's buffer, so autograd must not save it
         ctx.save_for_backward(q, rstd, base)
         return q, x[heads:].clone()
 
@@ -229,7 +228,7 @@ class _ReadProject(Function):
 
 
 class _ReadRest(Function):
-    """What a reader gets from further writers, added to x [token, d]: [1, token, d]."""
+    """Add a reader's share of further writers to x [token, d]: [1, token, d]."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, order: Tensor, stream: Stream, reader: slice, writers: slice) -> Tensor:
@@ -259,7 +258,7 @@ class _Project(Function):
 
 
 class _WriteHeads(Function):
-    """The difference of a layer's heads, mapped into the stream: D_i = (o - o_c) W_O."""
+    """Map the differences of a layer's heads into the stream: D_i = (o - o_c) W_O."""
 
     @staticmethod
     def forward(

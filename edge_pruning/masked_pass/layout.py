@@ -1,9 +1,9 @@
-"""Which nodes of a graph a masked pass computes, which reads it mixes, and where they stand in its buffers.
+"""Layouts: which nodes a masked pass computes, which reads it mixes, and their indices in its buffers.
 
-A pass over all edges computes everything. A pass over a candidate set need not. A writer none of whose edges leads on
-to the logits is never read. A head or MLP that reads nothing but ablated values writes its ablated value. A reader
-without candidates reads the ablated sum, whatever the mask. What is left is packed: writers and readers keep their
-order, so every layer still has its own slices, only shorter ones.
+A pass over all edges computes every node. A pass over a candidate set can skip nodes. If none of a writer's edges leads
+to the logits, the writer is never read. If a head or MLP reads only ablated values, it writes its ablated value. If a
+reader has no candidates, it reads the ablated sum under every mask. The remaining writers and readers are packed in
+their order, so every layer still has contiguous slices.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from edge_pruning.graph import Graph
 class Layout:
     """The writers of `graph` that are computed, bool [w], and the readers that are mixed, bool [r].
 
-    Embeddings are always there, and so are the logits. All slices and counts are of what is left.
+    Embeddings and logits are always included. All slices and counts refer to the packed writers and readers.
     """
 
     graph: Graph
@@ -32,17 +32,17 @@ class Layout:
 
     @classmethod
     def full(cls, graph: Graph) -> Layout:
-        """Everything."""
+        """The layout that computes every writer and mixes every reader."""
         everything = torch.ones_like(graph.edge_mask)
         return cls(graph, everything[:, 0], everything[0])
 
     @classmethod
     def of(cls, graph: Graph, candidates: Tensor, *, consistent: bool, heads_apart: bool) -> Layout:
-        """What a pass needs whose mask is zero outside `candidates`, bool [w, r].
+        """The layout of a pass whose mask is zero outside `candidates`, bool [w, r].
 
-        consistent: the ablated values are those of one run, so a node that reads only them writes its own. Under zero
-        ablation, say, it does not: with all its reads cut off it still writes what its biases give. heads_apart: a
-        layer can be run with some of its heads, which do not depend on the others; if not, one means all.
+        consistent: all ablated values come from one run, so a node that reads only ablated values writes its ablated
+            value. Under zero ablation this is false: a node without reads still writes what its biases give.
+        heads_apart: a layer's heads are independent, so a subset can be computed; if not, one head requires all.
         """
         feeds = graph.feeds if heads_apart else graph.feeds_together
         useful = graph.without_dangling(candidates, feeds) if consistent else graph.leading_on(candidates, feeds)
@@ -60,7 +60,7 @@ class Layout:
         return all(self._computed) and all(self._mixed)
 
     def packed(self, mask: Tensor) -> Tensor:
-        """The part of a mask [w, r] that is left; differentiable."""
+        """Select the packed part of a mask [w, r]; differentiable."""
         if self.is_full:
             return mask
         rows, columns = (
@@ -71,24 +71,24 @@ class Layout:
     # --- nodes -----------------------------------------------------------------------------------------------------
 
     def heads(self, layer: int) -> list[int]:
-        """Numbers of the computed heads of a layer."""
+        """Indices of the computed heads of a layer."""
         writers = self.graph.head_writers(layer)
         return [h for h, computed in enumerate(self._computed[writers]) if computed]
 
     def kv_heads(self, layer: int) -> list[int]:
-        """Numbers of the key (and value) readers that these heads use."""
+        """Indices of the key (and value) readers that these heads use."""
         return sorted({h * self.graph.kv_readers // self.graph.shape.heads for h in self.heads(layer)})
 
     def has_mlp(self, layer: int) -> bool:
         return self._computed[self.graph.mlp_writer(layer)]
 
     def rows(self, layer: int) -> list[int]:
-        """The queries, keys and values of the computed heads, as places among all of the layer's."""
+        """Indices of the computed heads' queries, keys and values among those of the whole layer."""
         n, kv, shared = self.graph.shape.heads, self.graph.kv_readers, self.kv_heads(layer)
         return [*self.heads(layer), *(n + i for i in shared), *(n + kv + i for i in shared)]
 
     def mixed_rows(self, layer: int) -> list[int]:
-        """Those of `rows` that have candidates, as places among `rows`; in the order of `attention_readers`."""
+        """Indices into `rows` of the readers that have candidates, in the order of `attention_readers`."""
         mixed = self._mixed[self.graph.attention_readers(layer)]
         return [place for place, row in enumerate(self.rows(layer)) if mixed[row]]
 
@@ -104,7 +104,7 @@ class Layout:
 
     @property
     def most_readers(self) -> int:
-        """Of one layer's heads."""
+        """The largest number of mixed head readers in one layer."""
         rows = [self.attention_readers(layer) for layer in range(self.graph.shape.layers)]
         return max(row.stop - row.start for row in rows)
 
@@ -116,7 +116,7 @@ class Layout:
         return self._left(self._mixed_before, self.graph.attention_readers(layer))
 
     def mlp_reader(self, layer: int) -> slice:
-        """Empty if the MLP is computed from ablated values only."""
+        """The slice of a layer's MLP reader; empty if the MLP reads ablated values only."""
         return self._left(self._mixed_before, self.graph.mlp_reader(layer))
 
     def head_writers(self, layer: int) -> slice:
@@ -133,7 +133,7 @@ class Layout:
 
     @cached_property
     def _computed_before(self) -> list[int]:
-        """How many computed writers come before each writer of the graph, and before its end."""
+        """Cumulative counts of computed writers: before each writer of the graph, and in total."""
         return [0, *accumulate(self._computed)]
 
     @cached_property

@@ -1,11 +1,11 @@
 """The masked forward pass: run a transformer with a number between 0 and 1 on every edge.
 
-All ones is the clean model, all zeros the ablated one, a 0/1 mask runs a circuit, a mask with a gradient is Edge
-Pruning. Everything else is built on `MaskedPass.logits`; `stream.py` holds the equation. What does not depend on the
-mask (`Frozen`: the clean logits, the ablated writes and their sums) is computed once per example, not once per step.
+A mask of ones runs the clean model, a mask of zeros the ablated model, a 0/1 mask a circuit; Edge Pruning trains a mask
+by its gradient. Everything else is built on `MaskedPass.logits`; `stream.py` holds the equation. Values that do not
+depend on the mask (`Frozen`: clean logits, ablated writes and their sums) are computed once per example.
 
-`MaskedPass` says everything in an adapter's verbs and serves any family; `fused.FusedPass` is the fast path. Either can
-be restricted to a candidate set, and then computes only the nodes that the set needs (`layout.py`).
+`MaskedPass` uses only the five methods that every adapter has, so it serves any family; `fused.FusedPass` is the fast
+path. Both can be restricted to a candidate set and then compute only the nodes that the set needs (`layout.py`).
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from edge_pruning.models.adapter import Adapter
 
 
 class MaskedPass(PlainPass, Tiles):
-    """Runs one model on one graph. Masks are float32 [w, r] on the model's device; runs are in the model's dtype.
+    """Run one model on one graph. Masks are float32 [w, r] on the model's device; runs are in the model's dtype.
 
-    keep_reads: whether reads are kept for the backward pass or computed again in it; None decides by the memory free.
+    keep_reads: whether reads are kept for the backward pass or computed again in it; None decides by the free memory.
     """
 
     def __init__(self, adapter: Adapter, graph: Graph | None = None, *, keep_reads: bool | None = None) -> None:
@@ -43,11 +43,11 @@ class MaskedPass(PlainPass, Tiles):
 
     @property
     def heads_apart(self) -> bool:
-        """Whether a layer can be run with some of its heads; if not, one needed head means that all are computed."""
+        """Whether a subset of a layer's heads can be computed; if not, one needed head requires all heads."""
         return False
 
     def restricted(self, candidates: Tensor, *, consistent: bool) -> Self:
-        """The same pass for masks that are zero outside `candidates`, bool [w, r]: what they exclude is not computed.
+        """Return a pass for masks that are zero outside `candidates`, bool [w, r]; it skips unneeded nodes.
 
         consistent: the ablated values are those of one run (see `Layout.of`).
         """
@@ -56,11 +56,11 @@ class MaskedPass(PlainPass, Tiles):
         return engine
 
     def in_float32(self) -> Self:
-        """The same pass with float32 arithmetic on half-precision weights; itself where weights are float32 or float64.
+        """Return a pass with float32 arithmetic on half-precision weights; itself if weights are float32 or float64.
 
-        Nothing is loaded or copied: each operation converts the weights it uses and frees them again. Results are those
-        of the same model loaded in float32. Frozen values of one dtype do not fit the other: freeze batches with the
-        engine that runs them, and fit an ablation that takes data to it (`ablation.fitted(engine, pairs)`).
+        No model is loaded or copied: each operation converts the weights it uses and frees the copy. Results are those
+        of the same model loaded in float32. Frozen values belong to one dtype: freeze batches with the engine that runs
+        them, and fit an ablation that needs data with that engine (`ablation.fitted(engine, pairs)`).
         """
         if self.dtype.itemsize >= 4:
             return self
@@ -69,11 +69,11 @@ class MaskedPass(PlainPass, Tiles):
         return engine
 
     def release(self) -> None:
-        """Free all memory that the next pass would use again."""
+        """Free all memory that is kept for the next pass."""
         self.buffers = Buffers()
 
     def whole(self) -> Self:
-        """The same pass for the one mask that keeps all edges: it is not looked at, and its gradient costs less."""
+        """Return a pass for the mask of all ones only: it ignores the mask's values, and their gradient costs less."""
         assert self.layout.is_full
         engine = copy.copy(self)
         engine.stream = WholeStream
@@ -85,8 +85,8 @@ class MaskedPass(PlainPass, Tiles):
     def logits(self, mask: Tensor, batch: Batch, frozen: Frozen, *, along: Tensor | None = None) -> Tensor:
         """Logits at the compared positions [n, vocab], with the edges weighted by `mask`.
 
-        along: `differences` of another run. The mask's gradient is then taken along them: not the gradient
-        of this run's mask, but how its reads' gradients g see another change, sum <g_j, along_i>.
+        along: `differences` of another run. They replace this run's differences in the mask's gradient, which is then
+        the sum of <g_j, along_i> over tokens, with g_j the gradient of read j in this run.
         """
         stream = self.run(mask, batch, frozen, along)
         final = frozen.final_base(batch.rows).to(stream.mask.device)
@@ -97,9 +97,9 @@ class MaskedPass(PlainPass, Tiles):
     @in_its_arithmetic
     @torch.no_grad()
     def differences(self, mask: Tensor, batch: Batch, frozen: Frozen) -> Tensor:
-        """What every computed writer writes beyond its ablated value in the run with `mask`, [w, token, d].
+        """Differences y - c of every computed writer in the run with `mask`, [w, token, d].
 
-        The last MLP's are 0 except at the compared positions, where alone it is computed.
+        The last MLP is computed at the compared positions only; elsewhere its differences are 0.
         """
         compared = self.run(mask, batch, frozen)
         assert compared.wide is not None
@@ -112,9 +112,9 @@ class MaskedPass(PlainPass, Tiles):
 
     @in_its_arithmetic
     def run(self, mask: Tensor, batch: Batch, frozen: Frozen, along: Tensor | None = None) -> Stream:
-        """Every sublayer with the edges weighted by `mask`; the stream then holds differences at compared positions.
+        """Run every sublayer with the edges weighted by `mask`; the stream ends at the compared positions.
 
-        The last MLP computes nothing but those: no other position reaches the logits through it.
+        The last MLP is computed at those positions only, because no other position reaches the logits through it.
         """
         packed, bases = self.layout.packed(mask), frozen.bases(parallel=self.graph.shape.parallel)
         b, p, d = frozen.embeddings.shape
@@ -139,9 +139,9 @@ class MaskedPass(PlainPass, Tiles):
         return stream
 
     def _attention(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor, context: Any) -> Tensor | None:
-        """A layer's heads, from the base [b, p, d] and their ablated writes [h, b, p, *].
+        """Run a layer's heads, given the base [b, p, d] and their ablated writes [h, b, p, *].
 
-        May return what the layer's MLP reads from the writers before them, [token, d].
+        May return the MLP's read from the writers before these heads, [token, d].
         """
         layout = self.layout
         x = stream.read(layout.attention_readers(layer), layout.writers_before_attention(layer), base.flatten(0, 1))
@@ -167,7 +167,7 @@ class MaskedPass(PlainPass, Tiles):
         stream.write(layout.mlp_writer(layer), y, ablated)
 
     def _writers_at(self, device: torch.device, layer: int) -> int:
-        """How many writers have written when the stream leaves `device`, where it is before `layer`; or at the end."""
+        """The number of writers before the stream next leaves `device`, counted from `layer`; or all writers."""
         away = (i for i in range(layer, len(self.devices)) if self.devices[i] != device)
         leaves = next(away, None)
         return self.layout.n_writers if leaves is None else self.layout.writers_before_attention(leaves)

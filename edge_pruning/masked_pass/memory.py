@@ -1,4 +1,4 @@
-"""How much memory there is, and what share of it the parts of a pass may take."""
+"""The memory of a device, and the share of it that each part of a pass may use."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ CACHE_SHARE = 8  # of all memory, for frozen values
 
 
 def memory_for_cache(device: torch.device) -> int:
-    """Bytes for frozen values: an eighth of all memory, or half of what is free where that is less.
+    """Bytes for frozen values: an eighth of all memory, or half of the free memory if that is less.
 
-    Counted from all memory, so that the same run on the same machine keeps the same pairs.
+    The share is of all memory, so that the same run on the same machine keeps the same pairs.
     """
     total, free = total_and_free(device)
     return min(total // CACHE_SHARE, free // 2)
 
 
 def memory_for_pass(device: torch.device) -> int:
-    """Bytes for the buffers of one forward and backward pass: half of what is free."""
+    """Bytes for the buffers of one forward and backward pass: half of the free memory."""
     return share_for_pass(total_and_free(device)[1])
 
 
 def share_for_pass(free: int) -> int:
-    """What a pass may take of free memory (bytes)."""
+    """The share of the free memory (bytes) that a pass may use."""
     return max(0, free) // 2
 
 

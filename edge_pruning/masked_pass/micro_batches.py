@@ -1,8 +1,8 @@
-"""Work on many pairs, a micro-batch at a time, that survives a GPU that is smaller than was thought.
+"""Process many pairs in micro-batches, and retry with half the micro-batch when memory runs out.
 
-The micro-batch that does not fit is cut in half and tried again, and all later ones are made no larger. Nothing is
-lost: work on a micro-batch must leave nothing behind unless it ends (a mask's gradient, for one, arrives as the last
-thing of a backward pass). The cut is said once. Results are the same up to rounding: pairs do not mind their company.
+All later micro-batches are at most as large as the largest that fits. Nothing is lost or counted twice, because work on
+a micro-batch must have no effect unless it completes (a mask's gradient, for example, arrives at the end of a backward
+pass). The first reduction is logged. Results are equal up to rounding: they do not depend on the batch's composition.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ T = TypeVar("T")
 
 
 class OutOfMemory(RuntimeError):
-    """Not even one pair fits."""
+    """Not even one pair fits into memory."""
 
 
 def over_tiles(
     engine: MaskedPass, pairs: Sequence[Pair], work: Callable[[list[int]], T], max_tokens: int | None = None
 ) -> Iterator[tuple[list[int], T]]:
-    """`work` on every micro-batch of `pairs` (as indices), with the indices. Raises OutOfMemory."""
+    """Apply `work` to every micro-batch of `pairs` (its indices); yield the indices and result. Raises OutOfMemory."""
     waiting = deque(engine.tiles(pairs, max_tokens))
     while waiting:
         ids, failure = waiting.popleft(), ""
@@ -44,7 +44,7 @@ def over_tiles(
 
 
 def in_halves(work: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    """`work(rows)`, one result per row; half of the rows at a time where all do not fit. Raises OutOfMemory."""
+    """Return `work(rows)`, one result per row; run it on halves if memory runs out. Raises OutOfMemory."""
     try:
         return work(rows)
     except torch.OutOfMemoryError as error:
@@ -55,7 +55,7 @@ def in_halves(work: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
 
 
 def _in_short(error: torch.OutOfMemoryError) -> str:
-    """What was being allocated."""
+    """The first line of the error: the size that could not be allocated."""
     return str(error).strip().partition("\n")[0]
 
 

@@ -1,7 +1,7 @@
-"""The model as it is, one sublayer after the other: what every writer writes, and what a masked run needs of it.
+"""Run the unmodified model sublayer by sublayer, and collect what a masked run needs from it.
 
-What does not depend on a mask (`Frozen`: the clean logits, the ablated writes and their sums) is computed once per
-example here, not once per step.
+Values that do not depend on a mask (`Frozen`: the clean logits, the ablated writes and their sums) are computed here,
+once per example instead of once per step.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from edge_pruning.models.adapter import Adapter
 
 @dataclass(frozen=True)
 class Writes:
-    """What every writer writes in one run: embeddings [w, b, p, d], heads [layer, h, b, p, *], MLPs [layer, b, p, d].
+    """The outputs of all writers in one run: embeddings [w, b, p, d], heads [layer, h, b, p, *], MLPs [layer, b, p, d].
 
-    The last axis of `heads` is d; or, in the fused pass, e: the head's output before its output map.
+    The last axis of `heads` is d, or e in the fused pass: there it is the head's output before its output map.
     """
 
     embeddings: Tensor
@@ -32,17 +32,19 @@ class Writes:
 
     @property
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Every one is [..., b, p, *]."""
+        """The tensors, each [..., b, p, *]."""
         return self.embeddings, self.heads, self.mlps
 
 
 @dataclass(frozen=True)
 class Frozen:
-    """All that a batch needs and no mask changes.
+    """The values of a batch that do not depend on the mask.
 
-    logits: of the clean model [n, vocab], or [n, 0] where they were not asked for; embedding_difference: clean minus
-    ablated [w, b, p, d]; embeddings: sum of the ablated embeddings [b, p, d]; heads, mlps: ablated writes as in
-    `Writes`; attention: what a layer's ablated heads add to the stream together, output bias included [layer, b, p, d].
+    logits: of the clean model [n, vocab], or [n, 0] if they were not requested.
+    embedding_difference: clean minus ablated embeddings [w, b, p, d].
+    embeddings: sum of the ablated embeddings [b, p, d].
+    heads, mlps: ablated writes as in `Writes`.
+    attention: the sum of a layer's ablated heads and the output bias [layer, b, p, d].
     """
 
     logits: Tensor
@@ -53,9 +55,9 @@ class Frozen:
     attention: Tensor
 
     def bases(self, *, parallel: bool) -> Iterator[Tensor]:
-        """Sums of the ablated writes [b, p, d]: before each sublayer in turn (attention, MLP), and before `logits`.
+        """Yield the sums of the ablated writes [b, p, d] before each sublayer (attention, MLP) and before `logits`.
 
-        They are running sums, so they are added up during a pass instead of being kept.
+        They are running sums, computed during a pass instead of being kept.
         """
         before = self.embeddings
         for attention, mlp in zip(self.attention, self.mlps, strict=True):
@@ -66,7 +68,7 @@ class Frozen:
         yield before
 
     def at(self, rows: Tensor) -> Frozen:
-        """The same at some rows [n] of the flattened positions, as if each were a prompt of one position."""
+        """Select rows [n] of the flattened positions; each row becomes a prompt of one position."""
         per_position = {name: getattr(self, name) for name in PER_POSITION}
         return Frozen(self.logits, **{name: x.flatten(-3, -2)[..., rows, None, :] for name, x in per_position.items()})
 
@@ -80,7 +82,7 @@ PER_POSITION = tuple(field.name for field in fields(Frozen) if field.name != "lo
 
 
 class PlainPass(OnDevices):
-    """Runs of the model without a mask, in an adapter's verbs."""
+    """Runs of the model without a mask, using only the five methods that every adapter has."""
 
     def __init__(self, adapter: Adapter, graph: Graph | None = None) -> None:
         super().__init__(adapter, graph)
@@ -88,13 +90,13 @@ class PlainPass(OnDevices):
 
     @property
     def head_size(self) -> int:
-        """Numbers per position that a head's write is kept as: d, or e before its output map."""
+        """The last axis of a head's stored write: d, or e before the output map."""
         return self.adapter.d_model
 
     @in_its_arithmetic
     @torch.no_grad()
     def freeze(self, batch: Batch, ablated: Writes, *, logits: bool = True) -> Frozen:
-        """Put together what a masked run on `batch` needs from the ablated writes; `logits` cost a run of the model."""
+        """Compute the frozen values of `batch` from its ablated writes; `logits` takes one more run of the model."""
         embeddings = self._embedded(batch.clean)
         return Frozen(
             self._plain_logits(embeddings, batch.rows) if logits else embeddings.new_empty(len(batch.rows), 0),
@@ -105,7 +107,7 @@ class PlainPass(OnDevices):
     @in_its_arithmetic
     @torch.no_grad()
     def plain_run(self, inputs: Tensor) -> Writes:
-        """What every writer writes when the model runs as it is on token ids [b, p] (or images)."""
+        """Outputs of all writers when the unmodified model runs on token ids [b, p] (or images)."""
         embeddings = self._embedded(inputs)
         contexts, x = self.contexts(embeddings.shape[2]), embeddings.sum(0)
         heads, mlps = [], []
@@ -131,7 +133,7 @@ class PlainPass(OnDevices):
     def _plain_layer(
         self, layer: int, x: Tensor, contexts: dict[torch.device, Any]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The stream after a layer [b, p, d], what its heads wrote and what its MLP wrote."""
+        """Run one layer: the stream after it [b, p, d], its heads' writes and its MLP's write."""
         device = self.devices[layer]
         x = x.to(device)
         heads = self._plain_heads(layer, x, contexts[device])
@@ -140,7 +142,7 @@ class PlainPass(OnDevices):
         return after + mlp, heads, mlp
 
     def no_writes(self, batch: Batch) -> Writes:
-        """As many zeros as a run on `batch` writes."""
+        """Zeros in the shape of the writes of a run on `batch`."""
         shape, at = self.graph.shape, (batch.size, batch.width)
         sizes = (
             (self.graph.n_embeddings, *at, self.adapter.d_model),
@@ -154,7 +156,7 @@ class PlainPass(OnDevices):
         return self._into_stream(self.adapter.embed(inputs, split=self.graph.embeddings == "split"))
 
     def _sums_of_heads(self, heads: Tensor) -> Tensor:
-        """What each layer's heads [layer, h, b, p, *] add to the stream together, [layer, b, p, d]."""
+        """Sum each layer's heads [layer, h, b, p, *] and the output bias in the stream, [layer, b, p, d]."""
         sums = (
             self._sum_of_heads(layer, written.to(device)).to(self.home)
             for layer, (written, device) in enumerate(zip(heads, self.devices, strict=True))
@@ -169,10 +171,10 @@ class PlainPass(OnDevices):
         return self.adapter.feed_forward(layer, x[None])[0]
 
     def _sum_of_heads(self, layer: int, heads: Tensor) -> Tensor:
-        """What a layer's heads add to the stream together, with the output bias that belongs to none of them."""
+        """Sum one layer's heads in the stream, and add the output bias, which belongs to no head."""
         bias = self.adapter.out_bias(layer)
         return heads.sum(0) if bias is None else heads.sum(0) + bias
 
     def _into_stream(self, x: Tensor) -> Tensor:
-        """How a write is kept in the stream's buffers."""
+        """Transform a write for the stream's buffers."""
         return x

@@ -1,12 +1,12 @@
-"""Run a circuit again with other edges into one reader, and compute only what that changes.
+"""Rerun a circuit with other edges into one reader, recomputing only the nodes after that reader.
 
-Other edges into reader j change what j reads, and then only what comes after j. So the writes before j are kept, and
-several alternatives run side by side: what a later reader gets from unchanged writers is computed once for all of them,
+Other edges into reader j change what j reads and the nodes after j. The writes before j are kept, and several
+alternatives k run side by side. A later reader's share from unchanged writers is computed once for all of them:
 
     x_r = base_r + sum_{i before j} z_ir D_i  +  sum_{i from j on} z_ir D_i^k,          D_i = y_i - c_i
           (once)                                 (for each alternative k)
 
-It says in an adapter's verbs what `MaskedPass.logits` says, and without gradients; the tests compare the two.
+The result equals `MaskedPass.logits` without gradients; the tests compare the two.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ class Rerun:
     # --- a run from a site on --------------------------------------------------------------------------------------
 
     def _from(self, at: int, reads: Tensor, *, skip: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits [k, n, vocab], given what a site reads [r, k, token, d]; and the later writers' differences.
+        """Logits [k, n, vocab], given a site's reads [r, k, token, d]; and the differences of the later writers.
 
-        Those come over all tokens [w, k, token, d] and at the compared positions [w, k, n, d]. skip: leave at 0 what
-        nothing reads.
+        The differences are returned for all tokens [w, k, token, d] and at the compared positions [w, k, n, d].
+        skip: leave the differences of writers that nothing reads at 0.
         """
         first, k = self.sites[at].writers.start, reads.shape[1]
         later = self.wide.new_zeros(len(self.mask) - first, k, *reads.shape[2:])
@@ -81,7 +81,7 @@ class Rerun:
         raise AssertionError("the logits are the last site")
 
     def _read(self, site: Site, first: int, later: Tensor) -> Tensor:
-        """What a site's readers get [r, k, token, d]; `later` [w, k, token, d] are the differences from `first` on."""
+        """The reads of a site [r, k, token, d]; `later` [w, k, token, d] holds the differences from `first` on."""
         x, changed = self._known(site, first), later[: max(0, site.before - first)]
         if not len(changed):
             return x.expand(-1, later.shape[1], -1, -1)
@@ -89,13 +89,13 @@ class Rerun:
         return x + (z @ changed.flatten(1)).unflatten(1, changed.shape[1:])
 
     def _known(self, site: Site, first: int) -> Tensor:
-        """The part of the reads [r, 1, token, d] that is the base and the writers before `first`."""
+        """The share of the reads [r, 1, token, d] from the base and the writers before `first`."""
         before = self._before(site)[: min(first, site.before)]
         z = self.mask[: len(before), site.readers].T
         return (self._base(site) + (z @ before.flatten(1)).unflatten(1, before.shape[1:]))[:, None]
 
     def _write(self, site: Site, x: Tensor) -> Tensor:
-        """What a site writes beyond its ablated value [w, k, token, d], from its reads [r, k, token, d]."""
+        """The differences that a site writes [w, k, token, d], from its reads [r, k, token, d]."""
         adapter, k, home = self.engine.adapter, x.shape[1], x.device
         x = x.to(self.engine.devices[site.layer])
         if site.is_mlp:

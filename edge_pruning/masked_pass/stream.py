@@ -5,19 +5,19 @@ With y_i a writer's output in the current run, c_i its value under the ablation 
     x_j = base_j + sum_i z_ij (y_i - c_i),          base_j = sum_i c_i + output biases
 
 The differences y_i - c_i lie in one buffer [1 + w, token, d]; row 0 is the base, whose mask is 1, so a read is one
-matrix product. The backward pass has one buffer of the same kind for the gradients, and a read is two products:
+matrix product. The backward pass of a read is two products, with gradients in a second buffer of the same kind:
 
     dL/dz_ij = <g_j, y_i - c_i>          dL/dy_i += z_ij g_j
 
 (`along` replaces the differences in the first one: EAP-IG takes gradients at one point and differences at another.)
 
-A model that is spread over several devices has a stream on each. Where a layer's device is another one than that of the
-layer before, everything written so far moves there at once, and on the way back its gradients return and are added: a
-read then finds all it mixes where it is, and no device holds what is written after its last layer.
+A model that is spread over several devices has one stream per device. If a layer lies on another device than the layer
+before it, all differences written so far are copied there once, and in the backward pass their gradients are copied
+back once and added. Every read is therefore local, and no device holds what is written after its last layer.
 
-Autograd never sees the buffers. It sees one chain of empty tensors, `order`: each write takes the last link and returns
-the next, each read takes the link of the last write it can see. So every read of a writer has run backward before the
-write has, and the gradient in the writer's row is complete by then.
+Autograd does not see the buffers. It sees a chain of empty tensors, `order`: each write takes the last link and returns
+the next one, and each read takes the link of the last write before it. All reads of a writer therefore run backward
+before the write does, so the gradient in the writer's row is then complete.
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ from edge_pruning.masked_pass.buffers import Buffers
 class Stream:
     """Buffers of one masked pass over `tokens` = b * p positions.
 
-    mask [r, 1 + w] in the buffers' dtype, its first column 1 for the base; mask_gradient [r, w] in the mask's own.
-    `keep_reads` keeps what readers read for the backward pass; without it they are computed again, which costs one more
-    product per read and saves most of the memory. `wide` is the stream over all tokens that this one is a part of.
+    mask: [r, 1 + w] in the buffers' dtype; its first column is 1, for the base.
+    mask_gradient: [r, w] in the mask's own dtype.
+    keep_reads: keep reads for the backward pass. Otherwise they are computed again, which costs one more product per
+        read and saves most of the memory.
+    wide: the stream over all tokens of which this one is a subset.
     """
 
     def __init__(
@@ -68,10 +70,12 @@ class Stream:
         along: Tensor | None = None,
         buffers: Buffers | None = None,
     ) -> Self:
-        """Buffers for a mask [w, r], the only thing that gets a gradient; along: differences for it, [w, token, d].
+        """Allocate buffers for a mask [w, r], the only tensor that receives a gradient.
 
-        room: how many writers it can hold, from the first on. shape: tokens and d. keep_reads: see the class; nothing
-        is kept where no gradient is asked for.
+        room: the number of writers it can hold, from the first on.
+        shape: tokens and d.
+        keep_reads: see the class; without gradients nothing is kept.
+        along: differences [w, token, d] for the mask's gradient, instead of this run's.
         """
         writers, readers = mask.shape
         with_base = torch.ones(readers, 1 + writers, dtype=dtype, device=mask.device)
@@ -86,11 +90,11 @@ class Stream:
     # --- what the pass calls ---------------------------------------------------------------------------------------
 
     def read(self, readers: slice, writers: int, base: Tensor) -> Tensor:
-        """What `readers` get from the first `writers` writers and the base [token, d]: [r, token, d]."""
+        """Mix the base [token, d] and the first `writers` writers for each of `readers`: [r, token, d]."""
         return _Read.apply(self.order, self, readers, writers, base)
 
     def at(self, tokens: Tensor) -> Self:
-        """The stream at some tokens only [n]; what follows is computed there and nowhere else. Ends this stream."""
+        """Continue at a subset of the tokens [n] only. Ends this stream."""
         along = None if self.along is None else self.along[:, tokens]
         small = type(self)(self.mask, self.mask_gradient, self.buffers, self.keep_reads, along, self)
         small.differences = self.differences[:, tokens]
@@ -98,7 +102,7 @@ class Stream:
         return small
 
     def moved(self, device: torch.device, room: int) -> Self:
-        """The stream on another device, with room for more writers. Ends this stream."""
+        """Continue on another device, with room for more writers. Ends this stream."""
         written, along = self.differences[1:], None if self.along is None else self.along.to(device)
         gradient = torch.zeros_like(self.mask_gradient, device=device)
         there = type(self)(self.mask.to(device), gradient, self.buffers, self.keep_reads, along)
@@ -108,13 +112,13 @@ class Stream:
         return there
 
     def close(self) -> Tensor:
-        """The last link. The chain holds the stream; a stream that held the chain would never be freed."""
+        """Return the last link and drop it here: the chain refers to the stream, so a cycle would never be freed."""
         order = self.order
         del self.order
         return order
 
     def write(self, first: int, y: Tensor, ablated: Tensor) -> None:
-        """The outputs y [w, token, d] of writers `first`, `first + 1`, ...; `ablated` holds their c."""
+        """Store the differences of writers `first`, `first + 1`, ...: outputs y [w, token, d] minus `ablated`, c."""
         self.order = _Write.apply(y, self.order, self, first, ablated)
 
     # --- the two products ------------------------------------------------------------------------------------------
@@ -127,7 +131,7 @@ class Stream:
         return x.unflatten(1, self.differences.shape[1:])
 
     def mix_in_place(self, readers: slice, writers: int, base: Tensor) -> Tensor:
-        """The same in a buffer of the stream's: kept until its backward pass, or else until the next such read."""
+        """Mix into a buffer of the stream; valid until the backward pass if reads are kept, else until the next read."""
         rows = len(self.mask) if self.keep_reads else readers.stop - readers.start
         if self.reads is None or len(self.reads) < rows:
             self.reads = self.buffer(rows, *self.differences.shape[1:])
@@ -135,15 +139,15 @@ class Stream:
         return self.mix(readers, writers, base, out=kept)
 
     def mix_more(self, readers: slice, writers: slice, x: Tensor) -> Tensor:
-        """x + sum_i z_i D_i over some more writers, [r, token, d]."""
+        """x + sum_i z_i D_i over further writers, [r, token, d]."""
         more = self.differences[1 + writers.start : 1 + writers.stop].flatten(1)
         z = self.mask[readers, 1 + writers.start : 1 + writers.stop]
         return torch.addmm(x.flatten(1), z, more).view_as(x)
 
     def accumulate(self, readers: slice, writers: slice, gradient: Tensor) -> None:
-        """The gradients of the masks and of the writers' outputs, from that of the reads [r, token, d].
+        """Add the gradients of the mask and of the writers' outputs, given the reads' gradient [r, token, d].
 
-        Raises RuntimeError for a second backward pass, and for one that is to be differentiated itself.
+        Raises RuntimeError for a second backward pass and for double backward (`create_graph=True`).
         """
         self._refuse_another_backward_pass()
         along = self.differences[1:] if self.along is None else self.along
@@ -152,25 +156,25 @@ class Stream:
         self.pass_back(readers, writers, gradient)
 
     def pass_back(self, readers: slice, writers: slice, gradient: Tensor) -> None:
-        """To the writers' outputs, from the reads."""
+        """Add the gradients of the writers' outputs: dL/dy_i += z_ij g_j."""
         z = self.mask[readers, 1 + writers.start : 1 + writers.stop]
         self.all_gradients()[writers].flatten(1).addmm_(z.T, gradient.flatten(1))
 
     def pass_back_from(self, small: Stream, tokens: Tensor) -> None:
-        """The gradients of all writers, from the stream `at` these tokens."""
+        """Add the gradients of all writers from the stream that `at(tokens)` returned."""
         self.all_gradients().index_add_(1, tokens, small.all_gradients())
 
     def take_back(self, there: Stream) -> None:
-        """The gradients of all writers, from the stream that has gone on with them on another device."""
+        """Add the gradients of all writers from the stream that continued on another device."""
         gradients = self.all_gradients()
         gradients += there.all_gradients()[: len(gradients)].to(gradients.device)
 
     def slots(self, first: int, count: int) -> Tensor:
-        """Where writers `first`, ... put their differences, [w, token, d]."""
+        """The rows for the differences of writers `first`, `first + 1`, ..., [w, token, d]."""
         return self.differences[1 + first : 1 + first + count]
 
     def gradient_of(self, first: int, count: int) -> Tensor:
-        """Complete once everything behind these writers has run backward, [w, token, d]."""
+        """Gradients of these writers' outputs [w, token, d]; complete when all later nodes have run backward."""
         return self.all_gradients()[first : first + count]
 
     def all_gradients(self) -> Tensor:
@@ -179,7 +183,7 @@ class Stream:
         return self.gradients
 
     def buffer(self, *shape: int) -> Tensor:
-        """Uninitialised memory that lives as long as this stream, in its dtype and on its device."""
+        """Allocate uninitialised memory that lives as long as this stream, in its dtype and on its device."""
         return self.buffers.take(self, *shape, dtype=self.mask.dtype, device=self.mask.device)
 
     def _refuse_another_backward_pass(self) -> None:
@@ -234,7 +238,7 @@ class _At(Function):
 
 
 class _Move(Function):
-    """Every read happens on one device only, so the gradients of masks add up to the whole."""
+    """Each read happens on one device, so the mask's gradient is the sum over devices."""
 
     @staticmethod
     def forward(ctx: Any, order: Tensor, here: Stream, there: Stream) -> Tensor:

@@ -1,4 +1,4 @@
-"""Tiles: pairs cut into micro-batches that suit the device's cache and memory."""
+"""Tiles: micro-batches of pairs, sized for the device's cache and memory."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from edge_pruning.masked_pass.memory import memory_for_pass
 from edge_pruning.models.adapter import Adapter
 
 CPU_TILE_BYTES = 14 << 20
-CPU_TILE_TOKENS = 64  # at least: every micro-batch fetches all weights, which fit no cache
+CPU_TILE_TOKENS = 64  # at least, because every micro-batch loads all weights, which fit no cache
 GPU_TILE_BYTES = 512 << 20
 FEWEST_TOKENS_WITH_READS = 128
 LOGITS_BYTES = 1 << 30
-COPIES_OF_LOGITS = 6  # in float32: of the model and the run, their log-probabilities, and gradients
+COPIES_OF_LOGITS = 6  # in float32: logits of model and run, their log probabilities, and gradients
 
 
 class Tiles:
-    """What a pass knows about micro-batches. largest_tile: in tokens, once a larger one has not fitted."""
+    """The micro-batches of a pass. largest_tile: in tokens, set after a larger one ran out of memory."""
 
     adapter: Adapter
     layout: Layout
@@ -32,10 +32,10 @@ class Tiles:
 
     @property
     def tile_tokens(self) -> int:
-        """Tokens per micro-batch: on a CPU a layer's reads should stay in the cache, on a GPU they should fill it.
+        """Tokens per micro-batch: on a CPU a layer's reads should fit into the cache; on a GPU they should occupy it.
 
-        A large model's are too many for that: on a CPU its weights still have to be worth fetching, on a GPU a pass
-        has to fit into memory.
+        Two bounds hold for large models: on a CPU at least `CPU_TILE_TOKENS`, so that loading the weights pays off; on
+        a GPU as many as a pass has memory for.
         """
         per_token = max(1, self.layout.most_readers) * self.adapter.d_model * self.dtype.itemsize
         if self.home.type == "cpu":
@@ -46,30 +46,30 @@ class Tiles:
 
     @property
     def keeps_reads(self) -> bool:
-        """Whether reads are kept for the backward pass: as asked for, or where memory leaves enough tokens per tile."""
+        """Whether reads are kept for the backward pass: `keep_reads`, or if memory leaves enough tokens per tile."""
         if self.keep_reads is not None:
             return self.keep_reads
         return self.home.type == "cpu" or self._tokens_that_fit(True) >= FEWEST_TOKENS_WITH_READS
 
     def _tokens_that_fit(self, reads: bool) -> int:
-        """How many tokens a forward and backward pass has memory for, by its buffers and a margin for the rest."""
+        """Tokens that a forward and backward pass has memory for: its buffers, and a margin for everything else."""
         rows = 2 * self.layout.n_writers + (self.layout.n_readers if reads else 0)
         return self.memory_for_pass // (rows * self.adapter.d_model * self.dtype.itemsize * 5 // 4)
 
     @cached_property
     def memory_for_pass(self) -> int:
-        """Bytes; read once, so that a pass does not shrink when something else takes memory."""
+        """Bytes, measured once, so that micro-batches keep their size when something else takes memory."""
         return memory_for_pass(self.home)
 
     def width(self, pair: Pair) -> int:
-        """How many positions of a pair are computed: under causal attention none after the last compared one."""
+        """Positions of a pair that are computed: under causal attention, up to the last compared one."""
         return max(pair.positions) + 1 if self.adapter.causal else self.adapter.width(pair)
 
     def tiles(self, pairs: Sequence[Pair], max_tokens: int | None = None) -> list[list[int]]:
         """Cut pairs into micro-batches: lists of indices, at most `tile_tokens` tokens each (or one pair).
 
-        A tile holds pairs of similar length, or of equal length if the model sees what fills up the shorter ones. Its
-        compared positions are few enough for their logits to take at most `LOGITS_BYTES`.
+        A tile holds pairs of similar length; of equal length if attention is not causal and would see the padding. The
+        number of compared positions is bounded, so that their logits take at most `LOGITS_BYTES`.
         """
         cut: list[list[int]] = []
         widths = [self.width(pair) for pair in pairs]
@@ -89,11 +89,12 @@ class Tiles:
         widths = [self.width(pair) for pair in pairs]
         if max(widths) > self.adapter.max_length:
             raise ValueError(
-                f"a pair has {max(widths)} tokens, but the model's context ends at {self.adapter.max_length}"
+                f"a pair has {max(widths)} tokens, but the model's context ends at {self.adapter.max_length}; "
+                "use shorter prompts, or a model with a longer context"
             )
         if not self.adapter.causal and min(widths) < max(widths):
             raise ValueError(
-                f"this model's attention looks to the right, so a batch holds prompts of one length; got {min(widths)} "
-                f"to {max(widths)} tokens. `engine.tiles` cuts pairs into such batches"
+                f"this model's attention is not causal, so all prompts of a batch must have one length; got "
+                f"{min(widths)} to {max(widths)} tokens. `engine.tiles` cuts pairs into such batches"
             )
         return Batch.of(pairs, self.adapter.device, widths=widths)

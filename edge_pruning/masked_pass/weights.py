@@ -1,7 +1,7 @@
-"""A model's weights as the fused pass uses them: folded one layer at a time, or all of them ahead.
+"""A model's weights as the fused pass uses them: folded once and kept, or folded layer by layer in each pass.
 
-Folded maps are copies of most of a model's weights. Where memory is plenty they are made once and kept; elsewhere a
-layer's are made when the pass gets there, and again in its backward pass, at the cost of reading the weights once more.
+Folded maps are copies of most of a model's weights. If memory is plentiful, they are folded once and kept. Otherwise a
+layer's maps are folded when the pass reaches the layer, and again in the backward pass, which reads the weights twice.
 Both give the same bits. Maps that need no folding are views of the model's own weights.
 """
 
@@ -19,13 +19,13 @@ from edge_pruning.masked_pass.memory import total_and_free
 from edge_pruning.models.parts import PartsAdapter, expanded
 
 T = TypeVar("T")
-KEEP_SHARE = 8  # maps are kept if they take at most this part of the free memory
+KEEP_SHARE = 8  # maps are kept if they take at most one part in so many of the free memory
 
 
 class Weights:
     """The maps of every layer in a dtype, for a number of key (and value) readers per layer.
 
-    keep: whether folded maps are kept; None decides by the memory there is when the first map is asked for.
+    keep: whether folded maps are kept; None decides by the free memory when the first map is used.
     """
 
     def __init__(self, adapter: PartsAdapter, kv_readers: int, dtype: torch.dtype, keep: bool | None = None) -> None:
@@ -36,7 +36,7 @@ class Weights:
         self._kept: dict[Hashable, Any] = {}
 
     def heads_in(self, layer: int) -> Map:
-        """Queries, keys and values of a layer as one stack of maps, in the order of the readers."""
+        """The maps to a layer's queries, keys and values, stacked in the order of the readers."""
         return self._found(("in", layer), lambda: self._fold_heads(layer))
 
     def heads_out(self, layer: int) -> Tensor:
@@ -45,29 +45,29 @@ class Weights:
         return self._found(("out", layer), lambda: self._fold_out(layer)) if out is None else out
 
     def out_bias(self, layer: int) -> Tensor | None:
-        """What a layer's output map adds that belongs to no head, [d]."""
+        """The bias of a layer's output map, which belongs to no head, [d]."""
         with torch.no_grad(), arithmetic(self.upcast):
             bias = self.adapter.attention(layer).out_bias
             return None if bias is None else self.into_stream(bias.to(self.dtype))
 
     def mlp_in(self, layer: int) -> Map:
-        """The way into a layer's hidden units."""
+        """The map into a layer's hidden units."""
         return self._found(("mlp", layer), lambda: self._fold_mlp(layer))
 
     def into_stream(self, x: Tensor) -> Tensor:
-        """LayerNorm subtracts the mean wherever the stream is read, so it need not be written."""
+        """Centre a write for LayerNorm, which subtracts the mean at every read anyway."""
         if not self.centred:
             return x
         precise = at_least_float32(x)
         return (precise - precise.mean(-1, keepdim=True)).to(x.dtype)
 
     def release(self) -> None:
-        """Free the maps that are kept; they are folded again when they are next used."""
+        """Free the kept maps; they are folded again when they are next used."""
         self._kept.clear()
 
     @property
     def bytes(self) -> int:
-        """Memory of the maps that are kept."""
+        """Bytes of the kept maps."""
         return sum(part.nbytes for kept in self._kept.values() for part in _tensors(kept))
 
     # --- folding ---------------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ class Weights:
         return made
 
     def _fits(self, first: object) -> bool:
-        """Whether there is memory for all maps, to judge by one of the three of each layer (the heads' way in)."""
+        """Whether there is memory for the maps of all layers, estimated from the first map and the MLP's weights."""
         parts = self.adapter.mlp(0)
         of_mlp = 0 if parts is None else sum(linear.weight.numel() for linear in parts.inward) * self.dtype.itemsize
         per_layer = sum(part.nbytes for part in _tensors(first)) + of_mlp

@@ -1,12 +1,12 @@
-"""The residual stream of the whole model: every mask is known to be 1, and only its gradient is asked for.
+"""The residual stream of the whole model: all masks are 1, and only their gradient is needed.
 
-All readers at one place then read the same running sum, and what comes back to a writer is a running sum, too: of the
-gradients of all reads behind it.
+All readers at one site then read the same running sum. The gradient of a writer is a running sum too, over all later
+reads.
 
     x_j = base_j + sum_i (y_i - c_i)             dL/dy_i = sum_j g_j          over the readers j that see writer i
 
-So two of a read's three products with the mask are sums, and one is left: dL/dz_ij = <g_j, y_i - c_i>. Attribution at
-the whole model (EAP, EAP-IG on inputs) needs nothing else; see `MaskedPass.whole`.
+Two of a read's three products with the mask become sums; only dL/dz_ij = <g_j, y_i - c_i> remains a product.
+Attribution at the whole model (EAP, EAP-IG on inputs) needs nothing else; see `MaskedPass.whole`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edge_pruning.masked_pass.stream import Stream
 
 
 class WholeStream(Stream):
-    """A stream that does not look at the mask: it counts as all ones, whatever it says.
+    """A stream that treats every mask as all ones, whatever its values.
 
     `_back[n]` is added to the gradient of every one of the first n writers, [token, d].
     """
@@ -49,7 +49,7 @@ class WholeStream(Stream):
         return x + self.differences[1 + writers.start : 1 + writers.stop].sum(0)
 
     def pass_back(self, readers: slice, writers: slice, gradient: Tensor) -> None:
-        """A range of writers gets the same, so only its ends are noted."""
+        """All writers of the range get the same gradient, so only the ends of the range are recorded."""
         total = gradient.sum(0)
         self._note(writers.stop, total)
         if writers.start:
@@ -66,7 +66,7 @@ class WholeStream(Stream):
             self._note(writers, gradient.to(self._sum.device))
 
     def gradient_of(self, first: int, count: int) -> Tensor:
-        """Writers further back are never asked for again, so what was noted about them is put together."""
+        """Later writers are never queried again, so their recorded gradients are merged."""
         behind = [writers for writers in self._back if writers >= first + count]
         total = sum((self._back.pop(writers) for writers in behind), torch.zeros_like(self._sum))
         self._back[first + count] = total

@@ -114,7 +114,7 @@ def test_every_unknown_name_is_reported_at_once(tmp_path, name):
     for arrow in ("->", "-&gt;", '", "'):
         content = content.replace(f"m0{arrow}", f"m8{arrow}").replace(f"a0.h1{arrow}m0", f"b{arrow}m0")
     (tmp_path / "file").write_text(content)
-    with pytest.raises(ValueError, match="2 names are no edges of this graph") as refused:
+    with pytest.raises(ValueError, match="2 names are not edges of this graph") as refused:
         get_format(name).read(tmp_path / "file", SHAPE)
     assert "b->m0" in str(refused.value)
     assert "m8->logits" in str(refused.value)
