@@ -86,7 +86,7 @@ def test_names_and_masks_are_each_others_inverse(graph: Graph) -> None:
 
 def test_all_unknown_edges_are_reported_at_once_with_the_nearest_names() -> None:
     graph = Graph(ModelShape(2, 2))
-    with pytest.raises(ValueError, match="3 names are no edges") as error:
+    with pytest.raises(ValueError, match="3 names are not edges") as error:
         graph.mask(["input->m0", "a0.h7->m1", "m1->a0.h0<q>", "inptu->logit"])
     assert "a0.h7->m1 (nearest names: a0.h" in str(error.value)
     assert "m1->a0.h0<q> (the writer does not come before the reader)" in str(error.value)
@@ -97,7 +97,7 @@ def test_all_unknown_edges_are_reported_at_once_with_the_nearest_names() -> None
 
 @pytest.mark.parametrize("sizes", [(0, 2, 0), (2, 0, 0), (2, 4, 3), (1, 2, -1)])
 def test_impossible_shapes_are_refused(sizes: tuple[int, int, int]) -> None:
-    with pytest.raises(ValueError, match="heads divide into key-value heads; got layers="):
+    with pytest.raises(ValueError, match="divisible by the key-value heads; got layers="):
         ModelShape(*sizes)
 
 

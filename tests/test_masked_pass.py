@@ -94,7 +94,7 @@ def test_all_edges_are_the_model_and_none_the_model_on_the_corrupted_prompts(
 
 
 def test_a_graph_of_another_model_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected a graph of shape ModelShape.*, got one of another model: ModelShape"):
+    with pytest.raises(ValueError, match="of shape ModelShape.*, got one of another model: ModelShape"):
         MaskedPass(model("gpt2"), Graph(ModelShape(4, 4)))
 
 

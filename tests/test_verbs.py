@@ -108,7 +108,7 @@ def test_prompts_are_run_whole_beside_others_of_equal_length(engine: MaskedPass)
         batch = engine.batch([pairs[i] for i in tile])
         assert [len(pairs[i].clean) for i in tile] == [batch.width] * len(tile)
     assert max(map(len, tiles)) == 3
-    with pytest.raises(ValueError, match=r"batch holds prompts of one length; got 4 to 9 tokens. `engine.tiles` cuts"):
+    with pytest.raises(ValueError, match=r"batch must have one length; got 4 to 9 tokens. `engine.tiles` cuts"):
         engine.batch(pairs)
 
 

@@ -131,7 +131,7 @@ class Stream:
         return x.unflatten(1, self.differences.shape[1:])
 
     def mix_in_place(self, readers: slice, writers: int, base: Tensor) -> Tensor:
-        """Mix into a buffer of the stream; valid until the backward pass if reads are kept, else until the next read."""
+        """Mix into a buffer of the stream; valid until the backward pass, or until the next read if not kept."""
         rows = len(self.mask) if self.keep_reads else readers.stop - readers.start
         if self.reads is None or len(self.reads) < rows:
             self.reads = self.buffer(rows, *self.differences.shape[1:])
