@@ -20,19 +20,22 @@ if TYPE_CHECKING:
     from edge_pruning.circuit import Circuit, EdgeScores
     from edge_pruning.compare import compare_circuits
     from edge_pruning.discovery import Search, get_method
-    from edge_pruning.evaluation import evaluate, evaluate_curve, report_on
+    from edge_pruning.evaluation import evaluate_curve, report_on
     from edge_pruning.formats import convert
     from edge_pruning.graph import Graph, ModelShape
     from edge_pruning.loading import load_model
     from edge_pruning.runs import Run, discover, discover_seeds
+    from edge_pruning.runs import evaluate_any as evaluate
     from edge_pruning.setup import Setup
     from edge_pruning.tasks import get_task
+    from edge_pruning.tasks.own import Pair
 
 _HOMES = {
     "Circuit": "circuit",
     "EdgeScores": "circuit",
     "Graph": "graph",
     "ModelShape": "graph",
+    "Pair": "tasks.own",
     "Run": "runs",
     "Setup": "setup",
     "Search": "discovery",
@@ -40,7 +43,7 @@ _HOMES = {
     "convert": "formats",
     "discover": "runs",
     "discover_seeds": "runs",
-    "evaluate": "evaluation",
+    "evaluate": "runs:evaluate_any",
     "evaluate_curve": "evaluation",
     "get_method": "discovery",
     "get_task": "tasks",
@@ -53,6 +56,7 @@ __all__ = [
     "EdgeScores",
     "Graph",
     "ModelShape",
+    "Pair",
     "Run",
     "Setup",
     "Search",
@@ -73,7 +77,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'edge_pruning' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(importlib.import_module(f"edge_pruning.{_HOMES[name]}"), name)
+    home, _, other = _HOMES[name].partition(":")
+    found = getattr(importlib.import_module(f"edge_pruning.{home}"), other or name)
+    importlib.import_module("edge_pruning.notebook").attach()
+    return found
 
 
 def __dir__() -> list[str]:

@@ -7,20 +7,23 @@ It needs no model, so it can be loaded, compared and drawn on any laptop.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from edge_pruning import files
+from edge_pruning import circuit_table, files
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.provenance import Provenance
 from edge_pruning.version import __version__
+
+if TYPE_CHECKING:
+    import pandas
 
 log = logging.getLogger("edge_pruning")
 
@@ -161,9 +164,10 @@ class Circuit:
     def __len__(self) -> int:
         return int(self.mask.count_nonzero())
 
-    def __contains__(self, name: str) -> bool:
-        writer, reader = self.graph.places([name])[0].tolist()
-        return bool(self.mask[writer, reader])
+    def __contains__(self, name: object) -> bool:
+        """Whether an edge is in the circuit; False for what is no edge of the graph."""
+        place = self.graph.place(name) if isinstance(name, str) else None
+        return place is not None and bool(self.mask[place])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Circuit) and self.graph == other.graph and torch.equal(self.mask, other.mask)
@@ -173,6 +177,30 @@ class Circuit:
 
     def __repr__(self) -> str:
         return f"Circuit({len(self)} of {self.graph.n_edges} edges; {self.graph.convention})"
+
+    # --- tables and parts ------------------------------------------------------------------------------------------
+
+    def to_pandas(self, what: str = "edges") -> pandas.DataFrame:
+        """A table of the edges (writer, reader, layer, kind, score), or of the `nodes` with their importance."""
+        return circuit_table.to_pandas(self, what)
+
+    @property
+    def importances(self) -> dict[str, float]:
+        """How much hangs on each head and MLP, the most important first; see `circuit_table.node_rows`."""
+        return {
+            row["node"]: row["importance"] for row in circuit_table.node_rows(self) if row["kind"] in ("head", "mlp")
+        }
+
+    def subcircuit(
+        self,
+        *,
+        nodes: Iterable[str] | None = None,
+        layers: Collection[int] | None = None,
+        kinds: Collection[str] | None = None,
+        edges: int | None = None,
+    ) -> Circuit:
+        """The edges that fulfil every condition; see `circuit_table.subcircuit`."""
+        return circuit_table.subcircuit(self, nodes=nodes, layers=layers, kinds=kinds, edges=edges)
 
     # --- set algebra -----------------------------------------------------------------------------------------------
 

@@ -203,6 +203,12 @@ class Graph:
             raise ValueError(self._describe_unknown([names[i] for i in (~known).nonzero().flatten().tolist()]))
         return places
 
+    def place(self, name: str) -> tuple[int, int] | None:
+        """Writer and reader of an edge; None if there is no such edge."""
+        writer, _, reader = name.partition("->")
+        w, r = self._writer_index.get(writer), self._reader_index.get(reader)
+        return None if w is None or r is None or not self.edge_mask[w, r] else (w, r)
+
     @cached_property
     def _writer_index(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.writers)}

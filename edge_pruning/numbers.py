@@ -161,7 +161,8 @@ def numbers_for(loss: str, metric: str, *, agreement: bool = False) -> list[Numb
     agreement: whether the answers are the model's own, so that accuracy is agreement with it.
     """
     others = [n.name for n in NUMBERS.values() if n.name not in (*LOSSES, *METRICS)]
-    found = [NUMBERS[name] for name in (loss, metric, *others)]
+    unknown = Number(metric, metric.replace("_", " "), metric.replace("_", " ").capitalize(), "", "the user's metric")
+    found = [NUMBERS.get(name, unknown) for name in (loss, metric, *others)]
     return [AGREEMENT if agreement and number.name == "accuracy" else number for number in found]
 
 

@@ -11,6 +11,7 @@ Whatever takes time or memory is made when it is first used, and once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -65,16 +66,20 @@ class Setup:
         split: str = "test",
         seed: int = 0,
         truth: Path | None = None,
+        metric: str | None = None,
+        objective: str | None = None,
     ) -> Setup:
         """A task on a loaded model, which is the one that circuits are found in and judged in.
 
         truth: a file with the true circuit (default: that of the compiled program itself, if the model is one).
+        metric, objective: others than the task's, by their names.
         """
         task.check_split(split)
         engine = model.engine(graph)
 
         def pairs_of(split: str) -> PairSet:
-            return task.pairs(model.tokenizer, split, max_length=model.adapter.max_length)
+            found = task.pairs(model.tokenizer, split, max_length=model.adapter.max_length)
+            return replace(found, metric=metric or found.metric, objective=objective or found.objective)
 
         def known() -> Truth | None:
             return truth_for(model, ablation.name, engine.graph, truth)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from edge_pruning import circuit_table
 from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.provenance import library_versions
@@ -46,8 +47,8 @@ def test_an_edge_is_looked_up_by_name() -> None:
     circuit = Circuit.from_names(GRAPH, ["a0.h1->a1.h2<k>"])
     assert "a0.h1->a1.h2<k>" in circuit
     assert "a0.h1->a1.h2<q>" not in circuit
-    with pytest.raises(ValueError, match="1 names are not edges of this graph: a0.h9->m1"):
-        assert "a0.h9->m1" in circuit
+    for unknown in ("a0.h9->m1", "m1->m0", "m0", "", 3):
+        assert unknown not in circuit
 
 
 def test_sizes_and_nodes_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,3 +343,66 @@ def test_masks_outside_the_graph_and_scores_of_other_graphs_are_refused() -> Non
 
 def test_versions_are_named() -> None:
     assert library_versions().keys() == {"edge_pruning", "python", "torch", "transformers"}
+
+
+# --- tables and parts -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scored() -> Circuit:
+    """A circuit of five edges whose scores are 1 to 5."""
+    names = ["input->a0.h1<q>", "a0.h1->a1.h2<k>", "input->m0", "m0->a1.h2<v>", "a1.h2->logits"]
+    values = torch.full(GRAPH.edge_mask.shape, -1.0)
+    for score, name in enumerate(names, 1):
+        values[GRAPH.place(name)] = score
+    return Circuit(GRAPH, GRAPH.mask(names), EdgeScores(GRAPH, values))
+
+
+def test_a_table_has_a_row_per_edge(scored: Circuit) -> None:
+    pandas = pytest.importorskip("pandas")
+    table = scored.to_pandas()
+    assert list(table.columns) == ["writer", "reader", "layer", "kind", "score"]
+    assert list(table.writer + "->" + table.reader) == scored.edges
+    of = {row.writer + "->" + row.reader: row for row in table.itertuples()}
+    assert (of["m0->a1.h2<v>"].layer, of["m0->a1.h2<v>"].kind, of["m0->a1.h2<v>"].score) == (1, "value", 4)
+    assert (of["a1.h2->logits"].kind, pandas.isna(of["a1.h2->logits"].layer)) == ("logits", True)
+    assert EMPTY.to_pandas().empty
+    assert Circuit(GRAPH, scored.mask).to_pandas().score.isna().all()
+    with pytest.raises(ValueError, match="expected a table of edges or nodes, got 'heads'"):
+        scored.to_pandas("heads")
+
+
+def test_a_table_without_pandas_names_the_extra(scored: Circuit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pandas", None)
+    with pytest.raises(ValueError, match=r"pip install 'edge-pruning\[datasets\]'"):
+        scored.to_pandas()
+
+
+def test_the_importance_of_a_node_is_that_of_the_strongest_edge_it_writes(scored: Circuit) -> None:
+    assert scored.importances == {"a1.h2": 5.0, "m0": 4.0, "a0.h1": 2.0}
+    assert list(scored.importances) == ["a1.h2", "m0", "a0.h1"]
+    assert Circuit(GRAPH, scored.mask).importances == {"a1.h2": 1.0, "m0": 1.0, "a0.h1": 1.0}
+    nodes = {row["node"]: row for row in circuit_table.node_rows(scored)}
+    assert (nodes["a1.h2"]["edges_in"], nodes["input"]["edges_out"], nodes["input"]["kind"]) == (2, 2, "embedding")
+
+
+def test_a_subcircuit_has_the_edges_that_fulfil_every_condition(scored: Circuit) -> None:
+    assert scored.subcircuit(nodes=["m0"]).edges == ["input->m0", "m0->a1.h2<v>"]
+    assert scored.subcircuit(layers=[1], kinds=["key"]).edges == ["a0.h1->a1.h2<k>"]
+    assert set(scored.subcircuit(edges=2).edges) == {"m0->a1.h2<v>", "a1.h2->logits"}
+    assert scored.subcircuit(kinds=["logits"]).provenance["operation"] == "subcircuit"
+    assert scored.subcircuit() == scored
+
+
+@pytest.mark.parametrize(("conditions", "message"), [
+    ({"nodes": ["m9"]}, "no nodes of this graph: m9"),
+    ({"kinds": ["keys"]}, "expected kinds query, key, value, mlp, logits; got keys"),
+    ({"edges": 6}, "expected between 0 and 5 edges, got 6"),
+])
+def test_conditions_that_there_are_none_of_are_refused(
+    scored: Circuit, conditions: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        scored.subcircuit(**conditions)
+    with pytest.raises(ValueError, match="has no scores"):
+        Circuit(GRAPH, scored.mask).subcircuit(edges=1)

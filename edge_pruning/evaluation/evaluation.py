@@ -20,8 +20,8 @@ FORMAT_VERSION = 1
 SIDE_BY_SIDE = ("model", "soft", "circuit", "without_dangling", "complement", "random", "empty")
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation(Mapping[str, Any]):
     """A circuit's numbers beside those of the model, of no circuit and of random ones.
 
     `evaluation.circuit.kl` is a mean, `evaluation.circuit.edges` a size. The runs are `model`, `circuit`,
@@ -92,11 +92,19 @@ class Evaluation:
     def __getitem__(self, name: str) -> Any:
         return self.summaries[name] if name in self.summaries else self._json[name]
 
-    def get(self, name: str, default: Any = None) -> Any:
-        return self[name] if name in self._json else default
+    def __len__(self) -> int:
+        return len(self._json)
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self._json
+
+    def __repr__(self) -> str:
+        about, own = self.conditions, self.circuit
+        return (
+            f"Evaluation({about.task}, {about.examples} {about.split} pairs: {own.edges:,} edges, {self.loss} "
+            f"{own.mean[self.loss]:.3g}, accuracy {own.mean['accuracy']:.3g}, faithfulness "
+            f"{own.mean['faithfulness']:.3g})"
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._json)

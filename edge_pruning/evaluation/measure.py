@@ -20,6 +20,7 @@ from edge_pruning.graph import Graph
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.micro_batches import over_tiles
 from edge_pruning.numbers import Comparison, Reference, measured_numbers
+from edge_pruning.own_functions import refuse_nan
 from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
 
@@ -69,6 +70,7 @@ def measure(
     measured = torch.cat(found, -1).cpu().double()  # [number, run, b], the only wait for the device
     measured = measured[..., torch.tensor(order).argsort()]
     names = [number.name for number in numbers]
+    refuse_nan(pairs.metric, measured[names.index(pairs.metric)])
     model, each = measured[:, :1], measured[:, 1:][:, place]
     return (
         Measured(dict(zip(names, model, strict=True)), pairs.metric),

@@ -13,6 +13,7 @@ import transformers
 from huggingface_hub import try_to_load_from_cache
 
 from edge_pruning.graph import Graph
+from edge_pruning.loading import in_memory
 from edge_pruning.loading.fingerprint import fingerprint, is_sampled
 from edge_pruning.loading.gguf import GgufFile, gguf_file
 from edge_pruning.loading.pretrained import explained, hint, read
@@ -29,10 +30,11 @@ from edge_pruning.models.tracr import Compiled, Tracr, compiled_folder
 log = logging.getLogger("edge_pruning")
 NAMED = {"bundled": BUNDLED}
 SPREAD = "spread"
+LONGEST_NAME = 500  # characters; a file system takes fewer
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """A transformer with its tokenizer, and where it came from.
 
@@ -45,6 +47,10 @@ class Model:
     revision: str | None = None
     unpacked_bits: float | None = None
     _engines: dict[Graph, MaskedPass] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        shape = self.adapter.shape
+        return f"Model({self.name}, {shape.layers} layers of {shape.heads} heads, {self.dtype} on {self.device})"
 
     def engine(self, graph: Graph | None = None) -> MaskedPass:
         """The masked pass over this model, on `graph` (default: one embedding writer, k and v per key-value head).
@@ -65,6 +71,11 @@ class Model:
         return SPREAD if len(places) > 1 else str(self.adapter.device)
 
     @property
+    def dtype(self) -> str:
+        """What its weights are kept in, such as `float32`."""
+        return str(self.adapter.dtype).removeprefix("torch.")
+
+    @property
     def fingerprint(self) -> str:
         """Which weights these are, as they are now; see `fingerprint.py`."""
         return fingerprint(self.adapter.hf.named_parameters())
@@ -78,7 +89,8 @@ class Model:
 
 
 def load_model(
-    name: str = "bundled",
+    name: Any = "bundled",
+    tokenizer: Any = None,
     *,
     revision: str | None = None,
     device: str = "auto",
@@ -87,11 +99,19 @@ def load_model(
 ) -> Model:
     """Load a model: `bundled`, a folder, a hub id, or a GGUF file; or a compiled program (`tracr:reverse`).
 
+    name: also a Hugging Face model in memory, with its tokenizer (or both as a tuple); it stays where it is, in its own
+    dtype. A `Model` is returned as it is.
     device: cpu, cuda, mps or auto (the best there is); or spread (layers over all GPUs, where one is too small, which
-    takes accelerate; a compiled program stays whole). dtype: float32 or bfloat16 (float64 for tests).
-    trust_remote_code: whether code that comes with the model may run on this machine. Raises ValueError: not found, no
-    weights or tokenizer, an architecture that cannot be run exactly (with the reason).
+    takes accelerate; a compiled program stays whole).
+    dtype: float32 or bfloat16 (float64 for tests).
+    trust_remote_code: whether code that comes with the model may run on this machine.
+    Raises ValueError: not found, no weights or tokenizer, an architecture that cannot be run exactly (with the reason).
     """
+    if isinstance(name, Model):
+        return name
+    if not isinstance(name, str | Path):
+        return _from_memory(*(name if isinstance(name, tuple) and len(name) == 2 else (name, tokenizer)))
+    name = _checked_name(str(name), revision)
     source, remote = str(NAMED.get(name, name)), {"revision": revision, "trust_remote_code": trust_remote_code}
     if dtype not in DTYPES:
         raise ValueError(f"expected dtype {', '.join(DTYPES)}; got {dtype!r}")
@@ -126,6 +146,42 @@ def load_model(
     return model
 
 
+def _from_memory(hf: Any, tokenizer: Any) -> Model:
+    """The model of a caller, as it is."""
+    if not isinstance(hf, transformers.PreTrainedModel):
+        raise ValueError(
+            "expected a model: its name, a folder (a text or a Path), a Hugging Face model with its tokenizer, or what "
+            f"load_model returns; got {type(hf).__name__}"
+        )
+    in_memory.check(hf, tokenizer, DTYPES)
+    if tokenizer is None and check_supported(hf.config).loader == Adapter.loader:
+        raise ValueError(f"the model {in_memory.name_of(hf)} needs its tokenizer: load_model(model, tokenizer)")
+    if tokenizer is not None:
+        _check_tokenizer(tokenizer, hf.config, in_memory.name_of(hf))
+    model = Model(adapt(hf), tokenizer, in_memory.name_of(hf))
+    try:
+        self_check(model.engine())
+    except ValueError as error:
+        hooks = " It has forward hooks: remove those that change what it computes." if in_memory.is_hooked(hf) else ""
+        raise ValueError(f"{error}{hooks}") from None
+    return model
+
+
+def _checked_name(name: str, revision: str | None) -> str:
+    """The name of a model. Raises ValueError for a model that was in memory, and for a revision without effect."""
+    if name.endswith(in_memory.IN_MEMORY):
+        raise ValueError(
+            f"{name}: no file has this model. Hand it over again (model=(model, tokenizer)), or save it with "
+            "save_pretrained and give the folder"
+        )
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"expected the name of a model or a folder, got a text of {len(name):,} characters")
+    here = name in NAMED or Path(name).exists()
+    if revision is not None and here and not compiled_folder(name):
+        raise ValueError(f"model {name!r} is on this machine and has no revision {revision!r}; leave out --revision")
+    return name
+
+
 def describe_model(
     name: str = "bundled", *, revision: str | None = None, dtype: str = "float32", trust_remote_code: bool = False
 ) -> Model:
@@ -134,6 +190,7 @@ def describe_model(
     The weights need not be there. The tokenizer is None where there is none. Raises ValueError like `load_model`, and
     for compiled programs, which are small enough to be loaded.
     """
+    name = _checked_name(name, revision)
     source, remote = str(NAMED.get(name, name)), {"revision": revision, "trust_remote_code": trust_remote_code}
     if compiled_folder(source):
         raise ValueError(f"{name} is a compiled program: it takes seconds and a few megabytes, and needs no plan")
@@ -191,6 +248,11 @@ def _configuration(name: str, source: str, packed: GgufFile | None, remote: Mapp
 def _tokenizer(name: str, source: str, config: Any, remote: Mapping[str, Any]) -> Any:
     """The model's tokenizer. Raises ValueError if it knows no words, or words that the model does not."""
     tokenizer = read(transformers.AutoTokenizer, name, source, "tokenizer", known=NAMED, **remote)
+    _check_tokenizer(tokenizer, config, name)
+    return tokenizer
+
+
+def _check_tokenizer(tokenizer: Any, config: Any, name: str) -> None:
     ids, added = tokenizer.get_vocab(), tokenizer.get_added_vocab()  # each call makes a dictionary of all words
     if set(ids.values()) <= set(tokenizer.all_special_ids):  # made up where there is none
         raise ValueError(f"could not load the tokenizer of model {name!r}: it knows no words{hint(name, NAMED)}")
@@ -206,7 +268,6 @@ def _tokenizer(name: str, source: str, config: Any, remote: Mapping[str, Any]) -
             "the tokenizer of model %r has %s tokens, the model %s: is it this model's?", name, f"{len(own):,}",
             f"{rows:,}",
         )
-    return tokenizer
 
 
 def _options(family: type[Adapter], config: Any, dtype: str) -> dict[str, Any]:

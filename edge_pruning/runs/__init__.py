@@ -3,7 +3,7 @@
 from edge_pruning.runs.circuit_file import CircuitFile, open_circuit
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.folder import RunFolder
-from edge_pruning.runs.judge_file import curve_file, evaluate_file, report_file, report_path, write_report
+from edge_pruning.runs.judge_file import curve_file, evaluate_any, evaluate_file, report_file, report_path, write_report
 from edge_pruning.runs.observer import RunObserver
 from edge_pruning.runs.pipeline import discover
 from edge_pruning.runs.result import Run
@@ -19,6 +19,7 @@ __all__ = [
     "curve_file",
     "discover",
     "discover_seeds",
+    "evaluate_any",
     "evaluate_file",
     "open_circuit",
     "report_file",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,11 @@ from edge_pruning.ablation import get_ablation
 from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.formats import load as load_circuit
 from edge_pruning.loading.loading import Model, load_model
+from edge_pruning.own_functions import register_metric
+from edge_pruning.runs.result import Run
 from edge_pruning.setup import Setup
 from edge_pruning.tasks import get_task
+from edge_pruning.tasks.own.own_pairs import IN_MEMORY
 
 log = logging.getLogger("edge_pruning")
 
@@ -38,10 +41,10 @@ class CircuitFile:
 
 
 def open_circuit(
-    path: str | Path,
+    path: str | Path | Circuit | Run,
     *,
-    task: str | None = None,
-    model: str | Model | None = None,
+    task: Any = None,
+    model: Any = None,
     revision: str | None = None,
     ablation: str | None = None,
     split: str = "test",
@@ -51,6 +54,7 @@ def open_circuit(
     dtype: str = "float32",
     trust_remote_code: bool = False,
     truth: Path | None = None,
+    metric: Callable[..., Any] | None = None,
 ) -> CircuitFile:
     """Load a circuit and what to judge it on. What is not given is taken from the circuit's own provenance.
 
@@ -62,30 +66,48 @@ def open_circuit(
     one). seed: of all that is drawn at random (circuits, resampled prompts, intervals). Raises ValueError with
     everything that is wrong: a broken file, unknown names, a circuit of another model.
     """
-    path = Path(path)
-    circuit = load_circuit(path)
+    path, circuit = _loaded(path)
     origin = circuit.provenance
     chosen = {
-        "task": task or origin.task,
-        "model": model or origin.model,
+        "task": origin.task if task is None else task,
+        "model": origin.model if model is None else model,
         "ablation": ablation or origin.ablation or "patch",
     }
-    missing = [name for name, value in chosen.items() if not value]
+    missing = [name for name, value in chosen.items() if value is None or value == ""]
     if missing:
         raise ValueError(f"{path} does not say which {', '.join(missing)} it belongs to; give --{', --'.join(missing)}")
-    settings = origin.task_settings if task in (None, origin.task) else {}
-    pairs_of = get_task(str(chosen["task"]), **{**settings, **(data or {})})
+    settings = origin.task_settings if task is None or isinstance(task, str) and task == origin.task else {}
+    if chosen["task"] == IN_MEMORY:
+        raise ValueError(f"{path} was found with pairs in memory; hand them over again (task=...), or give a file")
+    pairs_of = get_task(chosen["task"], **{**settings, **(data or {})})
     how = get_ablation(str(chosen["ablation"]), seed=seed)
     pairs_of.check_split(split)
     if not isinstance(model, Model):
-        same = model in (None, origin.model)  # of another model the circuit's revision says nothing
+        same = model is None or isinstance(model, str) and model == origin.model  # of another one it says nothing
         model = load_model(
-            str(chosen["model"]), revision=revision or (origin.revision if same else None), device=device, dtype=dtype,
+            chosen["model"], revision=revision or (origin.revision if same else None), device=device, dtype=dtype,
             trust_remote_code=trust_remote_code,
         )
     check_model(path, circuit, model)
-    setup = Setup.of(model, pairs_of, how, graph=circuit.graph, split=split, seed=seed, truth=truth)
+    name = None if metric is None else register_metric(metric)
+    setup = Setup.of(model, pairs_of, how, graph=circuit.graph, split=split, seed=seed, truth=truth, metric=name)
     return CircuitFile(path, circuit, setup)
+
+
+def _loaded(given: Any) -> tuple[Path, Circuit]:
+    """A circuit and where it lies; what is not on disk is called by a made-up name. Raises ValueError."""
+    if isinstance(given, Run):
+        return (given.folder or Path("run")) / "circuit.json", given.circuit
+    if isinstance(given, Circuit):
+        return Path("circuit"), given
+    if not isinstance(given, str | Path):
+        raise ValueError(f"expected a circuit, a run, or the path of a circuit file; got {type(given).__name__}")
+    return Path(given), load_circuit(Path(given))
+
+
+def open_value(given: str | Path | Circuit | Run) -> Circuit:
+    """The circuit of a value, a run or a file. Raises ValueError for anything else."""
+    return _loaded(given)[1]
 
 
 def check_model(path: Path, circuit: Circuit, model: Model) -> None:
@@ -98,3 +120,7 @@ def check_model(path: Path, circuit: Circuit, model: Model) -> None:
         )
     if found_in is not None and found_in != model.name:
         log.warning("this circuit was found in %s and is evaluated in %s", found_in, model.name)
+    weights = circuit.provenance.part("model").get("weights")
+    before = weights.get("fingerprint") if isinstance(weights, Mapping) else None
+    if found_in == model.name and before not in (None, model.fingerprint):
+        log.warning("the weights of %s have changed since this circuit was found in it", model.name)

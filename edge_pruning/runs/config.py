@@ -19,10 +19,15 @@ from edge_pruning.ablation import Ablation, get_ablation
 from edge_pruning.discovery import METHODS, PRESETS, Method, get_method, get_preset
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.loading.loading import DTYPES
+from edge_pruning.metrics import DIFFERENCES
+from edge_pruning.objectives import OBJECTIVES
 from edge_pruning.registry import nearest_in_words
+from edge_pruning.runs.task_setting import task_setting
 from edge_pruning.tasks import Task, get_task
 
 DEFAULT_PRESET = "default"
+SEEDS = 2**63
+FASTEST = 1000.0  # of learning rates
 TASK_SETTINGS = ("train", "validation", "test", "bos", "chat")
 
 
@@ -30,11 +35,13 @@ TASK_SETTINGS = ("train", "validation", "test", "bos", "chat")
 class RunConfig:
     """What a run does. Raises ValueError with everything that is wrong with it.
 
-    task: a name, or a path to pairs in JSON lines; `data` holds its settings. model: `bundled`, a folder or a hub id.
+    task: a name, or a path to pairs; `data` holds its settings. source: pairs in memory, or a task that no name stands
+    for; it is not stored. model: `bundled`, a folder or a hub id.
     preset or method: how circuits are found; `settings` are changes to it. edges or sparsity: the size, or several;
     neither: see `sizes.py`. ablation: what a removed edge carries. embeddings, heads: how edges are counted (`joint` or
     `split` embedding writers; key and value readers per `kv` or per `query` head). polish: swap edges at the end.
-    trust_remote_code: whether code that comes with the model may run.
+    trust_remote_code: whether code that comes with the model may run. own_metric, own_objective: the names of functions
+    that stand for the task's (see `own_functions.py`).
     """
 
     task: str
@@ -54,6 +61,9 @@ class RunConfig:
     device: str = "auto"
     dtype: str = "float32"
     trust_remote_code: bool = False
+    own_metric: str | None = None
+    own_objective: str | None = None
+    source: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "edges", _several(self.edges))
@@ -68,25 +78,32 @@ class RunConfig:
     @classmethod
     def of(cls, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> RunConfig:
         """From settings as a user gives them, flat; `stored` (of a run to be resumed) stands in for the others."""
+        setting = task_setting(given["task"]) if "task" in given else {}
+        given = {**given, **setting, "data": {**setting.get("data", {}), **given.get("data", {})}}
         own = {f.name for f in dataclasses.fields(cls)}
         merged = dict(stored or _defaults_of_task(given))
         merged |= {name: value for name, value in given.items() if name in own - {"data", "settings"}}
         flat = {name: value for name, value in given.items() if name not in own}
         data = {name: value for name, value in flat.items() if name in TASK_SETTINGS}
         rest = {name: value for name, value in flat.items() if name not in TASK_SETTINGS}
+        _refuse_twice({**data, **rest}, {**given["data"], **given.get("settings", {})})
         merged["data"] = {**merged.get("data", {}), **given.get("data", {}), **data}
         merged["settings"] = {**merged.get("settings", {}), **given.get("settings", {}), **rest}
         return cls(**merged)
 
     def to_json(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "source"}
+        content: dict[str, Any] = json.loads(json.dumps(values))
         return content
 
     # --- what the names stand for ----------------------------------------------------------------------------------
 
     @cached_property
     def task_value(self) -> Task:
-        return get_task(self.task, **self.data)
+        if self.source is None:
+            return get_task(self.task, **self.data)
+        named = {} if isinstance(self.source, Task) else {"name_of_source": self.task}
+        return get_task(self.source, **named, **self.data)
 
     @cached_property
     def method_value(self) -> Method:
@@ -113,6 +130,11 @@ class RunConfig:
         return Graph(shape, self.embeddings, self.heads)  # type: ignore[arg-type]  # checked by Graph
 
     @property
+    def draws_at_random(self) -> bool:
+        """Whether the search depends on the seed."""
+        return "seed" in _fields(type(self._base_method)) or self.ablation == "resample"
+
+    @property
     def default_folder(self) -> Path:
         """runs/<task>, with the model's name where it is not the bundled one."""
         names = [Path(self.task.replace(":", "-")).stem]
@@ -134,6 +156,12 @@ class RunConfig:
         yield from self._problems_with_sizes()
         if self.dtype not in DTYPES:
             yield f"expected dtype {', '.join(DTYPES)}; got {self.dtype!r}"
+        if self.own_metric not in (None, *DIFFERENCES):
+            yield f"the metric {self.own_metric!r} was a function; hand it over again (metric=...)"
+        if self.own_objective not in (None, *OBJECTIVES):
+            yield f"the objective {self.own_objective!r} was a function; hand it over again (objective=...)"
+        if not _is_a(self.seed, int) or not 0 <= self.seed < SEEDS:
+            yield f"expected a seed from 0 to 2**63 - 1 (generators take no more), got {self.seed!r}"
 
     def _problems_with_sizes(self) -> Iterator[str]:
         if self.edges and self.sparsity:
@@ -156,10 +184,20 @@ class RunConfig:
                 problems.append(f"no setting {name!r} ({nearest_in_words(name, fields)})")
             elif not _is_a(value, fields[name]):
                 problems.append(f"{name}: expected {_type_name(fields[name])}, got {value!r}")
+            elif name.endswith("learning_rate") and value is not None and value > FASTEST:
+                problems.append(f"{name}: expected at most {FASTEST:g}, got {value!r}, with which no mask converges")
         if problems:
             known = ", ".join(fields)
             raise ValueError(f"method {base.name!r}: {'; '.join(problems)}. Its settings are {known}")
         _ = self.method_value  # its own checks
+
+
+def _refuse_twice(flat: Mapping[str, Any], nested: Mapping[str, Any]) -> None:
+    """Raises ValueError for a setting that is given in two ways with different values."""
+    differ = [name for name, value in flat.items() if nested.get(name, value) != value]
+    twice = [f"{name}={flat[name]!r} and {name}={nested[name]!r}" for name in differ]
+    if twice:
+        raise ValueError(f"given twice, with different values: {'; '.join(twice)}; leave out one of them")
 
 
 def _defaults_of_task(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@
     patterns.json             what the circuit's heads do: attention patterns and direct effects on a few pairs
     circuit.html              the circuit to explore, and everything about it: one page, no server
     circuit.svg truth.svg training.svg curve.svg
+    pairs.jsonl               the pairs, where they were handed over in memory
     report.html report.json   where they were asked for with `edge-pruning evaluate --report`
 
 A folder belongs to one run, and to one process at a time: whoever writes holds `.lock`, which the system gives back
@@ -32,12 +33,13 @@ FORMAT = "edge-pruning/run"
 FORMAT_VERSION = 1
 CONFIG, EVALUATION, CURVE, LOCK = "config.json", "evaluation.json", "curve.json", ".lock"
 PATTERNS_FILE = "patterns.json"
+OWN_PAIRS = "pairs.jsonl"
 PATTERNS = (
     *("metrics.jsonl", "metrics-*.jsonl", "checkpoint.safetensors", "checkpoint-*.safetensors"),
     *("scores.safetensors", "scores-*.safetensors", "circuit.json", "circuit-*.json"),
     *(EVALUATION, "evaluation-*.json", CURVE, PATTERNS_FILE),
     *("circuit.html", "circuit.svg", "truth.svg", "training.svg", "training-*.svg", "curve.svg"),
-    *("report.html", "report.json"),
+    *("report.html", "report.json", OWN_PAIRS),
     CONFIG,  # last, so that a half-deleted run is still known as one
 )
 

@@ -13,12 +13,41 @@ from edge_pruning.circuit import Circuit
 from edge_pruning.discovery import get_method
 from edge_pruning.evaluation import Curve, Evaluation, Report, evaluate, evaluate_curve, report_on
 from edge_pruning.page import render
-from edge_pruning.runs.circuit_file import open_circuit
+from edge_pruning.runs.circuit_file import open_circuit, open_value
+from edge_pruning.runs.result import Run
 from edge_pruning.runs.seeds import STABILITY, STABILITY_FORMAT
+from edge_pruning.setup import Setup
 from edge_pruning.view import view_paths
 
 Progress = Callable[[int, int], None]
 Stage = Callable[[str, int, int], None]
+
+
+def evaluate_any(
+    circuit: str | Path | Circuit | Run,
+    setup: Setup | None = None,
+    *,
+    soft_mask: Tensor | None = None,
+    random_circuits: int = 10,
+    progress: Progress | None = None,
+    **conditions: Any,
+) -> Evaluation:
+    """How faithful a circuit is: on a setup, or on the task, model and ablation that it came from, or others.
+
+    circuit: a value, a run, or the path of a circuit file (also another tool's).
+    setup: what to judge on; otherwise `conditions` are those of `open_circuit` (task, model, ablation, metric, ...),
+    by default the circuit's own.
+    """
+    if setup is None:
+        on = open_circuit(circuit, **conditions)
+        circuit, setup = on.circuit, on.setup
+    elif conditions:
+        raise ValueError(f"a setup says what to judge on, so {', '.join(conditions)} would have no effect")
+    elif not isinstance(setup, Setup):
+        raise ValueError(f"expected a Setup to judge on, got {type(setup).__name__}; or say task=..., model=...")
+    elif not isinstance(circuit, Circuit):
+        circuit = open_value(circuit)
+    return evaluate(circuit, setup, soft_mask=soft_mask, random_circuits=random_circuits, progress=progress)
 
 
 def evaluate_file(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor
 
 from edge_pruning.discovery import Observer
+
+Callback = Callable[[Mapping[str, float]], object]
 
 
 class RunObserver(Observer):
@@ -21,3 +25,39 @@ class RunObserver(Observer):
 
     def forecast(self, words: str) -> None:
         """`words`: what the run will cost, said before it starts."""
+
+
+class WithCallback(RunObserver):
+    """Passes everything on to an observer, and each step's record to a function."""
+
+    def __init__(self, watch: RunObserver, callback: Callback) -> None:
+        self.watch, self.callback = watch, callback
+
+    def plan(self, work: Mapping[str, float]) -> None:
+        self.watch.plan(work)
+
+    def stage(self, words: str, done: int = 0, total: int = 0) -> None:
+        self.watch.stage(words, done, total)
+
+    def forecast(self, words: str) -> None:
+        self.watch.forecast(words)
+
+    def resume(self) -> Mapping[str, Tensor] | None:
+        return self.watch.resume()
+
+    def checkpoint(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
+        self.watch.checkpoint(state)
+
+    def progress(self, records: Sequence[Mapping[str, float]], total: int) -> None:
+        self.watch.progress(records, total)
+        for record in records:
+            self.callback({**record, "total": total})
+
+
+def with_callback(watch: RunObserver, callback: Callback | None) -> RunObserver:
+    """The observer, or one that calls a function as well. Raises ValueError for what cannot be called."""
+    if callback is None:
+        return watch
+    if not callable(callback):
+        raise ValueError(f"expected a function of one step's record as callback, got {type(callback).__name__}")
+    return WithCallback(watch, callback)

@@ -7,25 +7,30 @@ measures them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edge_pruning import files
 from edge_pruning.discovery import Search
 from edge_pruning.evaluation.faithfulness import FEWEST_BASELINES
 from edge_pruning.evaluation.measure import LARGE
 from edge_pruning.loading.loading import Model, load_model
+from edge_pruning.own_functions import register_metric, register_objective
 from edge_pruning.patterns import MOST_HEADS, find_patterns
 from edge_pruning.runs.config import RunConfig, differences
-from edge_pruning.runs.folder import RunFolder
+from edge_pruning.runs.folder import OWN_PAIRS, RunFolder
 from edge_pruning.runs.judging import CHOOSING, evaluating, judge
-from edge_pruning.runs.observer import RunObserver
+from edge_pruning.runs.observer import Callback, RunObserver, with_callback
 from edge_pruning.runs.planned import planned_line
 from edge_pruning.runs.result import Run
 from edge_pruning.runs.search import describe, find_scores, identity, searching
 from edge_pruning.runs.sizes import default_sizes, requested_sizes
+from edge_pruning.runs.task_setting import task_setting
 from edge_pruning.setup import Setup
+from edge_pruning.tasks import Task, get_task
+from edge_pruning.tasks.own.records import written
 
 log = logging.getLogger("edge_pruning")
 
@@ -33,35 +38,43 @@ GRADIENT_PASS, FROZEN_PASS = 3.0, 1.0  # in masked forward passes, roughly
 
 
 def discover(
-    task: str,
+    task: Any,
     *,
     out: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    model: str | Model | None = None,
+    model: Any = None,
     draw: bool = True,
     patterns: int = MOST_HEADS,
     observer: RunObserver | None = None,
+    callback: Callback | None = None,
     **settings: Any,
 ) -> Run:
     """Find the circuit that does a task, and measure it on held-out pairs.
 
-    task: a name such as "ioi", or a path to your own pairs (.jsonl). out: the run folder; None leaves nothing on disk.
-    resume: continue a killed run (settings that are not given are the run's own). overwrite: replace the run in that
-    folder. model: "bundled", a folder, a hub id, or one that is loaded already; the model that circuits are found in is
-    the one that they are judged in. patterns: for how many of the circuit's heads to keep attention patterns and direct
-    effects; 0 for none.
+    task: a name such as "ioi", a path to your own pairs, or pairs in memory (a list of `ep.Pair`, dictionaries or
+    tuples, a DataFrame, a `datasets.Dataset`).
+    out: the run folder; None leaves nothing on disk.
+    resume: continue a killed run (settings that are not given are the run's own).
+    overwrite: replace the run in that folder.
+    model: "bundled", a folder, a hub id, what `load_model` returns, or a Hugging Face model in memory with its
+    tokenizer, as a tuple. The model that circuits are found in is the one that they are judged in.
+    patterns: for how many of the circuit's heads to keep attention patterns and direct effects; 0 for none.
+    callback: called with the record of every training step (`step`, `total`, `kl`, ...).
+    metric=FUNCTION, objective=FUNCTION: your own, in place of the task's (see `own_functions.py`).
 
     settings: the fields of `RunConfig` (edges=100, sparsity=0.97, method=..., ablation=..., seed=...), the method's own
     (steps=300, batch_size=16, ...) and the task's (train=200, test=500). Raises ValueError with everything that is
     wrong, OSError if a file cannot be written, `discovery.Diverged` if the loss is not finite.
     """
-    given = {"task": task, **settings, **named(model)}
+    model = in_hand(model)
+    given = {"task": kept_task(task, out), **named(model, settings), **with_functions(settings)}
     folder = None if out is None else RunFolder(out, resume=resume, overwrite=overwrite)
     config, stored = checked_settings(given, folder if resume else None)
+    say_what_has_no_effect(config, given, folder, resume=resume)
     if stored and folder and folder.finished:
         return _again(folder.path, draw)
-    watch = observer or RunObserver()
+    watch = with_callback(observer or RunObserver(), callback)
     watch.stage("loading the model")
     setup = setup_of(config, model if isinstance(model, Model) else None)
     return run_in(folder, config, setup, watch, resume=resume, draw=draw, patterns=patterns)
@@ -89,6 +102,8 @@ def run_in(
     stored = folder.config if resume else None
     refuse_differences(folder.path, stored and identity(stored), identity(description))
     folder.begin({"settings": config.to_json(), **description}, resume=resume)
+    if config.source is not None and not isinstance(config.source, Task):
+        files.write_text(Path(config.task), written(config.source))
     try:
         found = find_scores(config, setup, sizes, folder.path, watch)
         run = judge(config, setup, found, sizes, folder.path, watch)
@@ -129,9 +144,54 @@ def planned_work(config: RunConfig, setup: Setup, sizes: Sequence[int]) -> dict[
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 
-def named(model: str | Model | None) -> dict[str, str]:
-    """The model as a setting, if it is one."""
-    return {} if model is None else {"model": model.name if isinstance(model, Model) else model}
+def in_hand(model: Any) -> str | Model | None:
+    """The name of a model, or a model that is ready; one of Hugging Face is made ready."""
+    if model is None or isinstance(model, str | Model):
+        return model
+    return str(model) if isinstance(model, Path) else load_model(model)
+
+
+def named(model: str | Model | None, settings: Mapping[str, Any]) -> dict[str, str]:
+    """The model as settings. Raises ValueError for settings that a model in hand contradicts."""
+    if model is None or isinstance(model, str):
+        return {} if model is None else {"model": model}
+    own = {"model": model.name, "dtype": model.dtype}
+    asked = settings.get("dtype", model.dtype)
+    if asked != model.dtype or settings.get("revision") not in (None, model.revision):
+        raise ValueError(
+            f"the model that was handed over is in {model.dtype}, revision {model.revision}; it is used as it is, so "
+            "leave out dtype and revision"
+        )
+    return own
+
+
+def with_functions(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, with the names of a metric and an objective that are functions; other ones are the method's."""
+    found = dict(settings)
+    for name, register in (("metric", register_metric), ("objective", register_objective)):
+        if callable(found.get(name)):
+            found[f"own_{name}"] = register(found.pop(name))
+    return found
+
+
+def kept_task(task: Any, out: str | Path | None) -> Any:
+    """Pairs in memory under the name of the file in the run folder that keeps them, so that they can be read again."""
+    setting = task_setting(task)
+    if out is None or "source" not in setting or isinstance(setting["source"], Task):
+        return task
+    source = list(task) if isinstance(task, Iterator) else task
+    return get_task(source, name_of_source=str(Path(out) / OWN_PAIRS))
+
+
+def say_what_has_no_effect(
+    config: RunConfig, given: Mapping[str, Any], folder: RunFolder | None, *, resume: bool
+) -> None:
+    """Warn about what was asked for and changes nothing."""
+    if resume and folder is not None and folder.config is None:
+        log.warning("there is no run in %s to resume, so this one starts from the beginning", folder.path)
+    if given.get("seed") is not None and not config.draws_at_random:
+        name = config.method_value.name
+        log.warning("method %s draws nothing at random: the seed changes baselines and intervals only", name)
 
 
 def checked_settings(given: Mapping[str, Any], folder: RunFolder | None) -> tuple[RunConfig, Mapping[str, Any] | None]:
@@ -139,7 +199,8 @@ def checked_settings(given: Mapping[str, Any], folder: RunFolder | None) -> tupl
     stored = folder.config if folder else None
     config = RunConfig.of(given, stored and stored["settings"])
     if stored and folder:
-        refuse_differences(folder.path, RunConfig(**stored["settings"]).to_json(), config.to_json())
+        before = RunConfig(**stored["settings"], source=config.source)
+        refuse_differences(folder.path, before.to_json(), config.to_json())
     return config, stored
 
 
@@ -160,7 +221,10 @@ def setup_of(config: RunConfig, model: Model | None = None) -> Setup:
         trust_remote_code=config.trust_remote_code,
     )
     graph = config.graph(model.adapter.shape)
-    setup = Setup.of(model, config.task_value, config.ablation_value, graph=graph, seed=config.seed)
+    setup = Setup.of(
+        model, config.task_value, config.ablation_value, graph=graph, seed=config.seed, metric=config.own_metric,
+        objective=config.own_objective,
+    )
     _ = setup.train, setup.pairs  # a task that does not fit this tokenizer is refused before anything is searched
     return setup
 

@@ -34,7 +34,7 @@ class Cut:
         return scores_file(self.part)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """A finished run: `run.circuit` is its circuit, `run.evaluation.circuit.kl` how faithful it is on test pairs.
 
@@ -49,6 +49,10 @@ class Run:
     notices: tuple[str, ...] = ()
     patterns: Mapping[str, Any] | None = None
     folder: Path | None = field(default=None)
+
+    def __repr__(self) -> str:
+        sizes = f", {len(self.cuts)} sizes" if len(self.cuts) > 1 else ""
+        return f"Run({self.title}{sizes}: {self.circuit!r}, {self.evaluation!r})"
 
     @property
     def circuit(self) -> Circuit:

@@ -33,11 +33,15 @@ from edge_pruning.runs.observer import RunObserver
 from edge_pruning.runs.pipeline import (
     checked_settings,
     checked_sizes,
+    in_hand,
+    kept_task,
     named,
     planned_work,
     refuse_differences,
     run_in,
+    say_what_has_no_effect,
     setup_of,
+    with_functions,
 )
 from edge_pruning.runs.result import Cut, Run
 from edge_pruning.setup import Setup
@@ -97,14 +101,14 @@ class SeedRuns:
 
 
 def discover_seeds(
-    task: str,
+    task: Any,
     *,
     seeds: int,
     seed: int | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    model: str | Model | None = None,
+    model: Any = None,
     draw: bool = True,
     patterns: int = MOST_HEADS,
     observer: RunObserver | None = None,
@@ -116,9 +120,12 @@ def discover_seeds(
     """
     if seeds < 2:
         raise ValueError(f"expected at least 2 seeds to compare, got {seeds}; leave it out for a single run")
-    given = {"task": task, **settings, **named(model), **({} if seed is None else {"seed": seed})}
+    model = in_hand(model)
+    given = {"task": kept_task(task, out), **named(model, settings), **with_functions(settings)}
+    given |= {} if seed is None else {"seed": seed}
     folder = None if out is None else SeedsFolder(out, resume=resume, overwrite=overwrite)
     config, stored = checked_settings(given, folder if resume else None)
+    say_what_has_no_effect(config, {"seed": seeds}, folder, resume=resume)
     if stored and folder:
         refuse_differences(folder.path, {"seeds": stored["seeds"]}, {"seeds": seeds})
     if stored and folder and folder.finished:

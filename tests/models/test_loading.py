@@ -83,11 +83,11 @@ def test_revision_and_trust_reach_every_part_and_trust_is_off_by_default(
 
     def spy(*arguments: Any, **options: Any) -> Any:
         seen.append((options["revision"], options["trust_remote_code"]))
-        return real(*arguments, **options)
+        return real(arguments[0], arguments[1], folder, *arguments[3:], **options)
 
     monkeypatch.setattr(loading, "read", spy)
     load_model(folder, device="cpu")
-    load_model(folder, device="cpu", revision="v2", trust_remote_code=True)
+    load_model("owner/on-the-hub", device="cpu", revision="v2", trust_remote_code=True)
     assert seen == [(None, False)] * 3 + [("v2", True)] * 3
 
 

@@ -379,7 +379,7 @@ def test_notices_count_the_words_that_are_left(words: PreTrainedTokenizerBase) -
 
 
 def test_an_unknown_task_lists_the_nearest_names() -> None:
-    with pytest.raises(ValueError, match="there is no task 'greater_then'; nearest: greater-than.*; or give the path"):
+    with pytest.raises(ValueError, match="there is no task 'greater_then'; nearest: greater-than.*; or give a file"):
         get_task("greater_then")
 
 

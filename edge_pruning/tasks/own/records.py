@@ -51,6 +51,18 @@ def read(source: Any, problems: Problems) -> Records:
     return _numbered(_from_objects(source), problems)
 
 
+def written(source: Any) -> str:
+    """Pairs in memory as JSON lines, which read as the same pairs."""
+    records = read(source, Problems("these pairs"))
+    return "".join(json.dumps(fields, default=_as_json, ensure_ascii=False) + "\n" for _, fields in records)
+
+
+def _as_json(value: Any) -> Any:
+    if type(value) is batch.Pair:
+        return vars(value)
+    raise ValueError(f"expected texts, numbers and lists in pairs that are kept in a run folder; got {value!r:.60}")
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from edge_pruning import batch
@@ -70,10 +70,10 @@ def _row(number: int, record: Fields, columns: Columns, chat: Chat | None, probl
     return None if wrongs else row
 
 
-def _checked(number: int, fields: Fields, chat: Chat | None) -> Row:
+def _checked(number: int, record: Fields, chat: Chat | None) -> Row:
     """Raises ValueError where the chat template refuses the messages."""
-    clean, corrupted, tokens = fields["clean"], fields["corrupted"], fields.get(OWN)
-    answer, wrong = (_several(fields.get(name)) for name in ANSWERS)
+    clean, corrupted, tokens = record["clean"], record["corrupted"], _tokens(record.get(OWN))
+    answer, wrong = (_several(record.get(name)) for name in ANSWERS)
     key = clean if isinstance(clean, str) else json.dumps(clean)
     if chat is not None and not _is_ids(clean):
         if begun(clean) != begun(corrupted):
@@ -81,7 +81,18 @@ def _checked(number: int, fields: Fields, chat: Chat | None) -> Row:
         rendered = chat.pair(clean, corrupted, answer, wrong)
         clean, corrupted, answer, wrong = rendered.clean, rendered.corrupted, rendered.answer, rendered.wrong
     clean, corrupted = (prompt if isinstance(prompt, str) else tuple(prompt) for prompt in (clean, corrupted))
-    return Row(number, clean, corrupted, answer, wrong, fields.get("split"), key, tokens)
+    return Row(number, clean, corrupted, answer, wrong, record.get("split"), key, tokens)
+
+
+def _tokens(value: Any) -> batch.Pair | None:
+    """A pair of token ids, also from a JSON object. Raises ValueError for anything else."""
+    if value is None or type(value) is batch.Pair:
+        return value
+    if not isinstance(value, Mapping) or value.keys() != {f.name for f in fields(batch.Pair)}:
+        raise ValueError(f"tokens: expected a pair of token ids, got {value!r:.60}")
+    clean, corrupted, positions = (tuple(value[name]) for name in ("clean", "corrupted", "positions"))
+    answers, wrong = (tuple(tuple(ids) for ids in value[name]) for name in ("answers", "wrong"))
+    return batch.Pair(clean, corrupted, positions, answers, wrong, value["template"])
 
 
 def _several(value: Any) -> tuple[Any, ...]:

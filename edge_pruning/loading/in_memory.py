@@ -1,0 +1,41 @@
+"""A Hugging Face model that somebody has in memory: fine-tuned, edited, in any dtype. It is used as it is.
+
+Nothing is loaded or copied, and the weights are those that the caller has. The model is put into evaluation mode, and
+its parameters get no gradients.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge_pruning.models import check_supported
+
+IN_MEMORY = " (in memory)"  # behind the name of a model that no file has
+
+
+def name_of(hf: Any) -> str:
+    """The name of the model it began as, if it knows one, and that it was in memory."""
+    began_as = str(getattr(hf.config, "_name_or_path", "") or type(hf).__name__)
+    return began_as.removesuffix(IN_MEMORY) + IN_MEMORY
+
+
+def check(hf: Any, tokenizer: Any, dtypes: dict[str, Any]) -> None:
+    """Raises ValueError with the reason where a model in memory cannot be used as it is."""
+    problems = []
+    if any(type(module).__module__.partition(".")[0] == "peft" for module in hf.modules()):
+        problems.append("it has adapters of peft; merge them into the weights first: model.merge_and_unload()")
+    if hf.dtype not in dtypes.values():
+        expected = f"expected weights in {', '.join(dtypes)}"
+        problems.append(f"{expected}; got {hf.dtype}. Convert it: model.to(torch.bfloat16)")
+    wanted = check_supported(hf.config).attn_implementation
+    if wanted and hf.config._attn_implementation != wanted:
+        problems.append(f"load it with attn_implementation={wanted!r}; got {hf.config._attn_implementation!r}")
+    if tokenizer is not None and not (callable(tokenizer) and hasattr(tokenizer, "get_vocab")):
+        problems.append(f"expected its tokenizer, got {type(tokenizer).__name__}")
+    if problems:
+        raise ValueError(f"the model {name_of(hf)} cannot be used: {'; '.join(problems)}")
+
+
+def is_hooked(hf: Any) -> bool:
+    """Whether somebody's forward hooks run with the model."""
+    return any(module._forward_hooks or module._forward_pre_hooks for module in hf.modules())

@@ -1,0 +1,55 @@
+"""What notebooks show: circuits as pictures, runs and evaluations as tables.
+
+`attach` gives the classes these methods when a public name is used first, because a circuit, which all else is built
+on, cannot know how it is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+from markupsafe import escape
+
+from edge_pruning.circuit import Circuit
+from edge_pruning.drawing import draw_circuit
+from edge_pruning.evaluation import Evaluation
+from edge_pruning.numbers import numbers_for
+from edge_pruning.runs import Run
+
+
+@cache
+def attach() -> None:
+    """Give the classes what notebooks ask for; once."""
+    shown: dict[tuple[type[Any], str], Callable[[Any], Any]] = {
+        (Circuit, "_repr_svg_"): draw_circuit,
+        (Evaluation, "_repr_html_"): evaluation_html,
+        (Run, "_repr_html_"): run_html,
+    }
+    for (cls, name), function in shown.items():
+        setattr(cls, name, function)
+
+
+def evaluation_html(evaluation: Evaluation) -> str:
+    """The runs of an evaluation side by side, and what to know about them."""
+    conditions = evaluation.conditions
+    numbers = numbers_for(evaluation.loss, conditions.metric, agreement=conditions.is_agreement)
+    rows = [
+        [name.replace("_", " "), f"{run.edges:,.0f}", *(number.shown(run.mean.get(number.name)) for number in numbers)]
+        for name, run in evaluation.summaries.items()
+    ]
+    title = f"{conditions.task}: {conditions.examples} {conditions.split} pairs, {conditions.ablation} ablation"
+    notes = "".join(f"<li>{escape(warning)}</li>" for warning in evaluation.warnings)
+    return f"<p>{escape(title)}</p>{_table(['', 'edges', *(n.heading for n in numbers)], rows)}<ul>{notes}</ul>"
+
+
+def run_html(run: Run) -> str:
+    """The run's circuit as a picture, and its evaluation."""
+    return f"<p><b>{escape(run.title)}</b></p>{draw_circuit(run.circuit)}{evaluation_html(run.evaluation)}"
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
