@@ -182,7 +182,7 @@ def test_a_broken_truth_file_says_so(tmp_path: Path) -> None:
     content = json.loads(text)
     content["truths"][0]["by_ablation"] = ["tok->nothing"]
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="no complete truth file: ValueError 1 names are no edges"):
+    with pytest.raises(ValueError, match="no complete truth file: ValueError 1 names are not edges"):
         Truths.load(path)
 
 

@@ -227,7 +227,7 @@ def test_a_circuit_of_another_model(cli, circuit_file, build_model, tmp_path):
 def test_a_circuit_with_unknown_edges(cli, circuit_file):
     edited(circuit_file, edges=["input->m0", "a0.h9->m1", "m1->m0"])
     for command in ("evaluate", "draw"):
-        assert_refused(cli(command, circuit_file), "2 names are no edges", "a0.h9->m1", "m1->m0")
+        assert_refused(cli(command, circuit_file), "2 names are not edges", "a0.h9->m1", "m1->m0")
 
 
 def test_a_truncated_circuit(cli, circuit_file):
