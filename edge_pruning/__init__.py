@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edge_pruning.formats import convert
     from edge_pruning.graph import Graph, ModelShape
     from edge_pruning.loading import load_model
-    from edge_pruning.runs import Run, discover, discover_seeds
+    from edge_pruning.runs import Run, discover, discover_seeds, inspect
     from edge_pruning.runs import evaluate_any as evaluate
     from edge_pruning.setup import Setup
     from edge_pruning.tasks import get_task
@@ -47,6 +47,7 @@ _HOMES = {
     "evaluate_curve": "evaluation",
     "get_method": "discovery",
     "get_task": "tasks",
+    "inspect": "runs",
     "load_model": "loading",
     "report_on": "evaluation",
 }
@@ -69,6 +70,7 @@ __all__ = [
     "evaluate_curve",
     "get_method",
     "get_task",
+    "inspect",
     "load_model",
     "report_on",
 ]

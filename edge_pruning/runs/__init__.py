@@ -3,6 +3,7 @@
 from edge_pruning.runs.circuit_file import CircuitFile, open_circuit
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.folder import RunFolder
+from edge_pruning.runs.inspection import Inspection, inspect
 from edge_pruning.runs.judge_file import curve_file, evaluate_any, evaluate_file, report_file, report_path, write_report
 from edge_pruning.runs.observer import RunObserver
 from edge_pruning.runs.pipeline import discover
@@ -11,6 +12,7 @@ from edge_pruning.runs.seeds import SeedRuns, discover_seeds
 
 __all__ = [
     "CircuitFile",
+    "Inspection",
     "Run",
     "RunConfig",
     "RunFolder",
@@ -21,6 +23,7 @@ __all__ = [
     "discover_seeds",
     "evaluate_any",
     "evaluate_file",
+    "inspect",
     "open_circuit",
     "report_file",
     "report_path",

@@ -176,9 +176,10 @@ class _Encoded:
         if self.chat and special_tokens(self.encoder, row.key):
             raise ValueError("the prompt is a rendered chat already; leave out --chat")
         text = settle(text, self.encoder, row.number, self.notices, space=self.space and not self.chat)
-        for unknown in self.encoder.unknown_words(text.clean, text.corrupted):
+        unknown = self.encoder.unknown_words(text.clean, text.corrupted)
+        if unknown:
             words = "prompts: {n} rows hold words that this tokenizer does not know"
-            self.notices.add(words, row.number, repr(unknown))
+            self.notices.add(words, row.number, ", ".join(map(repr, unknown)))
         pair = self.encoder.pair(text)
         answer, wrong = _ids(row.answer), _ids(row.wrong)
         if answer or wrong:

@@ -48,7 +48,7 @@ class Notices:
     def of(self, number: int) -> list[str]:
         """The notices about one row."""
         return [
-            words.format(n="this").replace("this rows", "this row")
+            words.replace("{n} rows", "rows like this")
             for words, rows in self.found.items() if any(of == number for of, _ in rows)
         ]
 

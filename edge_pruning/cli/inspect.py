@@ -1,0 +1,145 @@
+"""`edge-pruning inspect`: pairs as the model reads them, before anything is searched."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+from rich.markup import escape
+from typer import Exit, Option
+
+from edge_pruning.cli import flags
+from edge_pruning.cli.app import app, prepare
+from edge_pruning.cli.errors import errors_reported
+from edge_pruning.cli.help import examples, flowing
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edge_pruning.runs.inspection import InspectedRow, Inspection
+
+INSPECT = """Show pairs as tokens, clean above corrupted, with the differences marked; and with --model what the model
+predicts.
+
+Run this first on your own pairs. It says which rows are left out and why, what a text may not have meant (a space too
+many, a beginning that is missing, special tokens), how often the model is right, and how the rows are divided. Without
+--model the tokens are those of the bundled model's tokenizer. With a model, the exit code is 1 where `discover` would
+refuse the pairs.
+"""
+WIDTH = 100  # characters of a line of tokens
+MOST_REFUSALS = 10
+
+Column = tuple[list[str], int, bool]  # the token of each prompt, how wide they are, and whether they differ
+
+OfModel = Annotated[str | None, Option("--model", help="Whose tokens and predictions to show.", show_default="none")]
+Rows = Annotated[int, Option("--rows", min=0, help="How many rows to show. Rows that are left out are shown first.")]
+
+
+@app.command("inspect", help=flowing(INSPECT), epilog=examples(
+    "inspect pairs.jsonl", "inspect pairs.csv --model gpt2 --columns clean=prompt,answer=label", "inspect ioi",
+))
+def inspect_pairs(
+    task: flags.Task,
+    model: OfModel = None,
+    rows: Rows = 10,
+    chat: flags.Chat = False,
+    data: flags.Data = None,
+    columns: flags.Columns = None,
+    device: flags.AnyDevice = "auto",
+    dtype: flags.AnyDtype = "float32",
+    as_json: flags.Json = False,
+) -> None:
+    with errors_reported():
+        settings = {**flags.data(data, columns), **flags.given(chat=chat or None)}
+        console = prepare()
+        from edge_pruning.runs.inspection import inspect
+
+        found = inspect(task, model=model, device=device, dtype=dtype, **settings)
+        if as_json:
+            print(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+        else:
+            _print(found, rows, console)
+        if model is None and not as_json:
+            console.print("With --model these are the tokens of that model, and it says what it predicts")
+        elif found.refused:
+            raise Exit(1)
+
+
+def _print(found: Inspection, most: int, out: Console) -> None:
+    out.print(f"[bold]{escape(found.task)}[/bold], as {escape(found.tokenizer)} reads it", soft_wrap=True)
+    shown = sorted(found.rows, key=lambda row: not row.left_out)[:most]
+    for row in sorted(shown, key=lambda row: row.number):
+        out.print()
+        for line in _lines(found, row):
+            out.print(line, soft_wrap=True, highlight=False)
+    if len(shown) < len(found.rows):
+        out.print(f"\n{len(shown)} of {len(found.rows):,} {found.unit}s are shown (--rows {len(found.rows)}: all)")
+    out.print()
+    for line in _summary(found):
+        out.print(escape(line), soft_wrap=True, highlight=False)
+
+
+def _lines(found: Inspection, row: InspectedRow) -> list[str]:
+    about = [f"{found.unit} {row.number}", row.split or "no split", f"{len(row.clean)} tokens"]
+    lines = [f"[bold]{escape(', '.join(about))}[/bold]"]
+    lines += _side_by_side(row)
+    answers = [f"answer {_shown(row.answer)}"] if row.answer else ["answer: the model's own prediction"]
+    answers += [f"wrong {_shown(row.wrong)}"] if row.wrong else []
+    lines += [f"  {escape('   '.join(answers))}"] if row.clean else []
+    if row.top:
+        predicted = ", ".join(f"{token!r} {probability:.3f}" for token, probability in row.top)
+        verdict = {True: "right", False: "[red]wrong[/red]", None: ""}[row.right]
+        lines.append(f"  model {escape(predicted)}   {verdict}".rstrip())
+    lines += [f"  [red]left out:[/red] {escape(words)}" for words in row.left_out]
+    return lines + [f"  note: {escape(words)}" for words in row.notices]
+
+
+def _shown(answers: tuple[str, ...]) -> str:
+    more = f" and {len(answers) - 5} more" if len(answers) > 5 else ""
+    return ", ".join(map(repr, answers[:5])) + more
+
+
+def _side_by_side(row: InspectedRow) -> list[str]:
+    """The tokens in columns, clean above corrupted; carets below those that differ."""
+    lines: list[str] = []
+    columns: list[Column] = []
+    width = 0
+    for i in range(max(len(row.clean), len(row.corrupted))):
+        pair = [_printable(tokens[i]) if i < len(tokens) else "" for tokens in (row.clean, row.corrupted)]
+        wide = max(map(len, pair))
+        if width + wide + 1 > WIDTH and columns:
+            lines += _block(columns)
+            columns, width = [], 0
+        columns.append((pair, wide, i in row.differs))
+        width += wide + 1
+    return lines + (_block(columns) if columns else [])
+
+
+def _block(columns: list[Column]) -> list[str]:
+    lines = []
+    for which, name in enumerate(("clean", "corrupted")):
+        cells = (_cell(pair[which].ljust(wide), differs) for pair, wide, differs in columns)
+        lines.append(f"  {name:10}|{'|'.join(cells)}|")
+    marks = " ".join(("^" if differs else " ") * wide for _, wide, differs in columns)
+    return [*lines, f"  {'':10} {marks}".rstrip()]
+
+
+def _cell(token: str, differs: bool) -> str:
+    return f"[bold yellow]{escape(token)}[/bold yellow]" if differs else escape(token)
+
+
+def _printable(token: str) -> str:
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in token)
+
+
+def _summary(found: Inspection) -> list[str]:
+    splits = ", ".join(f"{n:,} {split}" for split, n in found.splits.items())
+    lines = [f"{found.usable:,} of {len(found.rows):,} {found.unit}s can be used: {splits}; "
+             f"{found.lengths[0]} to {found.lengths[1]} tokens"]  # fmt: skip
+    if found.accuracy is not None:
+        judged = sum(row.right is not None for row in found.rows)
+        lines.append(f"The model is right on {found.accuracy:.0%} of the {judged:,} that have an answer")
+    lines += [f"Note: {notice}." for notice in found.notices]
+    lines += [f"Refused: {words}" for words in found.refused[:MOST_REFUSALS]]
+    more = len(found.refused) - MOST_REFUSALS
+    return lines + ([f"Refused: {more} more"] if more > 0 else [])

@@ -1,0 +1,197 @@
+"""What pairs become for a model, before anything is searched: every row as tokens, and what the model makes of it.
+
+Without a model only the tokens are shown, those of the bundled model's tokenizer. Cost with a model: one plain run of
+it on every pair. The pairs are read as `discover` reads them, but nothing is refused: what is wrong is shown in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from edge_pruning import metrics
+from edge_pruning.batch import Pair
+from edge_pruning.loading.loading import Model, describe_model, load_model
+from edge_pruning.masked_pass.micro_batches import over_tiles
+from edge_pruning.tasks import SPLITS, Encoder, PairSet, Task, get_task
+from edge_pruning.tasks.own import OwnPairs
+from edge_pruning.tasks.own.border import tokens_of
+from edge_pruning.tasks.own.own_pairs import Reading
+from edge_pruning.tasks.own.rows import Row
+
+TOP = 3  # predictions shown
+
+
+@dataclass(frozen=True)
+class InspectedRow:
+    """One row. clean, corrupted: the texts of its tokens. differs: the positions where the two differ.
+
+    answer, wrong: texts. left_out: why `discover` does not use the row. notices: what may not have been meant.
+    top: the model's most likely tokens after the prompt, with their probabilities. right: whether its answer is right.
+    """
+
+    number: int
+    split: str | None
+    clean: tuple[str, ...]
+    corrupted: tuple[str, ...]
+    answer: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    top: tuple[tuple[str, float], ...] = ()
+    right: bool | None = None
+
+    @property
+    def differs(self) -> tuple[int, ...]:
+        shared = min(len(self.clean), len(self.corrupted))
+        beyond = range(shared, max(len(self.clean), len(self.corrupted)))
+        return (*(i for i in range(shared) if self.clean[i] != self.corrupted[i]), *beyond)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """All rows. refused: what makes `discover` refuse the source as a whole. lengths: fewest and most tokens.
+
+    accuracy: the model's on the usable rows; of rows without an answer it is agreement, so always 1.
+    """
+
+    task: str
+    tokenizer: str
+    unit: str
+    rows: tuple[InspectedRow, ...]
+    splits: Mapping[str, int]
+    lengths: tuple[int, int]
+    notices: tuple[str, ...]
+    refused: tuple[str, ...]
+    accuracy: float | None = None
+    without_answer: int = 0
+
+    @property
+    def usable(self) -> int:
+        return sum(self.splits.values())
+
+    def to_json(self) -> dict[str, Any]:
+        rows = [{**asdict(row), "differs": list(row.differs)} for row in self.rows]
+        return {**asdict(self), "usable": self.usable, "rows": rows}
+
+
+def inspect(
+    task: Any, *, model: Any = None, device: str = "auto", dtype: str = "float32", **settings: Any
+) -> Inspection:
+    """Read the pairs of a task as a model reads them. model: what `discover` takes; None shows tokens only.
+
+    settings: those of the task. Raises ValueError where there is nothing to show.
+    """
+    task = get_task(task, **settings)
+    known = describe_model("bundled") if model is None else load_model(model, device=device, dtype=dtype)
+    longest = None if model is None else known.adapter.max_length
+    name = "the bundled model's tokenizer" if model is None else f"the tokenizer of {known.name}"
+    found, pairs = _read(task, known, longest, name)
+    return found if model is None else _judged(found, pairs, known, task.metric)
+
+
+def _read(task: Task, model: Model, longest: int | None, name: str) -> tuple[Inspection, dict[int, Pair]]:
+    if isinstance(task, OwnPairs):
+        reading = task.reading(model.tokenizer, max_length=longest)
+        return _of_reading(task, reading, model.tokenizer, name), _usable(reading)
+    sets = [task.pairs(model.tokenizer, split, max_length=longest) for split in SPLITS]
+    return _of_sets(sets, model.tokenizer, name), dict(enumerate((p for of in sets for p in of.pairs), 1))
+
+
+def _of_sets(sets: Sequence[PairSet], tokenizer: Any, name: str) -> Inspection:
+    """Pairs of a built-in task, which has none that are wrong."""
+    rows: list[InspectedRow] = []
+    for of in sets:
+        for pair, text in zip(of.pairs, of.texts, strict=True):
+            clean, corrupted = (tuple(tokens_of(tokenizer, ids)) for ids in (pair.clean, pair.corrupted))
+            rows.append(InspectedRow(len(rows) + 1, of.split, clean, corrupted, text.answer, text.wrong))
+    notices = tuple(dict.fromkeys(notice for of in sets for notice in of.notices))
+    splits = {of.split: len(of.pairs) for of in sets}
+    return Inspection(sets[0].task, name, "pair", tuple(rows), splits, _lengths(rows), notices, ())
+
+
+def _usable(reading: Reading) -> dict[int, Pair]:
+    return {number: pair for number, pair in reading.pairs.items() if not reading.problems.of(number)}
+
+
+def _of_reading(task: OwnPairs, reading: Reading, tokenizer: Any, name: str) -> Inspection:
+    usable, encoder = _usable(reading), Encoder(tokenizer, bos=False if task.chat else task.bos)
+    by_number = {row.number: row for row in reading.rows}
+    numbers = sorted({*by_number, *(number for number, _ in reading.problems.found if number)})
+    rows = [_row(number, by_number.get(number), reading, encoder) for number in numbers]
+    refused = [words for number, words in reading.problems.found if not number]
+    refused += [f"{reading.problems.unit} {number}: {words}" for number, words in reading.problems.found if number]
+    if reading.unequal and not task.skip_unequal:
+        refused.append(f"{len(reading.unequal)} pairs differ in length; --data skip_unequal=true leaves them out")
+    splits: dict[str, int] = {split: sum(reading.splits.get(number) == split for number in usable) for split in SPLITS}
+    refused += [f"split {split!r} has no pairs" for split, n in splits.items() if not n and usable]
+    without = sum(not any(pair.answers) for pair in usable.values())
+    return Inspection(
+        task.name_of_source, name, reading.problems.unit, tuple(rows), splits, _lengths(rows),
+        tuple(reading.sentences), tuple(refused), without_answer=without,
+    )
+
+
+def _row(number: int, row: Row | None, reading: Reading, encoder: Encoder) -> InspectedRow:
+    """A row as tokens, as far as it has any."""
+    problems = tuple(reading.problems.of(number))
+    if row is None:
+        return InspectedRow(number, None, (), (), left_out=problems)
+    if number in reading.unequal:
+        problems = (*problems, f"the prompts differ in length: {reading.unequal[number]}")
+    pair, text = reading.pairs.get(number), reading.texts.get(number)
+    if pair is not None and text is not None:
+        end = pair.positions[0] + 1  # without what is teacher-forced of the answer
+        prompts: tuple[Sequence[int], Sequence[int]] = pair.clean[:end], pair.corrupted[:end]
+        answer, wrong = text.answer, text.wrong
+    else:
+        clean, corrupted = (encoder.encode(p) if isinstance(p, str) else p for p in (row.clean, row.corrupted))
+        prompts = clean, corrupted
+        answer, wrong = (tuple(map(str, answers)) for answers in (row.answer, row.wrong))
+    clean_tokens, corrupted_tokens = (tuple(tokens_of(encoder.tokenizer, ids)) for ids in prompts)
+    return InspectedRow(
+        number, reading.splits.get(number), clean_tokens, corrupted_tokens, answer, wrong, problems,
+        tuple(reading.notices.of(number)),
+    )
+
+
+def _lengths(rows: Sequence[InspectedRow]) -> tuple[int, int]:
+    lengths = [len(row.clean) for row in rows if row.clean] or [0]
+    return min(lengths), max(lengths)
+
+
+# --- what the model makes of them -------------------------------------------------------------------------------------
+
+
+def _judged(found: Inspection, pairs: Mapping[int, Pair], model: Model, metric: str) -> Inspection:
+    """With the model's predictions after each prompt, and its accuracy."""
+    engine, numbers = model.engine(), list(pairs)
+    if not numbers:
+        return found
+    values, tokens, right = {}, {}, {}
+
+    def run(ids: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        batch = engine.batch([pairs[numbers[i]] for i in ids])
+        logits = engine.own_logits(batch).float()
+        first = batch.example.new_tensor([int((batch.example == b).nonzero()[0]) for b in range(batch.size)])
+        top = logits[first].softmax(-1).topk(min(TOP, logits.shape[-1]))
+        return top.values.cpu(), top.indices.cpu(), metrics.accuracy(logits, batch, metric).cpu()
+
+    for ids, (probabilities, best, correct) in over_tiles(engine, [pairs[n] for n in numbers], run):
+        for i, p, t, c in zip(ids, probabilities.tolist(), best.tolist(), correct.tolist(), strict=True):
+            values[numbers[i]], tokens[numbers[i]], right[numbers[i]] = p, t, c
+    rows = tuple(
+        replace(
+            row, right=bool(right[row.number]) if any(pairs[row.number].answers) else None,
+            top=tuple(
+                (str(model.tokenizer.decode([t])), p)
+                for t, p in zip(tokens[row.number], values[row.number], strict=True)
+            ),
+        ) if row.number in pairs else row
+        for row in found.rows
+    )  # fmt: skip
+    judged = [row.right for row in rows if row.right is not None]
+    return replace(found, rows=rows, accuracy=sum(judged) / len(judged) if judged else None)
