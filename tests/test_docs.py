@@ -132,3 +132,27 @@ def test_links_lead_to_files(page: str) -> None:
     targets = [target for target in re.findall(r"\]\(([^)#]+)", text) if "://" not in target]
     missing = [target for target in targets if not (ROOT / page).parent.joinpath(target).exists()]
     assert not missing
+
+
+# --- your-own.md ------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_about_own_pairs_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {"STEPS": 5}
+    for block in code("your-own.md"):
+        exec(block, names)
+    kl, probability = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert float(kl[0]) >= 0
+    assert 0 < float(probability[0]) < 1
+    assert probability[1] == "5"
+
+
+def test_the_row_in_the_readme_is_one_of_the_example_that_works_with_the_bundled_model() -> None:
+    import edge_pruning as ep
+
+    row = (ROOT / "examples" / "pairs.jsonl").read_text(encoding="utf-8").splitlines()[0]
+    assert row in (ROOT / "README.md").read_text(encoding="utf-8")
+    found = ep.inspect(ROOT / "examples" / "pairs.jsonl", model="bundled")
+    assert (found.usable, found.refused, found.notices) == (24, (), ())
+    assert found.accuracy is not None
+    assert found.accuracy > 0.8
