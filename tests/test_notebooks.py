@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
 SHOWS = {  # what the output of each of them holds
     "first_circuit": "<svg",
-    "own_data": "The log probability of the answer",
+    "own_data": "answer log probability",
     "comparing_methods": "soft-top-k",
     "compiled_program": "0 missed",
 }

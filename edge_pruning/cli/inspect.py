@@ -54,26 +54,25 @@ def inspect_pairs(
         console = prepare()
         from edge_pruning.runs.inspection import inspect
 
-        found = inspect(task, model=model, device=device, dtype=dtype, **settings)
+        found = inspect(task, model=model, rows=rows, device=device, dtype=dtype, **settings)
         if as_json:
             print(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
         else:
-            _print(found, rows, console)
+            _print(found, console)
         if model is None and not as_json:
             console.print("With --model these are the tokens of that model, and it says what it predicts")
         elif found.refused:
             raise Exit(1)
 
 
-def _print(found: Inspection, most: int, out: Console) -> None:
+def _print(found: Inspection, out: Console) -> None:
     out.print(f"[bold]{escape(found.task)}[/bold], as {escape(found.tokenizer)} reads it", soft_wrap=True)
-    shown = sorted(found.rows, key=lambda row: not row.left_out)[:most]
-    for row in sorted(shown, key=lambda row: row.number):
+    for row in found.rows:
         out.print()
         for line in _lines(found, row):
             out.print(line, soft_wrap=True, highlight=False)
-    if len(shown) < len(found.rows):
-        out.print(f"\n{len(shown)} of {len(found.rows):,} {found.unit}s are shown (--rows {len(found.rows)}: all)")
+    if len(found.rows) < found.total:
+        out.print(f"\n{len(found.rows)} of {found.total:,} {found.unit}s are shown (--rows {found.total}: all)")
     out.print()
     for line in _summary(found):
         out.print(escape(line), soft_wrap=True, highlight=False)
@@ -134,11 +133,10 @@ def _printable(token: str) -> str:
 
 def _summary(found: Inspection) -> list[str]:
     splits = ", ".join(f"{n:,} {split}" for split, n in found.splits.items())
-    lines = [f"{found.usable:,} of {len(found.rows):,} {found.unit}s can be used: {splits}; "
+    lines = [f"{found.usable:,} of {found.total:,} {found.unit}s can be used: {splits}; "
              f"{found.lengths[0]} to {found.lengths[1]} tokens"]  # fmt: skip
     if found.accuracy is not None:
-        judged = sum(row.right is not None for row in found.rows)
-        lines.append(f"The model is right on {found.accuracy:.0%} of the {judged:,} that have an answer")
+        lines.append(f"The model is right on {found.accuracy:.0%} of the {found.judged:,} that have an answer")
     lines += [f"Note: {notice}." for notice in found.notices]
     lines += [f"Refused: {words}" for words in found.refused[:MOST_REFUSALS]]
     more = len(found.refused) - MOST_REFUSALS

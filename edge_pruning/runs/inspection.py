@@ -53,9 +53,10 @@ class InspectedRow:
 
 @dataclass(frozen=True)
 class Inspection:
-    """All rows. refused: what makes `discover` refuse the source as a whole. lengths: fewest and most tokens.
+    """The pairs of a task. rows: some of them, those that are left out first. total: how many there are.
 
-    accuracy: the model's on the usable rows; of rows without an answer it is agreement, so always 1.
+    refused: what makes `discover` refuse the source as a whole. lengths: the fewest and most tokens of usable prompts.
+    accuracy: the model's on the `judged` rows, which are the usable ones with an answer.
     """
 
     task: str
@@ -66,8 +67,9 @@ class Inspection:
     lengths: tuple[int, int]
     notices: tuple[str, ...]
     refused: tuple[str, ...]
+    total: int = 0
+    judged: int = 0
     accuracy: float | None = None
-    without_answer: int = 0
 
     @property
     def usable(self) -> int:
@@ -79,59 +81,70 @@ class Inspection:
 
 
 def inspect(
-    task: Any, *, model: Any = None, device: str = "auto", dtype: str = "float32", **settings: Any
+    task: Any,
+    *,
+    model: Any = None,
+    rows: int | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    **settings: Any,
 ) -> Inspection:
-    """Read the pairs of a task as a model reads them. model: what `discover` takes; None shows tokens only.
+    """Read the pairs of a task as a model reads them.
 
+    model: what `discover` takes; None shows tokens only.
+    rows: how many to show in detail; None for all.
     settings: those of the task. Raises ValueError where there is nothing to show.
     """
     task = get_task(task, **settings)
     known = describe_model("bundled") if model is None else load_model(model, device=device, dtype=dtype)
     longest = None if model is None else known.adapter.max_length
     name = "the bundled model's tokenizer" if model is None else f"the tokenizer of {known.name}"
-    found, pairs = _read(task, known, longest, name)
+    found, pairs = _read(task, known, longest, name, rows)
     return found if model is None else _judged(found, pairs, known, task.metric)
 
 
-def _read(task: Task, model: Model, longest: int | None, name: str) -> tuple[Inspection, dict[int, Pair]]:
+def _read(
+    task: Task, model: Model, longest: int | None, name: str, most: int | None
+) -> tuple[Inspection, dict[int, Pair]]:
     if isinstance(task, OwnPairs):
         reading = task.reading(model.tokenizer, max_length=longest)
-        return _of_reading(task, reading, model.tokenizer, name), _usable(reading)
+        bad = reading.problems.numbers
+        pairs = {number: pair for number, pair in reading.pairs.items() if number not in bad}
+        return _of_reading(task, reading, pairs, model.tokenizer, name, most), pairs
     sets = [task.pairs(model.tokenizer, split, max_length=longest) for split in SPLITS]
-    return _of_sets(sets, model.tokenizer, name), dict(enumerate((p for of in sets for p in of.pairs), 1))
+    pairs = dict(enumerate((pair for of in sets for pair in of.pairs), 1))
+    return _of_sets(sets, pairs, model.tokenizer, name, most), pairs
 
 
-def _of_sets(sets: Sequence[PairSet], tokenizer: Any, name: str) -> Inspection:
+def _of_sets(
+    sets: Sequence[PairSet], pairs: Mapping[int, Pair], tokenizer: Any, name: str, most: int | None
+) -> Inspection:
     """Pairs of a built-in task, which has none that are wrong."""
-    rows: list[InspectedRow] = []
-    for of in sets:
-        for pair, text in zip(of.pairs, of.texts, strict=True):
-            clean, corrupted = (tuple(tokens_of(tokenizer, ids)) for ids in (pair.clean, pair.corrupted))
-            rows.append(InspectedRow(len(rows) + 1, of.split, clean, corrupted, text.answer, text.wrong))
+    each = [(of.split, pair, text) for of in sets for pair, text in zip(of.pairs, of.texts, strict=True)]
+    rows = []
+    for number, (split, pair, text) in enumerate(each[:most], 1):
+        clean, corrupted = (tuple(tokens_of(tokenizer, ids)) for ids in (pair.clean, pair.corrupted))
+        rows.append(InspectedRow(number, split, clean, corrupted, text.answer, text.wrong))
     notices = tuple(dict.fromkeys(notice for of in sets for notice in of.notices))
     splits = {of.split: len(of.pairs) for of in sets}
-    return Inspection(sets[0].task, name, "pair", tuple(rows), splits, _lengths(rows), notices, ())
+    return Inspection(sets[0].task, name, "pair", tuple(rows), splits, _lengths(pairs), notices, (), len(pairs))
 
 
-def _usable(reading: Reading) -> dict[int, Pair]:
-    return {number: pair for number, pair in reading.pairs.items() if not reading.problems.of(number)}
-
-
-def _of_reading(task: OwnPairs, reading: Reading, tokenizer: Any, name: str) -> Inspection:
-    usable, encoder = _usable(reading), Encoder(tokenizer, bos=False if task.chat else task.bos)
+def _of_reading(
+    task: OwnPairs, reading: Reading, usable: Mapping[int, Pair], tokenizer: Any, name: str, most: int | None
+) -> Inspection:
+    encoder, unit = Encoder(tokenizer, bos=False if task.chat else task.bos), reading.problems.unit
     by_number = {row.number: row for row in reading.rows}
-    numbers = sorted({*by_number, *(number for number, _ in reading.problems.found if number)})
-    rows = [_row(number, by_number.get(number), reading, encoder) for number in numbers]
+    numbers = sorted({*by_number, *reading.problems.numbers})
+    shown = sorted(sorted(numbers, key=lambda number: number in usable)[:most])
+    rows = tuple(_row(number, by_number.get(number), reading, encoder) for number in shown)
     refused = [words for number, words in reading.problems.found if not number]
-    refused += [f"{reading.problems.unit} {number}: {words}" for number, words in reading.problems.found if number]
-    if reading.unequal and not task.skip_unequal:
-        refused.append(f"{len(reading.unequal)} pairs differ in length; --data skip_unequal=true leaves them out")
+    refused += [f"{unit} {number}: {words}" for number, words in reading.problems.found if number]
     splits: dict[str, int] = {split: sum(reading.splits.get(number) == split for number in usable) for split in SPLITS}
     refused += [f"split {split!r} has no pairs" for split, n in splits.items() if not n and usable]
-    without = sum(not any(pair.answers) for pair in usable.values())
     return Inspection(
-        task.name_of_source, name, reading.problems.unit, tuple(rows), splits, _lengths(rows),
-        tuple(reading.sentences), tuple(refused), without_answer=without,
+        task.name_of_source, name, unit, rows, splits, _lengths(usable), tuple(reading.sentences), tuple(refused),
+        len(numbers),
     )
 
 
@@ -158,8 +171,8 @@ def _row(number: int, row: Row | None, reading: Reading, encoder: Encoder) -> In
     )
 
 
-def _lengths(rows: Sequence[InspectedRow]) -> tuple[int, int]:
-    lengths = [len(row.clean) for row in rows if row.clean] or [0]
+def _lengths(pairs: Mapping[int, Pair]) -> tuple[int, int]:
+    lengths = [pair.positions[0] + 1 for pair in pairs.values()] or [0]
     return min(lengths), max(lengths)
 
 
@@ -193,5 +206,5 @@ def _judged(found: Inspection, pairs: Mapping[int, Pair], model: Model, metric: 
         ) if row.number in pairs else row
         for row in found.rows
     )  # fmt: skip
-    judged = [row.right for row in rows if row.right is not None]
-    return replace(found, rows=rows, accuracy=sum(judged) / len(judged) if judged else None)
+    judged = [right[number] for number in numbers if any(pairs[number].answers)]
+    return replace(found, rows=rows, judged=len(judged), accuracy=sum(judged) / len(judged) if judged else None)

@@ -61,6 +61,7 @@ class Encoder:
     ) -> None:
         self.tokenizer, self.what = tokenizer, what
         self.notices: list[str] = []
+        self.special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
         self._cache: dict[str, Ids] = {}
         self.start = self._tokens_before_text() if bos is None else self._beginning() if bos else ()
 
@@ -194,7 +195,10 @@ class Encoder:
         if len(answers) == 1:
             return tuple((token,) for token in answers[0])
         if any(len(ids) > 1 for ids in answers):
-            raise ValueError("where several answers count as right, each must be a single token")
+            raise ValueError(
+                "where several answers count as right, each must be a single token; in a file of pairs, "
+                "first_token=true judges answers by their first token"
+            )
         return (tuple(dict.fromkeys(ids[0] for ids in answers)),)
 
     def _wrong_by_position(self, right: tuple[Ids, ...], wrong: list[tuple[str, Ids]]) -> tuple[Ids, ...]:

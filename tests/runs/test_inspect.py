@@ -65,7 +65,7 @@ def test_what_is_left_out_is_shown_first_with_its_reason(inspected):
         "the prompts differ in length: the prompts have 5 and 2 tokens", "left out: not valid JSON",
         "left out: the answer ' zyx' is not in the vocabulary", "3 of 6 lines are shown",
         "3 of 6 lines can be used: 1 train, 1 validation, 1 test; 5 to 5 tokens", "Refused: line 5: not valid JSON",
-        "Refused: 1 pairs differ in length; --data skip_unequal=true leaves them out",
+        "Refused: 1 of 5 pairs differ in length (first: line 4, 5 and 2 tokens)",
     ):
         assert words in result.stdout
     assert inspected([*rows, bad[0]], "--data", "skip_unequal=true").exit_code == 0

@@ -71,6 +71,15 @@ def test_answers_get_their_space_where_that_is_asked_for(bytes_and_words: Any) -
     assert found.texts[0].wrong == (" old", " cat")
 
 
+def test_answers_of_several_tokens_are_judged_by_the_first_where_that_is_asked_for(bytes_and_words: Any) -> None:
+    several = {"answer": [" big x", " old y"], "wrong_answer": [" old z", " cat x"]}
+    with pytest.raises(ValueError, match="first_token=true judges answers by their first token"):
+        read(bytes_and_words, several)
+    found = read(bytes_and_words, several, first_token=True)
+    assert (found.texts[0].answer, found.texts[0].wrong) == ((" big", " old"), (" cat",))
+    assert noticed(found, "those of 1 of 1 rows are judged by their first token")
+
+
 def test_a_beginning_that_is_written_out_is_not_doubled(bytes_and_words: Any) -> None:
     found = read(bytes_and_words, {"clean": "<s>The cat is", "corrupted": "<s>The dog is"})
     assert found.pairs == read(bytes_and_words, {}).pairs

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from edge_pruning.tasks.encoding import Encoder, Ids, TextPair
+from edge_pruning.tasks.encoding import Encoder, TextPair
 from edge_pruning.tasks.own.problems import Notices
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MARKUP = re.compile(r"<\|[\w-]+\|>|\[/?INST\]|</?s>|<(?:start|end)_of_turn>|\[(?:CLS|SEP|MASK)\]")
+MOVED = "prompts: the space at the end of {n} rows belongs to the answer, and was moved there"
 TAIL = 4  # tokens of a prompt that are shown before its answer
 
 
@@ -31,14 +32,10 @@ def settle(text: TextPair, encoder: Encoder, number: int, notices: Notices, *, s
     if space:
         text = _with_spaces(text)
     moved = _moved_space(text, encoder)
-    if moved is not None:
-        shown = tokens_in_words(encoder, moved)
-        words = "prompts: the space at the end of {n} rows belongs to the answer, and was moved there"
-        notices.add(words, number, shown)
-        text = moved
-    for words in _oddities(text, encoder):
-        notices.add(words, number, tokens_in_words(encoder, text))
-    return text
+    settled = text if moved is None else moved
+    for words in ([] if moved is None else [MOVED]) + _oddities(settled, encoder):
+        notices.add(words, number, lambda: tokens_in_words(encoder, settled))
+    return settled
 
 
 def tokens_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
@@ -109,20 +106,19 @@ def _odd_tokens(text: TextPair, encoder: Encoder) -> list[str]:
     beginning = encoder.tokenizer.bos_token
     if beginning and text.clean.startswith(beginning) and encoder.begins_itself:
         found.append(f"prompts: {{n}} rows begin with {beginning} themselves, so it is not put in front again")
-        special = special[1:]
     if special:
         names = ", ".join(dict.fromkeys(special))
         found.append(f"prompts: {{n}} rows hold special tokens that are written out ({names}); they are read as such")
-    plain = [m for m in dict.fromkeys(MARKUP.findall(text.clean)) if m not in encoder.tokenizer.all_special_tokens
-             and m not in encoder.tokenizer.get_added_vocab()]  # fmt: skip
+    markup = list(dict.fromkeys(MARKUP.findall(text.clean)))
+    plain = [mark for mark in markup if mark not in encoder.tokenizer.get_added_vocab()]
     if plain:
         found.append(f"prompts: {{n}} rows hold {', '.join(plain)}, which is plain text in this tokenizer")
     return found
 
 
 def special_tokens(encoder: Encoder, text: str) -> list[str]:
-    """Special tokens that stand in a text itself."""
-    special = set(encoder.tokenizer.all_special_ids) - {encoder.tokenizer.unk_token_id}
-    ids: Ids = encoder.bare(text)
-    named: Any = encoder.tokenizer.convert_ids_to_tokens([i for i in ids if i in special])
+    """Special tokens that stand in a text itself, behind its beginning."""
+    ids = encoder.encode(text)[len(encoder.start) :]
+    found = [i for i in ids if i in encoder.special]
+    named: Any = encoder.tokenizer.convert_ids_to_tokens(found) if found else []
     return list(named)

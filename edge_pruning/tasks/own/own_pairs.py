@@ -57,9 +57,12 @@ class Reading:
 class OwnPairs(TextTask):
     """Pairs from a source. Raises ValueError for settings that it does not have, FileNotFoundError for a missing file.
 
-    columns: what the source calls the fields, `clean=prompt,answer=label`. skip_unequal: leave out pairs whose prompts
-    differ in length. group: rows that stay in one split: those with one `clean` prompt, or each `row` by itself.
-    space: answers that begin without a space get one. train, validation, test: at most so many pairs of each split.
+    columns: what the source calls the fields, `clean=prompt,answer=label`.
+    skip_unequal: leave out pairs whose prompts differ in length.
+    group: rows that stay in one split: those with one `clean` prompt, or each `row` by itself.
+    space: answers that begin without a space get one.
+    first_token: answers are judged by their first token.
+    train, validation, test: at most so many pairs of each split.
     """
 
     source: Any = field(repr=False)
@@ -68,9 +71,11 @@ class OwnPairs(TextTask):
     skip_unequal: bool = False
     group: str = "clean"
     space: bool = False
+    first_token: bool = False
     train: int | None = None
     validation: int | None = None
     test: int | None = None
+    _last: list[tuple[Any, int | None, Reading]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     name = "pairs"
     summary = "your own pairs: a file, a table or a list (clean, corrupted, answer)"
@@ -95,8 +100,6 @@ class OwnPairs(TextTask):
     def pairs(self, tokenizer: PreTrainedTokenizerBase, split: str, *, max_length: int | None = None) -> PairSet:
         """The whole source is checked, whichever split is asked for: a problem shows before anything is computed."""
         split, reading = self.check_split(split), self.reading(tokenizer, max_length=max_length)
-        if reading.unequal and not self.skip_unequal:
-            reading.problems.add(None, _describe_unequal(reading))
         reading.problems.raise_all()
         usable = [row for row in reading.rows if row.number in reading.pairs]
         kept, notices = _without_repeats([row for row in usable if reading.splits.get(row.number) == split])
@@ -112,18 +115,27 @@ class OwnPairs(TextTask):
         )
 
     def reading(self, tokenizer: PreTrainedTokenizerBase, *, max_length: int | None = None) -> Reading:
-        """Every row as tokens, with everything that is wrong and everything that should be known."""
+        """Every row as tokens, with everything that is wrong and everything that should be known; the last is kept."""
+        if self._last and self._last[0][0] is tokenizer and self._last[0][1] == max_length:
+            return self._last[0][2]
+        reading = self._read(tokenizer, max_length)
+        self._last[:] = [(tokenizer, max_length, reading)]
+        return reading
+
+    def _read(self, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> Reading:
         problems = Problems(f"task {self.name_of_source!r}")
         encoder, chat = self.reader(tokenizer, problems.what)
         records = read(self.source, problems)
         columns = columns_of(records, self.columns)
         rows = rows_of(records, columns, chat, problems)
         notices = Notices(problems.unit, len(rows))
-        encoded = _Encoded(encoder, problems, notices, max_length=max_length, space=self.space, chat=chat is not None)
+        encoded = _Encoded(self, encoder, problems, notices, max_length)
         encoded.add_all(rows)
         usable = [row for row in rows if row.number in encoded.pairs]
         splits = splits_of(usable, self.seed, self.group, problems)
         about = (*columns.notices, *encoder.notices, *_about_answers(usable, encoded.pairs))
+        if encoded.unequal and not self.skip_unequal:
+            problems.add(None, _describe_unequal(encoded.unequal, len(rows), problems.unit))
         return Reading(rows, encoded.pairs, encoded.texts, splits, encoded.unequal, problems, notices, about)
 
 
@@ -131,10 +143,10 @@ class _Encoded:
     """Rows as token ids, by their number; what cannot be encoded is noted."""
 
     def __init__(
-        self, encoder: Encoder, problems: Problems, notices: Notices, *, max_length: int | None, space: bool, chat: bool
+        self, task: OwnPairs, encoder: Encoder, problems: Problems, notices: Notices, max_length: int | None
     ) -> None:
-        self.encoder, self.problems, self.notices = encoder, problems, notices
-        self.max_length, self.space, self.chat = max_length, space, chat
+        self.task, self.encoder, self.problems, self.notices = task, encoder, problems, notices
+        self.max_length = max_length
         self.pairs: dict[int, Pair] = {}
         self.texts: dict[int, TextPair] = {}
         self.unequal: dict[int, UnequalLengths] = {}
@@ -168,18 +180,21 @@ class _Encoded:
         text = TextPair(clean, corrupted, answer, wrong)
         if self.encoder.start and pair.clean[: len(self.encoder.start)] != self.encoder.start:
             usual = self._decoded(self.encoder.start)
-            self.notices.add(f"prompts: {{n}} rows of token ids do not begin with {usual}", row.number, clean[:40])
+            words = f"prompts: {{n}} rows of token ids do not begin with {usual}"
+            self.notices.add(words, row.number, lambda: clean[:40])
         return text, pair
 
     def _from_text(self, row: Row, clean: str, corrupted: str) -> tuple[TextPair, Pair]:
         text = TextPair(clean, corrupted, _texts(row.answer), _texts(row.wrong))
-        if self.chat and special_tokens(self.encoder, row.key):
+        if self.task.chat and special_tokens(self.encoder, row.key):
             raise ValueError("the prompt is a rendered chat already; leave out --chat")
-        text = settle(text, self.encoder, row.number, self.notices, space=self.space and not self.chat)
+        text = settle(text, self.encoder, row.number, self.notices, space=self.task.space and not self.task.chat)
         unknown = self.encoder.unknown_words(text.clean, text.corrupted)
         if unknown:
             words = "prompts: {n} rows hold words that this tokenizer does not know"
-            self.notices.add(words, row.number, ", ".join(map(repr, unknown)))
+            self.notices.add(words, row.number, lambda: ", ".join(map(repr, unknown)))
+        if self.task.first_token:
+            text = self._beginnings(text, row.number)
         pair = self.encoder.pair(text)
         answer, wrong = _ids(row.answer), _ids(row.wrong)
         if answer or wrong:
@@ -192,8 +207,20 @@ class _Encoded:
                 wrong=text.wrong or tuple(self._decoded([i]) for i in wrong),
             )
             shown = ", ".join(f"{i} is {self._decoded([i])!r}" for i in (answer or wrong)[:SHOWN])
-            self.notices.add("answers: those of {n} rows are numbers, and were read as token ids", row.number, shown)
+            words = "answers: those of {n} rows are numbers, and were read as token ids"
+            self.notices.add(words, row.number, lambda: shown)
         return text, pair
+
+    def _beginnings(self, text: TextPair, number: int) -> TextPair:
+        """The first tokens of the answers; what begins right answers is not wrong."""
+        answer, wrong = (
+            tuple(dict.fromkeys(self.encoder.beginning(text.clean, a) or a for a in answers))
+            for answers in (text.answer, text.wrong)
+        )
+        if (answer, wrong) != (text.answer, text.wrong):
+            words = "answers: those of {n} rows are judged by their first token"
+            self.notices.add(words, number, lambda: f"{text.answer[:1]} by {answer[:1]}")
+        return replace(text, answer=answer, wrong=tuple(w for w in wrong if w not in answer))
 
     def _check_ids(self, ids: Sequence[int]) -> None:
         beyond = [i for i in ids if i >= len(self.encoder.tokenizer)]
@@ -219,13 +246,12 @@ def _ids(answers: Sequence[str | int]) -> Ids:
     return tuple(answer for answer in answers if isinstance(answer, int))
 
 
-def _describe_unequal(reading: Reading) -> str:
-    unequal, unit = reading.unequal, reading.problems.unit
+def _describe_unequal(unequal: Mapping[int, UnequalLengths], total: int, unit: str) -> str:
     number, first = next(iter(unequal.items()))
     others = [str(other) for other in list(unequal)[1 : 1 + SHOWN]] + ["..."] * (len(unequal) > 1 + SHOWN)
     also = f"; also {unit}s {', '.join(others)}" if others else ""
     return (
-        f"{len(unequal)} of {len(reading.rows)} pairs differ in length (first: {unit} {number}, {first.clean} and "
+        f"{len(unequal)} of {total} pairs differ in length (first: {unit} {number}, {first.clean} and "
         f"{first.corrupted} tokens{also}). Drop them with skip_unequal=True."
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 SHOWN = 20  # problems printed; a file with more of them has one cause
@@ -18,6 +19,11 @@ class Problems:
     def add(self, number: int | None, message: str) -> None:
         """number: of the row; None for what is wrong with the whole source."""
         self.found.append((number or 0, message))
+
+    @property
+    def numbers(self) -> set[int]:
+        """The rows that have problems."""
+        return {number for number, _ in self.found if number}
 
     def of(self, number: int) -> list[str]:
         """The problems of one row."""
@@ -39,22 +45,26 @@ class Notices:
 
     unit: str
     total: int = 0
-    found: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    found: dict[str, list[int]] = field(default_factory=dict)
+    examples: dict[str, str] = field(default_factory=dict)
 
-    def add(self, words: str, number: int, example: str) -> None:
-        """words: of the notice, with `{n}` for the count. example: what the row looks like."""
-        self.found.setdefault(words, []).append((number, example))
+    def add(self, words: str, number: int, example: Callable[[], str]) -> None:
+        """words: of the notice, with `{n}` for the count. example: gives what the row looks like; asked once."""
+        if words not in self.found:
+            self.examples[words] = example()
+        self.found.setdefault(words, []).append(number)
 
     def of(self, number: int) -> list[str]:
         """The notices about one row."""
         return [
             words.replace("{n} rows", "rows like this")
-            for words, rows in self.found.items() if any(of == number for of, _ in rows)
+            for words, numbers in self.found.items() if number in numbers
         ]
 
     @property
     def sentences(self) -> list[str]:
         return [
-            words.format(n=f"{len(rows)} of {self.total}") + f" ({self.unit} {rows[0][0]}: {rows[0][1]})"
-            for words, rows in self.found.items()
+            words.replace("{n}", f"{len(numbers)} of {self.total}")
+            + f" ({self.unit} {numbers[0]}: {self.examples[words]})"
+            for words, numbers in self.found.items()
         ]
