@@ -109,7 +109,8 @@ def _mean_where_compared(margins: Tensor, batch: Batch) -> Tensor:
     compared = _compared(batch).to(margins.dtype)
     total = torch.zeros(batch.size, dtype=margins.dtype, device=margins.device)
     count = total.index_add(0, batch.example, compared)
-    return total.index_add(0, batch.example, margins * compared) / count.where(count > 0, torch.nan)
+    mean = total.index_add(0, batch.example, margins * compared) / count.clamp_min(1)
+    return mean.where(count > 0, torch.nan)  # at the end: a division by NaN has a gradient of NaN
 
 
 def _sum_of(values: Tensor, tokens: Tensor) -> Tensor:

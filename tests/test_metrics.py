@@ -155,3 +155,13 @@ def test_numbers_match_where_they_are_close_and_have_no_accuracy() -> None:
     model, circuit = torch.tensor([[0.5], [0.25], [1.0]]), torch.tensor([[0.505], [0.3], [1.0]])
     assert metrics.exact_match(model, circuit, batch).tolist() == [0.0, 1.0]
     assert metrics.accuracy(model, batch, "logit_difference").isnan().all()
+
+
+@pytest.mark.parametrize("metric", metrics.DIFFERENCES)
+def test_pairs_without_a_wrong_answer_leave_the_gradient_of_the_others_alone(metric: str) -> None:
+    logits = _logits(1).requires_grad_()
+    found = metrics.DIFFERENCES[metric](logits, BATCH)
+    assert 0 < int(found.isnan().sum()) < len(PAIRS)
+    (gradient,) = torch.autograd.grad(found.nan_to_num(0).sum(), logits)
+    assert gradient.isfinite().all()
+    assert gradient.any()

@@ -15,7 +15,7 @@ from edge_pruning.loading.loading import Model, load_model
 from edge_pruning.own_functions import register_metric
 from edge_pruning.runs.result import Run
 from edge_pruning.setup import Setup
-from edge_pruning.tasks import get_task
+from edge_pruning.tasks import LONGEST_NAME, get_task
 from edge_pruning.tasks.own.own_pairs import IN_MEMORY
 
 log = logging.getLogger("edge_pruning")
@@ -102,6 +102,8 @@ def _loaded(given: Any) -> tuple[Path, Circuit]:
         return Path("circuit"), given
     if not isinstance(given, str | Path):
         raise ValueError(f"expected a circuit, a run, or the path of a circuit file; got {type(given).__name__}")
+    if len(str(given)) > LONGEST_NAME:
+        raise ValueError(f"expected the path of a circuit file, got a text of {len(str(given)):,} characters")
     return Path(given), load_circuit(Path(given))
 
 

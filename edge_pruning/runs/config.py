@@ -28,7 +28,9 @@ from edge_pruning.tasks import Task, get_task
 DEFAULT_PRESET = "default"
 SEEDS = 2**63
 FASTEST = 1000.0  # of learning rates
-TASK_SETTINGS = ("train", "validation", "test", "bos", "chat")
+TASK_SETTINGS = (
+    "train", "validation", "test", "bos", "chat", "columns", "skip_unequal", "group", "space", "first_token",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,8 @@ from edge_pruning.tasks.encoding import Encoder, TextPair
 from edge_pruning.tasks.own.records import is_source
 from edge_pruning.tasks.task import SPLITS, TASKS, GeneratedTask, PairSet, Task, build_task, task_names
 
+LONGEST_NAME = 1000  # characters; a file system takes fewer
+
 import_files(__name__, __path__)
 
 __all__ = ["SPLITS", "TASKS", "Encoder", "GeneratedTask", "PairSet", "Task", "TextPair", "get_task", "task_names"]
@@ -24,6 +26,8 @@ def get_task(name: Any, **settings: Any) -> Task:
         if settings:
             raise ValueError(f"task {name.name!r} is made already, so it takes no settings; got {', '.join(settings)}")
         return name
+    if isinstance(name, str) and len(name) > LONGEST_NAME:
+        raise ValueError(f"expected the name of a task or a path, got a text of {len(name):,} characters")
     if not isinstance(name, str) or is_source(name):
         from edge_pruning.tasks.own import OwnPairs  # like every task it builds on task.py, never on this file
 

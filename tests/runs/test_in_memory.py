@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,9 +13,22 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import edge_pruning as ep
+from edge_pruning import metrics, numbers, own_functions
+from edge_pruning.objectives import OBJECTIVES
 from edge_pruning.runs import RunConfig
 
 EAP = {"method": "eap", "edges": 12, "draw": False, "patterns": 0}
+
+
+@pytest.fixture(autouse=True)
+def _no_functions_left() -> Iterator[None]:
+    """Functions that a test has handed over are unknown to the next one."""
+    yield
+    for name in list(own_functions.OWN):
+        for table in (own_functions.OWN, metrics.DIFFERENCES, metrics.MARGINS, numbers.METRICS, numbers.NUMBERS):
+            del table[name]
+    for name in [name for name, one in OBJECTIVES.items() if one.function.__module__ == own_functions.__name__]:
+        OBJECTIVES.remove(name)
 
 
 @pytest.fixture
@@ -197,9 +211,17 @@ def test_what_is_no_task_is_refused(bad):
         ep.discover(bad, edges=3)
 
 
-@pytest.mark.parametrize("bad", [5, None, {"a": 1}])
+def test_pairs_with_and_without_answers_stand_side_by_side(model_folder, rows):
+    mixed = [{name: row[name] for name in ("clean", "corrupted", "answer", "wrong_answer")[: 2 + i % 3]}
+             for i, row in enumerate(rows)]  # fmt: skip
+    for method in ("eap", "eap-ig"):
+        run = ep.discover(mixed, model=str(model_folder), **{**EAP, "method": method})
+        assert any("rows have no answer" in warning for warning in run.evaluation.warnings)
+
+
+@pytest.mark.parametrize("bad", [5, None, {"a": 1}, "x" * 5000])
 def test_what_is_no_circuit_is_refused(bad):
-    with pytest.raises(ValueError, match="expected a circuit, a run, or the path of a circuit file; got"):
+    with pytest.raises(ValueError, match="expected (a circuit, a run, or )?the path of a circuit file[;,] got"):
         ep.evaluate(bad)
     with pytest.raises(ValueError, match="expected a Setup to judge on, got int"):
         ep.evaluate("circuit.json", 3)

@@ -71,8 +71,9 @@ def test_tables_of_pandas_parquet_and_datasets_give_the_same_pairs(
     lambda row: row,
     lambda row: Pair(**row),
     lambda row: tuple(row.values()),
+    lambda row: list(row.values()),
     lambda row: TextPair(row["clean"], row["corrupted"], (row["answer"],), (row["wrong_answer"],)),
-], ids=["dictionaries", "pairs", "tuples", "text pairs"])
+], ids=["dictionaries", "pairs", "tuples", "lists", "text pairs"])
 def test_objects_give_the_same_pairs(words: PreTrainedTokenizerBase, made: Any) -> None:
     the_same([made(row) for row in ROWS], words)
     once = get_task(made(row) for row in ROWS)  # a generator
@@ -111,6 +112,8 @@ def test_token_ids_as_answers_of_texts_are_said(words: PreTrainedTokenizerBase) 
     ([], "there are no pairs; expected at least three"),
     ([3], "pair 1: expected an object with the fields clean, corrupted, answer, got int"),
     ([("a",)], "pair 1: expected an object .* got tuple"),
+    ([["a", 3]], "pair 1: expected an object .* got list"),
+    ("x" * 5000, "expected the name of a task or a path, got a text of 5,000 characters"),
     ([{"clean": "a", "corrupted": float("nan")}], "pair 1: missing corrupted"),
     ({}, "got a mapping with nothing in it"),
 ])

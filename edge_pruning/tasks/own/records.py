@@ -254,7 +254,10 @@ def _fields(row: Any) -> Any:
         return {"clean": row.clean, "corrupted": row.corrupted, **answers}
     if isinstance(row, batch.Pair):
         return {"clean": row.clean, "corrupted": row.corrupted, "tokens": row}
-    if isinstance(row, tuple) and 2 <= len(row) <= 4:
+    if hasattr(row, "tolist"):
+        row = row.tolist()
+    is_row = isinstance(row, tuple | list) and 2 <= len(row) <= 4
+    if is_row and all(isinstance(prompt, str | list | tuple) for prompt in row[:2]):
         return dict(zip(("clean", "corrupted", "answer", "wrong_answer"), row, strict=False))
     return row
 
