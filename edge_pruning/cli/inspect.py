@@ -87,10 +87,17 @@ def _lines(found: Inspection, row: InspectedRow) -> list[str]:
     lines += [f"  {escape('   '.join(answers))}"] if row.clean else []
     if row.top:
         predicted = ", ".join(f"{token!r} {probability:.3f}" for token, probability in row.top)
-        verdict = {True: "right", False: "[red]wrong[/red]", None: ""}[row.right]
-        lines.append(f"  model {escape(predicted)}   {verdict}".rstrip())
+        lines.append(f"  model {escape(predicted)}   {_verdict(row)}".rstrip())
     lines += [f"  [red]left out:[/red] {escape(words)}" for words in row.left_out]
     return lines + [f"  note: {escape(words)}" for words in row.notices]
+
+
+def _verdict(row: InspectedRow) -> str:
+    if row.right is None:
+        return ""
+    how = ("ahead of" if row.right else "behind") + " the wrong one" if row.wrong else "the most likely"
+    word = "right" if row.right else "[red]wrong[/red]"
+    return f"{word} ({how})" if row.right or row.wrong else word
 
 
 def _shown(answers: tuple[str, ...]) -> str:
@@ -100,11 +107,13 @@ def _shown(answers: tuple[str, ...]) -> str:
 
 def _side_by_side(row: InspectedRow) -> list[str]:
     """The tokens in columns, clean above corrupted; carets below those that differ."""
+    from edge_pruning.tasks.own.border import printable
+
     lines: list[str] = []
     columns: list[Column] = []
     width = 0
     for i in range(max(len(row.clean), len(row.corrupted))):
-        pair = [_printable(tokens[i]) if i < len(tokens) else "" for tokens in (row.clean, row.corrupted)]
+        pair = [printable(tokens[i]) if i < len(tokens) else "" for tokens in (row.clean, row.corrupted)]
         wide = max(map(len, pair))
         if width + wide + 1 > WIDTH and columns:
             lines += _block(columns)
@@ -125,10 +134,6 @@ def _block(columns: list[Column]) -> list[str]:
 
 def _cell(token: str, differs: bool) -> str:
     return f"[bold yellow]{escape(token)}[/bold yellow]" if differs else escape(token)
-
-
-def _printable(token: str) -> str:
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in token)
 
 
 def _summary(found: Inspection) -> list[str]:

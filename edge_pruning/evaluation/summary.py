@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +19,8 @@ QUANTILES = (5, 25, 50, 75, 95)
 SIZE = ("edges", "edges_without_dangling", "edges_total", "convention", "circuits", "examples")
 
 
-@dataclass(frozen=True)
-class Summary:
+@dataclass(frozen=True, repr=False)
+class Summary(Mapping[str, Any]):
     """What a run scored: `summary.kl` (or `summary["kl"]`) is the mean of its KL, `summary.edges` its size.
 
     mean: by the names in `numbers.NUMBERS`. standard_error: of the mean, over examples (what other examples of the same
@@ -45,8 +45,15 @@ class Summary:
     def __getitem__(self, name: str) -> Any:
         return self.mean[name] if name in self.mean else self.to_json()[name]
 
-    def get(self, name: str, default: Any = None) -> Any:
-        return self[name] if name in self.to_json() else default
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.to_json())
+
+    def __len__(self) -> int:
+        return len(self.to_json())
+
+    def __repr__(self) -> str:
+        numbers = ", ".join(f"{name} {value:.3g}" for name, value in self.mean.items())
+        return f"Summary({self.size.get('edges', 0):,} edges: {numbers})"
 
     def to_json(self) -> dict[str, Any]:
         """Size and means by name, and beside them everything else under its own name."""

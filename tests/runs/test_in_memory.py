@@ -361,11 +361,13 @@ def test_results_show_themselves(model_folder, rows):
     assert run.circuit._repr_svg_().startswith("<svg")
     assert "<table>" in run.evaluation._repr_html_()
     assert "<svg" in run._repr_html_()
-    for value in (run, run.circuit, run.evaluation, ep.load_model(str(model_folder))):
+    for value in (run, run.circuit, run.evaluation, run.evaluation.circuit, ep.load_model(str(model_folder))):
         assert "\n" not in repr(value)
         assert len(repr(value)) < 600
     assert dict(run.evaluation)["circuit"].kl == run.evaluation["circuit"]["kl"]
     assert set(run.evaluation.keys()) == set(run.evaluation.to_json())
+    assert dict(run.evaluation.circuit) == run.evaluation.circuit.to_json()
+    assert run.evaluation.circuit.get("nothing") is None
 
 
 def test_text_of_users_is_escaped(model_folder, rows, tmp_path):

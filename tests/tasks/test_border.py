@@ -106,6 +106,7 @@ def test_a_rendered_chat_is_not_rendered_again(bytes_and_words: Any) -> None:
     with pytest.raises(ValueError, match="pair 1: the prompt is a rendered chat already; leave out --chat"):
         read(bytes_and_words, rendered, chat=True)
     assert read(bytes_and_words, rendered).texts[0].clean == "The cat is<|end|>"
+    assert read(bytes_and_words, {}, chat=True).notices == (), "the template's own special tokens are meant"
 
 
 def test_unknown_words_are_named_as_the_cause(words: PreTrainedTokenizerBase) -> None:

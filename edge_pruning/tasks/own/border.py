@@ -24,11 +24,14 @@ MOVED = "prompts: the space at the end of {n} rows belongs to the answer, and wa
 TAIL = 4  # tokens of a prompt that are shown before its answer
 
 
-def settle(text: TextPair, encoder: Encoder, number: int, notices: Notices, *, space: bool) -> TextPair:
+def settle(text: TextPair, encoder: Encoder, number: int, notices: Notices, *, space: bool, chat: bool) -> TextPair:
     """The text as it is tokenised, with notices about what may not have been meant.
 
-    space: whether every answer that begins without a space gets one.
+    space: whether every answer that begins without a space gets one. chat: the text is a rendered chat, so its special
+    tokens and spaces are those of its template.
     """
+    if chat:
+        return text
     if space:
         text = _with_spaces(text)
     moved = _moved_space(text, encoder)
@@ -55,7 +58,13 @@ def tokens_in_words(encoder: Encoder, text: TextPair) -> str:
     shown = tokens_of(encoder.tokenizer, whole)
     same = len(prompt) if whole[: len(prompt)] == prompt else len(whole)
     begin = max(0, same - TAIL)
-    return f"|{'|'.join(shown[begin:same])}|" + (f"|{'|'.join(shown[same:])}|" if shown[same:] else "")
+    words = f"|{'|'.join(shown[begin:same])}|" + (f"|{'|'.join(shown[same:])}|" if shown[same:] else "")
+    return printable(words)
+
+
+def printable(text: str) -> str:
+    """With line breaks and the like written as in Python."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 # --- spaces -----------------------------------------------------------------------------------------------------------

@@ -188,7 +188,8 @@ class _Encoded:
         text = TextPair(clean, corrupted, _texts(row.answer), _texts(row.wrong))
         if self.task.chat and special_tokens(self.encoder, row.key):
             raise ValueError("the prompt is a rendered chat already; leave out --chat")
-        text = settle(text, self.encoder, row.number, self.notices, space=self.task.space and not self.task.chat)
+        task = self.task
+        text = settle(text, self.encoder, row.number, self.notices, space=task.space, chat=task.chat)
         unknown = self.encoder.unknown_words(text.clean, text.corrupted)
         if unknown:
             words = "prompts: {n} rows hold words that this tokenizer does not know"
