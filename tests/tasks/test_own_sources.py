@@ -83,6 +83,7 @@ def test_objects_give_the_same_pairs(words: PreTrainedTokenizerBase, made: Any) 
 def test_splits_of_a_mapping_are_the_rows_splits(words: PreTrainedTokenizerBase) -> None:
     source = {"train": ROWS[:5], "dev": ROWS[5:7], "test": ROWS[7:]}
     assert [len(pairs(source, words, split).pairs) for split in SPLITS] == [5, 2, 3]
+    the_same({"train": ROWS}, words)
     with pytest.raises(ValueError, match="got a mapping with 'rest' in it"):
         pairs({"rest": ROWS}, words)
 
@@ -231,6 +232,9 @@ def test_columns_can_be_named(words: PreTrainedTokenizerBase) -> None:
     row = {"q": CLEAN, "other": {"q": CORRUPTED}, "label": " ran", "gold": " sat"}
     (text,) = pairs([row], words, columns="clean=q, corrupted=other.q, answer=gold").texts
     assert text == TextPair(CLEAN, CORRUPTED, (" sat",))
+    assert pairs([row], words, columns={"clean": "q", "corrupted": "other.q", "answer": "gold"}).texts == (text,)
+    with pytest.raises(ValueError, match="columns must be a text, got 5; space must be true or false, got 'yes'"):
+        pairs([row], words, columns=5, space="yes")
     with pytest.raises(ValueError, match="columns: there is no column nothing; there are q, other, label, gold"):
         pairs([row], words, columns="clean=nothing")
     with pytest.raises(ValueError, match="expected FIELD=COLUMN with a field of clean, corrupted, .*; got prompt"):

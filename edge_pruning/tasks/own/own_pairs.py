@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IN_MEMORY = "own pairs"
+SWITCHES = ("skip_unequal", "space", "first_token", "chat")
 SHOWN = 3  # numbers of rows that differ in length, in a message
 
 
@@ -57,7 +58,7 @@ class Reading:
 class OwnPairs(TextTask):
     """Pairs from a source. Raises ValueError for settings that it does not have, FileNotFoundError for a missing file.
 
-    columns: what the source calls the fields, `clean=prompt,answer=label`.
+    columns: what the source calls the fields, `clean=prompt,answer=label`, or the same as a dictionary.
     skip_unequal: leave out pairs whose prompts differ in length.
     group: rows that stay in one split: those with one `clean` prompt, or each `row` by itself.
     space: answers that begin without a space get one.
@@ -67,7 +68,7 @@ class OwnPairs(TextTask):
 
     source: Any = field(repr=False)
     name_of_source: str = IN_MEMORY
-    columns: str = ""
+    columns: str | Mapping[str, str] = ""
     skip_unequal: bool = False
     group: str = "clean"
     space: bool = False
@@ -88,7 +89,15 @@ class OwnPairs(TextTask):
             object.__setattr__(self, "name_of_source", name)
             if not name.startswith(HUB) and not Path(name).exists():
                 raise FileNotFoundError(f"task file {name!r} does not exist; expected a file with pairs")
-        problems = [f"group must be {' or '.join(GROUPS)}, got {self.group!r}"] if self.group not in GROUPS else []
+        if isinstance(self.columns, Mapping):
+            said = ",".join(f"{name}={column}" for name, column in self.columns.items())
+            object.__setattr__(self, "columns", said)
+        problems = [] if isinstance(self.columns, str) else [f"columns must be a text, got {self.columns!r}"]
+        problems += [
+            f"{name} must be true or false, got {getattr(self, name)!r}" for name in SWITCHES
+            if not isinstance(getattr(self, name), bool)
+        ]
+        problems += [f"group must be {' or '.join(GROUPS)}, got {self.group!r}"] if self.group not in GROUPS else []
         sizes = {split: getattr(self, split) for split in SPLITS}
         problems += [
             f"{split} must be a number of pairs, at least 1, got {size!r}" for split, size in sizes.items()
@@ -126,7 +135,7 @@ class OwnPairs(TextTask):
         problems = Problems(f"task {self.name_of_source!r}")
         encoder, chat = self.reader(tokenizer, problems.what)
         records = read(self.source, problems)
-        columns = columns_of(records, self.columns)
+        columns = columns_of(records, str(self.columns))
         rows = rows_of(records, columns, chat, problems)
         notices = Notices(problems.unit, len(rows))
         encoded = _Encoded(self, encoder, problems, notices, max_length)

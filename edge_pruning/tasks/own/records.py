@@ -214,6 +214,8 @@ def _from_objects(source: Any) -> Iterable[Any]:
         unknown = [name for name in source if SPLIT_NAMES.get(str(name)) is None]
         if unknown or not source:
             raise ValueError(f"{EXPECTED}; got a mapping with {', '.join(map(repr, unknown)) or 'nothing'} in it")
+        if len(source) == 1:  # a dataset that was never divided calls everything `train`
+            return _from_objects(next(iter(source.values())))
         return [
             {**fields, "split": SPLIT_NAMES[name]} for name, rows in source.items()
             for fields in map(_fields, _from_objects(rows)) if isinstance(fields, Mapping)

@@ -78,8 +78,10 @@ def _checked(number: int, record: Fields, chat: Chat | None) -> Row:
     if chat is not None and not _is_ids(clean):
         if begun(clean) != begun(corrupted):
             raise ValueError("one prompt ends with a message of the assistant, the other does not")
-        rendered = chat.pair(clean, corrupted, answer, wrong)
-        clean, corrupted, answer, wrong = rendered.clean, rendered.corrupted, rendered.answer, rendered.wrong
+        texts = (tuple(a for a in answers if isinstance(a, str)) for answers in (answer, wrong))
+        rendered = chat.pair(clean, corrupted, *texts)
+        clean, corrupted = rendered.clean, rendered.corrupted
+        answer, wrong = rendered.answer or answer, rendered.wrong or wrong  # token ids stay
     clean, corrupted = (prompt if isinstance(prompt, str) else tuple(prompt) for prompt in (clean, corrupted))
     return Row(number, clean, corrupted, answer, wrong, record.get("split"), key, tokens)
 
