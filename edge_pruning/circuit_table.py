@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,21 +20,26 @@ KINDS = {"q": "query", "k": "key", "v": "value", "": "mlp"}
 NODE = re.compile(r"([am])(\d+)(?:\.h(\d+))?(?:<([qkv])>)?")
 
 
-def edge_rows(circuit: Circuit) -> list[dict[str, Any]]:
-    """One row per edge: `writer`, `reader`, the reader's `layer` and `kind`, and the `score` (None without scores).
+def edge_columns(circuit: Circuit) -> dict[str, Any]:
+    """One entry per edge: `writer`, `reader`, the reader's `layer` and `kind`, and the `score` (None without scores).
 
     layer: of the reader; None for the logits. kind: what the edge is an input of: query, key, value, mlp or logits.
     """
-    scores = [None] * len(circuit) if circuit.scores is None else circuit.scores.values[circuit.mask].tolist()
-    rows = []
-    for name, score in zip(circuit.edges, scores, strict=True):
-        writer, _, reader = name.partition("->")
-        found = NODE.fullmatch(reader)
-        kind = KINDS[found[4] or ""] if found else "logits"
-        rows.append({
-            "writer": writer, "reader": reader, "layer": int(found[2]) if found else None, "kind": kind, "score": score,
-        })
-    return rows
+    graph = circuit.graph
+    w, r = (place.tolist() for place in circuit.mask.nonzero(as_tuple=True))
+    layers, kinds = _of_readers(graph.readers)
+    scores = [None] * len(w) if circuit.scores is None else circuit.scores.values[circuit.mask].tolist()
+    return {
+        "writer": [graph.writers[i] for i in w], "reader": [graph.readers[i] for i in r],
+        "layer": [layers[i] for i in r], "kind": [kinds[i] for i in r], "score": scores,
+    }
+
+
+def _of_readers(readers: Sequence[str]) -> tuple[list[int | None], list[str]]:
+    """The layer and the kind of each reader."""
+    found = [NODE.fullmatch(reader) for reader in readers]
+    layers = [None if match is None else int(match[2]) for match in found]
+    return layers, ["logits" if match is None else KINDS[match[4] or ""] for match in found]
 
 
 def node_rows(circuit: Circuit) -> list[dict[str, Any]]:
@@ -62,16 +67,14 @@ def node_rows(circuit: Circuit) -> list[dict[str, Any]]:
 
 def to_pandas(circuit: Circuit, what: str = "edges") -> pandas.DataFrame:
     """The rows as a DataFrame. what: `edges` or `nodes`. Raises ValueError without pandas."""
-    tables = {"edges": edge_rows, "nodes": node_rows}
-    if what not in tables:
-        raise ValueError(f"expected a table of {' or '.join(tables)}, got {what!r}")
+    if what not in ("edges", "nodes"):
+        raise ValueError(f"expected a table of edges or nodes, got {what!r}")
     try:
         import pandas
     except ImportError:
         raise ValueError("a table needs pandas; install it with: pip install 'edge-pruning[datasets]'") from None
-    rows = tables[what](circuit)
-    found = pandas.DataFrame(rows, columns=list(rows[0]) if rows else None)
-    return found.astype({"layer": "Int64"}) if rows else found
+    found = pandas.DataFrame(edge_columns(circuit) if what == "edges" else node_rows(circuit))
+    return found.astype({"layer": "Int64"}) if len(found) else found
 
 
 def subcircuit(
@@ -89,20 +92,25 @@ def subcircuit(
     kinds: edges into readers of these kinds: query, key, value, mlp, logits.
     edges: the so many with the highest scores.
     """
-    rows = edge_rows(circuit)
+    graph = circuit.graph
     wanted = None if nodes is None else set(nodes)
-    unknown = (wanted or set()) - {*circuit.graph.writers, "logits"}
+    unknown = (wanted or set()) - {*graph.writers, "logits"}
     if unknown:
         raise ValueError(f"no nodes of this graph: {', '.join(sorted(unknown))}; expected names such as a0.h1 and m0")
     bad = set(kinds or ()) - {*KINDS.values(), "logits"}
     if bad:
         raise ValueError(f"expected kinds {', '.join(KINDS.values())}, logits; got {', '.join(sorted(bad))}")
-    kept = [
-        f"{row['writer']}->{row['reader']}" for row in rows
-        if (wanted is None or wanted & {row["writer"], row["reader"].partition("<")[0]})
-        and (layers is None or row["layer"] in layers) and (kinds is None or row["kind"] in kinds)
-    ]
-    mask = circuit.graph.mask(kept)
+    of_layer, of_kind = _of_readers(graph.readers)
+    reads = torch.tensor([
+        (layers is None or layer in layers) and (kinds is None or kind in kinds)
+        for layer, kind in zip(of_layer, of_kind, strict=True)
+    ])
+    mask = circuit.mask & reads
+    if wanted is not None:
+        writes = torch.tensor([name in wanted for name in graph.writers])
+        inputs = graph.feeds[:, writes].any(1)  # heads that share keys and values share their readers
+        inputs[-1] = "logits" in wanted
+        mask &= writes[:, None] | inputs
     if edges is not None:
         mask = _strongest(circuit, mask, edges)
     origin = {"operation": "subcircuit", "of": [dict(circuit.provenance)]}

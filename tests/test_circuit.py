@@ -392,6 +392,9 @@ def test_a_subcircuit_has_the_edges_that_fulfil_every_condition(scored: Circuit)
     assert set(scored.subcircuit(edges=2).edges) == {"m0->a1.h2<v>", "a1.h2->logits"}
     assert scored.subcircuit(kinds=["logits"]).provenance["operation"] == "subcircuit"
     assert scored.subcircuit() == scored
+    assert scored.subcircuit(nodes=["logits"]).edges == ["a1.h2->logits"]
+    grouped = Circuit.from_names(Graph(ModelShape(2, 4, 2)), ["m0->a1.h1<v>", "m0->a1.h0<v>"])
+    assert grouped.subcircuit(nodes=["a1.h3"]).edges == ["m0->a1.h1<v>"]
 
 
 @pytest.mark.parametrize(("conditions", "message"), [

@@ -78,8 +78,8 @@ def _checked(number: int, record: Fields, chat: Chat | None) -> Row:
     if chat is not None and not _is_ids(clean):
         if begun(clean) != begun(corrupted):
             raise ValueError("one prompt ends with a message of the assistant, the other does not")
-        texts = (tuple(a for a in answers if isinstance(a, str)) for answers in (answer, wrong))
-        rendered = chat.pair(clean, corrupted, *texts)
+        texts = [tuple(a for a in answers if isinstance(a, str)) for answers in (answer, wrong)]
+        rendered = chat.pair(clean, corrupted, texts[0], texts[1])
         clean, corrupted = rendered.clean, rendered.corrupted
         answer, wrong = rendered.answer or answer, rendered.wrong or wrong  # token ids stay
     clean, corrupted = (prompt if isinstance(prompt, str) else tuple(prompt) for prompt in (clean, corrupted))
