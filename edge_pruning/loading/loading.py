@@ -107,10 +107,12 @@ def load_model(
     trust_remote_code: whether code that comes with the model may run on this machine.
     Raises ValueError: not found, no weights or tokenizer, an architecture that cannot be run exactly (with the reason).
     """
-    if isinstance(name, Model):
-        return name
     if not isinstance(name, str | Path):
-        return _from_memory(*(name if isinstance(name, tuple) and len(name) == 2 else (name, tokenizer)))
+        ignored = {"revision": revision, "device": device, "dtype": dtype}
+        _refuse_ignored({key: value for key, value in ignored.items() if value not in (None, "auto", "float32")})
+        return name if isinstance(name, Model) else _from_memory(*_with_tokenizer(name, tokenizer))
+    if tokenizer is not None:
+        raise ValueError(f"model {name!r} brings its own tokenizer; leave out the other one")
     name = _checked_name(str(name), revision)
     source, remote = str(NAMED.get(name, name)), {"revision": revision, "trust_remote_code": trust_remote_code}
     if dtype not in DTYPES:
@@ -144,6 +146,16 @@ def load_model(
     if packed:
         log.warning("%s: unpacked from about %s bits per weight; circuits are those of the rounded model", name, bits)
     return model
+
+
+def _with_tokenizer(given: Any, tokenizer: Any) -> tuple[Any, Any]:
+    return given if isinstance(given, tuple) and len(given) == 2 else (given, tokenizer)
+
+
+def _refuse_ignored(settings: Mapping[str, Any]) -> None:
+    if settings:
+        asked = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+        raise ValueError(f"a model in memory stays as it is, so {asked} has no effect; leave it out, or model.to(...)")
 
 
 def _from_memory(hf: Any, tokenizer: Any) -> Model:

@@ -156,11 +156,12 @@ def named(model: str | Model | None, settings: Mapping[str, Any]) -> dict[str, s
     if model is None or isinstance(model, str):
         return {} if model is None else {"model": model}
     own = {"model": model.name, "dtype": model.dtype}
-    asked = settings.get("dtype", model.dtype)
-    if asked != model.dtype or settings.get("revision") not in (None, model.revision):
+    as_it_is = {"dtype": (model.dtype,), "revision": (None, model.revision), "device": (None, "auto", model.device)}
+    ignored = [name for name, fine in as_it_is.items() if settings.get(name, fine[0]) not in fine]
+    if ignored:
         raise ValueError(
-            f"the model that was handed over is in {model.dtype}, revision {model.revision}; it is used as it is, so "
-            "leave out dtype and revision"
+            f"the model that was handed over is in {model.dtype} on {model.device}, revision {model.revision}; it is "
+            f"used as it is, so leave out {', '.join(ignored)}"
         )
     return own
 

@@ -111,7 +111,7 @@ def test_the_command_line_asks_for_trust(monkeypatch: pytest.MonkeyPatch) -> Non
     ("kind", "changes", "reason"),
     [
         ("gpt2", {"n_head": 5}, r"its width of 12 does not divide into 5 heads; check config.json"),
-        ("llama", {"num_attention_heads": 4, "num_key_value_heads": 3}, r"heads divide into key-value heads; got"),
+        ("llama", {"num_attention_heads": 4, "num_key_value_heads": 3}, r"divisible by the key-value heads; got"),
         ("llama", {"hidden_size": 18, "head_dim": None}, r"size \(18\) is not a multiple|could not load the weights"),
     ],
 )

@@ -61,8 +61,17 @@ def test_a_model_in_half_precision_stays_in_it(hf, rows):
     run = ep.discover(rows, model=(hf[0].to(torch.bfloat16), hf[1]), **EAP)
     assert run.config["dtype"] == "bfloat16"
     assert hf[0].dtype == torch.bfloat16
-    with pytest.raises(ValueError, match="the model that was handed over is in bfloat16"):
-        ep.discover(rows, model=hf, dtype="float32", **EAP)
+    for other in ({"dtype": "float32"}, {"device": "cuda"}, {"revision": "main"}):
+        with pytest.raises(ValueError, match=rf"handed over is in bfloat16 on cpu.* so leave out {next(iter(other))}"):
+            ep.discover(rows, model=hf, **other, **EAP)
+        if other != {"dtype": "float32"}:
+            with pytest.raises(ValueError, match="a model in memory stays as it is, so .* has no effect"):
+                ep.load_model(*hf, **other)
+
+
+def test_a_tokenizer_beside_a_name_is_refused(hf):
+    with pytest.raises(ValueError, match="model 'bundled' brings its own tokenizer"):
+        ep.load_model("bundled", hf[1])
 
 
 def test_watching_hooks_are_fine_and_changing_ones_are_named(hf):
