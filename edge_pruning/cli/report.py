@@ -151,7 +151,8 @@ def print_curve(curve: Mapping[str, Any], out: Console) -> None:
 
 def _curve(run: Run) -> Table:
     table = new_table(f"All sizes, {run.curve[0]['split']} pairs, {run.config['ablation']} ablation")
-    for column in ("", "edges", "without dangling", "KL (nats)", "accuracy"):
+    accuracy = "agreement" if run.evaluation.conditions.is_agreement else "accuracy"
+    for column in ("", "edges", "without dangling", "KL (nats)", accuracy):
         table.add_column(column, justify="right" if column else "left")
     for i, row in enumerate(run.curve):
         numbers = (f"{row['edges']:,}", f"{row['edges_without_dangling']:,}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from edge_pruning.batch import Pair
@@ -61,9 +62,13 @@ class Encoder:
     ) -> None:
         self.tokenizer, self.what = tokenizer, what
         self.notices: list[str] = []
-        self.special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
         self._cache: dict[str, Ids] = {}
         self.start = self._tokens_before_text() if bos is None else self._beginning() if bos else ()
+
+    @cached_property
+    def special(self) -> set[int]:
+        """The ids of special tokens; a word that is not known is none of them."""
+        return set(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}
 
     def _beginning(self) -> Ids:
         if self.tokenizer.bos_token_id is None:

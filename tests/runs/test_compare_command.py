@@ -56,8 +56,11 @@ def test_circuits_of_one_task_share_a_column(runs):
     assert seen == [(1, 2), (2, 2)]
 
 
-def test_a_number_of_pairs_is_refused_where_the_task_is_a_file_of_pairs(cli, runs):
-    assert "has no setting test" in cli("compare", *runs, "--test", 4).stdout
+def test_a_number_of_pairs_works_where_the_task_is_a_file_of_pairs(cli, runs):
+    whole, some = (cli("compare", *runs, *flags) for flags in ((), ("--test", 1)))
+    assert (whole.exit_code, some.exit_code) == (0, 0)
+    assert "no transfer" not in some.stdout
+    assert some.stdout != whole.stdout
 
 
 def test_pictures_of_two_and_of_three(cli, runs, tmp_path):
