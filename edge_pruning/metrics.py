@@ -28,7 +28,7 @@ def log_probabilities(logits: Tensor) -> Tensor:
 def kl_from(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
     """Compute `kl_divergence` from the model's log probabilities, so that several circuits can share them."""
     per_position = functional.kl_div(log_probabilities(circuit), model, reduction="none", log_target=True).sum(-1)
-    return _mean_per_example(per_position, batch)
+    return mean_per_example(per_position, batch)
 
 
 def squared_error(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
@@ -36,13 +36,13 @@ def squared_error(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
 
     For models whose outputs are numbers rather than logits; a softmax would hide an error that all of them share.
     """
-    return _mean_per_example((_wide(model) - _wide(circuit)).square().mean(-1), batch)
+    return mean_per_example((_wide(model) - _wide(circuit)).square().mean(-1), batch)
 
 
 def surprise(logits: Tensor, batch: Batch) -> Tensor:
     """Minus the log probability that a right answer comes next, in nats, per example [b]; lower is better."""
     log_p = functional.log_softmax(_wide(logits), -1).gather(-1, batch.answers.clamp_min(0))
-    return _mean_per_example(-log_p.masked_fill(batch.answers < 0, -torch.inf).logsumexp(-1), batch)
+    return mean_per_example(-log_p.masked_fill(batch.answers < 0, -torch.inf).logsumexp(-1), batch)
 
 
 def exact_match(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
@@ -122,7 +122,8 @@ def _mean_of(values: Tensor, tokens: Tensor) -> Tensor:
     return _sum_of(values, tokens) / (tokens >= 0).sum(-1).clamp_min(1)
 
 
-def _mean_per_example(values: Tensor, batch: Batch) -> Tensor:
+def mean_per_example(values: Tensor, batch: Batch) -> Tensor:
+    """Mean of values [n] over the compared positions of each example, [b]."""
     zeros = torch.zeros(batch.size, dtype=values.dtype, device=values.device)
     count = zeros.index_add(0, batch.example, torch.ones_like(values))
     return zeros.index_add(0, batch.example, values) / count

@@ -10,18 +10,15 @@ from edge_pruning.drawing import Matrix, draw_matrices
 from edge_pruning.drawing.boxes import Box, draw_boxes
 from edge_pruning.drawing.chart import Axis, Chart, Point, draw_chart
 from edge_pruning.drawing.stroke import HUES, MUTED
+from edge_pruning.numbers import METRICS, NUMBERS
 from edge_pruning.page.words import count, number, percent, small
 
 Json = Mapping[str, Any]
 
 BLUE, ORANGE, GREEN, PURPLE = HUES["q"], HUES["k"], HUES["v"], "#cc79a7"
-NUMBERS = {
+HUES_OF_NUMBERS = {  # also the order of the charts; any other number is blue, and last
     "faithfulness": BLUE, "kl": ORANGE, "squared_error": ORANGE, "accuracy": GREEN, "exact_match": PURPLE,
 }
-TITLES = {"faithfulness": "Faithfulness", "kl": "KL divergence", "squared_error": "Squared error",
-          "accuracy": "Accuracy", "exact_match": "Exact match"}
-UNITS = {"kl": "nats", "squared_error": "of the output", "faithfulness": "0: empty circuit, 1: model",
-         "accuracy": "share of pairs", "exact_match": "share of pairs"}
 VERDICTS = {"needed": BLUE, "idle": MUTED, "harmful": ORANGE}
 SPREADS = {"circuit": BLUE, "complement": PURPLE, "random": GREEN, "empty": MUTED}
 RUNS = {
@@ -37,8 +34,9 @@ SMALLEST_LOSS = 1e-4  # smaller losses stand next to 0
 
 
 def curve_charts(curve: Json, evaluation: Json, *, log: bool) -> list[str]:
-    """Every number against the number of edges; the circuit stands out."""
-    return [draw_chart(_curve_chart(curve, evaluation, name, log=log)) for name in _defined(evaluation, NUMBERS)]
+    """Draw every number that all tasks have against the number of edges; the circuit stands out."""
+    names = dict.fromkeys([*HUES_OF_NUMBERS, *(name for name in NUMBERS if name not in METRICS)])
+    return [draw_chart(_curve_chart(curve, evaluation, name, log=log)) for name in _defined(evaluation, names)]
 
 
 def _defined(evaluation: Json, names: Iterable[str]) -> list[str]:
@@ -47,16 +45,18 @@ def _defined(evaluation: Json, names: Iterable[str]) -> list[str]:
 
 
 def _curve_chart(curve: Json, evaluation: Json, name: str, *, log: bool) -> Chart:
-    points = [_point(row, name) for row in curve["points"] if row[name] is not None]
+    points = [_point(row, name) for row in curve["points"] if row.get(name) is not None]
     mark = _point(evaluation["circuit"], name) if evaluation["circuit"][name] is not None else None
     sizes, values = [p.x for p in points if p.x > 0 or not log], [p.y for p in points]
     log_y = log and name == evaluation["loss"]
     positive = [y for y in values if y > 1e-4] if log_y else values
-    levels = {"faithfulness": [1.0], "accuracy": [evaluation["model"]["accuracy"]], "exact_match": [1.0]}.get(name, [])
+    about = NUMBERS[name]
+    levels = [evaluation["model"][name]] if name == "accuracy" else [] if about.perfect is None else [about.perfect]
     x = Axis("edges, without dangling ones" + (" (logarithmic)" if log else ""), min(sizes, default=1.0),
              max([*sizes, 2.0]), log)
-    y = Axis.over(UNITS[name], positive, log=log_y, at_least=[] if log_y else [0.0, *levels])
-    return Chart(TITLES[name], x, y, [p for p in points if not log_y or p.y > 1e-4], NUMBERS[name], levels, mark)
+    y = Axis.over(about.unit, positive, log=log_y, at_least=[] if log_y else [0.0, *levels])
+    shown, hue = [p for p in points if not log_y or p.y > 1e-4], HUES_OF_NUMBERS.get(name, BLUE)
+    return Chart(about.title, x, y, shown, hue, levels, mark)
 
 
 def _point(row: Json, name: str) -> Point:
@@ -75,11 +75,12 @@ def loss_chart(minimality: Json) -> str:
         for rank, row in enumerate(rows, 1) if row["loss"] is not None
     ]
     losses = [dot.y for dot, _ in dots if math.isfinite(dot.y)]
-    label = f"{UNITS[minimality['loss']]} (logarithmic on both sides of 0)"
+    about = NUMBERS[minimality["loss"]]
+    label = f"{about.unit} (logarithmic on both sides of 0)"
     low, high = 1.5 * min([0.0, *losses]), 1.5 * max([10 * SMALLEST_LOSS, *losses])
     y = Axis(label, low, high, around=SMALLEST_LOSS)
     x = Axis("edges, most needed first", 0.0, max(2.0, len(rows) + 1.0))
-    return draw_chart(Chart(f"{TITLES[minimality['loss']]} lost with each edge", x, y, (), BLUE, dots=dots))
+    return draw_chart(Chart(f"{about.title} lost with each edge", x, y, (), BLUE, dots=dots))
 
 
 def spread_charts(evaluation: Json) -> list[str]:
@@ -95,8 +96,8 @@ def _spread(evaluation: Json, name: str, *, log: bool) -> str:
         for run, block in blocks.items()
     ]
     values = [max(1e-3, v) if log else v for box in boxes for v in (*box.quantiles.values(), box.mean)]
-    label = f"{UNITS[name]}, over the pairs" + (" (logarithmic)" if log else "")
-    return draw_boxes(TITLES[name], Axis.over(label, values, log=log), boxes)
+    label = f"{NUMBERS[name].unit}, over the pairs" + (" (logarithmic)" if log else "")
+    return draw_boxes(NUMBERS[name].title, Axis.over(label, values, log=log), boxes)
 
 
 def _float(value: float | None) -> float:

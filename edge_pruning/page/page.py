@@ -19,6 +19,7 @@ from markupsafe import Markup
 from edge_pruning.circuit import Circuit
 from edge_pruning.drawing import draw_against_truth, draw_circuit
 from edge_pruning.drawing.dark import dark_rules
+from edge_pruning.numbers import AGREEMENT, common_numbers
 from edge_pruning.objectives import OBJECTIVES
 from edge_pruning.page import words
 from edge_pruning.page.asked import asked
@@ -61,13 +62,15 @@ def title_of(report: Json) -> str:
 def _context(report: Json, circuit: Circuit, *, prefix: str = "") -> dict[str, Any]:
     """What the templates refer to."""
     evaluation, curve, minimality = report["evaluation"], report["curve"], report["minimality"]
+    columns = _columns(evaluation)
     return {
         "prefix": prefix,
         "title": title_of(report),
         "report": report,
         "evaluation": evaluation,
         "loss": OBJECTIVES[evaluation["loss"]],
-        "accuracy": "agreement" if evaluation.get("predicted") == evaluation["examples"] else "accuracy",
+        "columns": columns,
+        "accuracy": dict(columns)["accuracy"],
         "truth": evaluation["ground_truth"],
         "curve": curve,
         "minimality": minimality,
@@ -80,6 +83,16 @@ def _context(report: Json, circuit: Circuit, *, prefix: str = "") -> dict[str, A
         "provenance": json.dumps(report["circuit"]["provenance"], indent=2, ensure_ascii=False),
         "pictures": _pictures(report, circuit, static=not prefix),
     }
+
+
+def _columns(evaluation: Json) -> list[tuple[str, str]]:
+    """Return name and heading of each number in a table of runs: the loss, the metric, and what all tasks have."""
+    loss, *others = common_numbers(evaluation["loss"])
+    headings = {n.name: n.heading for n in others if n.name in evaluation["circuit"]}
+    if evaluation.get("predicted") == evaluation["examples"]:
+        headings["accuracy"] = AGREEMENT.heading
+    metric = evaluation["metric"]
+    return [(loss.name, loss.heading), (metric, words.spaced(metric)), *headings.items()]
 
 
 @cache

@@ -18,6 +18,7 @@ from edge_pruning.drawing.dark import DARK
 from edge_pruning.evaluation import Report, Stability, report_on
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.models import Adapter
+from edge_pruning.numbers import common_numbers
 from edge_pruning.page import render
 from edge_pruning.provenance import Provenance
 from edge_pruning.setup import Setup
@@ -108,7 +109,8 @@ def test_the_page_is_well_formed_and_has_every_section(page: Callable[[str], str
                   "furthest from the model", "Other seeds", "consensus", "What was asked", "What the numbers mean",
                   "95 % confidence intervals"):
         assert words in parsed.text, words
-    assert parsed.count("svg") == 1 + 8 + 1 + 2 + 1  # circuit, curves on both axes, losses, spreads, overlaps
+    curves = 2 * len(common_numbers("kl"))  # each number on both axes
+    assert parsed.count("svg") == 1 + curves + 1 + 2 + 1  # circuit, curves, losses, spreads, overlaps
     assert parsed.count("h1") == 1
 
 
