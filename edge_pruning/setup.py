@@ -161,11 +161,9 @@ class Setup:
 
     def on_some_pairs(self, most: int) -> Setup:
         """The setup with at most so many of the pairs to judge on, drawn at random by the seed, in their order."""
-        n = len(self.pairs.pairs)
-        if n <= most:
+        some = self.pairs.sample(most, self.seed)
+        if some is self.pairs:
             return self
-        chosen = torch.randperm(n, generator=torch.Generator().manual_seed(self.seed))[:most].sort().values
-        some = self.pairs.subset(chosen.tolist())
         return Setup(self.engine, some, self.ablation, truth=lambda: self.truth, seed=self.seed, model=self.model)
 
     def restricted(self, candidates: Tensor) -> MaskedPass:

@@ -19,6 +19,7 @@ from edge_pruning.objectives import OBJECTIVES
 from edge_pruning.runs import RunObserver
 
 SECONDS_BETWEEN_LINES = 60
+SPEED_OVER = 300  # seconds; the time left follows the speed of the last minutes, whose steps differ in cost
 
 
 class ProgressBar(RunObserver):
@@ -30,7 +31,8 @@ class ProgressBar(RunObserver):
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
             TextColumn("{task.fields[state]}"), TimeRemainingColumn(compact=True),
         )
-        self.bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal,
+                            speed_estimate_period=SPEED_OVER)
         self.words = "starting"
         self.work: dict[str, float] = {}
         self.task = self.bar.add_task(self.words, total=None, state="")

@@ -16,7 +16,7 @@ from torch import Tensor
 from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.discovery import polish
 from edge_pruning.evaluation import Evaluation, evaluate
-from edge_pruning.evaluation.measure import LARGE, measure
+from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS, measure
 from edge_pruning.evaluation.measured import Measured
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.observer import RunObserver
@@ -24,6 +24,7 @@ from edge_pruning.runs.result import Cut, Run, circuit_file
 from edge_pruning.runs.search import Found, describe
 from edge_pruning.runs.sizes import EXACT_RULE, FAITHFUL, RULE, evaluated_row, scanned_row, smallest_faithful
 from edge_pruning.setup import Setup
+from edge_pruning.tasks import PairSet
 
 CHOOSING = "choosing the size"
 
@@ -101,16 +102,17 @@ def _choose(setup: Setup, circuits: Sequence[Circuit], watch: RunObserver) -> tu
 def _choose_by_halving(
     setup: Setup, circuits: Sequence[Circuit], watch: RunObserver
 ) -> tuple[list[int], list[Measured], int]:
-    """The same where each look is expensive. The loss falls with size, so it is found by halving.
+    """The same where each look is expensive: by halving, because the loss falls with size, and on some of the pairs.
 
     Returns which circuits were looked at, what they score, and which of these is the run's.
     """
-    (empty,) = _scan(setup, [torch.zeros_like(circuits[0].mask)], watch)
+    pairs = setup.validation.sample(LARGE_PAIRS, setup.seed)
+    (empty,) = _scan(setup, [torch.zeros_like(circuits[0].mask)], watch, pairs)
     seen: dict[int, Measured] = {}
     low, high = -1, len(circuits) - 1
     while high - low > 1 or high not in seen:
         middle = (low + high) // 2 if high - low > 1 else high
-        (seen[middle],) = _scan(setup, [circuits[middle].mask], watch)
+        (seen[middle],) = _scan(setup, [circuits[middle].mask], watch, pairs)
         if seen[middle].mean_loss <= FAITHFUL * empty.mean_loss:
             high = middle
         else:
@@ -121,10 +123,12 @@ def _choose_by_halving(
     return kept, [seen[i] for i in kept], kept.index(high)
 
 
-def _scan(setup: Setup, masks: Sequence[Tensor], watch: RunObserver) -> list[Measured]:
-    """What each mask scores, at one masked pass; error bars and baselines are for the circuit that is chosen."""
+def _scan(
+    setup: Setup, masks: Sequence[Tensor], watch: RunObserver, pairs: PairSet | None = None
+) -> list[Measured]:
+    """What each mask scores on validation pairs, at one masked pass each."""
     progress = partial(watch.stage, CHOOSING)
-    _, found = measure(setup, masks, setup.validation, progress=progress)
+    _, found = measure(setup, masks, pairs or setup.validation, progress=progress)
     return [found.one(i) for i in range(len(masks))]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from edge_pruning import files
 from edge_pruning.discovery import Search
 from edge_pruning.evaluation.faithfulness import FEWEST_BASELINES
-from edge_pruning.evaluation.measure import LARGE
+from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS
 from edge_pruning.loading.loading import Model, load_model
 from edge_pruning.own_functions import register_metric, register_objective
 from edge_pruning.patterns import MOST_HEADS, find_patterns
@@ -137,7 +137,8 @@ def planned_work(config: RunConfig, setup: Setup, sizes: Sequence[int]) -> dict[
     once = method.one_run_ranks_all or len(sizes) <= 1
     work = {searching(()) if once else searching((k,)): search for k in ([0] if once else sizes)}
     if tried > 1:
-        work[CHOOSING] = len(setup.validation.pairs) * (1.0 + tried)
+        pairs = len(setup.validation.pairs)
+        work[CHOOSING] = (pairs if graph.n_edges <= LARGE else min(pairs, LARGE_PAIRS)) * (1.0 + tried)
     return work | judging
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from edge_pruning.discovery import Search
-from edge_pruning.evaluation.measure import LARGE
+from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS
 from edge_pruning.graph import Graph
 from edge_pruning.loading.loading import DTYPES, Model, describe_model, load_model, pick_device, weights_at_hand
 from edge_pruning.masked_pass.masked_pass import MaskedPass
@@ -121,6 +121,7 @@ def _judged(config: RunConfig, sizes: int, edges: int) -> int:
     """
     task = config.task_value
     validation, test = (getattr(task, split, None) or HELD_OUT for split in ("validation", "test"))
+    validation = min(validation, LARGE_PAIRS) if edges > LARGE else validation
     offered = math.ceil(math.log2(OFFERED)) if edges > LARGE else OFFERED  # sizes of large graphs by halving
     compared = sizes if sizes > 1 else 0 if sizes or not config.method_value.one_run_ranks_all else offered
     scanned = (compared + 1) * validation if compared else 0

@@ -69,7 +69,8 @@ def smallest_faithful(losses: Sequence[float], empty: float) -> int:
 def scanned_row(circuit: Circuit, scanned: Measured) -> dict[str, Any]:
     """One size's line in curve.json, on validation pairs: for sizes that were only looked at to choose among them."""
     found = {scanned.loss_name: scanned.mean_loss, "accuracy": float(scanned.accuracy.mean())}
-    return {**circuit.counts, "split": "validation", "ablation": circuit.provenance.get("ablation"), **found}
+    return {**circuit.counts, "split": "validation", "ablation": circuit.provenance.get("ablation"),
+            "pairs": scanned.examples, **found}
 
 
 def evaluated_row(evaluation: Evaluation, scanned: Measured | None) -> dict[str, Any]:

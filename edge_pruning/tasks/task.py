@@ -70,6 +70,11 @@ class PairSet:
         texts = tuple(self.texts[i] for i in ids) if self.texts else ()
         return replace(self, pairs=tuple(self.pairs[i] for i in ids), texts=texts)
 
+    def sample(self, most: int, seed: int) -> PairSet:
+        """At most `most` of the pairs, drawn at random, in their order."""
+        n = len(self.pairs)
+        return self if n <= most else self.subset(sorted(random.Random(seed).sample(range(n), most)))
+
 
 def _of_image(image: Tensor) -> str:
     return hashlib.sha256(image.contiguous().cpu().numpy().tobytes()).hexdigest()
