@@ -46,6 +46,7 @@ def test_the_method_ranks_edges_by_the_order_of_their_writers() -> None:
     engine = FusedPass(random_model(config_of("gpt2"), torch.float32))
     data = PairSet("random", "train", "logit_difference", (answered(pair(0, 5, (4,)), 0),), ())
     first, last = (get_method("later-first", reverse=reverse).find(Search(engine, data, Patch())) for reverse in (0, 1))
+    assert get_method("later-first").cost(Search(engine, data, Patch())).frozen == 0
     writers = [name.split("->")[0] for name in engine.graph.names(first.top(2))]
     assert set(writers) == {engine.graph.writers[-1], engine.graph.writers[-2]}
     assert {name.split("->")[0] for name in engine.graph.names(last.top(2))} == {engine.graph.writers[0]}
