@@ -46,7 +46,7 @@ from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import Method, Observer, Search, get_method, get_preset
 from edge_pruning.drawing.panels import Line, Panel, draw_panels
 from edge_pruning.evaluation import evaluate_curve
-from edge_pruning.evaluation.plain import plain
+from edge_pruning.evaluation.json_values import json_values
 from edge_pruning.loading.loading import load_model
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.runs.checkpoints import Recorder
@@ -141,7 +141,7 @@ class Bench:
             row: Row = json.loads(done.read_text())
             return row
         scores, cost = self._scores(method, train, file)
-        row = plain({
+        row = json_values({
             "method": name, "seed": seed, "train_pairs": len(train.pairs), "test_hash": self.test.hash,
             "settings": vars(method), **cost, "curve": self._curve(scores),
         })
@@ -335,7 +335,7 @@ def save(found: Row, out: Path | None) -> Row:
     found["summary"] = summary(found, names)
     found["edge_pruning_over_the_best_of_the_others"] = ratios(found["summary"])
     if out:
-        files.write_text(out.with_suffix(".json"), json.dumps(plain(found), indent=1) + "\n")
+        files.write_text(out.with_suffix(".json"), json.dumps(json_values(found), indent=1) + "\n")
         if set(names) <= RIVALS.keys():
             files.write_text(out.with_suffix(".svg"), picture(found, names))
     return found

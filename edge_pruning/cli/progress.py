@@ -45,7 +45,7 @@ class ProgressBar(RunObserver):
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def plan(self, work: Mapping[str, float]) -> None:
+    def stages(self, work: Mapping[str, float]) -> None:
         self.work = dict(work)
         self._restart()
 

@@ -23,11 +23,11 @@ from edge_pruning.evaluation.caveats import about_the_measurement, about_the_ran
 from edge_pruning.evaluation.conditions import Conditions
 from edge_pruning.evaluation.definitions import CURVE, definitions_of
 from edge_pruning.evaluation.faithfulness_scale import FaithfulnessScale
+from edge_pruning.evaluation.json_values import json_values
 from edge_pruning.evaluation.levels import Level, first_reached, levels_of, size_between
 from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS, Progress, measure, problems_with
 from edge_pruning.evaluation.measured import Measured
 from edge_pruning.evaluation.mib import areas, mib_sizes
-from edge_pruning.evaluation.plain import plain
 from edge_pruning.evaluation.ranking import Ranking
 from edge_pruning.evaluation.summary import Summary, summarise
 from edge_pruning.setup import Setup
@@ -99,7 +99,7 @@ class Curve:
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per size: both counts and the means; None where undefined."""
-        rows: list[dict[str, Any]] = plain([{**self._counts(k), **self.summaries[k].mean} for k in self.sizes])
+        rows: list[dict[str, Any]] = json_values([{**self._counts(k), **self.summaries[k].mean} for k in self.sizes])
         return rows
 
     def levels(self) -> list[dict[str, Any]]:
@@ -116,7 +116,7 @@ class Curve:
         """Plain JSON values; what is undefined is null."""
         graph = self.ranking.graph
         points = [{**self._counts(k), **self.summaries[k].to_json()} for k in [0, *self.sizes]]
-        content: dict[str, Any] = plain({
+        content: dict[str, Any] = json_values({
             "format": FORMAT,
             "version": FORMAT_VERSION,
             **asdict(self.conditions),

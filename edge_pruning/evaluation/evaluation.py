@@ -10,8 +10,8 @@ from typing import Any
 
 from edge_pruning.evaluation.conditions import Conditions
 from edge_pruning.evaluation.faithfulness_scale import FaithfulnessScale
+from edge_pruning.evaluation.json_values import json_values
 from edge_pruning.evaluation.measured import Measured
-from edge_pruning.evaluation.plain import plain
 from edge_pruning.evaluation.summary import Summary
 from edge_pruning.truth.recovery import TruthComparison
 
@@ -121,7 +121,7 @@ class Evaluation(Mapping[str, Any]):
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; what is undefined (NaN) or infinite is null."""
-        found: dict[str, Any] = plain({
+        found: dict[str, Any] = json_values({
             "format": FORMAT,
             "version": FORMAT_VERSION,
             **asdict(self.conditions),
@@ -161,5 +161,5 @@ class Evaluation(Mapping[str, Any]):
         """A table with one row per run: its name, how many edges it had, and its means; None where undefined."""
         rows: list[dict[str, str | float | None]] = []
         for name, run in self.summaries.items():
-            rows.append(plain({"run": name, "edges": run.edges, **run.mean}))
+            rows.append(json_values({"run": name, "edges": run.edges, **run.mean}))
         return rows

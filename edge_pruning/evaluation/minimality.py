@@ -27,8 +27,8 @@ from torch import Tensor
 
 from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation.caveats import percent
+from edge_pruning.evaluation.json_values import json_values
 from edge_pruning.evaluation.measure import Progress, measure, problems_with
-from edge_pruning.evaluation.plain import plain
 from edge_pruning.objectives import get_objective
 from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
@@ -122,13 +122,13 @@ class Minimality:
             {"edge": edge, "loss": loss, "standard_error": e, "p": p, "verdict": _verdict(loss, p)}
             for edge, loss, e, p in found
         ]
-        ordered: list[dict[str, Any]] = plain(sorted(rows, key=lambda row: -row["loss"]))
+        ordered: list[dict[str, Any]] = json_values(sorted(rows, key=lambda row: -row["loss"]))
         return ordered
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         counts = self.counts
-        content: dict[str, Any] = plain({
+        content: dict[str, Any] = json_values({
             "definition": DEFINITION.format(loss=get_objective(self.loss_name).heading),
             "loss": self.loss_name,
             "examples": self.losses.shape[1],

@@ -18,9 +18,9 @@ from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation.curve import Curve, evaluate_curve
 from edge_pruning.evaluation.evaluation import Evaluation
 from edge_pruning.evaluation.faithfulness import evaluate
+from edge_pruning.evaluation.json_values import json_values
 from edge_pruning.evaluation.measure import LARGE
 from edge_pruning.evaluation.minimality import LARGE_MAX_RUNS, MAX_RUNS, Minimality, evaluate_minimality
-from edge_pruning.evaluation.plain import plain
 from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
 
@@ -51,7 +51,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; what is undefined is null."""
-        content: dict[str, Any] = plain({
+        content: dict[str, Any] = json_values({
             "format": FORMAT,
             "version": FORMAT_VERSION,
             "warnings": list(self.warnings),

@@ -14,8 +14,8 @@ Callback = Callable[[Mapping[str, float]], object]
 class RunObserver(Observer):
     """Watches a whole run: besides the steps of the method, what it is doing now."""
 
-    def plan(self, work: Mapping[str, float]) -> None:
-        """Receive what a run is going to do, in order: the words of each stage, and roughly how much work it is.
+    def stages(self, work: Mapping[str, float]) -> None:
+        """Receive the stages of a run, in order: the words of each, and roughly how much work it is.
 
         The unit is one masked forward pass of one pair. Called once, before the first of these stages.
         """
@@ -33,8 +33,8 @@ class WithCallback(RunObserver):
     def __init__(self, watch: RunObserver, callback: Callback) -> None:
         self.watch, self.callback = watch, callback
 
-    def plan(self, work: Mapping[str, float]) -> None:
-        self.watch.plan(work)
+    def stages(self, work: Mapping[str, float]) -> None:
+        self.watch.stages(work)
 
     def stage(self, words: str, done: int = 0, total: int = 0) -> None:
         self.watch.stage(words, done, total)

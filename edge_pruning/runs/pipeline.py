@@ -94,7 +94,7 @@ def run_in(
     sizes = checked_sizes(config, setup)
     if words := planned_line(config, setup):
         watch.forecast(words)
-    watch.plan(planned_work(config, setup, sizes))
+    watch.stages(planned_work(config, setup, sizes))
     if folder is None:
         run = judge(config, setup, find_scores(config, setup, sizes, None, watch), sizes, None, watch)
         return _with_patterns(run, setup, patterns, watch)

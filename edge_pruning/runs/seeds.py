@@ -22,7 +22,7 @@ from edge_pruning import files
 from edge_pruning.circuit import Circuit
 from edge_pruning.drawing import draw_circuit
 from edge_pruning.evaluation import Stability, evaluate
-from edge_pruning.evaluation.plain import plain
+from edge_pruning.evaluation.json_values import json_values
 from edge_pruning.evaluation.summary import Summary
 from edge_pruning.loading.loading import Model
 from edge_pruning.numbers import METRICS, NUMBERS
@@ -178,7 +178,7 @@ def _run_all(
     """Every seed's run on the same loaded model; what is in a subfolder is continued, unless it is to be replaced."""
     runs, work = [], planned_work(config, setup, checked_sizes(config, setup))
     which = [f"seed {i + 1} of {seeds}" for i in range(seeds)]
-    watch.plan({f"{seed}: {words}": units for seed in which for words, units in work.items()})
+    watch.stages({f"{seed}: {words}": units for seed in which for words, units in work.items()})
     for i in range(seeds):
         own = replace(config, seed=config.seed + i)
         place = None
@@ -238,7 +238,7 @@ def _judged(setup: Setup, found: Stability, cuts: Sequence[Cut], watch: RunObser
 
 def _numbers(judged: Summary | None) -> dict[str, Any]:
     names = [number.name for number in NUMBERS.values() if number.name not in METRICS]
-    found: dict[str, Any] = plain({name: judged and judged.mean.get(name) for name in names})
+    found: dict[str, Any] = json_values({name: judged and judged.mean.get(name) for name in names})
     return found
 
 

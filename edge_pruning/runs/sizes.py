@@ -12,8 +12,8 @@ from typing import Any
 
 from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation import Evaluation
+from edge_pruning.evaluation.json_values import json_values
 from edge_pruning.evaluation.measured import Measured
-from edge_pruning.evaluation.plain import plain
 from edge_pruning.graph import Graph
 from edge_pruning.numbers import common_numbers
 
@@ -80,5 +80,5 @@ def evaluated_row(evaluation: Evaluation, scanned: Measured | None) -> dict[str,
     row |= {"split": conditions.split, "ablation": conditions.ablation}
     row |= {number.name: circuit.mean[number.name] for number in common_numbers("kl")}
     row |= {"random_kl": random.kl} if random is not None else {}
-    found: dict[str, Any] = plain(row)
+    found: dict[str, Any] = json_values(row)
     return found if scanned is None else found | {f"validation_{scanned.loss_name}": scanned.mean_loss}

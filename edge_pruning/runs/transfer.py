@@ -14,7 +14,7 @@ from typing import Any
 from edge_pruning.ablation import get_ablation
 from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation import evaluate
-from edge_pruning.evaluation.plain import plain
+from edge_pruning.evaluation.json_values import json_values
 from edge_pruning.formats.circuit_json import CircuitJson
 from edge_pruning.formats.conversion import format_of
 from edge_pruning.graph import Graph
@@ -87,7 +87,7 @@ def transfer(
                 task, how = get_task(column.task, **column.settings), get_ablation(column.ablation)
                 setups[i, own.graph] = Setup.of(model, task, how, graph=own.graph)
             judged = evaluate(own, setups[i, own.graph], random_circuits=0).circuit
-            found.append(plain({number: judged.mean[number] for number in NUMBERS}))
+            found.append(json_values({number: judged.mean[number] for number in NUMBERS}))
             if progress:
                 progress(len(rows) * len(columns) + len(found), len(paths) * len(columns))
         rows[circuit] = tuple(found)

@@ -20,7 +20,7 @@ def bar() -> ProgressBar:
 def test_the_bar_is_that_of_the_whole_run_and_never_goes_back():
     shown = bar()
     shown.stage("loading the model")
-    shown.plan({"finding the circuit": 300, "choosing the size": 100, "evaluating the circuit": 600})
+    shown.stages({"finding the circuit": 300, "choosing the size": 100, "evaluating the circuit": 600})
     seen = []
     for words, done in [("finding the circuit", 0), ("finding the circuit", 5), ("choosing the size", 0),
                         ("choosing the size", 5), ("choosing the size", 1), ("drawing", 0),
@@ -46,7 +46,7 @@ def test_where_there_is_no_terminal_a_line_a_minute_says_the_same(monkeypatch):
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     file = io.StringIO()
     shown = ProgressBar(Console(file=file))
-    shown.plan({"searching": 100, "judging": 100})
+    shown.stages({"searching": 100, "judging": 100})
     shown.stage("searching")
     for step in range(10):
         clock[0] += 25
@@ -58,15 +58,15 @@ def test_where_there_is_no_terminal_a_line_a_minute_says_the_same(monkeypatch):
 
 class Planned(RunObserver):
     def __init__(self):
-        self.work, self.stages = {}, []
+        self.work, self.seen = {}, []
 
-    def plan(self, work):
+    def stages(self, work):
         assert not self.work, "planned twice"
         self.work = dict(work)
 
     def stage(self, words, done=0, total=0):
-        if words not in self.stages:
-            self.stages.append(words)
+        if words not in self.seen:
+            self.seen.append(words)
 
 
 def test_a_run_does_what_it_has_planned_in_that_order(model_folder, pairs_file):
@@ -75,6 +75,6 @@ def test_a_run_does_what_it_has_planned_in_that_order(model_folder, pairs_file):
         find = ep.discover_seeds if "seeds" in settings else ep.discover
         find(str(pairs_file), **{"model": str(model_folder), "observer": watch, "steps": 5, **settings}
              if "method" not in settings else {"model": str(model_folder), "observer": watch, **settings})
-        places = [watch.stages.index(words) for words in watch.work]
-        assert all(a < b for a, b in pairwise(places)), (watch.work, watch.stages)
+        places = [watch.seen.index(words) for words in watch.work]
+        assert all(a < b for a, b in pairwise(places)), (watch.work, watch.seen)
         assert all(units > 0 for units in watch.work.values())
