@@ -105,6 +105,7 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
     """
     lower, asked = {other.lower(): other for other in known}, name.lower()
     inside = [other for other in lower if len(other) > 1 and other in asked or len(asked) > 1 and asked in other]
+    inside.sort(key=lambda other: abs(len(other) - len(asked)))
     similar = difflib.get_close_matches(asked, list(lower), 3, 0.5)
     return [lower[other] for other in dict.fromkeys([*inside, *similar])][:3]
 

@@ -18,7 +18,7 @@ def with_predictions(pairs: PairSet, engine: MaskedPass) -> PairSet:
     Pairs stay as they are where the model's outputs are numbers, which have no most likely token.
     """
     without = [i for i, pair in enumerate(pairs.pairs) if not any(pair.answers)]
-    if not without or engine.adapter.vocabulary == 1:
+    if not without or pairs.objective == "squared_error" or engine.adapter.vocabulary == 1:
         return pairs
     chosen, found = [pairs.pairs[i] for i in without], list(pairs.pairs)
 

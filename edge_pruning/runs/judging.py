@@ -24,7 +24,6 @@ from edge_pruning.runs.result import Cut, Run, circuit_file
 from edge_pruning.runs.search import Found, describe
 from edge_pruning.runs.sizes import EXACT_RULE, FAITHFUL, RULE, evaluated_row, scanned_row, smallest_faithful
 from edge_pruning.setup import Setup
-from edge_pruning.tasks import PairSet
 
 CHOOSING = "choosing the size"
 
@@ -106,13 +105,12 @@ def _choose_by_halving(
 
     Returns which circuits were looked at, what they score, and which of these is the run's.
     """
-    pairs = setup.validation.sample(LARGE_PAIRS, setup.seed)
-    (empty,) = _scan(setup, [torch.zeros_like(circuits[0].mask)], watch, pairs)
+    (empty,) = _scan(setup, [torch.zeros_like(circuits[0].mask)], watch, LARGE_PAIRS)
     seen: dict[int, Measured] = {}
     low, high = -1, len(circuits) - 1
     while high - low > 1 or high not in seen:
         middle = (low + high) // 2 if high - low > 1 else high
-        (seen[middle],) = _scan(setup, [circuits[middle].mask], watch, pairs)
+        (seen[middle],) = _scan(setup, [circuits[middle].mask], watch, LARGE_PAIRS)
         if seen[middle].mean_loss <= FAITHFUL * empty.mean_loss:
             high = middle
         else:
@@ -123,12 +121,11 @@ def _choose_by_halving(
     return kept, [seen[i] for i in kept], kept.index(high)
 
 
-def _scan(
-    setup: Setup, masks: Sequence[Tensor], watch: RunObserver, pairs: PairSet | None = None
-) -> list[Measured]:
-    """What each mask scores on validation pairs, at one masked pass each."""
+def _scan(setup: Setup, masks: Sequence[Tensor], watch: RunObserver, most: int | None = None) -> list[Measured]:
+    """What each mask scores on validation pairs, or on at most `most` of them, at one masked pass each."""
     progress = partial(watch.stage, CHOOSING)
-    _, found = measure(setup, masks, pairs or setup.validation, progress=progress)
+    pairs = setup.validation if most is None else setup.validation.sample(most, setup.seed)
+    _, found = measure(setup, masks, pairs, progress=progress)
     return [found.one(i) for i in range(len(masks))]
 
 

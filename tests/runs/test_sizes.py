@@ -79,7 +79,7 @@ def test_halving_finds_the_smallest_faithful_size_with_few_looks(monkeypatch, fi
     circuits = [Circuit(graph, graph.mask(graph.names(graph.edge_mask)[: i + 1])) for i in range(8)]
     looked = []
 
-    def scan(setup, masks, watch):
+    def scan(setup, masks, watch, most):
         sizes = [int(mask.sum()) for mask in masks]
         looked.extend(sizes)
         return [SimpleNamespace(mean_loss=1.0 if size == 0 else 0.05 if size > first else 0.5) for size in sizes]
