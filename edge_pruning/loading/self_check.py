@@ -27,7 +27,7 @@ TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.bfloat16: 0.1, torc
 
 @torch.no_grad()
 def law_errors(engine: MaskedPass, *, seed: int = 0) -> list[float]:
-    """How far each law is from holding, relative to the largest expected number; in the order of `LAWS`."""
+    """Return the error of each of `LAWS`, relative to the largest expected number."""
     adapter, graph = engine.adapter, engine.graph
     batch = engine.batch(adapter.sample(seed))
     frozen = Patch().freeze(engine, batch)
@@ -46,7 +46,7 @@ def law_errors(engine: MaskedPass, *, seed: int = 0) -> list[float]:
 
 
 def self_check(engine: MaskedPass) -> list[float]:
-    """The three errors. Raises ValueError, with the law and the error measured, if the model is not run exactly."""
+    """Return the three errors. Raises ValueError with the laws that are broken, and by how much."""
     errors = law_errors(engine)
     engine.release()  # a loaded model takes its weights' memory and no more
     tolerance = TOLERANCE[engine.dtype]
@@ -61,24 +61,25 @@ def self_check(engine: MaskedPass) -> list[float]:
 
 @torch.no_grad()
 def _where(engine: MaskedPass, tolerance: float) -> str:
-    """At which layer the plain run, said in the adapter's verbs, first leaves the model's own residual stream."""
+    """Say in which layer the adapter's own methods first differ from the model's residual stream."""
     adapter, graph = engine.adapter, engine.graph
-    verbs, batch = MaskedPass(adapter, graph), engine.batch(adapter.sample(0))
+    reference, batch = MaskedPass(adapter, graph), engine.batch(adapter.sample(0))
     try:
         expected = adapter.own_stream(batch.clean)
     except Exception as error:  # a message about an error must not become another one
-        return f"its own stream cannot be looked at ({type(error).__name__})"
+        return f"the model's own residual stream cannot be read ({type(error).__name__})"
     if len(expected) != graph.shape.layers:
-        return f"its own stream has {len(expected)} layers where {graph.shape.layers} were expected"
-    found = verbs.freeze(batch, verbs.plain_run(batch.clean)).bases(parallel=graph.shape.parallel)
+        return f"the model's own residual stream has {len(expected)} layers, expected {graph.shape.layers}"
+    found = reference.freeze(batch, reference.plain_run(batch.clean)).bases(parallel=graph.shape.parallel)
     for layer, (stream, own) in enumerate(zip(islice(found, 0, None, 2), expected, strict=False)):
         off = _relative(stream - own.to(stream.device), own)
         if not off <= tolerance:
             what = f"layer {layer - 1}" if layer else "the embeddings"
             return f"its residual stream is wrong from {what} on (off by {off:.1e} behind it)"
-    if max(law_errors(verbs)) <= tolerance:
-        return "said in the adapter's verbs it is right, so the parts for the fast path are wrong"
-    return f"its residual stream is right before layer {graph.shape.layers - 1}, so what is wrong is there or behind it"
+    if max(law_errors(reference)) <= tolerance:
+        return "the adapter's `attend` and `feed_forward` are right, so its parts for the fast path are wrong"
+    last = graph.shape.layers - 1
+    return f"its residual stream is right before layer {last}; the error is in that layer, the final norm or the logits"
 
 
 def _both(batch: Batch) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """What the masked pass needs to know about a model family: one small adapter per family, on untouched modules.
 
-An adapter answers with the model's own weights and modules. Five verbs are all that `forward.MaskedPass` needs:
+An adapter answers with the model's own weights and modules. `MaskedPass` needs five methods only:
 
     embed(inputs)                     what the embedding writers write                          [w, b, p, d]
     attend(layer, q, k, v, context)   what the heads write, from what their readers read        [h, b, p, d]
@@ -8,7 +8,7 @@ An adapter answers with the model's own weights and modules. Five verbs are all 
     feed_forward(layer, x)            what the MLP writes, from what it reads                   [1, b, p, d]
     unembed(x)                        logits from the final residual stream                     [n, vocab]
 
-A family whose readers are a norm and a linear map is an adapter in parts (`parts.py`): the verbs then follow by
+A family whose readers are a norm and a linear map is an adapter in parts (`parts.py`): the five methods then follow by
 themselves, and the fast path can be used. Parameters of masks never live in a Hugging Face module.
 """
 
@@ -25,7 +25,7 @@ from edge_pruning.graph import ModelShape
 
 
 class Adapter(ABC):
-    """One model family, seen through the five verbs. `hf` stays as it was and works as before afterwards.
+    """One model family, with the five methods above. `hf` is not changed.
 
     `causal`: no position sees a later one. If a family is not, its pairs are run whole, beside others of equal length.
     `loader`: the class in `transformers` that reads its weights. `attn_implementation`: how transformers has to compute
@@ -84,7 +84,7 @@ class Adapter(ABC):
         """How many positions a whole pair takes."""
         return len(pair.clean)
 
-    # --- verbs -----------------------------------------------------------------------------------------------------
+    # --- the five methods ---------------------------------------------------------------------------------------------
 
     @abstractmethod
     def embed(self, inputs: Tensor, *, split: bool) -> Tensor:

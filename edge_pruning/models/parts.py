@@ -4,7 +4,7 @@
     mix(layer, q, k, v)      what the heads do between those maps: rotary positions, softmax  [h, b, p, e]
     mlp(layer)               the norm, the linear map in, and the rest of the MLP
 
-The verbs `attend` and `feed_forward` follow from these, and `fused.FusedPass` makes one step of norm and map. A norm
+The methods `attend` and `feed_forward` follow from these, and `fused.FusedPass` makes one step of norm and map. A norm
 may be missing (None); so may the parts of an MLP that is no linear map and the rest (experts): `feed_forward` is then
 said by the family itself.
 """
@@ -80,7 +80,7 @@ class Mlp:
 class PartsAdapter(Adapter):
     """One model family, seen in parts.
 
-    `heads_apart`: `mix` treats every head alone and all of them alike, so it may be given some of a layer's heads.
+    `heads_apart`: `mix` computes each head independently and in the same way, so it also takes some of a layer's heads.
     """
 
     @property

@@ -80,7 +80,7 @@ class ViT(Decoder):
     def mlp_norm(self, layer: int) -> Norm:
         return self.norm(self.block(layer).layernorm_after)
 
-    # --- verbs -----------------------------------------------------------------------------------------------------
+    # --- the five methods ---------------------------------------------------------------------------------------------
 
     def embed(self, inputs: Tensor, *, split: bool) -> Tensor:
         embeddings = self.body.embeddings

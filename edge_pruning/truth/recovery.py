@@ -22,7 +22,7 @@ from edge_pruning.graph import Graph
 from edge_pruning.truth.truth import Truth
 
 RANDOM = 200  # draws of random scores
-DEFINITION = "an edge is true if an output changes without it, all edges that change none being gone"
+DEFINITION = "an edge is true if removing it changes an output after all edges that change no output have been removed"
 
 
 @dataclass(frozen=True)

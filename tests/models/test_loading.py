@@ -237,7 +237,7 @@ def with_half_an_mlp_in(layer: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("broken", "where"),
-    [(0, r"wrong from layer 0 on \(off by .* behind it\)"), (2, "right before layer 2, so .* or behind it")],
+    [(0, r"wrong from layer 0 on \(off by .* behind it\)"), (2, "right before layer 2; the error is in that layer")],
 )
 def test_the_check_says_at_which_layer_an_adapter_goes_wrong(
     broken: int, where: str, monkeypatch: pytest.MonkeyPatch
@@ -263,5 +263,5 @@ def test_parts_that_are_wrong_are_told_from_verbs(monkeypatch: pytest.MonkeyPatc
         return replace(parts, finish=lambda hidden: -parts.finish(hidden))
 
     monkeypatch.setattr(GptNeoX, "mlp", negated)
-    with pytest.raises(ValueError, match="said in the adapter's verbs it is right, so the parts .* are wrong"):
+    with pytest.raises(ValueError, match="`attend` and `feed_forward` are right, so its parts .* are wrong"):
         self_check(FusedPass(random_model(config_of("gpt_neox"), torch.float32)))

@@ -1,4 +1,4 @@
-"""Compiled RASP programs seen through the five verbs, which `module.TracrTransformer` already speaks.
+"""Compiled RASP programs with the five methods of an adapter, which `module.TracrTransformer` already has.
 
 They are no Hugging Face family, so they are not registered as one.
 
