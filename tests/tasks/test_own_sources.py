@@ -169,6 +169,7 @@ def test_a_dataset_that_the_hub_does_not_have_is_asked_for_once(
         asked.append(name)
         raise ConnectionError("no route to the hub\nand more lines")
 
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", no_network)
     with pytest.raises(ValueError, match=r"could not load the dataset hub://a/b: no route to the hub$"):
         pairs("hub://a/b", words)
