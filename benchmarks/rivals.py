@@ -46,7 +46,7 @@ from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import Method, Observer, Search, get_method, get_preset
 from edge_pruning.drawing.panels import Line, Panel, draw_panels
 from edge_pruning.evaluation import evaluate_curve
-from edge_pruning.evaluation.json_values import json_values
+from edge_pruning.files import json_values
 from edge_pruning.loading.loading import load_model
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.runs.checkpoints import Recorder

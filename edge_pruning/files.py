@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -61,7 +62,17 @@ def write_text(path: Path, content: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write JSON; numbers that are not finite become null, because JSON has no such numbers."""
+    write_text(path, json.dumps(json_values(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def json_values(value: Any) -> Any:
+    """Return the same dictionaries and lists, with None for numbers that are NaN or infinite."""
+    if isinstance(value, Mapping):
+        return {name: json_values(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_values(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: Path, *, made: Callable[[dict[str, Any]], Any] | None = None) -> Any:

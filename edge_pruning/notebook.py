@@ -33,13 +33,13 @@ def attach() -> None:
 
 def evaluation_html(evaluation: Evaluation) -> str:
     """The runs of an evaluation side by side, and what to know about them."""
-    conditions = evaluation.conditions
-    numbers = numbers_for(evaluation.loss, conditions.metric, agreement=conditions.is_agreement)
+    protocol = evaluation.protocol
+    numbers = numbers_for(evaluation.loss, protocol.metric, agreement=protocol.is_agreement)
     rows = [
         [name.replace("_", " "), f"{run.edges:,.0f}", *(number.shown(run.mean.get(number.name)) for number in numbers)]
         for name, run in evaluation.summaries.items()
     ]
-    title = f"{conditions.task}: {conditions.examples} {conditions.split} pairs, {conditions.ablation} ablation"
+    title = f"{protocol.task}: {protocol.examples} {protocol.split} pairs, {protocol.ablation} ablation"
     notes = "".join(f"<li>{escape(warning)}</li>" for warning in evaluation.warnings)
     return f"<p>{escape(title)}</p>{_table(['', 'edges', *(n.heading for n in numbers)], rows)}<ul>{notes}</ul>"
 

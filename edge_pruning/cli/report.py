@@ -72,9 +72,9 @@ def print_seeds(found: SeedRuns, out: Console) -> None:
 
 def print_evaluation(evaluation: Evaluation, out: Console) -> None:
     """The circuit beside the model, nothing, and chance; means over the pairs."""
-    conditions = evaluation.conditions
-    loss, *others = numbers_for(evaluation.loss, conditions.metric, agreement=conditions.is_agreement)
-    table = new_table(escape(_conditions(vars(conditions))))
+    protocol = evaluation.protocol
+    loss, *others = numbers_for(evaluation.loss, protocol.metric, agreement=protocol.is_agreement)
+    table = new_table(escape(_protocol_line(vars(protocol))))
     for column in ("", "edges", loss.heading, *(number.heading for number in others)):
         table.add_column(column, justify="right" if column else "left")
     fewer = []
@@ -88,7 +88,7 @@ def print_evaluation(evaluation: Evaluation, out: Console) -> None:
                 loss.shown(run.mean[loss.name]) + (f" ± {error:.3f}" if known else ""),
                 *(one.shown(run.mean[one.name]) for one in others),
             )
-            if run.size.get("examples", conditions.examples) < conditions.examples:
+            if run.size.get("examples", protocol.examples) < protocol.examples:
                 fewer.append(f"{words.strip()}: {run.circuits} of them on {run.examples} of the pairs")
     out.print(table)
     size = evaluation.circuit
@@ -126,7 +126,7 @@ def print_report_files(page: Path | None, out: Console) -> None:
 def print_curve(curve: Mapping[str, Any], out: Console) -> None:
     """Every size, the levels, and the areas."""
     numbers = numbers_for(curve["loss"], curve["metric"], agreement=curve["predicted"] == curve["examples"])
-    table = new_table(escape(_conditions(curve)))
+    table = new_table(escape(_protocol_line(curve)))
     for column in ("edges", "without dangling", *(number.heading for number in numbers)):
         table.add_column(column, justify="right")
     for row in curve["points"]:
@@ -151,7 +151,7 @@ def print_curve(curve: Mapping[str, Any], out: Console) -> None:
 
 def _curve(run: Run) -> Table:
     table = new_table(f"All sizes, {run.curve[0]['split']} pairs, {run.config['ablation']} ablation")
-    accuracy = "agreement" if run.evaluation.conditions.is_agreement else "accuracy"
+    accuracy = "agreement" if run.evaluation.protocol.is_agreement else "accuracy"
     for column in ("", "edges", "without dangling", "KL (nats)", accuracy):
         table.add_column(column, justify="right" if column else "left")
     for i, row in enumerate(run.curve):
@@ -173,7 +173,7 @@ def _print_files(folder: Path, out: Console) -> None:
     out.print(f"Try next: edge-pruning evaluate {escape(shlex.quote(circuit))} --report")
 
 
-def _conditions(measured: Mapping[str, Any]) -> str:
+def _protocol_line(measured: Mapping[str, Any]) -> str:
     return (
         f"{measured['task']}: {measured['examples']:,} {measured['split']} pairs, "
         f"removed edges carry the {measured['ablation']} ablation, {measured['dtype']}"

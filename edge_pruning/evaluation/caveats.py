@@ -6,11 +6,10 @@ import math
 from collections.abc import Iterator, Mapping
 
 from edge_pruning.circuit import Circuit
-from edge_pruning.evaluation.conditions import Conditions
 from edge_pruning.evaluation.evaluation import Evaluation
 from edge_pruning.evaluation.faithfulness_scale import FaithfulnessScale
-from edge_pruning.evaluation.measured import Measured
-from edge_pruning.evaluation.ranking import Ranking
+from edge_pruning.evaluation.measure import Measurements
+from edge_pruning.evaluation.protocol import EvaluationProtocol
 from edge_pruning.evaluation.summary import Summary
 from edge_pruning.objectives import get_objective
 
@@ -19,23 +18,22 @@ DISCRETISATION = 0.1  # of the loss between the empty circuit and the model
 ACCURACY = 0.75
 FEW_EXAMPLES = 30
 LEFT_WITHOUT = 0.2  # of the model's lead over the empty circuit
-TIES = 0.1  # of the scored edges
 SIZE = 0.05  # by how much the soft mask's size may differ from the circuit's
 
 
 def caveats(found: Evaluation, circuit: Circuit) -> Iterator[str]:
     """Everything worth a warning about the evaluation of a circuit; nothing for an unremarkable one."""
-    yield from about_the_measurement(found.conditions, found.scale, found.runs)
+    yield from about_the_measurement(found.protocol, found.scale, found.runs)
     yield from _about_the_circuit(found, circuit)
     if found.soft is not None:
         yield from _about_the_soft_mask(found, found.soft)
 
 
 def about_the_measurement(
-    conditions: Conditions, scale: FaithfulnessScale, runs: Mapping[str, Measured]
+    protocol: EvaluationProtocol, scale: FaithfulnessScale, runs: Mapping[str, Measurements]
 ) -> Iterator[str]:
     """Whatever was measured: what its pairs and its scale can tell."""
-    yield from _about_the_data(conditions, scale.model)
+    yield from _about_the_data(protocol, scale.model)
     yield from _about_the_scale(scale)
     broken = [name for name, run in runs.items() if not run.loss.isfinite().all()]
     if broken:
@@ -43,22 +41,22 @@ def about_the_measurement(
         yield f"the {words} of some pairs is not finite ({', '.join(broken)}): there are infinite or NaN logits"
 
 
-def _about_the_data(conditions: Conditions, model: Measured) -> Iterator[str]:
-    yield from conditions.notices
+def _about_the_data(protocol: EvaluationProtocol, model: Measurements) -> Iterator[str]:
+    yield from protocol.notices
     right = float(model.accuracy.mean())
-    if 0 < conditions.predicted < conditions.examples:
-        yield f"{conditions.predicted} of {conditions.examples} pairs are judged by the model's own prediction"
+    if 0 < protocol.predicted < protocol.examples:
+        yield f"{protocol.predicted} of {protocol.examples} pairs are judged by the model's own prediction"
     if right < ACCURACY:
         yield f"the model itself gets only {percent(right)} right on this task, so there may be little to find"
-    if conditions.split == "train":
+    if protocol.split == "train":
         yield "measured on the training split, not on held-out pairs"
-    if conditions.examples < FEW_EXAMPLES:
-        yield f"only {conditions.examples} pairs: the means and, above all, the quantiles are rough"
+    if protocol.examples < FEW_EXAMPLES:
+        yield f"only {protocol.examples} pairs: the means and, above all, the quantiles are rough"
     missing = int(model.difference.isnan().sum())
-    if 0 < missing < conditions.examples:
-        yield f"{missing} of {conditions.examples} pairs have no wrong answer, so no {conditions.metric}"
-    if conditions.dtype not in ("float32", "float64"):
-        yield f"the model ran in {conditions.dtype}; numbers to be quoted should come from float32"
+    if 0 < missing < protocol.examples:
+        yield f"{missing} of {protocol.examples} pairs have no wrong answer, so no {protocol.metric}"
+    if protocol.dtype not in ("float32", "float64"):
+        yield f"the model ran in {protocol.dtype}; numbers to be quoted should come from float32"
 
 
 def _about_the_scale(scale: FaithfulnessScale) -> Iterator[str]:
@@ -107,18 +105,6 @@ def _about_the_soft_mask(found: Evaluation, mask: Summary) -> Iterator[str]:
             f"much is lost by cutting the mask to 0 and 1: {words} {soft:.3g} of the soft mask, {hard:.3g} of the "
             "circuit"
         )
-
-
-def about_the_ranking(ranking: Ranking) -> Iterator[str]:
-    """What an order of the edges leaves open."""
-    n, candidates = ranking.graph.n_edges, ranking.scores.n_candidates
-    if candidates < n:
-        yield (
-            f"only {candidates:,} of {n:,} edges have a score: larger circuits are filled up in graph order, so their "
-            "numbers, and CPR and CMD with them, say little about the scores"
-        )
-    if ranking.ties > TIES * candidates:
-        yield f"{ranking.ties:,} of {candidates:,} scored edges share their score with another; graph order decides"
 
 
 def percent(share: float) -> str:

@@ -2,7 +2,7 @@
 
 One circuit is one point; a ranking is judged by all of them. Scores from any source will do. Dangling edges are removed
 before a circuit is run and counted; both counts are kept. The result holds faithfulness, KL, accuracy and exact match
-at every size, how many edges it takes to reach given levels, and MIB's CPR and CMD (see `mib.py`).
+at every size, how many edges it takes to reach given levels, and MIB's CPR and CMD (see `curve_numbers.py`).
 
 Cost: one masked pass per size, about two sizes per doubling of the number of edges, and a few more to close in on the
 levels. What a small circuit excludes is not computed. Curves of large graphs are measured on some of the pairs; the
@@ -12,30 +12,85 @@ curve's `examples` says how many.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.evaluation.bootstrap import Resamples
-from edge_pruning.evaluation.caveats import about_the_measurement, about_the_ranking
-from edge_pruning.evaluation.conditions import Conditions
-from edge_pruning.evaluation.definitions import CURVE, definitions_of
+from edge_pruning.evaluation.caveats import about_the_measurement
+from edge_pruning.evaluation.curve_numbers import Level, areas, first_reached, levels_of, mib_sizes, size_between
 from edge_pruning.evaluation.faithfulness_scale import FaithfulnessScale
-from edge_pruning.evaluation.json_values import json_values
-from edge_pruning.evaluation.levels import Level, first_reached, levels_of, size_between
-from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS, Progress, measure, problems_with
-from edge_pruning.evaluation.measured import Measured
-from edge_pruning.evaluation.mib import areas, mib_sizes
-from edge_pruning.evaluation.ranking import Ranking
+from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS, Measurements, Progress, measure, problems_with
+from edge_pruning.evaluation.protocol import CURVE, EvaluationProtocol, definitions_of
 from edge_pruning.evaluation.summary import Summary, summarise
+from edge_pruning.files import json_values
+from edge_pruning.graph import Graph
 from edge_pruning.setup import Setup
 
 FORMAT = "edge-pruning/curve"
 FORMAT_VERSION = 1
 FEWEST = 8  # edges: the smallest size by default, in a graph that is not large
 SMALLEST_SHARE = 0.0002  # of the edges: the smallest size by default, in a large graph
+TIES = 0.1  # of the scored edges: more are worth a warning
+
+
+class Ranking:
+    """Scores as an order of all edges of the graph, best first: circuits of every size, each contained in the next.
+
+    Ties go in graph order; edges that were no candidates come last.
+    """
+
+    def __init__(self, scores: EdgeScores) -> None:
+        self.scores = scores
+        self._counted: dict[int, int] = {}
+
+    @property
+    def graph(self) -> Graph:
+        return self.scores.graph
+
+    @cached_property
+    def _order(self) -> Tensor:
+        places = self.graph.edge_mask.flatten().nonzero().squeeze(1)
+        return places[self.scores.values.flatten()[places].argsort(descending=True, stable=True)]
+
+    def mask(self, edges: int) -> Tensor:
+        """The best edges as a bool mask [w, r], before dangling ones are removed."""
+        mask = torch.zeros(self.graph.edge_mask.numel(), dtype=torch.bool)
+        return mask.index_fill_(0, self._order[:edges], True).view_as(self.graph.edge_mask)
+
+    def connected(self, edges: int) -> Tensor:
+        """The same without dangling edges."""
+        return self.graph.without_dangling(self.mask(edges))
+
+    def n_connected(self, edges: int) -> int:
+        """How many of the best edges do not dangle; counted once per size."""
+        if edges not in self._counted:
+            self._counted[edges] = int(self.connected(edges).sum())
+        return self._counted[edges]
+
+    @cached_property
+    def ties(self) -> int:
+        """How many candidates have a score that another one has too, so that graph order decides between them."""
+        values = self.scores.values[self.scores.values > -torch.inf]
+        counts = values.unique(return_counts=True)[1]
+        return int(counts[counts > 1].sum())
+
+    @property
+    def warnings(self) -> Iterator[str]:
+        """What this order of the edges leaves open."""
+        n, candidates = self.graph.n_edges, self.scores.n_candidates
+        if candidates < n:
+            yield (
+                f"only {candidates:,} of {n:,} edges have a score: larger circuits are filled up in graph order, so "
+                "their numbers, and CPR and CMD with them, say little about the scores"
+            )
+        if self.ties > TIES * candidates:
+            yield f"{self.ties:,} of {candidates:,} scored edges share their score with another; graph order decides"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +101,9 @@ class Curve:
     """
 
     ranking: Ranking
-    conditions: Conditions
-    model: Measured
-    runs: Mapping[int, Measured]
+    protocol: EvaluationProtocol
+    model: Measurements
+    runs: Mapping[int, Measurements]
 
     @property
     def sizes(self) -> list[int]:
@@ -57,12 +112,12 @@ class Curve:
 
     @cached_property
     def summaries(self) -> dict[int, Summary]:
-        resamples = Resamples(self.conditions.examples, self.conditions.seed)
+        resamples = Resamples(self.protocol.examples, self.protocol.seed)
         return {size: summarise(self.runs[size], self.scale, resamples) for size in [0, *self.sizes]}
 
     @cached_property
     def scale(self) -> FaithfulnessScale:
-        return FaithfulnessScale(self.model, self.runs[0], self.conditions.metric)
+        return FaithfulnessScale(self.model, self.runs[0], self.protocol.metric)
 
     @cached_property
     def areas(self) -> dict[str, float] | None:
@@ -94,8 +149,8 @@ class Curve:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        of_all = about_the_measurement(self.conditions, self.scale, {str(k): run for k, run in self.runs.items()})
-        return (*of_all, *about_the_ranking(self.ranking))
+        of_all = about_the_measurement(self.protocol, self.scale, {str(k): run for k, run in self.runs.items()})
+        return (*of_all, *self.ranking.warnings)
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per size: both counts and the means; None where undefined."""
@@ -119,12 +174,12 @@ class Curve:
         content: dict[str, Any] = json_values({
             "format": FORMAT,
             "version": FORMAT_VERSION,
-            **asdict(self.conditions),
+            **asdict(self.protocol),
             "loss": self.loss,
             "convention": graph.convention,
             "edges_total": graph.n_edges,
             "candidates": self.ranking.scores.n_candidates,
-            "definitions": {**definitions_of(self.conditions, self.scale), **CURVE},
+            "definitions": {**definitions_of(self.protocol, self.scale), **CURVE},
             "warnings": list(self.warnings),
             **(self.areas or dict.fromkeys(("cpr", "cmd", "log_cpr", "log_cmd"))),
             "levels": self.levels(),
@@ -159,13 +214,13 @@ def evaluate_curve(
         problems.append(f"expected sizes from 1 to {n:,} edges, got {', '.join(map(str, bad)) or 'none'}")
     if problems:
         raise ValueError("; ".join(problems))
-    conditions = Conditions.of(setup)
-    wanted, runs = sorted(set(sizes or default_sizes(n)) - {0}), dict[int, Measured]()
+    protocol = EvaluationProtocol.of(setup)
+    wanted, runs = sorted(set(sizes or default_sizes(n)) - {0}), dict[int, Measurements]()
     while wanted:
         masks = [ranking.connected(k) for k in [0, *wanted]]
         model, measured = measure(setup, masks, setup.pairs, progress=progress)
         runs |= {size: measured.one(i) for i, size in enumerate([0, *wanted])}
-        curve = Curve(ranking, conditions, model, dict(runs))
+        curve = Curve(ranking, protocol, model, dict(runs))
         next_ones = {curve.size_to_run(level) for level in levels_of(curve.loss)} if sizes is None else set()
         wanted = sorted(size for size in next_ones if size is not None)
     return curve

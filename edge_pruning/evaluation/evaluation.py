@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from edge_pruning.evaluation.conditions import Conditions
 from edge_pruning.evaluation.faithfulness_scale import FaithfulnessScale
-from edge_pruning.evaluation.json_values import json_values
-from edge_pruning.evaluation.measured import Measured
+from edge_pruning.evaluation.measure import Measurements
+from edge_pruning.evaluation.protocol import EvaluationProtocol
 from edge_pruning.evaluation.summary import Summary
+from edge_pruning.files import json_values
 from edge_pruning.truth.recovery import TruthComparison
 
 FORMAT = "edge-pruning/evaluation"
@@ -29,14 +29,14 @@ class Evaluation(Mapping[str, Any]):
     The numbers are those of `numbers.NUMBERS`. `evaluation["circuit"]["kl"]` works as well: an evaluation also reads
     like the JSON object that it is stored as.
 
-    conditions: what was measured on, and how. loss: the number that says how far a run is from the model: `kl`, or
+    protocol: what was measured on, and how. loss: the number that says how far a run is from the model: `kl`, or
     `squared_error` where the output is a number. convention: how edges are counted. definitions: what each number
     means. warnings: what to know before quoting them. templates: the circuit's mean loss and accuracy, the model's
     accuracy, and the number of pairs, by template. ground_truth: the comparison with the true circuit, where that is
     known. runs: the numbers of every pair; they are not stored, so a loaded evaluation has none.
     """
 
-    conditions: Conditions
+    protocol: EvaluationProtocol
     loss: str
     convention: str
     summaries: Mapping[str, Summary]
@@ -44,7 +44,7 @@ class Evaluation(Mapping[str, Any]):
     warnings: tuple[str, ...] = ()
     templates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     ground_truth: TruthComparison | None = None
-    runs: Mapping[str, Measured] = field(default_factory=dict)
+    runs: Mapping[str, Measurements] = field(default_factory=dict)
 
     # --- runs ------------------------------------------------------------------------------------------------------
 
@@ -85,7 +85,7 @@ class Evaluation(Mapping[str, Any]):
     @cached_property
     def scale(self) -> FaithfulnessScale:
         """What faithfulness is measured with; only of an evaluation that still has its `runs`."""
-        return FaithfulnessScale(self.runs["model"], self.runs["empty"], self.conditions.metric)
+        return FaithfulnessScale(self.runs["model"], self.runs["empty"], self.protocol.metric)
 
     # --- as JSON and as table rows ---------------------------------------------------------------------------------
 
@@ -99,7 +99,7 @@ class Evaluation(Mapping[str, Any]):
         return name in self._json
 
     def __repr__(self) -> str:
-        about, own = self.conditions, self.circuit
+        about, own = self.protocol, self.circuit
         return (
             f"Evaluation({about.task}, {about.examples} {about.split} pairs: {own.edges:,} edges, {self.loss} "
             f"{own.mean[self.loss]:.3g}, accuracy {own.mean['accuracy']:.3g}, faithfulness "
@@ -124,7 +124,7 @@ class Evaluation(Mapping[str, Any]):
         found: dict[str, Any] = json_values({
             "format": FORMAT,
             "version": FORMAT_VERSION,
-            **asdict(self.conditions),
+            **asdict(self.protocol),
             "loss": self.loss,
             "convention": self.convention,
             "definitions": self.definitions,
@@ -147,7 +147,7 @@ class Evaluation(Mapping[str, Any]):
             )
         known = content["ground_truth"]
         return cls(
-            Conditions.from_json(content),
+            EvaluationProtocol.from_json(content),
             content["loss"],
             content["convention"],
             {name: Summary.from_json(content[name]) for name in SIDE_BY_SIDE if content.get(name) is not None},

@@ -21,12 +21,18 @@ from torch import Tensor
 from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation.bootstrap import Resamples
 from edge_pruning.evaluation.caveats import caveats
-from edge_pruning.evaluation.conditions import Conditions
-from edge_pruning.evaluation.definitions import RUNS, definitions_of
 from edge_pruning.evaluation.evaluation import SIDE_BY_SIDE, Evaluation
 from edge_pruning.evaluation.faithfulness_scale import FaithfulnessScale
-from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS, Progress, measure, problems_with
-from edge_pruning.evaluation.measured import Measured, error_of_mean
+from edge_pruning.evaluation.measure import (
+    LARGE,
+    LARGE_PAIRS,
+    Measurements,
+    Progress,
+    error_of_mean,
+    measure,
+    problems_with,
+)
+from edge_pruning.evaluation.protocol import RUNS, EvaluationProtocol, definitions_of
 from edge_pruning.evaluation.summary import summarise
 from edge_pruning.graph import Graph
 from edge_pruning.setup import Setup
@@ -73,7 +79,7 @@ def evaluate(
     return _evaluation(circuit, setup, runs, _sizes(circuit, masks, random[: len(runs.get("random", ()))]))
 
 
-def _baselines(setup: Setup, masks: Sequence[Tensor], circuit: Measured) -> Measured:
+def _baselines(setup: Setup, masks: Sequence[Tensor], circuit: Measurements) -> Measurements:
     """Random circuits on a large graph: as many of them, on some of the pairs, as it takes to tell them apart.
 
     Measuring stops when the standard error of their mean loss, between circuits, is a small share of its distance from
@@ -84,7 +90,7 @@ def _baselines(setup: Setup, masks: Sequence[Tensor], circuit: Measured) -> Meas
     if n > LARGE_PAIRS:
         ids = torch.randperm(n, generator=torch.Generator().manual_seed(setup.seed))[:LARGE_PAIRS].sort().values
     some = setup.pairs.subset(ids.tolist())
-    found: list[Measured] = []
+    found: list[Measurements] = []
     for mask in masks:
         found.append(measure(setup, [mask], some)[1])
         means = torch.stack([run.loss.mean() for run in found])
@@ -92,28 +98,28 @@ def _baselines(setup: Setup, masks: Sequence[Tensor], circuit: Measured) -> Meas
         if len(found) >= FEWEST_BASELINES and error_of_mean(means) <= BASELINE_ERROR * float(distance):
             break
     values = {name: torch.cat([run.values[name] for run in found]) for name in circuit.values}
-    return Measured(values, circuit.metric, None if len(ids) == n else ids)
+    return Measurements(values, circuit.metric, None if len(ids) == n else ids)
 
 
 def _evaluation(
     circuit: Circuit,
     setup: Setup,
-    runs: Mapping[str, Measured],
+    runs: Mapping[str, Measurements],
     sizes: Mapping[str, Mapping[str, int | float | str]],
 ) -> Evaluation:
     """Summarise what was measured, and say what to know about it."""
-    conditions, pairs, loss = Conditions.of(setup), setup.pairs, runs["model"].loss_name
-    scale = FaithfulnessScale(runs["model"], runs["empty"], conditions.metric)
-    resamples = {n: Resamples(n, conditions.seed) for n in {run.examples for run in runs.values()}}
+    protocol, pairs, loss = EvaluationProtocol.of(setup), setup.pairs, runs["model"].loss_name
+    scale = FaithfulnessScale(runs["model"], runs["empty"], protocol.metric)
+    resamples = {n: Resamples(n, protocol.seed) for n in {run.examples for run in runs.values()}}
     found = Evaluation(
-        conditions,
+        protocol,
         loss,
         circuit.graph.convention,
         {
             name: summarise(runs[name], scale, resamples[runs[name].examples], sizes[name])
             for name in SIDE_BY_SIDE if name in runs
         },
-        {**definitions_of(conditions, scale), **RUNS},
+        {**definitions_of(protocol, scale), **RUNS},
         templates=_by_template(runs, tuple(pair.template for pair in pairs.pairs)),
         ground_truth=GroundTruth.of(circuit, setup.truth, pairs.hash, seed=setup.seed).result if setup.truth else None,
         runs=runs,
@@ -121,7 +127,7 @@ def _evaluation(
     return replace(found, warnings=tuple(caveats(found, circuit)))
 
 
-def _by_template(runs: Mapping[str, Measured], templates: Sequence[str]) -> dict[str, dict[str, float]]:
+def _by_template(runs: Mapping[str, Measurements], templates: Sequence[str]) -> dict[str, dict[str, float]]:
     found = {}
     for template in sorted(set(templates) - {""}):
         of = torch.tensor([t == template for t in templates])

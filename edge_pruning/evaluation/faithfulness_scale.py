@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from edge_pruning.evaluation.measured import Measured, error_of_mean
+from edge_pruning.evaluation.measure import Measurements, error_of_mean
 
 SMALLEST_SPAN = 1e-5  # in logits, probability or nats: below this the float32 runs differ by rounding only
 
@@ -23,8 +23,8 @@ SMALLEST_SPAN = 1e-5  # in logits, probability or nats: below this the float32 r
 class FaithfulnessScale:
     """The two ends of the scale, measured on the same examples."""
 
-    model: Measured
-    empty: Measured
+    model: Measurements
+    empty: Measurements
     metric: str
 
     @property
@@ -53,23 +53,23 @@ class FaithfulnessScale:
     def defined(self) -> bool:
         return abs(self.span) > SMALLEST_SPAN
 
-    def faithfulness(self, run: Measured) -> float:
+    def faithfulness(self, run: Measurements) -> float:
         """f of a run, or its mean over several circuits; NaN if undefined."""
         return float(self._gain(run).nanmean()) / self.span if self.defined else float("nan")
 
-    def shares(self, run: Measured) -> Tensor:
+    def shares(self, run: Measurements) -> Tensor:
         """What each example adds to f, [c, b]: its gain over the empty circuit, in mean spans. Their mean is f.
 
         A ratio per example would blow up wherever a single example's own span is close to zero. NaN if f is undefined.
         """
         return self._gain(run) / (self.span if self.defined else float("nan"))
 
-    def standard_error(self, run: Measured) -> float:
+    def standard_error(self, run: Measurements) -> float:
         """Of f as a ratio of two means over the same examples, to first order (delta method)."""
         whole = self.shares(self.model.on(run.ids))
         return error_of_mean((self.shares(run) - self.faithfulness(run) * whole).nanmean(0))
 
-    def _gain(self, run: Measured) -> Tensor:
+    def _gain(self, run: Measurements) -> Tensor:
         """By how much a run is ahead of the empty circuit on each example, [c, b]."""
         empty = self.empty.on(run.ids)
         return empty.loss - run.loss if self.uses_loss else run.difference - empty.difference

@@ -1,4 +1,6 @@
-"""Running masks on pairs and measuring what they predict: what every part of an evaluation is made of.
+"""Run masks on pairs and measure what they predict: what every part of an evaluation is made of.
+
+Axis letters: c circuit (several where random ones are reported together), b example.
 
 Pairs are taken a tile at a time: what no mask changes is computed once per tile and serves all masks. What a mask
 excludes is not computed. Masks that differ in dangling edges only are one run; masks that need the same nodes share a
@@ -8,14 +10,13 @@ pass. Cost: one frozen pass and at most one masked forward pass per mask, no bac
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from edge_pruning import metrics
-from edge_pruning.evaluation.measured import Measured
 from edge_pruning.graph import Graph
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.micro_batches import over_tiles
@@ -30,6 +31,64 @@ LARGE_PAIRS = 100
 MOST_PASSES = 16  # each may hold copies of the weights of its heads
 
 
+@dataclass(frozen=True, eq=False)
+class Measurements:
+    """The numbers of `numbers.measured_numbers`, per circuit and example: float64 [c, b] on the CPU.
+
+    values: by name; each is an attribute too (`run.kl`). Undefined numbers are NaN: `kl` where the output is a number,
+    `squared_error` where it is not, the task's metric where a pair has no wrong answer.
+    metric: the task's.
+    ids: which of the evaluation's examples these are, [b]; None: all of them.
+    """
+
+    values: Mapping[str, Tensor]
+    metric: str
+    ids: Tensor | None = None
+
+    def __getattr__(self, name: str) -> Tensor:
+        if name.startswith("_") or name not in self.values:
+            raise AttributeError(name)
+        return self.values[name]
+
+    def __len__(self) -> int:
+        """How many circuits."""
+        return len(self.values["kl"])
+
+    def __getitem__(self, circuits: slice) -> Measurements:
+        return replace(self, values={name: value[circuits] for name, value in self.values.items()})
+
+    @property
+    def examples(self) -> int:
+        return self.values["kl"].shape[1]
+
+    def on(self, ids: Tensor | None) -> Measurements:
+        """On some of the examples only; None: on all of them."""
+        return self if ids is None else Measurements({n: v[:, ids] for n, v in self.values.items()}, self.metric, ids)
+
+    @property
+    def difference(self) -> Tensor:
+        """The task's metric."""
+        return self.values[self.metric]
+
+    @property
+    def loss(self) -> Tensor:
+        """How far from the model: KL, or the squared error of numbers."""
+        return self.values[self.loss_name]
+
+    @property
+    def loss_name(self) -> str:
+        """`kl`, or `squared_error` where the output is a number."""
+        return "kl" if self.values["squared_error"].isnan().all() else "squared_error"
+
+    @property
+    def mean_loss(self) -> float:
+        return float(self.loss.mean())
+
+    def one(self, circuit: int) -> Measurements:
+        """A single circuit's, [1, b]."""
+        return self[circuit : circuit + 1]
+
+
 @torch.no_grad()
 def measure(
     setup: Setup,
@@ -38,7 +97,7 @@ def measure(
     *,
     within: Tensor | None = None,
     progress: Progress | None = None,
-) -> tuple[Measured, Measured]:
+) -> tuple[Measurements, Measurements]:
     """The model's numbers [1, b], and those of every mask [mask, b], in the order of the pairs.
 
     masks: [w, r], bool or 0 to 1. within: bool [w, r]; all masks are zero outside it, and share one pass over what it
@@ -73,8 +132,8 @@ def measure(
     refuse_nan(pairs.metric, measured[names.index(pairs.metric)])
     model, each = measured[:, :1], measured[:, 1:][:, place]
     return (
-        Measured(dict(zip(names, model, strict=True)), pairs.metric),
-        Measured(dict(zip(names, each, strict=True)), pairs.metric),
+        Measurements(dict(zip(names, model, strict=True)), pairs.metric),
+        Measurements(dict(zip(names, each, strict=True)), pairs.metric),
     )
 
 
@@ -132,3 +191,13 @@ def problems_with(graph: Graph, what: str, setup: Setup) -> Iterator[str]:
         yield f"task {pairs.task!r} has no pairs in split {pairs.split!r}; expected at least one"
     if pairs.metric not in metrics.DIFFERENCES:
         yield f"expected a metric {', '.join(metrics.DIFFERENCES)}; got {pairs.metric!r}"
+
+
+def error_of_mean(values: Tensor) -> float:
+    """Standard deviation over the square root of their number; NaN entries are left out, NaN for fewer than two."""
+    present = values[~values.isnan()]
+    return deviation(present) / math.sqrt(max(1, len(present)))
+
+
+def deviation(values: Tensor) -> float:
+    return float(values.std()) if len(values) > 1 else float("nan")

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation.caveats import percent
-from edge_pruning.evaluation.json_values import json_values
 from edge_pruning.evaluation.measure import Progress, measure, problems_with
+from edge_pruning.files import json_values
 from edge_pruning.objectives import get_objective
 from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet

@@ -18,9 +18,9 @@ from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation.curve import Curve, evaluate_curve
 from edge_pruning.evaluation.evaluation import Evaluation
 from edge_pruning.evaluation.faithfulness import evaluate
-from edge_pruning.evaluation.json_values import json_values
 from edge_pruning.evaluation.measure import LARGE
 from edge_pruning.evaluation.minimality import LARGE_MAX_RUNS, MAX_RUNS, Minimality, evaluate_minimality
+from edge_pruning.files import json_values
 from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
 

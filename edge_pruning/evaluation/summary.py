@@ -12,7 +12,7 @@ from torch import Tensor
 
 from edge_pruning.evaluation.bootstrap import Interval, Resamples
 from edge_pruning.evaluation.faithfulness_scale import FaithfulnessScale
-from edge_pruning.evaluation.measured import Measured, deviation, error_of_mean
+from edge_pruning.evaluation.measure import Measurements, deviation, error_of_mean
 from edge_pruning.numbers import LOSSES, measured_numbers
 
 QUANTILES = (5, 25, 50, 75, 95)
@@ -87,7 +87,7 @@ def _number(value: float | None) -> float:
 
 
 def summarise(
-    run: Measured,
+    run: Measurements,
     scale: FaithfulnessScale,
     resamples: Resamples,
     size: Mapping[str, Any] | None = None,

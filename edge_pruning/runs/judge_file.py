@@ -30,19 +30,19 @@ def evaluate_any(
     soft_mask: Tensor | None = None,
     random_circuits: int = 10,
     progress: Progress | None = None,
-    **conditions: Any,
+    **settings: Any,
 ) -> Evaluation:
     """How faithful a circuit is: on a setup, or on the task, model and ablation that it came from, or others.
 
     circuit: a value, a run, or the path of a circuit file (also another tool's).
-    setup: what to judge on; otherwise `conditions` are those of `open_circuit` (task, model, ablation, metric, ...),
+    setup: what to judge on; otherwise `settings` are those of `open_circuit` (task, model, ablation, metric, ...),
     by default the circuit's own.
     """
     if setup is None:
-        on = open_circuit(circuit, **conditions)
+        on = open_circuit(circuit, **settings)
         circuit, setup = on.circuit, on.setup
-    elif conditions:
-        raise ValueError(f"a setup says what to judge on, so {', '.join(conditions)} would have no effect")
+    elif settings:
+        raise ValueError(f"a setup says what to judge on, so {', '.join(settings)} would have no effect")
     elif not isinstance(setup, Setup):
         raise ValueError(f"expected a Setup to judge on, got {type(setup).__name__}; or say task=..., model=...")
     elif not isinstance(circuit, Circuit):
@@ -51,26 +51,26 @@ def evaluate_any(
 
 
 def evaluate_file(
-    path: str | Path, *, random_circuits: int = 10, progress: Progress | None = None, **conditions: Any
+    path: str | Path, *, random_circuits: int = 10, progress: Progress | None = None, **settings: Any
 ) -> Evaluation:
-    """How faithful the circuit in a file is. conditions: those of `open_circuit`; by default the circuit's own."""
-    on = open_circuit(path, **conditions)
+    """How faithful the circuit in a file is. settings: those of `open_circuit`; by default the circuit's own."""
+    on = open_circuit(path, **settings)
     return evaluate(on.circuit, on.setup, random_circuits=random_circuits, progress=progress)
 
 
 def curve_file(
-    path: str | Path, *, sizes: Sequence[int] | None = None, progress: Progress | None = None, **conditions: Any
+    path: str | Path, *, sizes: Sequence[int] | None = None, progress: Progress | None = None, **settings: Any
 ) -> Curve:
     """How good circuits of all sizes are that are cut from the scores beside a circuit file."""
-    on = open_circuit(path, **conditions)
+    on = open_circuit(path, **settings)
     return evaluate_curve(on.scores, on.setup, sizes=sizes, progress=progress)
 
 
 def report_file(
-    path: str | Path, *, random_circuits: int = 10, stage: Stage = lambda words, done, total: None, **conditions: Any
+    path: str | Path, *, random_circuits: int = 10, stage: Stage = lambda words, done, total: None, **settings: Any
 ) -> Report:
     """The circuit in a file, judged in every way; with the stability of several seeds where it lies beside it."""
-    on = open_circuit(path, **conditions)
+    on = open_circuit(path, **settings)
     return report_on(
         on.circuit, on.setup, soft_mask=_soft_mask(on.circuit), random_circuits=random_circuits,
         stability=_stability_beside(on.path), stage=stage,

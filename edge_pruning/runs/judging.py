@@ -16,8 +16,7 @@ from torch import Tensor
 from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.discovery import polish
 from edge_pruning.evaluation import Evaluation, evaluate
-from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS, measure
-from edge_pruning.evaluation.measured import Measured
+from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS, Measurements, measure
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.observer import RunObserver
 from edge_pruning.runs.result import Cut, Run, circuit_file
@@ -89,7 +88,7 @@ def judge(
     return Run(tuple(done), chosen, training, content, setup.train.notices)
 
 
-def _choose(setup: Setup, circuits: Sequence[Circuit], watch: RunObserver) -> tuple[list[Measured], int]:
+def _choose(setup: Setup, circuits: Sequence[Circuit], watch: RunObserver) -> tuple[list[Measurements], int]:
     """What every circuit scores on validation pairs, and which of them is the run's; one needs no choice."""
     if len(circuits) == 1:
         return [], 0
@@ -100,13 +99,13 @@ def _choose(setup: Setup, circuits: Sequence[Circuit], watch: RunObserver) -> tu
 
 def _choose_by_halving(
     setup: Setup, circuits: Sequence[Circuit], watch: RunObserver
-) -> tuple[list[int], list[Measured], int]:
+) -> tuple[list[int], list[Measurements], int]:
     """The same where each look is expensive: by halving, because the loss falls with size, and on some of the pairs.
 
     Returns which circuits were looked at, what they score, and which of these is the run's.
     """
     (empty,) = _scan(setup, [torch.zeros_like(circuits[0].mask)], watch, LARGE_PAIRS)
-    seen: dict[int, Measured] = {}
+    seen: dict[int, Measurements] = {}
     low, high = -1, len(circuits) - 1
     while high - low > 1 or high not in seen:
         middle = (low + high) // 2 if high - low > 1 else high
@@ -121,7 +120,7 @@ def _choose_by_halving(
     return kept, [seen[i] for i in kept], kept.index(high)
 
 
-def _scan(setup: Setup, masks: Sequence[Tensor], watch: RunObserver, most: int | None = None) -> list[Measured]:
+def _scan(setup: Setup, masks: Sequence[Tensor], watch: RunObserver, most: int | None = None) -> list[Measurements]:
     """What each mask scores on validation pairs, or on at most `most` of them, at one masked pass each."""
     progress = partial(watch.stage, CHOOSING)
     pairs = setup.validation if most is None else setup.validation.sample(most, setup.seed)

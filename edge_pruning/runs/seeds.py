@@ -22,8 +22,8 @@ from edge_pruning import files
 from edge_pruning.circuit import Circuit
 from edge_pruning.drawing import draw_circuit
 from edge_pruning.evaluation import Stability, evaluate
-from edge_pruning.evaluation.json_values import json_values
 from edge_pruning.evaluation.summary import Summary
+from edge_pruning.files import json_values
 from edge_pruning.loading.loading import Model
 from edge_pruning.numbers import METRICS, NUMBERS
 from edge_pruning.patterns import MOST_HEADS

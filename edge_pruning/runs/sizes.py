@@ -12,8 +12,8 @@ from typing import Any
 
 from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation import Evaluation
-from edge_pruning.evaluation.json_values import json_values
-from edge_pruning.evaluation.measured import Measured
+from edge_pruning.evaluation.measure import Measurements
+from edge_pruning.files import json_values
 from edge_pruning.graph import Graph
 from edge_pruning.numbers import common_numbers
 
@@ -66,18 +66,18 @@ def smallest_faithful(losses: Sequence[float], empty: float) -> int:
     return next((i for i, loss in enumerate(losses) if loss <= FAITHFUL * empty), len(losses) - 1)
 
 
-def scanned_row(circuit: Circuit, scanned: Measured) -> dict[str, Any]:
+def scanned_row(circuit: Circuit, scanned: Measurements) -> dict[str, Any]:
     """One size's line in curve.json, on validation pairs: for sizes that were only looked at to choose among them."""
     found = {scanned.loss_name: scanned.mean_loss, "accuracy": float(scanned.accuracy.mean())}
     return {**circuit.counts, "split": "validation", "ablation": circuit.provenance.get("ablation"),
             "pairs": scanned.examples, **found}
 
 
-def evaluated_row(evaluation: Evaluation, scanned: Measured | None) -> dict[str, Any]:
+def evaluated_row(evaluation: Evaluation, scanned: Measurements | None) -> dict[str, Any]:
     """One size's line in curve.json, on test pairs, and the validation loss that the choice was made by."""
-    circuit, random, conditions = evaluation.circuit, evaluation.random, evaluation.conditions
+    circuit, random, protocol = evaluation.circuit, evaluation.random, evaluation.protocol
     row = {name: circuit.size[name] for name in ("edges", "edges_without_dangling", "edges_total", "convention")}
-    row |= {"split": conditions.split, "ablation": conditions.ablation}
+    row |= {"split": protocol.split, "ablation": protocol.ablation}
     row |= {number.name: circuit.mean[number.name] for number in common_numbers("kl")}
     row |= {"random_kl": random.kl} if random is not None else {}
     found: dict[str, Any] = json_values(row)

@@ -14,7 +14,7 @@ from typing import Any
 from edge_pruning.ablation import get_ablation
 from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation import evaluate
-from edge_pruning.evaluation.json_values import json_values
+from edge_pruning.files import json_values
 from edge_pruning.formats.circuit_json import CircuitJson
 from edge_pruning.formats.conversion import format_of
 from edge_pruning.graph import Graph

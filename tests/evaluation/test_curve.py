@@ -13,10 +13,8 @@ from edge_pruning.ablation import Mean, Patch, Zero
 from edge_pruning.batch import Pair
 from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.evaluation import Curve, curve, evaluate, evaluate_curve
-from edge_pruning.evaluation.curve import default_sizes
-from edge_pruning.evaluation.levels import Level, first_reached, levels_of, size_between
-from edge_pruning.evaluation.mib import SHARES, mib_sizes
-from edge_pruning.evaluation.ranking import Ranking
+from edge_pruning.evaluation.curve import Ranking, default_sizes
+from edge_pruning.evaluation.curve_numbers import SHARES, Level, first_reached, levels_of, mib_sizes, size_between
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.models import Adapter
@@ -214,4 +212,4 @@ def test_curves_of_large_graphs_are_measured_on_some_of_the_pairs_and_say_so(
     monkeypatch.setattr(curve, "LARGE_PAIRS", 5)
     found = _curve(exact_model, random_pairs(12), sizes=[5, 40])
     assert found.to_json()["examples"] == found.runs[5].examples == 5
-    assert _curve(exact_model, random_pairs(4), sizes=[5]).conditions.examples == 4
+    assert _curve(exact_model, random_pairs(4), sizes=[5]).protocol.examples == 4

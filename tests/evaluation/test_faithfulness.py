@@ -105,7 +105,7 @@ def test_laws_hold_to_rounding_in_float32(
         assert full["circuit"]["kl"] == pytest.approx(0, abs=1e-5)
         assert full["circuit"]["faithfulness"] == pytest.approx(1, abs=1e-3)
         assert none["circuit"]["faithfulness"] == pytest.approx(0, abs=1e-3)
-        assert full.conditions.dtype == "float32"
+        assert full.protocol.dtype == "float32"
 
 
 def test_the_model_is_what_hugging_face_computes(exact_model: Adapter, random_pairs: PairFactory) -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from edge_pruning.evaluation.mib import SHARES, areas, mib_sizes
+from edge_pruning.evaluation.curve_numbers import SHARES, areas, mib_sizes
 
 BY_HAND = (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 0.9, 1.2, 1.1, 1.0)
 

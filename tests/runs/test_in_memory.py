@@ -53,7 +53,7 @@ def test_a_model_in_memory_is_the_one_that_is_judged(hf, rows, model_folder, pai
         hf[0].transformer.h[1].mlp.c_proj.weight.mul_(3)
     altered = ep.discover(rows, model=hf, **EAP)
     assert altered.evaluation.model.logit_difference != from_file.evaluation.model.logit_difference
-    assert altered.evaluation.conditions.weights != from_file.evaluation.conditions.weights
+    assert altered.evaluation.protocol.weights != from_file.evaluation.protocol.weights
     assert altered.circuit.provenance["model"]["name"].endswith(" (in memory)")
 
 
@@ -156,7 +156,7 @@ def test_pairs_in_memory_are_kept_in_the_run_folder(model_folder, rows, tmp_path
     run = ep.discover((row for row in rows), model=str(model_folder), out=tmp_path / "run", **EAP)
     again = ep.evaluate(tmp_path / "run" / "circuit.json", random_circuits=0)
     assert again.circuit.kl == run.evaluation.circuit.kl
-    assert again.conditions.data_hash == run.evaluation.conditions.data_hash
+    assert again.protocol.data_hash == run.evaluation.protocol.data_hash
     assert cli("evaluate", tmp_path / "run" / "circuit.json").exit_code == 0
 
 
@@ -175,7 +175,7 @@ def test_token_pairs_are_kept_too(model_folder, rows, tmp_path):
     ready = task.pairs(AutoTokenizer.from_pretrained(model_folder), "train").pairs
     run = ep.discover(list(ready), model=str(model_folder), out=tmp_path / "run", **EAP)
     again = ep.evaluate(run, random_circuits=0)
-    assert again.conditions.data_hash == run.evaluation.conditions.data_hash
+    assert again.protocol.data_hash == run.evaluation.protocol.data_hash
 
 
 def test_a_circuit_found_with_pairs_in_memory_asks_for_them(model_folder, rows):
@@ -246,7 +246,7 @@ def answer_logit(logits, batch):
 
 def test_a_metric_of_ones_own_is_measured_everywhere(model_folder, rows):
     run = ep.discover(rows, model=str(model_folder), metric=answer_logit, **EAP)
-    assert run.evaluation.conditions.metric == "answer_logit"
+    assert run.evaluation.protocol.metric == "answer_logit"
     values = run.evaluation.runs["model"].answer_logit
     assert run.evaluation.model.answer_logit == pytest.approx(float(values.mean()))
     assert run.evaluation.definitions["answer_logit"] == "The logit of the answer"
