@@ -99,7 +99,7 @@ def plain_logits(hf: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         return hf(images).logits, images
     words = hf.get_input_embeddings()(batch.clean).detach().requires_grad_()
     final = hf.base_model(inputs_embeds=words, use_cache=False).last_hidden_state
-    return hf.get_output_embeddings()(final.flatten(0, 1)[batch.rows]), words
+    return hf.get_output_embeddings()(final.flatten(0, 1)[batch.positions]), words
 
 
 def plain_step(hf: Any, parts: list[Batch]) -> None:

@@ -35,7 +35,7 @@ from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.layout import Layout
 from edge_pruning.masked_pass.memory import CACHE_SHARE
-from edge_pruning.masked_pass.plain_pass import Frozen
+from edge_pruning.masked_pass.unmasked_pass import Frozen
 from edge_pruning.models import adapt
 
 SHAPES = {

@@ -46,7 +46,7 @@ def plain_step(hf: Any, parts: list[Batch]) -> None:
     for batch in parts:
         embedded = hf.get_input_embeddings()(batch.clean).detach().requires_grad_()
         final = hf.base_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
-        logits = hf.get_output_embeddings()(final.flatten(0, 1)[batch.rows])
+        logits = hf.get_output_embeddings()(final.flatten(0, 1)[batch.positions])
         logits.float().log_softmax(-1)[:, 0].sum().backward()
 
 
@@ -54,7 +54,7 @@ def plain_step(hf: Any, parts: list[Batch]) -> None:
 def plain_forward(hf: Any, parts: list[Batch]) -> None:
     for batch in parts:
         final = hf.base_model(batch.clean, use_cache=False).last_hidden_state
-        hf.get_output_embeddings()(final.flatten(0, 1)[batch.rows])
+        hf.get_output_embeddings()(final.flatten(0, 1)[batch.positions])
 
 
 @torch.no_grad()

@@ -59,7 +59,7 @@ def plain_step(hf: Any, parts: list[Batch]) -> None:
     for batch in parts:
         embedded = hf.transformer.wte(batch.clean).detach().requires_grad_()
         final = hf.transformer(inputs_embeds=embedded, use_cache=False).last_hidden_state
-        hf.lm_head(final.flatten(0, 1)[batch.rows]).float().log_softmax(-1)[:, 0].sum().backward()
+        hf.lm_head(final.flatten(0, 1)[batch.positions]).float().log_softmax(-1)[:, 0].sum().backward()
 
 
 class OurStep:

@@ -30,7 +30,7 @@ def judged(model: Model, data: PairSet) -> dict[str, float]:
 
     def of_tile(ids: list[int]) -> dict[str, float]:
         batch = engine.batch([data.pairs[i] for i in ids])
-        clean, corrupted = (model.adapter.hf(tokens).logits.flatten(0, 1)[batch.rows]
+        clean, corrupted = (model.adapter.hf(tokens).logits.flatten(0, 1)[batch.positions]
                             for tokens in (batch.clean, batch.corrupted))
         return {
             "accuracy": float(metrics.accuracy(clean, batch, data.metric).sum()),

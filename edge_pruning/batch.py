@@ -75,15 +75,18 @@ class ImagePair(Pair):
 class Batch:
     """Pairs side by side. `n` counts compared positions over the whole batch, example after example.
 
-    clean, corrupted: token ids [b, p], or images [b, channel, height, width]; lengths: positions that each pair takes
-    [b]; rows: the compared positions as indices into the flattened [b * p], [n]; example: which pair each belongs to,
-    [n]; answers, wrong: accepted and wrong tokens, [n, any], filled with -1; width: p.
+    clean, corrupted: token ids [b, p], or images [b, channel, height, width].
+    lengths: positions that each pair takes, [b].
+    positions: the compared positions as indices into the flattened [b * p], [n].
+    example: which pair each compared position belongs to, [n].
+    answers, wrong: accepted and wrong tokens, [n, any], filled with -1.
+    width: p.
     """
 
     clean: Tensor
     corrupted: Tensor
     lengths: Tensor
-    rows: Tensor
+    positions: Tensor
     example: Tensor
     answers: Tensor
     wrong: Tensor
@@ -100,12 +103,12 @@ class Batch:
         """widths: how many positions of each pair are computed; by default none after the last compared one."""
         ends = widths or [max(pair.positions) + 1 for pair in pairs]
         width = max(ends)
-        rows = [b * width + p for b, pair in enumerate(pairs) for p in pair.positions]
+        positions = [b * width + p for b, pair in enumerate(pairs) for p in pair.positions]
         fields = (
             _side_by_side([pair.clean for pair in pairs], ends),
             _side_by_side([pair.corrupted for pair in pairs], ends),
             torch.tensor(ends),
-            torch.tensor(rows),
+            torch.tensor(positions),
             torch.tensor([b for b, pair in enumerate(pairs) for _ in pair.positions]),
             _filled([tokens for pair in pairs for tokens in pair.answers], -1),
             _filled([tokens for pair in pairs for tokens in pair.wrong], -1),

@@ -113,7 +113,7 @@ def _checked(found: Any, name: str, kind: str, batch: Batch, *, needs_gradient: 
     if found.shape != (batch.size,) or not found.is_floating_point():
         raise ValueError(
             f"{what} returned {found.dtype} {tuple(found.shape)}; expected one float per example, ({batch.size},), for "
-            f"{len(batch.rows)} compared positions (batch.example says which example each belongs to)"
+            f"{len(batch.positions)} compared positions (batch.example says which example each belongs to)"
         )
     if needs_gradient and not found.requires_grad:
         raise ValueError(f"{what} has no gradient: expected a differentiable function of the circuit's logits")

@@ -185,8 +185,8 @@ class Measured:
 def measure(model: GPT2LMHeadModel, data: PairSet) -> Measured:
     """How well a model does on pairs that are each compared at one position, as those of the built-in tasks are."""
     parts = [Batch.of(data.pairs[i : i + 50]) for i in range(0, len(data.pairs), 50)]
-    logp = torch.cat([_answer_logits(model, part.clean, part.rows) for part in parts]).log_softmax(-1)
-    other = torch.cat([_answer_logits(model, part.corrupted, part.rows) for part in parts]).log_softmax(-1)
+    logp = torch.cat([_answer_logits(model, part.clean, part.positions) for part in parts]).log_softmax(-1)
+    other = torch.cat([_answer_logits(model, part.corrupted, part.positions) for part in parts]).log_softmax(-1)
     right, wrong = [list(pair.answers[0]) for pair in data.pairs], [list(pair.wrong[0]) for pair in data.pairs]
     # For single answers this orders pairs as the logit difference does; the mass decides where answers are sets.
     mass = [(row[r].logsumexp(0), row[w].logsumexp(0)) for row, r, w in zip(logp, right, wrong, strict=True)]

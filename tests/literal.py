@@ -4,8 +4,8 @@ Every read is a weighted sum over the full stack of clean and corrupted writes,
 
     x_j = sum_i z_ij y_i + (1 - z_ij) c_i   (+ the output biases before j)
 
-built by plain autograd from a model's verbs, with nothing shared, folded, cached or skipped. `one_by_one` sums read by
-read; `together` says the same as one product for all reads of a sublayer (the benchmark times both).
+built by autograd from the methods of an adapter, with nothing shared, folded, cached or skipped. `one_by_one` sums
+read by read; `together` says the same as one product for all reads of a sublayer (the benchmark times both).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def literal_batch_logits(
     adapter: Adapter, graph: Graph, mask: Tensor, batch: Batch, sum_up: Sum = one_by_one
 ) -> Tensor:
     """Logits at the compared positions of a batch [n, vocab]."""
-    return literal_logits(adapter, graph, mask, batch.clean, batch.corrupted, sum_up).flatten(0, 1)[batch.rows]
+    return literal_logits(adapter, graph, mask, batch.clean, batch.corrupted, sum_up).flatten(0, 1)[batch.positions]
 
 
 def literal_run(

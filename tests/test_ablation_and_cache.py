@@ -18,7 +18,7 @@ from edge_pruning.batch import Batch, Pair
 from edge_pruning.masked_pass import memory
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
-from edge_pruning.masked_pass.plain_pass import Frozen
+from edge_pruning.masked_pass.unmasked_pass import Frozen
 from edge_pruning.models import Adapter
 
 ENGINES = [MaskedPass, FusedPass]
@@ -55,7 +55,7 @@ def tensors(frozen: Frozen) -> list[Tensor]:
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_with_all_edges_no_ablation_matters(name: str, kind: str, engine: type[MaskedPass]) -> None:
     adapter, batch = model(kind), Batch.of(mixed_pairs())
-    expected = adapter.hf(batch.clean, use_cache=False).logits.flatten(0, 1)[batch.rows]
+    expected = adapter.hf(batch.clean, use_cache=False).logits.flatten(0, 1)[batch.positions]
     for graph in graphs_of(adapter):
         masked = engine(adapter, graph)
         frozen = fitted(name, masked).freeze(masked, batch)
@@ -85,10 +85,10 @@ def test_without_the_models_logits_everything_else_is_the_same_and_no_clean_prom
     masked, batch, ran = engine(model(kind)), Batch.of(mixed_pairs()), []
     ablation = fitted(name, masked)
     expected = ablation.freeze(masked, batch)
-    run = masked.plain_run
-    monkeypatch.setattr(masked, "plain_run", lambda tokens: ran.append(tokens) or run(tokens))
+    run = masked.unmasked_run
+    monkeypatch.setattr(masked, "unmasked_run", lambda tokens: ran.append(tokens) or run(tokens))
     found = ablation.freeze(masked, batch, logits=False)
-    assert found.logits.shape == (len(batch.rows), 0)
+    assert found.logits.shape == (len(batch.positions), 0)
     assert not any(tokens is batch.clean for tokens in ran)
     for one, other in zip(tensors(found)[1:], tensors(expected)[1:], strict=True):
         assert torch.equal(one, other)
@@ -129,7 +129,7 @@ def test_zero_carries_nothing(kind: str, engine: type[MaskedPass]) -> None:
     for graph in graphs_of(adapter):
         masked, mask = engine(adapter, graph), random_mask(graph)
         found = masked.logits(mask, batch, Zero().freeze(masked, batch))
-        expected = literal_run(adapter, graph, mask, batch.clean, None)[0].flatten(0, 1)[batch.rows]
+        expected = literal_run(adapter, graph, mask, batch.clean, None)[0].flatten(0, 1)[batch.positions]
         assert relative(found, expected) < 1e-6
         assert relative(found, literal_batch_logits(adapter, graph, mask, batch)) > 1e-3
 
@@ -330,7 +330,7 @@ def test_only_the_pairs_of_a_batch_that_are_not_kept_are_computed(monkeypatch: p
     cache = FrozenCache(masked, PAIRS, Patch(), whole.bytes // 2)
     assert 0 < cache.kept < len(PAIRS)
     computed: list[int] = []
-    monkeypatch.setattr(masked, "plain_run", lambda x, real=masked.plain_run: computed.append(len(x)) or real(x))
+    monkeypatch.setattr(masked, "unmasked_run", lambda x, real=masked.unmasked_run: computed.append(len(x)) or real(x))
     cache.batch([0, 1])
     assert not computed
     cache.batch([len(PAIRS) - 1, 0, cache.kept, 1])

@@ -17,9 +17,9 @@ LONG = Pair((1, 2, 3, 4, 5, 6), (1, 9, 3, 4, 5, 6), (2, 4), ((4,), (6,)), ((), (
 
 def test_rows_point_at_the_compared_positions() -> None:
     batch = Batch.of([SHORT, LONG])
-    assert batch.rows.tolist() == [2, 5 + 2, 5 + 4]
+    assert batch.positions.tolist() == [2, 5 + 2, 5 + 4]
     assert batch.example.tolist() == [0, 1, 1]
-    assert batch.clean.flatten()[batch.rows].tolist() == [3, 3, 5]
+    assert batch.clean.flatten()[batch.positions].tolist() == [3, 3, 5]
 
 
 def test_nothing_after_the_last_compared_position_is_kept() -> None:

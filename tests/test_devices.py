@@ -121,7 +121,7 @@ HARD = HardConcrete(steps=12, target_steps=5, warmup_steps=2, initial_log_alpha=
     ("gemma2", FusedPass, SOFT, Patch(), None),
     ("gpt2", FusedPass, SOFT, Zero(), 0.3),
     ("llama", FusedPass, HARD, Patch(), None),
-], ids=["gpt2", "llama, in verbs", "gemma2", "gpt2, within candidates", "llama, hard concrete"])  # fmt: skip
+], ids=["gpt2", "llama, reference pass", "gemma2", "gpt2, within candidates", "llama, hard concrete"])  # fmt: skip
 def test_training_waits_for_its_reports_only(
     kind: str, of: Pass, method: Method, ablation: Ablation, share: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,7 +87,7 @@ def test_all_edges_are_the_model_and_none_the_model_on_the_corrupted_prompts(
     adapter, graph, batch = setting(kind, convention)
     run, ones = runner(engine(adapter, graph), batch), graph.edge_mask.double()
     prompts = (batch.clean, batch.corrupted)
-    clean, corrupted = (adapter.hf(tokens, use_cache=False).logits.flatten(0, 1)[batch.rows] for tokens in prompts)
+    clean, corrupted = (adapter.hf(tokens, use_cache=False).logits.flatten(0, 1)[batch.positions] for tokens in prompts)
     assert relative(run(ones), clean) < 1e-10
     assert relative(run(torch.zeros_like(ones)), corrupted) < 1e-10
     assert relative(clean, corrupted) > 0.1

@@ -37,7 +37,7 @@ BATCH = Batch.of(PAIRS)
 
 def _logits(seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return (2 * torch.randn(len(BATCH.rows), VOCABULARY, generator=generator, dtype=torch.float64)).to(dtype)
+    return (2 * torch.randn(len(BATCH.positions), VOCABULARY, generator=generator, dtype=torch.float64)).to(dtype)
 
 
 def _per_pair(logits: Tensor) -> list[list[list[float]]]:
@@ -135,8 +135,8 @@ def test_half_precision_is_widened_and_double_is_kept(dtype: torch.dtype) -> Non
     model, circuit = _logits(7, dtype), _logits(8, dtype)
     found = metrics.kl_divergence(model, circuit, BATCH)
     assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    wide = metrics.kl_divergence(model.double(), circuit.double(), BATCH)
-    torch.testing.assert_close(found.double(), wide, rtol=2e-6, atol=2e-6)
+    in_float64 = metrics.kl_divergence(model.double(), circuit.double(), BATCH)
+    torch.testing.assert_close(found.double(), in_float64, rtol=2e-6, atol=2e-6)
 
 
 def test_metrics_of_a_pair_do_not_depend_on_its_batch() -> None:

@@ -27,10 +27,10 @@ def random_circuit(graph: Graph, seed: int, density: float) -> Circuit:
 
 @given(circuits)
 def test_expanding_and_merging_again_changes_nothing(circuit):
-    wide, _ = recount(circuit, embeddings="split", kv="query")
-    back, _ = recount(wide, embeddings=circuit.graph.embeddings, kv=circuit.graph.kv)
+    expanded, _ = recount(circuit, embeddings="split", kv="query")
+    back, _ = recount(expanded, embeddings=circuit.graph.embeddings, kv=circuit.graph.kv)
     merged, _ = recount(circuit, embeddings="joint", kv="kv")
-    twice, _ = recount(wide, embeddings="joint", kv="kv")
+    twice, _ = recount(expanded, embeddings="joint", kv="kv")
     assert set(circuit.edges) <= set(back.edges)
     assert twice == merged
     if circuit.graph.embeddings == "joint":

@@ -98,5 +98,5 @@ def test_a_batch_of_one_is_a_batch() -> None:
     batch = Batch.of(mixed_pairs()[:1])
     frozen = Patch().freeze(engine, batch)
     rerun = Rerun(engine, mask, batch, frozen)
-    assert rerun.wide.shape[1] == 5
+    assert rerun.all_tokens.shape[1] == 5
     torch.testing.assert_close(rerun.whole[0], engine.logits(mask, batch, frozen), rtol=0, atol=1e-12)

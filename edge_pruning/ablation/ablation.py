@@ -21,7 +21,7 @@ import torch
 
 from edge_pruning.batch import Batch, Pair
 from edge_pruning.masked_pass.masked_pass import MaskedPass
-from edge_pruning.masked_pass.plain_pass import Frozen, Writes
+from edge_pruning.masked_pass.unmasked_pass import Frozen, Writes
 from edge_pruning.registry import Registry, settings_of
 
 ABLATIONS: Registry[type[Ablation]] = Registry("ablation")
@@ -87,7 +87,7 @@ class Patch(Ablation):
     consistent: ClassVar[bool] = True
 
     def writes(self, engine: MaskedPass, batch: Batch) -> Writes:
-        return engine.plain_run(batch.corrupted)
+        return engine.unmasked_run(batch.corrupted)
 
 
 @ablation

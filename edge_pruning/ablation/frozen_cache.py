@@ -17,7 +17,7 @@ from edge_pruning.batch import Batch, Pair, sent
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.memory import memory_for_cache
 from edge_pruning.masked_pass.micro_batches import over_tiles
-from edge_pruning.masked_pass.plain_pass import PER_POSITION, Frozen
+from edge_pruning.masked_pass.unmasked_pass import PER_POSITION, Frozen
 
 
 class FrozenCache:

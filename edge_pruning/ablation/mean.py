@@ -21,7 +21,7 @@ from edge_pruning.ablation.ablation import Ablation, ablation
 from edge_pruning.ablation.prompts import Prompt, by_length, prompts_of
 from edge_pruning.batch import Batch, Pair
 from edge_pruning.masked_pass.masked_pass import MaskedPass
-from edge_pruning.masked_pass.plain_pass import Writes
+from edge_pruning.masked_pass.unmasked_pass import Writes
 
 ANY_LENGTH = 0
 
@@ -80,11 +80,11 @@ class Mean(Ablation):
 
 def _sum_over_prompts(engine: MaskedPass, prompts: Sequence[Prompt]) -> Writes:
     """The writes on prompts of one length, summed over the prompts, in float32 or better: [..., p, d]."""
-    wide = torch.promote_types(engine.dtype, torch.float32)
+    sum_dtype = torch.promote_types(engine.dtype, torch.float32)
     at_once, summed = max(1, engine.tile_tokens // len(prompts[0])), []
     for first in range(0, len(prompts), at_once):
         tokens = torch.tensor(prompts[first : first + at_once], device=engine.adapter.device)
-        summed.append(_each(engine.plain_run(tokens), lambda x: x.to(wide).sum(-3)))
+        summed.append(_each(engine.unmasked_run(tokens), lambda x: x.to(sum_dtype).sum(-3)))
     return _added(summed)
 
 

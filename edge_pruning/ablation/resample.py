@@ -22,7 +22,7 @@ from edge_pruning.ablation.ablation import Ablation, ablation
 from edge_pruning.ablation.prompts import Prompt, by_length, prompts_of
 from edge_pruning.batch import Batch, Pair
 from edge_pruning.masked_pass.masked_pass import MaskedPass
-from edge_pruning.masked_pass.plain_pass import Writes
+from edge_pruning.masked_pass.unmasked_pass import Writes
 
 
 @ablation
@@ -62,7 +62,7 @@ class Resample(Ablation):
         prompts = [tuple(tokens[:n]) for tokens, n in zip(batch.clean.tolist(), lengths, strict=True)]
         drawn = list(map(self._donor, prompts))
         for length, donors in by_length(drawn).items():
-            given = engine.plain_run(torch.tensor(donors, device=batch.clean.device))
+            given = engine.unmasked_run(torch.tensor(donors, device=batch.clean.device))
             takers = [b for b, donor in enumerate(drawn) if len(donor) == length]
             for i, b in enumerate(takers):
                 places = torch.arange(length - lengths[b], length, device=batch.clean.device).clamp_min(0)

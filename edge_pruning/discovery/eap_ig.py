@@ -44,7 +44,7 @@ from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.search import Search
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.micro_batches import over_tiles
-from edge_pruning.masked_pass.plain_pass import Frozen
+from edge_pruning.masked_pass.unmasked_pass import Frozen
 from edge_pruning.objectives import Objective
 
 PATHS = ("inputs", "activations")

@@ -14,7 +14,7 @@ from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.batch import Batch
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.micro_batches import over_tiles
-from edge_pruning.masked_pass.plain_pass import Frozen
+from edge_pruning.masked_pass.unmasked_pass import Frozen
 from edge_pruning.objectives import Objective
 
 

@@ -60,4 +60,4 @@ def _means(lengths: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     inside = torch.arange(batch.width, device=lengths.device) < batch.lengths[:, None]  # [b, p]
     everywhere = (lengths.unflatten(1, inside.shape) * (inside / batch.lengths[:, None])).sum((1, 2))
     count = torch.bincount(batch.example, minlength=batch.size)
-    return everywhere, (lengths[:, batch.rows] / count[batch.example]).sum(1)
+    return everywhere, (lengths[:, batch.positions] / count[batch.example]).sum(1)

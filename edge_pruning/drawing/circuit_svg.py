@@ -16,7 +16,7 @@ from edge_pruning.drawing.caption import caption_sentences
 from edge_pruning.drawing.layout import LABEL_SIZE, Layout, Point, Port
 from edge_pruning.drawing.legend import Entry, draw_legend, legend_entries
 from edge_pruning.drawing.nodes import draw_dots, draw_nodes, obstacles
-from edge_pruning.drawing.routing import Router, spread
+from edge_pruning.drawing.routing import Router, space_out
 from edge_pruning.drawing.stroke import BAND, INK, MUTED, DrawnEdge, drawn_edges, stroke
 from edge_pruning.drawing.strongest import strongest
 from edge_pruning.drawing.text import BOLD, printable, shorten, wrap
@@ -135,5 +135,5 @@ def _places(ports: dict[Port, list[DrawnEdge]], other_end: Callable[[DrawnEdge],
     return {
         edge.name: (x, port.y)
         for port, attached in ports.items()
-        for edge, x in zip(attached, spread([other_end(edge) for edge in attached], port, PORT_GAP), strict=True)
+        for edge, x in zip(attached, space_out([other_end(edge) for edge in attached], port, PORT_GAP), strict=True)
     }

@@ -26,7 +26,7 @@ TURNS = (0.5, 0.3, 0.7)  # the share of the rise at which a curve bows most
 UP = np.array([0.0, -1.0])
 
 
-def spread(wanted: Sequence[float], port: Port, gap: float) -> list[float]:
+def space_out(wanted: Sequence[float], port: Port, gap: float) -> list[float]:
     """Places on a port, `gap` apart where there is room, in the order of `wanted` and as close to it as possible.
 
     Least squares with the order kept: without the gaps this is isotonic regression, solved by pooling neighbours.

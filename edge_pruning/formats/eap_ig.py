@@ -46,10 +46,11 @@ def cfg_of(circuit: Circuit) -> tuple[dict[str, Any], list[str]]:
 def provenance_from(cfg: Mapping[str, Any], file: str) -> dict[str, Any]:
     """Where a circuit came from, as far as such a file says."""
     width = {"model": {"d_model": cfg["d_model"]}} if "d_model" in cfg else {}
-    return {"source": {"file": file, "cfg": {name: value for name, value in cfg.items() if _is_plain(value)}}, **width}
+    scalars = {name: value for name, value in cfg.items() if _is_json_scalar(value)}
+    return {"source": {"file": file, "cfg": scalars}, **width}
 
 
-def _is_plain(value: Any) -> bool:
+def _is_json_scalar(value: Any) -> bool:
     return isinstance(value, str | int | float | bool) or value is None
 
 

@@ -32,7 +32,7 @@ def law_errors(engine: MaskedPass, *, seed: int = 0) -> list[float]:
     batch = engine.batch(adapter.sample(seed))
     frozen = Patch().freeze(engine, batch)
     own = (adapter.own_logits(inputs).to(engine.home) for inputs in _both(batch))
-    clean, corrupted = (logits.flatten(0, 1)[batch.rows] for logits in own)
+    clean, corrupted = (logits.flatten(0, 1)[batch.positions] for logits in own)
     edges = graph.edge_mask.to(adapter.device, torch.float32)
     only_final = torch.zeros_like(edges)
     only_final[:, -1] = 1
@@ -70,7 +70,7 @@ def _where(engine: MaskedPass, tolerance: float) -> str:
         return f"the model's own residual stream cannot be read ({type(error).__name__})"
     if len(expected) != graph.shape.layers:
         return f"the model's own residual stream has {len(expected)} layers, expected {graph.shape.layers}"
-    found = reference.freeze(batch, reference.plain_run(batch.clean)).bases(parallel=graph.shape.parallel)
+    found = reference.freeze(batch, reference.unmasked_run(batch.clean)).bases(parallel=graph.shape.parallel)
     for layer, (stream, own) in enumerate(zip(islice(found, 0, None, 2), expected, strict=False)):
         off = _relative(stream - own.to(stream.device), own)
         if not off <= tolerance:

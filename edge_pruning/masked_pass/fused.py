@@ -173,15 +173,15 @@ class FusedPass(MaskedPass):
     def _centre(self, x: Tensor) -> Tensor:
         return x - x.mean(-1, keepdim=True) if self.weights.centred else x
 
-    # --- the plain run ---------------------------------------------------------------------------------------------
+    # --- the unmasked run ------------------------------------------------------------------------------------------
 
-    def _plain_heads(self, layer: int, x: Tensor, context: Any) -> Tensor:
+    def _unmasked_heads(self, layer: int, x: Tensor, context: Any) -> Tensor:
         qkv = self.weights.heads_in(layer)(x.flatten(0, 1)[None])[0].unflatten(1, x.shape[:2])
         q, k, v = qkv.split(self._qkv)
         return self.adapter.mix(layer, q, k, v, context)
 
-    def _plain_mlp(self, layer: int, x: Tensor) -> Tensor:
-        return self._centre(super()._plain_mlp(layer, x))
+    def _unmasked_mlp(self, layer: int, x: Tensor) -> Tensor:
+        return self._centre(super()._unmasked_mlp(layer, x))
 
     def _sum_of_heads(self, layer: int, heads: Tensor) -> Tensor:
         out, bias = self.weights.heads_out(layer), self.weights.out_bias(layer)

@@ -21,14 +21,14 @@ from edge_pruning.graph import Graph
 from edge_pruning.masked_pass.buffers import Buffers
 from edge_pruning.masked_pass.devices import in_its_arithmetic
 from edge_pruning.masked_pass.layout import Layout
-from edge_pruning.masked_pass.plain_pass import Frozen, PlainPass
 from edge_pruning.masked_pass.stream import Stream
 from edge_pruning.masked_pass.tiles import Tiles
+from edge_pruning.masked_pass.unmasked_pass import Frozen, UnmaskedPass
 from edge_pruning.masked_pass.whole_stream import WholeStream
 from edge_pruning.models.adapter import Adapter
 
 
-class MaskedPass(PlainPass, Tiles):
+class MaskedPass(UnmaskedPass, Tiles):
     """Run one model on one graph. Masks are float32 [w, r] on the model's device; runs are in the model's dtype.
 
     keep_reads: whether reads are kept for the backward pass or computed again in it; None decides by the free memory.
@@ -89,7 +89,7 @@ class MaskedPass(PlainPass, Tiles):
         the sum of <g_j, along_i> over tokens, with g_j the gradient of read j in this run.
         """
         stream = self.run(mask, batch, frozen, along)
-        final = frozen.final_base(batch.rows).to(stream.mask.device)
+        final = frozen.final_base(batch.positions).to(stream.mask.device)
         final = stream.read(self.layout.logits_reader, self.layout.n_writers, final)[0]
         stream.close()
         return self.unembed(final)
@@ -102,12 +102,12 @@ class MaskedPass(PlainPass, Tiles):
         The last MLP is computed at the compared positions only; elsewhere its differences are 0.
         """
         compared = self.run(mask, batch, frozen)
-        assert compared.wide is not None
-        found, last = compared.wide.differences[1:].to(self.home, copy=True), self.graph.shape.layers - 1
+        assert compared.all_tokens is not None
+        found, last = compared.all_tokens.differences[1:].to(self.home, copy=True), self.graph.shape.layers - 1
         if self.layout.has_mlp(last):
             mlp = self.layout.mlp_writer(last)
             found[mlp] = 0
-            found[mlp, batch.rows] = compared.differences[1 + mlp].to(self.home)
+            found[mlp, batch.positions] = compared.differences[1 + mlp].to(self.home)
         return found
 
     @in_its_arithmetic
@@ -131,7 +131,7 @@ class MaskedPass(PlainPass, Tiles):
                 seen = self._attention(layer, stream, base, frozen.heads[layer].to(device), contexts[device])
             ablated = frozen.mlps[layer].flatten(0, 1).to(device)
             if layer == self.graph.shape.layers - 1:
-                at = batch.rows.to(device)
+                at = batch.positions.to(device)
                 stream, mlp_base, ablated = stream.at(at), mlp_base[at], ablated[at]
                 seen = None if seen is None else seen[at]
             if self.layout.has_mlp(layer):

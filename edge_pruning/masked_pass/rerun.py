@@ -17,7 +17,7 @@ from torch import Tensor
 from edge_pruning.batch import Batch
 from edge_pruning.graph import Site
 from edge_pruning.masked_pass.masked_pass import MaskedPass
-from edge_pruning.masked_pass.plain_pass import Frozen
+from edge_pruning.masked_pass.unmasked_pass import Frozen
 
 
 class Rerun:
@@ -39,11 +39,11 @@ class Rerun:
         self.bases = list(frozen.bases(parallel=engine.graph.shape.parallel))
         n = engine.graph.n_embeddings
         embeddings = frozen.embedding_difference.flatten(1, 2)
-        self.wide = embeddings.new_zeros(len(mask), *embeddings.shape[1:])  # [w, token, d]; the last MLP's stay 0
-        self.wide[:n] = embeddings
-        self.compared = self.wide[:, batch.rows]  # [w, n, d]
-        self.whole, wide, compared = self._from(0, self._known(self.sites[0], n), skip=False)
-        self.wide[n:], self.compared[:n], self.compared[n:] = wide[:, 0], self.wide[:n, batch.rows], compared[:, 0]
+        self.all_tokens = embeddings.new_zeros(len(mask), *embeddings.shape[1:])  # [w, token, d]; the last MLP's stay 0
+        self.all_tokens[:n] = embeddings
+        self.compared = self.all_tokens[:, batch.positions]  # [w, n, d]
+        self.whole, all_tokens, compared = self._from(0, self._known(self.sites[0], n), skip=False)
+        self.all_tokens[n:], self.compared[n:] = all_tokens[:, 0], compared[:, 0]
 
     def logits(self, reader: int, columns: Tensor) -> Tensor:
         """Logits at the compared positions [k, n, vocab] with each of `columns` [k, w] as the mask of `reader`."""
@@ -67,16 +67,16 @@ class Rerun:
         skip: leave the differences of writers that nothing reads at 0.
         """
         first, k = self.sites[at].writers.start, reads.shape[1]
-        later = self.wide.new_zeros(len(self.mask) - first, k, *reads.shape[2:])
-        wide = later
+        later = self.all_tokens.new_zeros(len(self.mask) - first, k, *reads.shape[2:])
+        all_tokens = later
         for i, site in enumerate(self.sites[at:]):
             if self._is_last(site) and later.shape[2] != self.compared.shape[1]:
-                later = later[:, :, self.batch.rows]
+                later = later[:, :, self.batch.positions]
             if skip and site.writers.start < site.writers.stop and not self.mask[site.writers].any():
                 continue
             x = reads if i == 0 else self._read(site, first, later)
             if site is self.sites[-1]:
-                return self.engine.unembed(x[0].flatten(0, 1)).unflatten(0, (k, -1)), wide, later
+                return self.engine.unembed(x[0].flatten(0, 1)).unflatten(0, (k, -1)), all_tokens, later
             later[site.writers.start - first : site.writers.stop - first] = self._write(site, x)
         raise AssertionError("the logits are the last site")
 
@@ -101,7 +101,7 @@ class Rerun:
         if site.is_mlp:
             ablated = self.frozen.mlps[site.layer].flatten(0, 1)
             y = adapter.feed_forward(site.layer, x.flatten(1, 2)[:, None])[:, 0].unflatten(1, (k, -1)).to(home)
-            return y - (ablated[self.batch.rows] if self._is_last(site) else ablated)
+            return y - (ablated[self.batch.positions] if self._is_last(site) else ablated)
         b, p, d = self.frozen.embeddings.shape
         heads, kv = self.engine.graph.shape.heads, self.engine.graph.kv_readers
         q, key, v = x.reshape(-1, k * b, p, d).split([heads, kv, kv])
@@ -115,8 +115,8 @@ class Rerun:
         return site.layer + site.is_mlp >= self.engine.graph.shape.layers
 
     def _before(self, site: Site) -> Tensor:
-        return self.compared if self._is_last(site) else self.wide
+        return self.compared if self._is_last(site) else self.all_tokens
 
     def _base(self, site: Site) -> Tensor:
         base = self.bases[2 * site.layer + site.is_mlp].flatten(0, 1)
-        return base[self.batch.rows] if self._is_last(site) else base
+        return base[self.batch.positions] if self._is_last(site) else base

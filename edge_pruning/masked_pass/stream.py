@@ -38,7 +38,7 @@ class Stream:
     mask_gradient: [r, w] in the mask's own dtype.
     keep_reads: keep reads for the backward pass. Otherwise they are computed again, which costs one more product per
         read and saves most of the memory.
-    wide: the stream over all tokens of which this one is a subset.
+    all_tokens: the stream of which this one is a subset.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class Stream:
         buffers: Buffers,
         keep_reads: bool,
         along: Tensor | None = None,
-        wide: Stream | None = None,
+        all_tokens: Stream | None = None,
     ) -> None:
         self.mask, self.mask_gradient, self.buffers = mask, mask_gradient, buffers
         self.keep_reads = keep_reads
-        self.along, self.wide = along, wide
+        self.along, self.all_tokens = along, all_tokens
         self.differences: Tensor  # [1 + w, token, d]
         self.reads: Tensor | None = None  # [r, token, d]
         self.gradients: Tensor | None = None  # [w, token, d]

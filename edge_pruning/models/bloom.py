@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_pruning.models.attention import causal_attention
-from edge_pruning.models.decoder import Decoder, plain_mlp, split_heads
+from edge_pruning.models.decoder import Decoder, split_heads, ungated_mlp
 from edge_pruning.models.parts import Linear, Mlp
 from edge_pruning.models.registry import RENORMALISED, adapter
 
@@ -69,7 +69,7 @@ class Bloom(Decoder):
 
     def mlp(self, layer: int) -> Mlp:
         mlp = self.block(layer).mlp
-        return plain_mlp(self.mlp_norm(layer), mlp.dense_h_to_4h, mlp.gelu_impl, mlp.dense_4h_to_h)
+        return ungated_mlp(self.mlp_norm(layer), mlp.dense_h_to_4h, mlp.gelu_impl, mlp.dense_4h_to_h)
 
     def mlp_module(self, layer: int) -> Callable[[Tensor], Tensor]:
         mlp = self.block(layer).mlp  # its own forward adds the residual stream

@@ -181,7 +181,7 @@ def gated_mlp(
     return Mlp(norm, (into_hidden(gate), into_hidden(up)), finish)
 
 
-def plain_mlp(
+def ungated_mlp(
     norm: Norm | None, first: nn.Linear, act: Callable[[Tensor], Tensor], last: Callable[[Tensor], Tensor]
 ) -> Mlp:
     """last(act(first(x)))."""

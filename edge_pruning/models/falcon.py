@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_pruning.models.attention import causal_attention
-from edge_pruning.models.decoder import Decoder, plain_mlp, split_heads
+from edge_pruning.models.decoder import Decoder, split_heads, ungated_mlp
 from edge_pruning.models.parts import Linear, Mlp, Norm
 from edge_pruning.models.registry import adapter
 
@@ -92,4 +92,4 @@ class Falcon(Decoder):
 
     def mlp(self, layer: int) -> Mlp:
         mlp = self.block(layer).mlp
-        return plain_mlp(self.mlp_norm(layer), mlp.dense_h_to_4h, mlp.act, mlp.dense_4h_to_h)
+        return ungated_mlp(self.mlp_norm(layer), mlp.dense_h_to_4h, mlp.act, mlp.dense_4h_to_h)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from edge_pruning.models.decoder import Decoder, plain_mlp, split_heads
+from edge_pruning.models.decoder import Decoder, split_heads, ungated_mlp
 from edge_pruning.models.parts import Linear, Mlp
 from edge_pruning.models.registry import adapter
 
@@ -53,4 +53,4 @@ class GptNeoX(Decoder):
 
     def mlp(self, layer: int) -> Mlp:
         mlp = self.block(layer).mlp
-        return plain_mlp(self.mlp_norm(layer), mlp.dense_h_to_4h, mlp.act, mlp.dense_4h_to_h)
+        return ungated_mlp(self.mlp_norm(layer), mlp.dense_h_to_4h, mlp.act, mlp.dense_4h_to_h)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from edge_pruning.models.attention import causal_attention
-from edge_pruning.models.decoder import Decoder, plain_mlp
+from edge_pruning.models.decoder import Decoder, ungated_mlp
 from edge_pruning.models.parts import Mlp, Norm
 from edge_pruning.models.registry import adapter
 from edge_pruning.models.rotary import rotate_neighbours
@@ -66,4 +66,4 @@ class GptJ(Decoder):
 
     def mlp(self, layer: int) -> Mlp:
         mlp = self.block(layer).mlp
-        return plain_mlp(self.mlp_norm(layer), mlp.fc_in, mlp.act, mlp.fc_out)
+        return ungated_mlp(self.mlp_norm(layer), mlp.fc_in, mlp.act, mlp.fc_out)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edge_pruning.models.decoder import Decoder, plain_mlp
+from edge_pruning.models.decoder import Decoder, ungated_mlp
 from edge_pruning.models.parts import Mlp, Norm
 from edge_pruning.models.registry import RENORMALISED, adapter
 
@@ -52,7 +52,7 @@ class Opt(Decoder):
 
     def mlp(self, layer: int) -> Mlp:
         block = self.block(layer)
-        return plain_mlp(self.mlp_norm(layer), block.fc1, block.activation_fn, block.fc2)
+        return ungated_mlp(self.mlp_norm(layer), block.fc1, block.activation_fn, block.fc2)
 
     def mlp_module(self, layer: int) -> Callable[[Tensor], Tensor]:
         block = self.block(layer)

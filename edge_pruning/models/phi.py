@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from edge_pruning.models.decoder import Decoder, plain_mlp
+from edge_pruning.models.decoder import Decoder, ungated_mlp
 from edge_pruning.models.parts import Mlp, Norm
 from edge_pruning.models.registry import adapter
 
@@ -39,4 +39,4 @@ class Phi(Decoder):
 
     def mlp(self, layer: int) -> Mlp:
         mlp = self.block(layer).mlp
-        return plain_mlp(self.mlp_norm(layer), mlp.fc1, mlp.activation_fn, mlp.fc2)
+        return ungated_mlp(self.mlp_norm(layer), mlp.fc1, mlp.activation_fn, mlp.fc2)

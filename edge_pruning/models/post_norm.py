@@ -54,5 +54,5 @@ class PostNormDecoder(Decoder):
 
 def _rstd(x: Tensor, eps: float) -> Tensor:
     """The reciprocal root mean square over the last axis [..., 1]; half precision is squared in float32."""
-    wide = x.float() if x.dtype.itemsize < 4 else x
-    return (wide.square().mean(-1, keepdim=True) + eps).rsqrt().to(x.dtype)
+    x_float = x.float() if x.dtype.itemsize < 4 else x
+    return (x_float.square().mean(-1, keepdim=True) + eps).rsqrt().to(x.dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_pruning.models.decoder import plain_mlp
+from edge_pruning.models.decoder import ungated_mlp
 from edge_pruning.models.mistral import Mistral
 from edge_pruning.models.parts import Mlp
 from edge_pruning.models.registry import adapter
@@ -19,4 +19,4 @@ class Starcoder2(Mistral):
 
     def mlp(self, layer: int) -> Mlp:
         mlp = self.block(layer).mlp
-        return plain_mlp(self.mlp_norm(layer), mlp.c_fc, mlp.act, mlp.c_proj)
+        return ungated_mlp(self.mlp_norm(layer), mlp.c_fc, mlp.act, mlp.c_proj)

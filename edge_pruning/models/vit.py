@@ -14,7 +14,7 @@ from torch import Tensor
 
 from edge_pruning.batch import ImagePair, Pair
 from edge_pruning.models.attention import full_attention
-from edge_pruning.models.decoder import Decoder, plain_mlp
+from edge_pruning.models.decoder import Decoder, ungated_mlp
 from edge_pruning.models.parts import Mlp, Norm
 from edge_pruning.models.registry import adapter
 
@@ -97,7 +97,7 @@ class ViT(Decoder):
 
     def mlp(self, layer: int) -> Mlp:
         mlp = self.block(layer).mlp
-        return plain_mlp(self.mlp_norm(layer), mlp.fc1, mlp.activation_fn, mlp.fc2)
+        return ungated_mlp(self.mlp_norm(layer), mlp.fc1, mlp.activation_fn, mlp.fc2)
 
     def unembed(self, x: Tensor) -> Tensor:
         return self.hf.classifier(self.body.layernorm(x))

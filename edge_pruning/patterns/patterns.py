@@ -100,17 +100,17 @@ def _of_pair(
     frozen = ablation.freeze(watching.original, batch)  # what is fitted belongs to that engine
     mask = circuit.mask.to(engine.adapter.device, torch.float32)
     runs = {
-        "model": lambda: engine.plain_run(batch.clean),
+        "model": lambda: engine.unmasked_run(batch.clean),
         "circuit": lambda: engine.logits(mask, batch, frozen),
-        "corrupted": lambda: engine.plain_run(batch.corrupted),
+        "corrupted": lambda: engine.unmasked_run(batch.corrupted),
     }
     found = []
     for name in RUNS:
         with watching.weights() as weights:
             runs[name]()
         found.append(torch.stack([weights[layer][head, 0] for layer, head in heads]))
-    differences = engine.differences(engine.graph.edge_mask.to(mask), batch, frozen)[:, batch.rows]  # [w, n, d]
-    final = frozen.final_base(batch.rows) + differences.sum(0)
+    differences = engine.differences(engine.graph.edge_mask.to(mask), batch, frozen)[:, batch.positions]  # [w, n, d]
+    final = frozen.final_base(batch.positions) + differences.sum(0)
     whole = _answer(engine, final, batch, metric)
     writers = [engine.graph.head_writers(layer).start + head for layer, head in heads]
     effects = [whole - _answer(engine, final - differences[w], batch, metric) for w in writers]

@@ -78,18 +78,18 @@ class Costs:
     # --- floating-point operations per token -----------------------------------------------------------------------
 
     @property
-    def plain(self) -> int:
+    def unmasked(self) -> int:
         """A forward pass of the model."""
         return 2 * self.weights_used
 
     @property
     def forward(self) -> int:
         """A masked forward pass."""
-        return self.plain + 2 * self.edges * self.width
+        return self.unmasked + 2 * self.edges * self.width
 
     def train(self, *, keep_reads: bool) -> int:
         """A masked forward and backward pass."""
-        return 2 * self.plain + (6 if keep_reads else 8) * self.edges * self.width
+        return 2 * self.unmasked + (6 if keep_reads else 8) * self.edges * self.width
 
     @property
     def traffic(self) -> int:

@@ -125,7 +125,7 @@ class Plan:
 
     @property
     def search_seconds(self) -> float | None:
-        frozen = self.speed.forward * 2 * self.costs.plain / self.costs.forward  # one clean and one ablated run
+        frozen = self.speed.forward * 2 * self.costs.unmasked / self.costs.forward  # one clean and one ablated run
         per_token = self.work.search.weighed(gradient=self.speed.step, forward=self.speed.forward, frozen=frozen)
         return None if per_token is None else self.work.tokens * per_token
 

@@ -237,8 +237,8 @@ def _is_a(value: Any, kind: Any) -> bool:
         return value in typing.get_args(kind)
     if isinstance(value, bool):
         return bool in options
-    plain = tuple(float if option is float else option for option in options if isinstance(option, type))
-    return not plain or isinstance(value, (*plain, *((int,) if float in plain else ())))
+    types = tuple(float if option is float else option for option in options if isinstance(option, type))
+    return not types or isinstance(value, (*types, *((int,) if float in types else ())))
 
 
 def _type_name(kind: Any) -> str:

@@ -76,7 +76,7 @@ def moving(engine: MaskedPass, pairs: PairSet, ablation: Ablation) -> Tensor:
     found = torch.zeros(len(engine.graph.writers), engine.adapter.d_model, dtype=torch.bool)
     for ids in engine.tiles(pairs.pairs):
         batch = engine.batch([pairs.pairs[i] for i in ids])
-        clean = engine.plain_run(batch.clean)
+        clean = engine.unmasked_run(batch.clean)
         ablated = ablation.writes(engine, batch)
         embeddings, heads, mlps = (
             (getattr(clean, name) != getattr(ablated, name)).flatten(-3, -2).any(-2)

@@ -143,7 +143,7 @@ def literal_zero_logits(adapter, graph, mask, batch):
         q, k, v = (torch.stack([read() for _ in range(heads)]) for _ in range(3))
         writes += list(adapter.attend(layer, q, k, v, None))
         writes += list(adapter.feed_forward(layer, read()[None]))
-    return (read() @ adapter.hf.weights["unembed"]).flatten(0, 1)[batch.rows]
+    return (read() @ adapter.hf.weights["unembed"]).flatten(0, 1)[batch.positions]
 
 
 def test_names_of_the_residual_stream_are_kept() -> None:

@@ -97,7 +97,7 @@ def test_how_many_run_side_by_side_changes_nothing(most: int, monkeypatch: pytes
 
 
 def test_means_are_those_of_all_training_pairs() -> None:
-    """ACDC runs on the pass in verbs, which keeps what heads write differently from the fused one."""
+    """ACDC runs on the reference pass, which stores the outputs of heads in another form than the fused pass."""
     adapter, method, found = random_model(config_of("gpt2")), Acdc(threshold=0.02, sweep=1), []
     for on in (FusedPass(adapter), MaskedPass(adapter)):
         found.append(method.find(Search(on, FEW, Mean().fitted(on, FEW.pairs))).values)

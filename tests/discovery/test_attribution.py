@@ -57,10 +57,10 @@ def by_hooks(kind: str, data: PairSet, metric: str, points: list[float]) -> Tens
     objective, total = get_objective(metric), torch.tensor(0.0)
     for one in data.pairs:
         batch = Batch.of([one])
-        whole = model(kind).hf(batch.clean, use_cache=False).logits.flatten(0, 1)[batch.rows]
+        whole = model(kind).hf(batch.clean, use_cache=False).logits.flatten(0, 1)[batch.positions]
 
         def loss(logits: Tensor, batch: Batch = batch, whole: Tensor = whole) -> Tensor:
-            return objective(whole, logits.flatten(0, 1)[batch.rows], batch).sum()
+            return objective(whole, logits.flatten(0, 1)[batch.positions], batch).sum()
 
         total = total + edge_effects(model(kind), batch.clean, batch.corrupted, loss, points) / len(data.pairs)
     return total
@@ -107,7 +107,7 @@ def test_eap_ig_on_activations_is_the_literal_formulas_gradient_along_the_masks(
         leaf = (a * graph.edge_mask.double()).requires_grad_()
         for one in MIXED.pairs:
             batch = Batch.of([one])
-            whole = adapter.hf(batch.clean, use_cache=False).logits.flatten(0, 1)[batch.rows]
+            whole = adapter.hf(batch.clean, use_cache=False).logits.flatten(0, 1)[batch.positions]
             loss = objective(whole, literal_batch_logits(adapter, graph, leaf, batch), batch).sum()
             (loss / len(MIXED.pairs) / 2).backward()
         assert leaf.grad is not None
@@ -136,7 +136,7 @@ def masked_formula(adapter: Adapter, graph: Graph, within: Tensor, steps: int) -
     total = torch.zeros(graph.edge_mask.shape, dtype=torch.float64)
     for a in points:
         logits, _, probes = summed_run(adapter, graph, within, c + a * (y - c), corrupted)
-        loss = objective(logits, logits.flatten(0, 1)[batch.rows], batch).mean() / len(points)
+        loss = objective(logits, logits.flatten(0, 1)[batch.positions], batch).mean() / len(points)
         gradients = torch.autograd.grad(loss, probes)
         for w, r in within.nonzero().tolist():
             total[w, r] -= ((clean[w] - corrupted[w]) * gradients[r]).sum()
@@ -224,15 +224,15 @@ def test_magnitude_is_the_mean_length_of_what_changes() -> None:
     graph, expected = found.graph, torch.zeros(len(found.graph.writers), 2, dtype=torch.float64)
     for one in MIXED.pairs:
         batch = Batch.of([one])
-        writes = [MaskedPass(adapter).plain_run(tokens) for tokens in (batch.clean, batch.corrupted)]
+        writes = [MaskedPass(adapter).unmasked_run(tokens) for tokens in (batch.clean, batch.corrupted)]
         lengths = []
         for part in ("embeddings", "heads", "mlps"):
             change = (getattr(writes[0], part) - getattr(writes[1], part)).norm(dim=-1)
             lengths.append(change.unflatten(0, (-1, 1)) if change.dim() == 3 else change)  # [layer, w, b, p]
         blocks = [torch.cat([heads, mlp]) for heads, mlp in zip(lengths[1], lengths[2], strict=True)]
         by_writer = torch.cat([lengths[0].flatten(0, 1), *blocks])[:, 0]  # [w, p]
-        by_writer[-1, [p for p in range(by_writer.shape[1]) if p not in batch.rows.tolist()]] = 0
-        both = torch.stack([by_writer.mean(1), by_writer[:, batch.rows].mean(1)], 1)
+        by_writer[-1, [p for p in range(by_writer.shape[1]) if p not in batch.positions.tolist()]] = 0
+        both = torch.stack([by_writer.mean(1), by_writer[:, batch.positions].mean(1)], 1)
         expected += both / len(MIXED.pairs)
     close(found.values[:, -1], expected[:, 1])
     close(found.values[graph.writers.index("m0")][graph.edge_mask[graph.writers.index("m0")]][0], expected[5, 0])

@@ -20,7 +20,7 @@ from edge_pruning.discovery.hap import Hap
 from edge_pruning.discovery.soft_top_k import SoftTopK
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
-from edge_pruning.masked_pass.plain_pass import Writes
+from edge_pruning.masked_pass.unmasked_pass import Writes
 from edge_pruning.tasks import PairSet
 
 CACHES = 3  # at most: each may compute the frozen values of one pair to learn how large they are

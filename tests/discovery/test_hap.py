@@ -23,8 +23,8 @@ SHORT: dict[str, Any] = {"steps": 12, "batch_size": 4}
 
 
 def test_with_every_edge_a_candidate_it_is_edge_pruning() -> None:
-    plain = find(SoftTopK(**SHORT, seed=3))
-    assert torch.equal(find(Hap(**SHORT, candidates=1.0, seed=3)).values, plain.values)
+    soft_top_k = find(SoftTopK(**SHORT, seed=3))
+    assert torch.equal(find(Hap(**SHORT, candidates=1.0, seed=3)).values, soft_top_k.values)
 
 
 def test_it_runs_the_method_that_it_is_given() -> None:

@@ -75,7 +75,7 @@ def test_the_gradient_is_that_of_the_mean_objective_however_the_batch_is_cut(
     total = torch.zeros((), dtype=torch.float64)
     for i in ids:
         batch = Batch.of([pairs[i]])
-        clean = masked.adapter.hf(batch.clean, use_cache=False).logits.flatten(0, 1)[batch.rows]
+        clean = masked.adapter.hf(batch.clean, use_cache=False).logits.flatten(0, 1)[batch.positions]
         logits = masked.logits(leaf, batch, Patch().freeze(masked, batch))
         total = total + objective(clean, logits, batch).sum() / len(ids)
     total.backward()

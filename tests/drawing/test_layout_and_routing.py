@@ -8,7 +8,7 @@ import re
 import pytest
 
 from edge_pruning.drawing.layout import Box, Layout, Port
-from edge_pruning.drawing.routing import Router, spread
+from edge_pruning.drawing.routing import Router, space_out
 from edge_pruning.graph import Graph, ModelShape
 
 SHAPES = [
@@ -57,17 +57,17 @@ def test_an_mlp_stands_above_its_heads_unless_the_block_is_parallel() -> None:
 
 
 def test_spread_keeps_a_place_where_there_is_room() -> None:
-    assert spread([70.0, 10.0, 40.0], Port(0, 100, 0), gap=5) == [70.0, 10.0, 40.0]
+    assert space_out([70.0, 10.0, 40.0], Port(0, 100, 0), gap=5) == [70.0, 10.0, 40.0]
 
 
 def test_spread_separates_equal_wishes_around_their_place() -> None:
-    assert spread([50.0, 50.0, 50.0], Port(0, 100, 0), gap=4) == [46.0, 50.0, 54.0]
+    assert space_out([50.0, 50.0, 50.0], Port(0, 100, 0), gap=4) == [46.0, 50.0, 54.0]
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 200])
 def test_spread_stays_on_the_port_in_order(count: int) -> None:
     wanted = [(37.0 * i) % 300 - 100 for i in range(count)]
-    places = spread(wanted, Port(10, 60, 0), gap=4.5)
+    places = space_out(wanted, Port(10, 60, 0), gap=4.5)
     assert all(10 - 1e-6 <= place <= 60 + 1e-6 for place in places)
     in_order = [place for _, place in sorted(zip(wanted, places, strict=True))]
     assert in_order == sorted(in_order)

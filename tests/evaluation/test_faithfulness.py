@@ -177,11 +177,11 @@ def test_numbers_do_not_depend_on_tiles_or_order(
 def test_both_engines_agree(exact_model: Adapter, random_pairs: PairFactory) -> None:
     pairs = _answered(exact_model, random_pairs(12))
     circuit = _circuit(Graph(exact_model.shape), 0.5)
-    fused, plain = (
+    fused, reference = (
         evaluate(circuit, Setup(engine(exact_model), pairs, Patch()), random_circuits=2)
         for engine in (FusedPass, MaskedPass)
     )
-    _same(fused, plain, tuple(fused.runs), 1e-4)
+    _same(fused, reference, tuple(fused.runs), 1e-4)
 
 
 @BOTH

@@ -153,11 +153,11 @@ def test_p_values_are_corrected_for_their_number() -> None:
     from scipy import stats
 
     losses = _noise(12, 30) + torch.linspace(0, 0.8, 12, dtype=torch.float64)[:, None]
-    plain = [float(stats.ttest_1samp(row, 0).pvalue) for row in losses.numpy()]
-    order = sorted(range(12), key=plain.__getitem__)
+    uncorrected = [float(stats.ttest_1samp(row, 0).pvalue) for row in losses.numpy()]
+    order = sorted(range(12), key=uncorrected.__getitem__)
     expected, smallest = [0.0] * 12, 1.0
     for rank in range(12, 0, -1):
-        smallest = min(smallest, plain[order[rank - 1]] * 12 / rank)
+        smallest = min(smallest, uncorrected[order[rank - 1]] * 12 / rank)
         expected[order[rank - 1]] = smallest
     assert corrected_p(losses).tolist() == pytest.approx(expected)
 

@@ -153,9 +153,9 @@ def test_the_networkx_graph_has_paths_from_the_input_to_the_logits():
     import networkx
 
     circuit = random_circuit(Graph(ModelShape(2, 4, 2)), 4, 0.5)
-    network = to_networkx(circuit)
+    multigraph = to_networkx(circuit)
     expanded, _ = recount(circuit, kv="query")
-    assert {key for _, _, key in network.edges(keys=True)} == set(expanded.edges)
-    assert set(network) == circuit.nodes
-    on_a_path = networkx.descendants(network, "input") & networkx.ancestors(network, "logits")
+    assert {key for _, _, key in multigraph.edges(keys=True)} == set(expanded.edges)
+    assert set(multigraph) == circuit.nodes
+    on_a_path = networkx.descendants(multigraph, "input") & networkx.ancestors(multigraph, "logits")
     assert on_a_path == circuit.without_dangling().nodes - {"input", "logits"}

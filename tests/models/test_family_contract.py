@@ -150,8 +150,8 @@ def test_all_edges_in_bfloat16_are_the_model_up_to_rounding(kind: str) -> None:
     half, full = (random_model(config_of(kind), dtype) for dtype in (torch.bfloat16, torch.float32))
     full.hf.load_state_dict({name: value.float() for name, value in half.hf.state_dict().items()})
     batch = batch_for(full)
-    exact = full.own_logits(batch.clean).flatten(0, 1)[batch.rows]
-    own_error = relative(half.own_logits(batch.clean).flatten(0, 1)[batch.rows].float(), exact)
+    exact = full.own_logits(batch.clean).flatten(0, 1)[batch.positions]
+    own_error = relative(half.own_logits(batch.clean).flatten(0, 1)[batch.positions].float(), exact)
     for engine in engines(half):
         found = runner(engine, batch)(engine.graph.edge_mask.float())
         assert relative(found.float(), exact) < 4 * own_error + 0.02

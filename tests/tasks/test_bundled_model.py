@@ -33,8 +33,8 @@ def model() -> PreTrainedModel:
 @torch.no_grad()
 def solve(model: PreTrainedModel, data: PairSet) -> Solved:
     batch = Batch.of(data.pairs)
-    clean = model(batch.clean).logits.flatten(0, 1)[batch.rows].log_softmax(-1)
-    corrupted = model(batch.corrupted).logits.flatten(0, 1)[batch.rows].log_softmax(-1)
+    clean = model(batch.clean).logits.flatten(0, 1)[batch.positions].log_softmax(-1)
+    corrupted = model(batch.corrupted).logits.flatten(0, 1)[batch.positions].log_softmax(-1)
     right, wrong = (_probability(clean, tokens) for tokens in (batch.answers, batch.wrong))
     return Solved(
         accuracy=(right > wrong).double().mean().item(),

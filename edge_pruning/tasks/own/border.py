@@ -119,9 +119,9 @@ def _odd_tokens(text: TextPair, encoder: Encoder) -> list[str]:
         names = ", ".join(dict.fromkeys(special))
         found.append(f"prompts: {{n}} rows hold special tokens that are written out ({names}); they are read as such")
     markup = list(dict.fromkeys(MARKUP.findall(text.clean)))
-    plain = [mark for mark in markup if mark not in encoder.tokenizer.get_added_vocab()]
-    if plain:
-        found.append(f"prompts: {{n}} rows hold {', '.join(plain)}, which is plain text in this tokenizer")
+    as_text = [mark for mark in markup if mark not in encoder.tokenizer.get_added_vocab()]
+    if as_text:
+        found.append(f"prompts: {{n}} rows hold {', '.join(as_text)}, which is plain text in this tokenizer")
     return found
 
 

@@ -239,7 +239,7 @@ def _objects_only(rows: Iterable[tuple[int, Any]], problems: Problems) -> Record
     found: Records = []
     for number, fields in rows:
         if isinstance(fields, Mapping):
-            values = {str(name): plain(value) for name, value in fields.items()}
+            values = {str(name): python_value(value) for name, value in fields.items()}
             found.append((number, {name: value for name, value in values.items() if value is not None}))
         else:
             expected = "an object with the fields clean, corrupted, answer"
@@ -264,7 +264,7 @@ def _fields(row: Any) -> Any:
     return row
 
 
-def plain(value: Any) -> Any:
+def python_value(value: Any) -> Any:
     """NumPy's and pandas' values as Python's; None for what is missing."""
     if hasattr(value, "tolist"):
         value = value.tolist()
@@ -273,5 +273,5 @@ def plain(value: Any) -> Any:
     if isinstance(value, tuple):
         value = list(value)
     if isinstance(value, list):
-        return [plain(item) for item in value]
+        return [python_value(item) for item in value]
     return value

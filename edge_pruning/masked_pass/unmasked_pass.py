@@ -67,21 +67,22 @@ class Frozen:
             before = after + mlp
         yield before
 
-    def at(self, rows: Tensor) -> Frozen:
-        """Select rows [n] of the flattened positions; each row becomes a prompt of one position."""
+    def at(self, positions: Tensor) -> Frozen:
+        """Select some of the flattened positions, [n]; each becomes a prompt of one position."""
         per_position = {name: getattr(self, name) for name in PER_POSITION}
-        return Frozen(self.logits, **{name: x.flatten(-3, -2)[..., rows, None, :] for name, x in per_position.items()})
+        selected = {name: x.flatten(-3, -2)[..., positions, None, :] for name, x in per_position.items()}
+        return Frozen(self.logits, **selected)
 
-    def final_base(self, rows: Tensor) -> Tensor:
-        """The sum of the ablated writes before `logits` at some rows of the flattened positions, [n, d]."""
-        *_, final = self.at(rows).bases(parallel=False)
+    def final_base(self, positions: Tensor) -> Tensor:
+        """The sum of the ablated writes before `logits` at some of the flattened positions, [n, d]."""
+        *_, final = self.at(positions).bases(parallel=False)
         return final[:, 0]
 
 
 PER_POSITION = tuple(field.name for field in fields(Frozen) if field.name != "logits")  # all of them [..., b, p, *]
 
 
-class PlainPass(OnDevices):
+class UnmaskedPass(OnDevices):
     """Runs of the model without a mask, using only the five methods that every adapter has."""
 
     def __init__(self, adapter: Adapter, graph: Graph | None = None) -> None:
@@ -99,20 +100,21 @@ class PlainPass(OnDevices):
         """Compute the frozen values of `batch` from its ablated writes; `logits` takes one more run of the model."""
         embeddings = self._embedded(batch.clean)
         return Frozen(
-            self._plain_logits(embeddings, batch.rows) if logits else embeddings.new_empty(len(batch.rows), 0),
+            self._unmasked_logits(embeddings, batch.positions) if logits
+            else embeddings.new_empty(len(batch.positions), 0),
             embeddings - ablated.embeddings, ablated.embeddings.sum(0), ablated.heads, ablated.mlps,
             self._sums_of_heads(ablated.heads),
         )
 
     @in_its_arithmetic
     @torch.no_grad()
-    def plain_run(self, inputs: Tensor) -> Writes:
+    def unmasked_run(self, inputs: Tensor) -> Writes:
         """Outputs of all writers when the unmodified model runs on token ids [b, p] (or images)."""
         embeddings = self._embedded(inputs)
         contexts, x = self.contexts(embeddings.shape[2]), embeddings.sum(0)
         heads, mlps = [], []
         for layer in range(len(self.devices)):
-            x, of_heads, of_mlp = self._plain_layer(layer, x, contexts)
+            x, of_heads, of_mlp = self._unmasked_layer(layer, x, contexts)
             heads.append(of_heads)
             mlps.append(of_mlp)
         return Writes(embeddings, *(torch.stack([one.to(self.home) for one in each]) for each in (heads, mlps)))
@@ -121,24 +123,24 @@ class PlainPass(OnDevices):
     @torch.no_grad()
     def own_logits(self, batch: Batch) -> Tensor:
         """The model's logits at the compared positions of its clean prompts, [n, vocab]."""
-        return self._plain_logits(self._embedded(batch.clean), batch.rows)
+        return self._unmasked_logits(self._embedded(batch.clean), batch.positions)
 
-    def _plain_logits(self, embeddings: Tensor, rows: Tensor) -> Tensor:
-        """The model's logits at some rows of the flattened positions, from its embeddings [w, b, p, d]."""
+    def _unmasked_logits(self, embeddings: Tensor, positions: Tensor) -> Tensor:
+        """The model's logits at some of the flattened positions, from its embeddings [w, b, p, d]."""
         contexts, x = self.contexts(embeddings.shape[2]), embeddings.sum(0)
         for layer in range(len(self.devices)):
-            x, *_ = self._plain_layer(layer, x, contexts)
-        return self.unembed(x.flatten(0, 1)[rows.to(x.device)])
+            x, *_ = self._unmasked_layer(layer, x, contexts)
+        return self.unembed(x.flatten(0, 1)[positions.to(x.device)])
 
-    def _plain_layer(
+    def _unmasked_layer(
         self, layer: int, x: Tensor, contexts: dict[torch.device, Any]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Run one layer: the stream after it [b, p, d], its heads' writes and its MLP's write."""
         device = self.devices[layer]
         x = x.to(device)
-        heads = self._plain_heads(layer, x, contexts[device])
+        heads = self._unmasked_heads(layer, x, contexts[device])
         after = x + self._sum_of_heads(layer, heads)
-        mlp = self._plain_mlp(layer, x if self.graph.shape.parallel else after)
+        mlp = self._unmasked_mlp(layer, x if self.graph.shape.parallel else after)
         return after + mlp, heads, mlp
 
     def no_writes(self, batch: Batch) -> Writes:
@@ -163,11 +165,11 @@ class PlainPass(OnDevices):
         )
         return torch.stack(list(sums))
 
-    def _plain_heads(self, layer: int, x: Tensor, context: Any) -> Tensor:
+    def _unmasked_heads(self, layer: int, x: Tensor, context: Any) -> Tensor:
         q, k, v = (x.expand(count, *x.shape) for count in self._qkv)
         return self.adapter.attend(layer, q, k, v, context)
 
-    def _plain_mlp(self, layer: int, x: Tensor) -> Tensor:
+    def _unmasked_mlp(self, layer: int, x: Tensor) -> Tensor:
         return self.adapter.feed_forward(layer, x[None])[0]
 
     def _sum_of_heads(self, layer: int, heads: Tensor) -> Tensor:

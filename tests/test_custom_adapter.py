@@ -1,4 +1,4 @@
-"""A model that is no Hugging Face model, has no norm and looks to the right: the five verbs are all that it takes."""
+"""A model that is no Hugging Face model, has no norm and attends to the right: the five adapter methods are enough."""
 
 from __future__ import annotations
 
