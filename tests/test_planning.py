@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_said_with_numbers(llama_13b: str, dtype: str, advi
 def made(costs: Costs, free: float, gradients: int = 4_800) -> Plan:
     """A plan for a device with so much free memory."""
     device = Device("a device", "cuda", int(free), int(free), 1e14, 1e12, False)
-    search = Cost(gradients, forwards=0, frozen=200, step_pairs=16)
+    search = Cost(gradients, forwards=0, frozen=200, step_pairs=16, kept=200)
     work = Work(search, judged=0, tokens=72.0, positions=1.0, train=200)
     return Plan.estimated("m", "bfloat16", device, costs, work, 64, {})
 

@@ -90,7 +90,7 @@ class Acdc(Method):
 
     def cost(self, search: Search) -> Cost:
         pairs = min(self.batch_size, len(search.data.pairs))
-        return Cost(gradients=0, forwards=None, frozen=self.sweep * pairs, step_pairs=pairs)
+        return Cost(gradients=0, forwards=None, frozen=self.sweep * pairs, step_pairs=pairs, kept=pairs)
 
     def _run(self, removal: GreedyRemoval, loss: str, observer: Observer) -> None:
         readers = len(removal.graph.readers)

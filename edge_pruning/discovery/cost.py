@@ -14,24 +14,27 @@ class Cost:
 
     gradients: masked passes, forward and backward; None if their number depends on what the search finds.
     forwards: masked forward passes without a gradient; at most so many. None as above.
-    frozen: pairs for which the frozen values are computed, if memory holds those of all training pairs.
+    frozen: pairs for which the frozen values are computed, if there is memory for those that are kept.
     step_pairs: pairs of one step; for a method without steps, all of its pairs.
+    kept: the most pairs whose frozen values are in memory at a time, because they are used again later.
     """
 
     gradients: int | None
     forwards: int | None
     frozen: int
     step_pairs: int
+    kept: int = 0
 
     def __add__(self, other: Cost) -> Cost:
         """The cost of a search that another one prepares: `preparation + search`. Steps are those of the search."""
         gradients, forwards = _sum(self.gradients, other.gradients), _sum(self.forwards, other.forwards)
-        return Cost(gradients, forwards, self.frozen + other.frozen, other.step_pairs)
+        kept = max(self.kept, other.kept)  # the first search is over when the other begins
+        return Cost(gradients, forwards, self.frozen + other.frozen, other.step_pairs, kept)
 
     def __mul__(self, times: int) -> Cost:
         """The cost of several such searches."""
         gradients, forwards = (None if count is None else times * count for count in (self.gradients, self.forwards))
-        return Cost(gradients, forwards, times * self.frozen, self.step_pairs)
+        return Cost(gradients, forwards, times * self.frozen, self.step_pairs, self.kept)
 
     def weighed(self, *, gradient: float, forward: float, frozen: float) -> float | None:
         """The sum of all passes, each kind with its weight; None if the number of passes is not known."""

@@ -93,7 +93,7 @@ class IterativePruning(Method):
 
     def cost(self, search: Search) -> Cost:
         pairs = len(search.data.pairs)
-        return Cost(gradients=None, forwards=None, frozen=pairs, step_pairs=min(self.batch_size, pairs))
+        return Cost(gradients=None, forwards=None, frozen=pairs, step_pairs=min(self.batch_size, pairs), kept=pairs)
 
     def _begin(self, search: Search, outputs: Outputs) -> _RoundStart:
         alive = search.candidates

@@ -72,7 +72,7 @@ class MeanGradient(Method):
 
     def cost(self, search: Search) -> Cost:
         pairs = len(search.data.pairs)
-        return Cost(gradients=self.steps * pairs, forwards=0, frozen=pairs, step_pairs=pairs)
+        return Cost(gradients=self.steps * pairs, forwards=0, frozen=pairs, step_pairs=pairs, kept=pairs)
 
     def shares(self) -> list[float]:
         """The masks of the candidates at each point of the path."""

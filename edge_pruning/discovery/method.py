@@ -46,7 +46,7 @@ class Method(ABC):
     def cost(self, search: Search) -> Cost:
         """Count what `find` is going to compute. A method that does not say so has an unknown number of passes."""
         pairs = len(search.data.pairs)
-        return Cost(gradients=None, forwards=None, frozen=pairs, step_pairs=pairs)
+        return Cost(gradients=None, forwards=None, frozen=pairs, step_pairs=pairs, kept=pairs)
 
     def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor | None:
         """The mask [w, r] that was trained, at a size of `edges`, before it is cut to 0 and 1; or None."""

@@ -45,7 +45,7 @@ def size_range(search: Search, ranking: EdgeScores) -> tuple[float, float]:
 def size_range_cost(search: Search) -> Cost:
     """Count what `size_range` computes if the loss of no circuit is low enough."""
     pairs = min(PAIRS, len(search.data.pairs))
-    return Cost(gradients=0, forwards=(1 + len(_sizes(search))) * pairs, frozen=pairs, step_pairs=pairs)
+    return Cost(gradients=0, forwards=(1 + len(_sizes(search))) * pairs, frozen=pairs, step_pairs=pairs, kept=pairs)
 
 
 def _largest(search: Search) -> float:

@@ -84,7 +84,7 @@ def train(
         engine = engine.restricted(candidates, consistent=ablation.consistent)
     pairs, objective = search.data.pairs, get_objective(search.data.objective)
     objective.check(pairs)
-    reused = math.ceil(steps / batch_uses) * batch_size > len(pairs)
+    reused = _pairs_drawn(len(pairs), steps, batch_size, batch_uses) > len(pairs)
     cache = FrozenCache(engine, pairs, ablation, cache_bytes if reused else 0, remember=batch_uses > 1)
     indices = candidates.flatten().nonzero().squeeze(1).to(engine.adapter.device)
     generator = torch.Generator(engine.adapter.device)
@@ -116,10 +116,17 @@ def train(
 def training_cost(pairs: int, *, steps: int, batch_size: int, batch_uses: int = 1, masks_per_step: int = 1) -> Cost:
     """Count what `train` with the same settings computes on so many pairs."""
     batch_size = min(batch_size, pairs)
-    drawn_once = math.ceil(steps / batch_uses) * batch_size
+    needed = _pairs_drawn(pairs, steps, batch_size, batch_uses)
+    kept = pairs if needed > pairs else batch_size if batch_uses > 1 else 0
     return Cost(
-        gradients=steps * masks_per_step * batch_size, forwards=0, frozen=min(pairs, drawn_once), step_pairs=batch_size
-    )
+        gradients=steps * masks_per_step * batch_size, forwards=0, frozen=min(pairs, needed), step_pairs=batch_size,
+        kept=kept,
+    )  # fmt: skip
+
+
+def _pairs_drawn(n: int, steps: int, batch_size: int, batch_uses: int) -> int:
+    """How many times a training draws one of `n` pairs; if more than n, pairs are drawn again."""
+    return math.ceil(steps / batch_uses) * min(batch_size, n)
 
 
 def drawn(n: int, batch_size: int, step: int, seed: int) -> list[int]:

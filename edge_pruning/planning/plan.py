@@ -87,9 +87,9 @@ class Plan:
 
     @property
     def cache(self) -> int:
-        """Frozen values of the training pairs, as far as they are kept."""
+        """Frozen values of the pairs that the search uses more than once, as far as there is memory for them."""
         share = min(self.device.memory // CACHE_SHARE, max(0, self.device.free - self._rest(keep_maps=False)) // 2)
-        return min(share, self.costs.cache(round(self.work.search.frozen * self.work.tokens)))
+        return min(share, self.costs.cache(round(self.work.search.kept * self.work.tokens)))
 
     @property
     def pairs_at_once(self) -> int:

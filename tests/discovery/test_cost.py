@@ -11,6 +11,7 @@ from torch import Tensor
 from watching import DATA, PAIRS, SIZE, engine, search, settings_of, short
 
 from edge_pruning.ablation import Patch
+from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.batch import Batch
 from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import METHODS, Method, Search
@@ -39,12 +40,12 @@ class CountedPatch(Patch):
 
 
 class Counted:
-    """Pairs of masked passes with and without a gradient, and of frozen passes."""
+    """Pairs of masked passes with and without a gradient, of frozen passes, and of frozen values that are kept."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.gradients = self.forwards = 0
+        self.gradients = self.forwards = self.kept = 0
         self.frozen: list[int] = []
-        real = FusedPass.run
+        real, batch_of = FusedPass.run, FrozenCache.batch
 
         def run(engine: FusedPass, mask: Tensor, batch: Batch, *rest: Any) -> Any:
             if torch.is_grad_enabled() and mask.requires_grad:
@@ -53,7 +54,13 @@ class Counted:
                 self.forwards += batch.size
             return real(engine, mask, batch, *rest)
 
+        def of_cache(cache: FrozenCache, ids: Any) -> Any:
+            found = batch_of(cache, ids)
+            self.kept = max(self.kept, cache.kept + sum(map(len, cache._recent)))
+            return found
+
         monkeypatch.setattr(FusedPass, "run", run)
+        monkeypatch.setattr(FrozenCache, "batch", of_cache)
         monkeypatch.setattr(CountedPatch, "count", self.frozen)
 
     def check(self, method: Method, on: Search) -> None:
@@ -63,6 +70,7 @@ class Counted:
         assert promised.gradients in (self.gradients, None)
         assert promised.forwards is None or self.forwards <= promised.forwards
         assert self.forwards or not promised.forwards
+        assert self.kept == promised.kept or promised.gradients is None or promised.forwards is None
         if None not in (promised.gradients, promised.forwards):
             assert promised.frozen <= sum(self.frozen) <= promised.frozen + CACHES
         else:
@@ -112,13 +120,13 @@ def test_initial_scores_save_the_attribution(counted: Counted) -> None:
 
 def test_a_method_that_says_nothing_has_an_unknown_cost() -> None:
     cost = Method.cost(Acdc(), search())
-    assert cost == Cost(gradients=None, forwards=None, frozen=len(PAIRS), step_pairs=len(PAIRS))
+    assert cost == Cost(gradients=None, forwards=None, frozen=len(PAIRS), step_pairs=len(PAIRS), kept=len(PAIRS))
     assert cost.weighed(gradient=3, forward=1, frozen=1) is None
     assert (cost * 2).gradients is None
 
 
 def test_costs_add_up_and_multiply() -> None:
-    preparation, training = Cost(50, 10, 10, 10), Cost(64, 0, 32, 8)
-    assert preparation + training == Cost(114, 10, 42, 8)
-    assert training * 2 == Cost(128, 0, 64, 8)
+    preparation, training = Cost(50, 10, 10, 10, kept=4), Cost(64, 0, 32, 8, kept=32)
+    assert preparation + training == Cost(114, 10, 42, 8, kept=32)
+    assert training * 2 == Cost(128, 0, 64, 8, kept=32)
     assert training.weighed(gradient=3, forward=1, frozen=2) == 3 * 64 + 2 * 32
