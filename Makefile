@@ -4,11 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo test test-oldest lint clean
+.PHONY: help install demo test test-oldest lint names clean
 
 help:
 	@echo "make demo   find the IOI circuit of the bundled model, print how good it is, draw it (into runs/demo)"
 	@echo "make test   linter, type checker and tests (make test-oldest: families under the oldest transformers)"
+	@echo "make names  after a new method, task, format or ablation: what \`edge-pruning list\` shows at once"
 	@echo "make clean  remove .venv and caches; runs/ stays"
 	@echo "PYTHON=python3.12 make demo   with another Python (3.11 or newer)"
 
@@ -37,6 +38,10 @@ test-oldest: $(INSTALLED)
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$(echo .venv-oldest/lib/python*/site-packages)/newest.pth"
 	.venv-oldest/bin/python -m pip install --disable-pip-version-check -q -c constraints-oldest.txt transformers
 	.venv-oldest/bin/python -m pytest tests/models tests/test_models.py tests/test_docs.py
+
+# What `edge-pruning list` shows without importing the library.
+names: $(INSTALLED)
+	$(BIN)/python scripts/known_names.py
 
 clean:
 	rm -rf .venv .venv-oldest .pytest_cache .ruff_cache .mypy_cache

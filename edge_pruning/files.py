@@ -8,11 +8,10 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import safetensors
-import safetensors.torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -37,6 +36,13 @@ def write_parts(path: Path, parts: Iterable[bytes]) -> None:
     finally:  # also if the user interrupts; after the rename there is nothing left to remove
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def check_exists(*paths: Path) -> None:
+    """Raises ValueError with the first path that does not exist. Reading says the same, but takes torch for tensors."""
+    missing = next((path for path in paths if not path.exists()), None)
+    if missing is not None:
+        raise ValueError(f"{missing} does not exist")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -87,12 +93,16 @@ def read_json(path: Path, *, made: Callable[[dict[str, Any]], Any] | None = None
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    import safetensors.torch
+
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_bytes(path, safetensors.torch.save(on_cpu, metadata=dict(metadata or {})))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read safetensors. Raises ValueError with the file's name if it is missing, truncated or not safetensors."""
+    import safetensors.torch
+
     try:
         return safetensors.torch.load(read_bytes(path))
     except safetensors.SafetensorError as error:

@@ -34,7 +34,7 @@ class Registry(Mapping[str, T], Generic[T]):
     """
 
     def __init__(self, kind: str, entries: Iterable[T] = (), *, key: str = "name", hint: str = "") -> None:
-        self.kind, self._key, self._hint = kind, key, hint
+        self.kind, self.hint, self._key = kind, hint, key
         self._entries: dict[str, T] = {}
         self._aliases: dict[str, str] = {}
         for entry in entries:
@@ -69,8 +69,13 @@ class Registry(Mapping[str, T], Generic[T]):
     def named(self, name: str) -> T:
         """Return the entry of a name or alias. Raises ValueError with the nearest names if there is none."""
         if name not in self:
-            raise unknown(self.kind, name, [*self, *self._aliases], self._hint)
+            raise unknown(self.kind, name, self.known, self.hint)
         return self[name]
+
+    @property
+    def known(self) -> list[str]:
+        """All names and aliases."""
+        return [*self, *self._aliases]
 
     def canonical(self, name: str) -> str:
         """Return the name that an alias stands for; return any other name, known or not, unchanged."""

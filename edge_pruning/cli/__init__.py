@@ -11,6 +11,7 @@ def main() -> None:
     # Read when torch is loaded. Threads that spin while they wait for each other make a run many times slower as soon
     # as another program wants the same cores (measured on two busy cores: 0.8 s of CPU time a step instead of 0.1).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from edge_pruning.cli.app import app
 
     app(prog_name="edge-pruning")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_pruning.cli import flags
+from edge_pruning import files
+from edge_pruning.cli import flags, known
 from edge_pruning.cli.errors import errors_reported
 from edge_pruning.cli.help import ABOUT, DISCOVER, examples, flowing
 from edge_pruning.version import __version__
@@ -84,6 +85,7 @@ def discover(
             edges=flags.numbers("--edges", edges, int), sparsity=flags.numbers("--sparsity", sparsity, float),
             settings=flags.assignments("--set", setting), data=flags.data(data, columns),
         )
+        known.check(task=task, method=method, preset=preset, ablation=ablation)
         console = prepare()
         from edge_pruning.cli.progress import ProgressBar
         from edge_pruning.cli.report import print_run, print_seeds
@@ -129,6 +131,8 @@ def evaluate(
     """Measure a circuit on held-out pairs: beside the model, the empty circuit, and random circuits of its size."""
     with errors_reported():
         settings = {**flags.given(test=test), **flags.data(data, columns)}
+        files.check_exists(circuit)
+        known.check(task=task, ablation=ablation)
         console = prepare()
         from edge_pruning.cli.progress import ProgressBar
         from edge_pruning.cli.report import print_evaluation, print_report_files
@@ -158,7 +162,7 @@ def evaluate(
 def draw(circuit: flags.CircuitFile, out: flags.Picture = None, title: flags.Title = None) -> None:
     """Draw a circuit: layers upward, heads from left to right; queries, keys and values by hue, strength by width."""
     with errors_reported():
-        from edge_pruning import files
+        files.check_exists(circuit)
         from edge_pruning.circuit import Circuit
         from edge_pruning.drawing import draw_circuit
 
@@ -172,18 +176,15 @@ def list_names(what: flags.Kind) -> None:
     """Show which models, tasks, methods, presets, ablations, file formats or programs there are, and their settings."""
     with errors_reported():
         from edge_pruning.cli.console import console
-        from edge_pruning.cli.names import names_of, print_names
+        from edge_pruning.cli.names import print_names
 
-        print_names(names_of(what), console())
+        print_names(known.rows(what), console())
 
 
 def prepare() -> Console:
-    """Messages of the library on stderr, no progress bars of other libraries; the console for results."""
-    from transformers.utils import logging as transformers_logging
-
+    """Send messages of the library to stderr. Return the console for results."""
     from edge_pruning.cli.console import console
 
-    transformers_logging.disable_progress_bar()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     logging.getLogger("edge_pruning").handlers = [handler]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rich.markup import escape
 from typer import Argument, Option
 
+from edge_pruning import files
 from edge_pruning.cli import flags
 from edge_pruning.cli.app import app, prepare
 from edge_pruning.cli.errors import errors_reported
@@ -56,6 +57,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     with errors_reported():
+        files.check_exists(*circuits)
         console = prepare()
         from edge_pruning import formats
         from edge_pruning.cli.comparison_report import draw_comparison, print_comparison

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
+from edge_pruning import files
 from edge_pruning.cli import flags
 from edge_pruning.cli.app import app
 from edge_pruning.cli.errors import errors_reported
@@ -71,6 +72,7 @@ def convert(
     signed: Signed = False,
 ) -> None:
     with errors_reported():
+        files.check_exists(source)
         from edge_pruning import formats
 
         done = formats.convert(

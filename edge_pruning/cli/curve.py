@@ -7,7 +7,8 @@ from typing import Annotated
 
 from typer import Option
 
-from edge_pruning.cli import flags
+from edge_pruning import files
+from edge_pruning.cli import flags, known
 from edge_pruning.cli.app import app, prepare
 from edge_pruning.cli.errors import errors_reported
 from edge_pruning.cli.help import examples, flowing
@@ -49,6 +50,8 @@ def curve(
     with errors_reported():
         settings = {**flags.given(test=test), **flags.data(data, columns)}
         wanted = flags.numbers("--sizes", sizes, int)
+        files.check_exists(circuit)
+        known.check(task=task, ablation=ablation)
         console = prepare()
         from edge_pruning.cli.progress import ProgressBar
         from edge_pruning.cli.report import print_curve

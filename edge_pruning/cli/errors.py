@@ -20,17 +20,17 @@ def errors_reported(*, interrupted: str = "interrupted") -> Iterator[None]:
     except KeyboardInterrupt:
         _exit(interrupted, INTERRUPTED)
     except Exception as error:
-        if not isinstance(error, _expected()):
+        if not isinstance(error, (ValueError, OSError)) and not isinstance(error, _of_the_library()):
             raise
         _exit(f"error: {_words(error)}", BAD_INPUT)
 
 
-def _expected() -> tuple[type[Exception], ...]:
-    """Imported when an error has happened, because a command may need none of the library's heavy parts."""
+def _of_the_library() -> tuple[type[Exception], ...]:
+    """Imported when such an error may have happened: otherwise a command may not have needed these parts."""
     from edge_pruning.discovery.search import Diverged
     from edge_pruning.masked_pass.micro_batches import OutOfMemory
 
-    return ValueError, OSError, Diverged, OutOfMemory
+    return Diverged, OutOfMemory
 
 
 def _words(error: Exception) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from rich.markup import escape
 from typer import Exit, Option
 
-from edge_pruning.cli import flags
+from edge_pruning.cli import flags, known
 from edge_pruning.cli.app import app, prepare
 from edge_pruning.cli.errors import errors_reported
 from edge_pruning.cli.help import examples, flowing
@@ -51,6 +51,7 @@ def inspect_pairs(
 ) -> None:
     with errors_reported():
         settings = {**flags.data(data, columns), **flags.given(chat=chat or None)}
+        known.check(task=task)
         console = prepare()
         from edge_pruning.runs.inspection import inspect
 

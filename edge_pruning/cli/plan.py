@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from rich.markup import escape
 from typer import Option
 
-from edge_pruning.cli import flags
+from edge_pruning.cli import flags, known
 from edge_pruning.cli.app import app, prepare
 from edge_pruning.cli.errors import errors_reported
 from edge_pruning.cli.help import examples, flowing
@@ -73,6 +73,7 @@ def plan(
             edges=flags.numbers("--edges", edges, int), sparsity=flags.numbers("--sparsity", sparsity, float),
             settings=flags.assignments("--set", setting), data=flags.data(data, columns),
         )
+        known.check(task=task, method=method, preset=preset)
         console = prepare()
         from edge_pruning.runs.planned import plan as plan_run
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from edge_pruning import files
 from edge_pruning.cli.app import app
 from edge_pruning.cli.errors import errors_reported
 from edge_pruning.cli.help import examples, flowing
@@ -27,7 +28,7 @@ Out = Annotated[Path | None, Option("--out", "-o", help="The page.", show_defaul
 @app.command(help=flowing(VIEW), epilog=examples("view runs/ioi", "view runs/ioi runs/gp -o circuits.html"))
 def view(paths: Paths, out: Out = None) -> None:
     with errors_reported():
-        from edge_pruning import files
+        files.check_exists(*paths)
         from edge_pruning.view import view_paths
 
         page = out or (paths[0] / "circuit.html" if paths[0].is_dir() else paths[0].with_suffix(".html"))

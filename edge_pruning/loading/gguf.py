@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import transformers
-
 from edge_pruning.loading.pretrained import explained
 
 SUFFIX, MAGIC = ".gguf", b"GGUF"
@@ -41,6 +39,8 @@ class GgufFile:
         with self.path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
                 raise ValueError(f"{self.path} is not a GGUF file: expected it to begin with {MAGIC.decode()}")
+        import transformers
+
         try:
             return transformers.AutoConfig.from_pretrained(self.source, **self.options)
         except Exception as error:  # numpy and transformers raise half a dozen kinds

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from huggingface_hub import try_to_load_from_cache
 
 from edge_pruning.graph import Graph
 from edge_pruning.loading import in_memory
 from edge_pruning.loading.fingerprint import fingerprint, is_sampled
 from edge_pruning.loading.gguf import GgufFile, gguf_file
-from edge_pruning.loading.pretrained import explained, hint, read
+from edge_pruning.loading.pretrained import hint, only_local_files, read, without_weights
 from edge_pruning.loading.self_check import self_check
 from edge_pruning.loading.spreading import spread, spreading
 from edge_pruning.masked_pass.fused import FusedPass
@@ -123,15 +121,17 @@ def load_model(
     packed = gguf_file(source, revision)
     if packed:
         source, remote = packed.source, {**remote, "revision": None, **packed.options}
+    if only_local_files(source, revision):
+        remote |= {"local_files_only": True}
     config = _configuration(name, source, packed, remote)
     family = check_supported(config)
     _check_fits(name, config, dtype, where, several=device == SPREAD)
     reads_text = family.loader == Adapter.loader
     tokenizer = _tokenizer(name, source, config, remote) if reads_text else None
-    loader, options = getattr(transformers, family.loader), _options(family, config, dtype)
+    options = _options(family, config, dtype)
     if device == SPREAD:
         options |= spreading()
-    hf = read(loader, name, source, "weights", known=NAMED, dtype=DTYPES[dtype], **options, **remote)
+    hf = read(family.loader, name, source, "weights", known=NAMED, dtype=DTYPES[dtype], **options, **remote)
     try:
         placed = spread(hf) if device == SPREAD else hf.to(where)
         bits = packed.bits(hf.num_parameters()) if packed else None
@@ -160,6 +160,8 @@ def _refuse_ignored(settings: Mapping[str, Any]) -> None:
 
 def _from_memory(hf: Any, tokenizer: Any) -> Model:
     """The model of a caller, as it is."""
+    import transformers
+
     if not isinstance(hf, transformers.PreTrainedModel):
         raise ValueError(
             "expected a model: its name, a folder (a text or a Path), a Hugging Face model with its tokenizer, or what "
@@ -209,6 +211,8 @@ def describe_model(
     packed = gguf_file(source, revision)
     if packed:
         source, remote = packed.source, {**remote, "revision": None, **packed.options}
+    if only_local_files(source, revision):
+        remote |= {"local_files_only": True}
     config = _configuration(name, source, packed, remote)
     _options(check_supported(config), config, dtype)
     hf = _without_weights(name, config, dtype)
@@ -221,6 +225,8 @@ def describe_model(
 
 def weights_at_hand(name: str, revision: str | None = None) -> bool:
     """Whether a model's weights are on this machine already."""
+    from huggingface_hub import try_to_load_from_cache
+
     source = str(NAMED.get(name, name))
     if Path(source).exists():
         return Path(source).is_file() or any(Path(source).glob("*.safetensors"))
@@ -230,9 +236,8 @@ def weights_at_hand(name: str, revision: str | None = None) -> bool:
 
 def _without_weights(name: str, config: Any, dtype: str) -> Any:
     """The model with empty weights on the device `meta`; takes no memory."""
-    loader = getattr(transformers, check_supported(config).loader)
-    with explained(name, "model", NAMED), torch.device("meta"):
-        return loader.from_config(config, dtype=DTYPES[dtype])
+    with torch.device("meta"):
+        return without_weights(check_supported(config).loader, config, name, DTYPES[dtype], known=NAMED)
 
 
 def _check_fits(name: str, config: Any, dtype: str, device: torch.device, *, several: bool) -> None:
@@ -254,12 +259,12 @@ def _check_fits(name: str, config: Any, dtype: str, device: torch.device, *, sev
 def _configuration(name: str, source: str, packed: GgufFile | None, remote: Mapping[str, Any]) -> Any:
     if packed:
         return packed.configuration()
-    return read(transformers.AutoConfig, name, source, "configuration (config.json)", known=NAMED, **remote)
+    return read("AutoConfig", name, source, "configuration (config.json)", known=NAMED, **remote)
 
 
 def _tokenizer(name: str, source: str, config: Any, remote: Mapping[str, Any]) -> Any:
     """The model's tokenizer. Raises ValueError if it knows no words, or words that the model does not."""
-    tokenizer = read(transformers.AutoTokenizer, name, source, "tokenizer", known=NAMED, **remote)
+    tokenizer = read("AutoTokenizer", name, source, "tokenizer", known=NAMED, **remote)
     _check_tokenizer(tokenizer, config, name)
     return tokenizer
 
@@ -290,6 +295,8 @@ def _options(family: type[Adapter], config: Any, dtype: str) -> dict[str, Any]:
         return options | ({"experts_implementation": "eager"} if dtype == "float64" else {})
     how = quantised if isinstance(quantised, Mapping) else quantised.to_dict()
     if how.get("quant_method") == "mxfp4":  # experts only, and they can be unpacked on reading
+        import transformers
+
         return options | {"quantization_config": transformers.Mxfp4Config(dequantize=True)}
     raise ValueError(
         f"its weights are quantised ({how.get('quant_method', 'unknown method')}), so gradients and the laws of the "

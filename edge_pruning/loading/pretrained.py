@@ -1,33 +1,83 @@
-"""Reading the parts of a model from a folder or the hub, with errors that say what is missing and what to do."""
+"""Reading the parts of a model from a folder or the hub, with errors that say what is missing and what to do.
+
+Only functions import transformers and huggingface_hub, because that takes seconds, and a mistyped name or a circuit
+that is only drawn needs neither. While they read, their progress bars and notices are off.
+"""
 
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import (
-    GatedRepoError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-    StrictDataclassError,
-)
-from safetensors import SafetensorError
+log = logging.getLogger("edge_pruning")
+
+SECONDS_TO_ANSWER = 5.0  # for the hub
 
 
-def read(loader: Any, name: str, source: str, what: str, *, known: Collection[str] = (), **options: Any) -> Any:
-    """`loader.from_pretrained`. Raises ValueError: which part of the model is missing, why, and what to do."""
-    with explained(name, what, known):
-        return loader.from_pretrained(source, **options)
+def read(loader: str, name: str, source: str, what: str, *, known: Collection[str] = (), **options: Any) -> Any:
+    """`from_pretrained` of a class in transformers. Raises ValueError: which part of the model is missing, why, and
+    what to do.
+    """
+    import transformers
+
+    with explained(name, what, known), quiet():
+        return getattr(transformers, loader).from_pretrained(source, **options)
+
+
+def without_weights(loader: str, config: Any, name: str, dtype: Any, *, known: Collection[str] = ()) -> Any:
+    """`from_config` of a class in transformers. Raises ValueError like `read`."""
+    import transformers
+
+    with explained(name, "model", known), quiet():
+        return getattr(transformers, loader).from_config(config, dtype=dtype)
+
+
+def only_local_files(source: str, revision: str | None = None) -> bool:
+    """Whether a model's files can only be those on this machine: it is a folder, or the hub does not answer.
+
+    One question decides, because transformers asks for every file again and again, which takes half a minute.
+    """
+    if Path(source).exists():
+        return True
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    try:
+        HfApi().model_info(source, revision=revision, timeout=SECONDS_TO_ANSWER)
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled):  # an answer; `explained` says what it means
+        return False
+    except Exception as error:  # each HTTP library raises its own
+        log.debug("the hub does not answer: %s", error)
+        return True
+    return False
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Turn off progress bars and notices of transformers, and set them back afterwards."""
+    from transformers.utils import logging as notices
+
+    before, bars = notices.get_verbosity(), notices.is_progress_bar_enabled()
+    notices.set_verbosity_error()
+    notices.disable_progress_bar()
+    try:
+        yield
+    finally:
+        notices.set_verbosity(before)
+        if bars:
+            notices.enable_progress_bar()
 
 
 @contextmanager
 def explained(name: str, what: str, known: Collection[str] = ()) -> Iterator[None]:
     """Turn whatever transformers and the hub raise into a ValueError that says what is missing, and what to do."""
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
     try:
         yield
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, StrictDataclassError) as error:
@@ -51,6 +101,14 @@ def hint(name: str, known: Collection[str] = ()) -> str:
 
 def _about_the_hub(error: BaseException, name: str) -> str:
     """What the hub has against it, and what helps; nothing if it was not asked."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
     advice = {
         GatedRepoError: f"the model is gated: open https://huggingface.co/{name}, accept its licence, then log in with "
         "`hf auth login`",

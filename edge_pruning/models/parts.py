@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.activations import NewGELUActivation
 
 from edge_pruning.models.adapter import Adapter
 
@@ -136,4 +135,6 @@ def expanded(linear: Linear, heads: int) -> Linear:
 
 def lean(act: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """`gelu_new` written out as a formula keeps nine tensors for the backward pass; built in it keeps one."""
+    from transformers.activations import NewGELUActivation  # takes seconds to import, and models have it already
+
     return (lambda x: functional.gelu(x, approximate="tanh")) if isinstance(act, NewGELUActivation) else act

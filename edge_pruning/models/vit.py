@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor
 
 from edge_pruning.batch import ImagePair, Pair
@@ -30,6 +29,8 @@ class ViT(Decoder):
 
     @classmethod
     def refusal(cls, config: Any) -> str | None:
+        import transformers
+
         version = tuple(map(int, transformers.__version__.split(".")[:2]))
         return None if version >= (5, 9) else "its modules are named differently before transformers 5.9; upgrade it"
 

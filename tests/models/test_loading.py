@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from edge_pruning.batch import Batch
 from edge_pruning.cli.app import app
-from edge_pruning.loading import loading
+from edge_pruning.loading import loading, pretrained
 from edge_pruning.loading.loading import load_model
 from edge_pruning.loading.self_check import self_check
 from edge_pruning.masked_pass.fused import FusedPass
@@ -71,9 +71,57 @@ def test_what_the_hub_has_against_it_is_said_with_what_helps(
     def refuse(*_: Any, **__: Any) -> Any:
         raise OSError("the words of\n\ntransformers\nand more") from cause.__new__(cause)
 
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: None)
     monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", refuse)
     with pytest.raises(ValueError, match=rf"model 'someone/model': the words of transformers \(.*{advice}"):
         load_model("someone/model", device="cpu")
+
+
+def test_without_a_network_the_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transformers would ask for every file six times, with half a minute of pauses."""
+    asked: list[Any] = []
+
+    def fail(*_: Any, **options: Any) -> Any:
+        asked.append(options["timeout"])
+        raise ConnectionError("no route")
+
+    def read_locally(*_: Any, **options: Any) -> Any:
+        assert options["local_files_only"]
+        raise OSError("not here") from hub.LocalEntryNotFoundError("x")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", fail)
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", read_locally)
+    with pytest.raises(ValueError, match="the hub cannot be reached and there is no local copy") as found:
+        load_model("someone/model", device="cpu")
+    assert "\n" not in str(found.value)
+    assert len(asked) == 1
+    assert asked[0] <= 5
+
+
+def test_an_answer_of_the_hub_is_not_a_missing_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise hub.HfHubHTTPError.__new__(hub.HfHubHTTPError)
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", refuse)
+    assert not pretrained.only_local_files("someone/model")
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: None)
+    assert not pretrained.only_local_files("someone/model")
+    assert pretrained.only_local_files(str(tmp_path))
+
+
+def test_transformers_says_nothing_while_it_reads_and_keeps_its_settings(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = save(tmp_path, "gpt2")
+    transformers.utils.logging.enable_progress_bar()
+    transformers.utils.logging.set_verbosity_info()
+    capfd.readouterr()
+    load_model(folder, device="cpu")
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+    assert transformers.utils.logging.is_progress_bar_enabled()
+    assert transformers.utils.logging.get_verbosity() == transformers.utils.logging.INFO
+    transformers.utils.logging.set_verbosity_warning()
 
 
 def test_revision_and_trust_reach_every_part_and_trust_is_off_by_default(
@@ -86,6 +134,7 @@ def test_revision_and_trust_reach_every_part_and_trust_is_off_by_default(
         return real(arguments[0], arguments[1], folder, *arguments[3:], **options)
 
     monkeypatch.setattr(loading, "read", spy)
+    monkeypatch.setattr(loading, "only_local_files", lambda *_: False)
     load_model(folder, device="cpu")
     load_model("owner/on-the-hub", device="cpu", revision="v2", trust_remote_code=True)
     assert seen == [(None, False)] * 3 + [("v2", True)] * 3
