@@ -124,13 +124,13 @@ def compare_circuits(circuits: Mapping[str, Circuit], *, nodes_only: bool = Fals
     if len(circuits) < 2:
         raise ValueError(f"expected two circuits or more to compare, got {len(circuits)}")
     _check_shapes(circuits, nodes_only)
-    found, notices = dict(circuits), _different_models(circuits)
+    compared, notices = dict(circuits), _different_models(circuits)
     if len({circuit.graph for circuit in circuits.values()}) > 1:
         for name, circuit in circuits.items():
-            found[name], changes = recount(circuit, embeddings="joint", kv=None if nodes_only else "kv")
+            compared[name], changes = recount(circuit, embeddings="joint", kv=None if nodes_only else "kv")
             notices += [f"{name} is recounted to be comparable: {change}" for change in changes]
-    edges = None if nodes_only else Sets(tuple(frozenset(circuit.edges) for circuit in found.values()))
-    return Comparison(found, edges, tuple(notices))
+    edges = None if nodes_only else Sets(tuple(frozenset(circuit.edges) for circuit in compared.values()))
+    return Comparison(compared, edges, tuple(notices))
 
 
 def _matrices(sets: Sets) -> dict[str, list[list[float]]]:

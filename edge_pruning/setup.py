@@ -78,8 +78,8 @@ class Setup:
         engine = model.engine(graph)
 
         def pairs_of(split: str) -> PairSet:
-            found = task.pairs(model.tokenizer, split, max_length=model.adapter.max_length)
-            return replace(found, metric=metric or found.metric, objective=objective or found.objective)
+            pairs = task.pairs(model.tokenizer, split, max_length=model.adapter.max_length)
+            return replace(pairs, metric=metric or pairs.metric, objective=objective or pairs.objective)
 
         def known() -> Truth | None:
             return truth_for(model, ablation.name, engine.graph, truth)

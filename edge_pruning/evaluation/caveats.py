@@ -21,12 +21,12 @@ LEFT_WITHOUT = 0.2  # of the model's lead over the empty circuit
 SIZE = 0.05  # by how much the soft mask's size may differ from the circuit's
 
 
-def caveats(found: Evaluation, circuit: Circuit) -> Iterator[str]:
+def caveats(evaluation: Evaluation, circuit: Circuit) -> Iterator[str]:
     """Everything worth a warning about the evaluation of a circuit; nothing for an unremarkable one."""
-    yield from about_the_measurement(found.protocol, found.scale, found.runs)
-    yield from _about_the_circuit(found, circuit)
-    if found.soft is not None:
-        yield from _about_the_soft_mask(found, found.soft)
+    yield from about_the_measurement(evaluation.protocol, evaluation.scale, evaluation.runs)
+    yield from _about_the_circuit(evaluation, circuit)
+    if evaluation.soft is not None:
+        yield from _about_the_soft_mask(evaluation, evaluation.soft)
 
 
 def about_the_measurement(
@@ -69,8 +69,8 @@ def _about_the_scale(scale: FaithfulnessScale) -> Iterator[str]:
         yield f"faithfulness is noise: the model is {span:.3g} ahead of the empty circuit, standard error {error:.3g}"
 
 
-def _about_the_circuit(found: Evaluation, circuit: Circuit) -> Iterator[str]:
-    edges, kept, total = found.circuit.edges, found.circuit.edges_without_dangling, circuit.graph.n_edges
+def _about_the_circuit(evaluation: Evaluation, circuit: Circuit) -> Iterator[str]:
+    edges, kept, total = evaluation.circuit.edges, evaluation.circuit.edges_without_dangling, circuit.graph.n_edges
     if edges in (0, total):
         yield f"the circuit is {'the whole model' if edges else 'empty: it has no edges'}, so there is nothing to judge"
     if edges - kept > DANGLING * edges:
@@ -78,29 +78,30 @@ def _about_the_circuit(found: Evaluation, circuit: Circuit) -> Iterator[str]:
             f"{percent((edges - kept) / edges)} of the circuit's edges ({edges - kept:,} of {edges:,}) dangle: "
             "they lie on no path from the input to the logits"
         )
-    left = found.complement.faithfulness
+    left = evaluation.complement.faithfulness
     if 0 < edges < total and left > LEFT_WITHOUT:
         yield (
             f"the circuit is not all there is: {percent(left)} of the faithfulness is left when exactly its edges are "
             "removed from the model"
         )
-    if found.random is not None and 0 < edges < total:
-        own, random = found.circuit[found.loss], found.random[found.loss]
+    if evaluation.random is not None and 0 < edges < total:
+        own, random = evaluation.circuit[evaluation.loss], evaluation.random[evaluation.loss]
         if own >= random:
-            words = get_objective(found.loss).short
+            words = get_objective(evaluation.loss).short
             yield (
                 f"the circuit ({words} {own:.3g}) is no closer to the model than random ones of its size ({words} "
                 f"{random:.3g})"
             )
 
 
-def _about_the_soft_mask(found: Evaluation, mask: Summary) -> Iterator[str]:
-    edges, size = found.circuit.edges, mask.edges
+def _about_the_soft_mask(evaluation: Evaluation, mask: Summary) -> Iterator[str]:
+    edges, size = evaluation.circuit.edges, mask.edges
     if abs(size - edges) > max(1, SIZE * edges):
         yield f"the soft mask sums to {size:.1f} edges, the circuit has {edges:,}: the gap is not at equal size"
-    gap = found.discretisation_gap
-    if gap is not None and gap > DISCRETISATION * found.empty[found.loss]:
-        words, soft, hard = get_objective(found.loss).short, mask[found.loss], found.circuit[found.loss]
+    gap = evaluation.discretisation_gap
+    if gap is not None and gap > DISCRETISATION * evaluation.empty[evaluation.loss]:
+        loss = evaluation.loss
+        words, soft, hard = get_objective(loss).short, mask[loss], evaluation.circuit[loss]
         yield (
             f"much is lost by cutting the mask to 0 and 1: {words} {soft:.3g} of the soft mask, {hard:.3g} of the "
             "circuit"

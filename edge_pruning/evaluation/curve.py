@@ -159,13 +159,13 @@ class Curve:
 
     def levels(self) -> list[dict[str, Any]]:
         """One row per level: how many edges it takes, by both counts (None: not reached); `stays`: larger ones, too."""
-        found = []
+        table = []
         for level in levels_of(self.loss):
             size = self.edges_needed(level)
             row = {"level": level.name, "words": level.words, **self._counts(size)}
             larger = [] if size is None else [k for k in self.sizes if k > size]
-            found.append(row | {"stays": None if size is None else all(self._reached(level, k) for k in larger)})
-        return found
+            table.append(row | {"stays": None if size is None else all(self._reached(level, k) for k in larger)})
+        return table
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; what is undefined is null."""

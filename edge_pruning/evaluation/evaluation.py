@@ -121,7 +121,7 @@ class Evaluation(Mapping[str, Any]):
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; what is undefined (NaN) or infinite is null."""
-        found: dict[str, Any] = json_values({
+        content: dict[str, Any] = json_values({
             "format": FORMAT,
             "version": FORMAT_VERSION,
             **asdict(self.protocol),
@@ -135,7 +135,7 @@ class Evaluation(Mapping[str, Any]):
             "templates": self.templates,
             "ground_truth": self.ground_truth and self.ground_truth.to_json(),
         })
-        return found
+        return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Evaluation:

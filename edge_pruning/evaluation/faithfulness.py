@@ -90,14 +90,14 @@ def _baselines(setup: Setup, masks: Sequence[Tensor], circuit: Measurements) -> 
     if n > LARGE_PAIRS:
         ids = torch.randperm(n, generator=torch.Generator().manual_seed(setup.seed))[:LARGE_PAIRS].sort().values
     some = setup.pairs.subset(ids.tolist())
-    found: list[Measurements] = []
+    runs: list[Measurements] = []
     for mask in masks:
-        found.append(measure(setup, [mask], some)[1])
-        means = torch.stack([run.loss.mean() for run in found])
+        runs.append(measure(setup, [mask], some)[1])
+        means = torch.stack([run.loss.mean() for run in runs])
         distance = (means.mean() - circuit.on(ids).loss.mean()).abs()
-        if len(found) >= FEWEST_BASELINES and error_of_mean(means) <= BASELINE_ERROR * float(distance):
+        if len(runs) >= FEWEST_BASELINES and error_of_mean(means) <= BASELINE_ERROR * float(distance):
             break
-    values = {name: torch.cat([run.values[name] for run in found]) for name in circuit.values}
+    values = {name: torch.cat([run.values[name] for run in runs]) for name in circuit.values}
     return Measurements(values, circuit.metric, None if len(ids) == n else ids)
 
 
@@ -111,7 +111,7 @@ def _evaluation(
     protocol, pairs, loss = EvaluationProtocol.of(setup), setup.pairs, runs["model"].loss_name
     scale = FaithfulnessScale(runs["model"], runs["empty"], protocol.metric)
     resamples = {n: Resamples(n, protocol.seed) for n in {run.examples for run in runs.values()}}
-    found = Evaluation(
+    evaluation = Evaluation(
         protocol,
         loss,
         circuit.graph.convention,
@@ -124,20 +124,20 @@ def _evaluation(
         ground_truth=GroundTruth.of(circuit, setup.truth, pairs.hash, seed=setup.seed).result if setup.truth else None,
         runs=runs,
     )
-    return replace(found, warnings=tuple(caveats(found, circuit)))
+    return replace(evaluation, warnings=tuple(caveats(evaluation, circuit)))
 
 
 def _by_template(runs: Mapping[str, Measurements], templates: Sequence[str]) -> dict[str, dict[str, float]]:
-    found = {}
+    breakdown = {}
     for template in sorted(set(templates) - {""}):
         of = torch.tensor([t == template for t in templates])
-        found[template] = {
+        breakdown[template] = {
             "n": int(of.sum()),
             runs["model"].loss_name: float(runs["circuit"].loss[:, of].mean()),
             "accuracy": float(runs["circuit"].accuracy[:, of].mean()),
             "model_accuracy": float(runs["model"].accuracy[:, of].mean()),
         }
-    return found
+    return breakdown
 
 
 def random_mask(graph: Graph, edges: int, generator: torch.Generator) -> Tensor:

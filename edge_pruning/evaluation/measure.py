@@ -107,7 +107,7 @@ def measure(
     runs, place = _runs(setup, masks, within)
     numbers = measured_numbers(pairs.metric)
     functions = [number.of(pairs.metric) for number in numbers if number.of is not None]
-    found, order = [], []
+    by_tile, order = [], []
 
     def of_tile(ids: list[int]) -> Tensor:
         batch = engine.batch([pairs.pairs[i] for i in ids])
@@ -122,11 +122,11 @@ def measure(
         return torch.stack([numbers_of(frozen.logits), *each], 1)
 
     for ids, values in over_tiles(engine, pairs.pairs, of_tile):
-        found.append(values)
+        by_tile.append(values)
         order += ids
         if progress:
             progress(len(order), len(pairs.pairs))
-    measured = torch.cat(found, -1).cpu().double()  # [number, run, b], the only wait for the device
+    measured = torch.cat(by_tile, -1).cpu().double()  # [number, run, b], the only wait for the device
     measured = measured[..., torch.tensor(order).argsort()]
     names = [number.name for number in numbers]
     refuse_nan(pairs.metric, measured[names.index(pairs.metric)])

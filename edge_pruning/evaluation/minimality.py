@@ -89,38 +89,38 @@ class Minimality:
     @property
     def counts(self) -> dict[str, int]:
         """How many edges are needed, idle, harmful."""
-        found, loss = ~self.idle, self.loss
-        needed, harmful = int((found & (loss > 0)).sum()), int((found & (loss < 0)).sum())
+        significant, loss = ~self.idle, self.loss
+        needed, harmful = int((significant & (loss > 0)).sum()), int((significant & (loss < 0)).sum())
         return {"needed": needed, "idle": len(loss) - needed - harmful, "harmful": harmful}
 
     @property
     def warnings(self) -> tuple[str, ...]:
         idle, harmful = self.counts["idle"], self.counts["harmful"]
-        edges, pairs, found = len(self.losses), self.losses.shape[1], []
+        edges, pairs, sentences = len(self.losses), self.losses.shape[1], []
         words = get_objective(self.loss_name).short
         if edges < len(self.circuit):
-            found.append(
+            sentences.append(
                 f"{edges:,} of the circuit's {len(self.circuit):,} edges were removed alone: the strongest half of "
                 "them, and a random sample of the others"
             )
         if idle > IDLE * edges:
-            found.append(
+            sentences.append(
                 f"{percent(idle / edges)} of the {'kept' if edges == len(self.circuit) else 'judged'} edges "
                 f"({idle:,} of {edges:,}) do nothing that {pairs:,} pairs "
                 f"could show, each removed alone; without all of them the {words} is {self.without_idle:.3g} instead "
                 f"of {self.of_circuit:.3g}"
             )
         if harmful:
-            found.append(f"{harmful:,} of {edges:,} edges do harm: the circuit is closer to the model without each")
-        return tuple(found)
+            sentences.append(f"{harmful:,} of {edges:,} edges do harm: the circuit is closer to the model without each")
+        return tuple(sentences)
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per edge, the most needed first: `edge`, `loss`, `standard_error`, `p`, `verdict`."""
         numbers = (self.loss, _errors(self.losses), self.p)
-        found = zip(self.edges, *(number.tolist() for number in numbers), strict=True)
+        columns = zip(self.edges, *(number.tolist() for number in numbers), strict=True)
         rows = [
             {"edge": edge, "loss": loss, "standard_error": e, "p": p, "verdict": _verdict(loss, p)}
-            for edge, loss, e, p in found
+            for edge, loss, e, p in columns
         ]
         ordered: list[dict[str, Any]] = json_values(sorted(rows, key=lambda row: -row["loss"]))
         return ordered
@@ -172,10 +172,10 @@ def evaluate_minimality(
         _, measured = measure(setup, masks, some, within=circuit.mask, progress=_part_of(progress, first, len(places)))
         parts.append(measured.loss[1:] - measured.loss[:1])
     before = float(measured.loss[0].mean())
-    found = Minimality(circuit, torch.cat(parts), measured.loss_name, before, without_idle=before, judged=judged)
-    idle = [place for place, yes in zip(places, found.idle.tolist(), strict=True) if yes]
+    minimality = Minimality(circuit, torch.cat(parts), measured.loss_name, before, without_idle=before, judged=judged)
+    idle = [place for place, yes in zip(places, minimality.idle.tolist(), strict=True) if yes]
     _, rest = measure(setup, [_without(circuit.mask, *idle)], some, within=circuit.mask)
-    return replace(found, without_idle=float(rest.loss.mean()))
+    return replace(minimality, without_idle=float(rest.loss.mean()))
 
 
 def _part_of(progress: Progress | None, first: int, edges: int) -> Progress | None:

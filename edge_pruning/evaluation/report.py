@@ -79,7 +79,7 @@ def report_on(
 
     stage: called with what is being done, pairs done and pairs in all. Raises ValueError as `evaluate` does.
     """
-    found = evaluate(
+    evaluation = evaluate(
         circuit, setup, soft_mask=soft_mask, random_circuits=random_circuits,
         progress=lambda done, total: stage("evaluating", done, total),
     )
@@ -93,12 +93,12 @@ def report_on(
             circuit, setup, max_runs=max_runs or (MAX_RUNS if setup.graph.n_edges <= LARGE else LARGE_MAX_RUNS),
             progress=lambda done, total: stage("removing every edge alone", done, total),
         )
-    return Report(circuit, found, curve, minimality, stability, telling_pairs(found, setup.pairs))
+    return Report(circuit, evaluation, curve, minimality, stability, telling_pairs(evaluation, setup.pairs))
 
 
-def telling_pairs(found: Evaluation, pairs: PairSet, n: int = SHOWN_PAIRS) -> tuple[Mapping[str, Any], ...]:
+def telling_pairs(evaluation: Evaluation, pairs: PairSet, n: int = SHOWN_PAIRS) -> tuple[Mapping[str, Any], ...]:
     """The pairs that the circuit is furthest from the model on, as text, with what both make of them."""
-    model, circuit = found.runs["model"], found.runs["circuit"]
+    model, circuit = evaluation.runs["model"], evaluation.runs["circuit"]
     worst = circuit.loss[0].nan_to_num(-torch.inf).argsort(descending=True, stable=True)[:n].tolist()
     return tuple(
         {
@@ -107,7 +107,7 @@ def telling_pairs(found: Evaluation, pairs: PairSet, n: int = SHOWN_PAIRS) -> tu
             "answer": list(pairs.texts[i].answer),
             "wrong": list(pairs.texts[i].wrong),
             "template": pairs.texts[i].template,
-            found.loss: float(circuit.loss[0, i]),
+            evaluation.loss: float(circuit.loss[0, i]),
             "model": float(model.difference[0, i]),
             "circuit": float(circuit.difference[0, i]),
         }

@@ -126,18 +126,20 @@ class Stability:
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What to know before one of these circuits is called the circuit."""
-        iou, n, found = self.edge_iou, len(self.circuits), []
+        iou, n, sentences = self.edge_iou, len(self.circuits), []
         smallest, *_, largest = sorted(len(circuit) for circuit in self.circuits)
         if len(set(self.circuits)) == 1:
-            found.append(f"all {n} seeds gave the same circuit; if the method draws nothing at random, it says little")
+            sentences.append(
+                f"all {n} seeds gave the same circuit; if the method draws nothing at random, it says little"
+            )
         elif iou["mean"] < UNLIKE:
-            found.append(
+            sentences.append(
                 f"no single one is the circuit: two of the {n} seeds' circuits share {iou['mean']:.2f} of their edges "
                 f"(intersection over union; by chance {iou['by_chance']:.2f})"
             )
         if largest > SIZES * smallest:
-            found.append(f"the circuits have {smallest:,} to {largest:,} edges, which alone lowers their overlap")
-        return tuple(found)
+            sentences.append(f"the circuits have {smallest:,} to {largest:,} edges, which alone lowers their overlap")
+        return tuple(sentences)
 
 
 def _of_pairs(matrix: Sequence[Sequence[float]]) -> dict[str, Any]:

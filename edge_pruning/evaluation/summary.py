@@ -62,8 +62,8 @@ class Summary(Mapping[str, Any]):
             **self.size,
             **self.mean,
             "standard_error": dict(self.standard_error),
-            "interval": {name: list(found) for name, found in self.interval.items()},
-            "quantiles": {name: dict(found) for name, found in self.quantiles.items()},
+            "interval": {name: list(values) for name, values in self.interval.items()},
+            "quantiles": {name: dict(values) for name, values in self.quantiles.items()},
             **extra,
         }
 
@@ -76,7 +76,7 @@ class Summary(Mapping[str, Any]):
             {name: _number(value) for name, value in content.items() if name not in (*SIZE, *parts)},
             {name: _number(value) for name, value in content["standard_error"].items()},
             {name: (_number(low), _number(high)) for name, (low, high) in content["interval"].items()},
-            {name: {p: _number(v) for p, v in found.items()} for name, found in content["quantiles"].items()},
+            {name: {p: _number(v) for p, v in values.items()} for name, values in content["quantiles"].items()},
             {name: _number(value) for name, value in content.get("spread", {}).items()},
             size,
         )

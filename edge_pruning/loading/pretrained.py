@@ -92,8 +92,8 @@ def hint(name: str, known: Collection[str] = ()) -> str:
     """What is in the folder, or which names there are."""
     path = Path(name)
     if path.is_dir():
-        found = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
-        return f" (the folder {name} holds: {found}; expected config.json, tokenizer files and *.safetensors)"
+        entries = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
+        return f" (the folder {name} holds: {entries}; expected config.json, tokenizer files and *.safetensors)"
     near = difflib.get_close_matches(name, known, 1)
     nearest = f" Did you mean {near[0]!r}?" if near else ""
     return f" (no such folder, and not found on the hub; bundled models: {', '.join(known)}.{nearest})"

@@ -70,8 +70,8 @@ def _where(engine: MaskedPass, tolerance: float) -> str:
         return f"the model's own residual stream cannot be read ({type(error).__name__})"
     if len(expected) != graph.shape.layers:
         return f"the model's own residual stream has {len(expected)} layers, expected {graph.shape.layers}"
-    found = reference.freeze(batch, reference.unmasked_run(batch.clean)).bases(parallel=graph.shape.parallel)
-    for layer, (stream, own) in enumerate(zip(islice(found, 0, None, 2), expected, strict=False)):
+    bases = reference.freeze(batch, reference.unmasked_run(batch.clean)).bases(parallel=graph.shape.parallel)
+    for layer, (stream, own) in enumerate(zip(islice(bases, 0, None, 2), expected, strict=False)):
         off = _relative(stream - own.to(stream.device), own)
         if not off <= tolerance:
             what = f"layer {layer - 1}" if layer else "the embeddings"

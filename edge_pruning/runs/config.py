@@ -205,24 +205,24 @@ def _refuse_twice(flat: Mapping[str, Any], nested: Mapping[str, Any]) -> None:
 def _defaults_of_task(given: Mapping[str, Any]) -> dict[str, Any]:
     """What the task would rather have than the usual settings; nothing where there is no such task (see the checks)."""
     try:
-        found = dict(get_task(given["task"], **given.get("data", {})).defaults)
+        defaults = dict(get_task(given["task"], **given.get("data", {})).defaults)
     except (ValueError, OSError, KeyError):
         return {}
     if given.get("method") or given.get("preset"):
-        found.pop("preset", None)
-    return found
+        defaults.pop("preset", None)
+    return defaults
 
 
 def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Every setting in which two nested dictionaries of JSON values differ, in words."""
-    found = []
+    lines = []
     for name in dict.fromkeys([*stored, *now]):
         before, after = stored.get(name), now.get(name)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
-            found += [f"{name}.{line}" for line in differences(before, after)]
+            lines += [f"{name}.{line}" for line in differences(before, after)]
         elif before != after:
-            found.append(f"{name}: {json.dumps(before)} in the run, {json.dumps(after)} now")
-    return found
+            lines.append(f"{name}: {json.dumps(before)} in the run, {json.dumps(after)} now")
+    return lines
 
 
 def _fields(cls: type[Any]) -> dict[str, Any]:

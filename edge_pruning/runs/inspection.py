@@ -99,8 +99,8 @@ def inspect(
     known = describe_model("bundled") if model is None else load_model(model, device=device, dtype=dtype)
     longest = None if model is None else known.adapter.max_length
     name = "the bundled model's tokenizer" if model is None else f"the tokenizer of {known.name}"
-    found, pairs = _read(task, known, longest, name, rows)
-    return found if model is None else _judged(found, pairs, known, task.metric)
+    inspection, pairs = _read(task, known, longest, name, rows)
+    return inspection if model is None else _judged(inspection, pairs, known, task.metric)
 
 
 def _read(
@@ -179,11 +179,11 @@ def _lengths(pairs: Mapping[int, Pair]) -> tuple[int, int]:
 # --- what the model makes of them -------------------------------------------------------------------------------------
 
 
-def _judged(found: Inspection, pairs: Mapping[int, Pair], model: Model, metric: str) -> Inspection:
+def _judged(inspection: Inspection, pairs: Mapping[int, Pair], model: Model, metric: str) -> Inspection:
     """With the model's predictions after each prompt, and its accuracy."""
     engine, numbers = model.engine(), list(pairs)
     if not numbers:
-        return found
+        return inspection
     values, tokens, right = {}, {}, {}
 
     def run(ids: list[int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -204,7 +204,7 @@ def _judged(found: Inspection, pairs: Mapping[int, Pair], model: Model, metric: 
                 for t, p in zip(tokens[row.number], values[row.number], strict=True)
             ),
         ) if row.number in pairs else row
-        for row in found.rows
+        for row in inspection.rows
     )  # fmt: skip
     judged = [right[number] for number in numbers if any(pairs[number].answers)]
-    return replace(found, rows=rows, judged=len(judged), accuracy=sum(judged) / len(judged) if judged else None)
+    return replace(inspection, rows=rows, judged=len(judged), accuracy=sum(judged) / len(judged) if judged else None)

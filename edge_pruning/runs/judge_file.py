@@ -109,10 +109,10 @@ def _soft_mask(circuit: Circuit) -> Tensor | None:
     if circuit.scores is None or origin.method is None or origin.is_polished:
         return None
     try:
-        found = get_method(origin.method, **origin.method_settings)
+        method = get_method(origin.method, **origin.method_settings)
     except (ValueError, TypeError, KeyError):  # another tool's, or of a version that had other settings
         return None
-    return found.soft_mask(circuit.scores, len(circuit))
+    return method.soft_mask(circuit.scores, len(circuit))
 
 
 def _stability_beside(path: Path) -> Mapping[str, Any] | None:

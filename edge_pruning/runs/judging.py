@@ -20,7 +20,7 @@ from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS, Measurements, me
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.observer import RunObserver
 from edge_pruning.runs.result import Cut, Run, circuit_file
-from edge_pruning.runs.search import Found, describe
+from edge_pruning.runs.search import SearchResult, describe
 from edge_pruning.runs.sizes import EXACT_RULE, FAITHFUL, RULE, evaluated_row, scanned_row, smallest_faithful
 from edge_pruning.setup import Setup
 
@@ -33,15 +33,15 @@ def evaluating(size: int) -> str:
 
 
 def cut_circuits(
-    config: RunConfig, setup: Setup, found: Sequence[Found], sizes: Sequence[int], folder: Path | None
+    config: RunConfig, setup: Setup, searches: Sequence[SearchResult], sizes: Sequence[int], folder: Path | None
 ) -> list[Cut]:
     """A circuit of every size, not judged yet; in the run folder, if there is one, before anything can go wrong."""
     provenance = {**describe(config, setup), "requested": list(sizes)}
-    if not sizes and found[0].scores.natural_size is None:
+    if not sizes and searches[0].scores.natural_size is None:
         provenance["size_rule"] = EXACT_RULE if config.task_value.exact else RULE
     cuts = [
         Cut(Circuit.from_scores(part.scores, edges=size, provenance=provenance), None, {}, part.part)
-        for part in found for size in part.sizes
+        for part in searches for size in part.sizes
     ]
     if folder is not None and not config.polish:
         for cut in cuts:
@@ -53,7 +53,7 @@ def cut_circuits(
 def judge(
     config: RunConfig,
     setup: Setup,
-    found: Sequence[Found],
+    searches: Sequence[SearchResult],
     sizes: Sequence[int],
     folder: Path | None,
     watch: RunObserver,
@@ -63,8 +63,8 @@ def judge(
     Where the size was left open, only the chosen circuit is evaluated.
     """
     setup = setup.judging
-    cuts = cut_circuits(config, setup, found, sizes, folder)
-    circuits, scores = [cut.circuit for cut in cuts], [part.scores for part in found for _ in part.sizes]
+    cuts = cut_circuits(config, setup, searches, sizes, folder)
+    circuits, scores = [cut.circuit for cut in cuts], [part.scores for part in searches for _ in part.sizes]
     if config.polish and sizes:
         circuits = [_polished(setup, circuit, watch) for circuit in circuits]
     if not sizes and len(circuits) > 1 and setup.graph.n_edges > LARGE:
@@ -83,7 +83,7 @@ def judge(
         if row is None and evaluation is not None:
             row = evaluated_row(evaluation, scanned[i] if scanned else None)
         done.append(Cut(circuit, evaluation, row or {}, cuts[i].part))
-    training = {part.part: part.records for part in found}
+    training = {part.part: part.records for part in searches}
     content = {"settings": config.to_json(), **describe(config, setup)}
     return Run(tuple(done), chosen, training, content, setup.train.notices)
 
@@ -124,8 +124,8 @@ def _scan(setup: Setup, masks: Sequence[Tensor], watch: RunObserver, most: int |
     """What each mask scores on validation pairs, or on at most `most` of them, at one masked pass each."""
     progress = partial(watch.stage, CHOOSING)
     pairs = setup.validation if most is None else setup.validation.sample(most, setup.seed)
-    _, found = measure(setup, masks, pairs, progress=progress)
-    return [found.one(i) for i in range(len(masks))]
+    _, measured = measure(setup, masks, pairs, progress=progress)
+    return [measured.one(i) for i in range(len(masks))]
 
 
 def _polished(setup: Setup, circuit: Circuit, watch: RunObserver) -> Circuit:

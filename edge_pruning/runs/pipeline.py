@@ -105,8 +105,8 @@ def run_in(
     if config.source is not None and not isinstance(config.source, Task):
         files.write_text(Path(config.task), written(config.source))
     try:
-        found = find_scores(config, setup, sizes, folder.path, watch)
-        run = judge(config, setup, found, sizes, folder.path, watch)
+        searches = find_scores(config, setup, sizes, folder.path, watch)
+        run = judge(config, setup, searches, sizes, folder.path, watch)
         return _saved(_with_patterns(run, setup, patterns, watch), folder.path, draw, watch)
     except ValueError:  # settings that only the method can judge
         if not stored:
@@ -169,11 +169,11 @@ def named(model: str | Model | None, settings: Mapping[str, Any]) -> dict[str, s
 
 def with_functions(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings, with the names of a metric and an objective that are functions; other ones are the method's."""
-    found = dict(settings)
+    changed = dict(settings)
     for name, register in (("metric", register_metric), ("objective", register_objective)):
-        if callable(found.get(name)):
-            found[f"own_{name}"] = register(found.pop(name))
-    return found
+        if callable(changed.get(name)):
+            changed[f"own_{name}"] = register(changed.pop(name))
+    return changed
 
 
 def kept_task(task: Any, out: str | Path | None) -> Any:
@@ -208,11 +208,11 @@ def checked_settings(given: Mapping[str, Any], folder: RunFolder | None) -> tupl
 
 def refuse_differences(path: Path, stored: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
     """Raises ValueError if a run that is to be resumed was made with other settings."""
-    found = differences(stored, now) if stored else []
-    if found:
+    differing = differences(stored, now) if stored else []
+    if differing:
         raise ValueError(
-            f"{path} is a run with other settings, so it cannot be resumed with these: {'; '.join(found)}. Leave out "
-            "what differs, choose another folder with --out, or start again with --overwrite"
+            f"{path} is a run with other settings, so it cannot be resumed with these: {'; '.join(differing)}. Leave "
+            "out what differs, choose another folder with --out, or start again with --overwrite"
         )
 
 

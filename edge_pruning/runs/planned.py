@@ -42,11 +42,11 @@ def plan(task: str, *, calibrate: bool | None = None, **settings: Any) -> Plan:
                            trust_remote_code=config.trust_remote_code)  # fmt: skip
     pairs, guessed = _pairs(config, model)
     device = elsewhere or this_device(pick_device(config.device), DTYPES[config.dtype])
-    found = planned(config, model, pairs, device, guessed=guessed)
-    here = elsewhere is None and found.fits and not guessed
+    estimate = planned(config, model, pairs, device, guessed=guessed)
+    here = elsewhere is None and estimate.fits and not guessed
     if here and (weights_at_hand(config.model, config.revision) if calibrate is None else calibrate):
-        return calibrated(found, config, pairs)
-    return found
+        return calibrated(estimate, config, pairs)
+    return estimate
 
 
 def planned_line(config: RunConfig, setup: Setup) -> str:
@@ -80,14 +80,14 @@ def planned(config: RunConfig, model: Model, pairs: PairSet, device: Device, *, 
     return Plan.estimated(config.model, config.dtype, device, costs, work, tile, _edges(engine))
 
 
-def calibrated(found: Plan, config: RunConfig, pairs: PairSet) -> Plan:
+def calibrated(estimate: Plan, config: RunConfig, pairs: PairSet) -> Plan:
     """The plan with times that were measured on this machine; loads the model."""
     model = load_model(config.model, revision=config.revision, device=config.device, dtype=config.dtype,
                        trust_remote_code=config.trust_remote_code)  # fmt: skip
     engine = model.engine(config.graph(model.adapter.shape))
-    some = pairs.pairs[: found.pairs_at_once]
+    some = pairs.pairs[: estimate.pairs_at_once]
     speed = measured(engine, some, config.ablation_value.fitted(engine, pairs.pairs), pairs.objective)
-    return dataclasses.replace(found, speed=speed)
+    return dataclasses.replace(estimate, speed=speed)
 
 
 def _kind(device: Device) -> torch.device:

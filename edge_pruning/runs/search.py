@@ -29,8 +29,8 @@ from edge_pruning.truth.outputs import Outputs
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """What one training has found: scores, its records, and the sizes that circuits are cut to.
+class SearchResult:
+    """The result of one search: scores, training records, and the sizes that circuits are cut to.
 
     part: names the training where a method trains once per size, such as `-50`.
     """
@@ -76,7 +76,7 @@ def find_scores(
     sizes: tuple[int, ...],
     folder: Path | None,
     watch: RunObserver,
-) -> list[Found]:
+) -> list[SearchResult]:
     """Run the method: once, or once per size if it aims at one. sizes: those that were asked for; may be none."""
     method = config.method_value
     once = method.one_run_ranks_all or len(sizes) <= 1
@@ -91,7 +91,7 @@ def _find(
     sizes: tuple[int, ...],
     folder: Path | None,
     watch: RunObserver,
-) -> Found:
+) -> SearchResult:
     watch.stage(searching(sizes if part else ()))
     whose = json.dumps({"settings": config.to_json(), **identity(describe(config, setup))}, sort_keys=True)
     memory = Memory(watch) if folder is None else Recorder(folder, part, whose, watch)
@@ -105,7 +105,7 @@ def _find(
         memory.resume()
     if folder is not None and stored is None:
         _write_scores(folder / scores_file(part), scores, whose)
-    return Found(part, scores, memory.records, sizes or _open_size(config, setup, scores))
+    return SearchResult(part, scores, memory.records, sizes or _open_size(config, setup, scores))
 
 
 def _open_size(config: RunConfig, setup: Setup, scores: EdgeScores) -> tuple[int, ...]:

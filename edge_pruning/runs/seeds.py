@@ -200,10 +200,10 @@ def _compared(config: RunConfig, setup: Setup, runs: Sequence[Run], watch: RunOb
     seeds = tuple(config.seed + i for i in range(len(runs)))
     chosen = [[run.cuts[run.chosen] for run in runs]]
     groups = [[run.cuts[i] for run in runs] for i in range(len(checked_sizes(config, setup)))] or chosen
-    found = [Stability(tuple(cut.circuit for cut in cuts), seeds) for cuts in groups]
+    stabilities = [Stability(tuple(cut.circuit for cut in cuts), seeds) for cuts in groups]
     sizes = [
         {**of_size.to_json(), "evaluation": _judged(setup, of_size, cuts, watch), "warnings": list(of_size.warnings)}
-        for of_size, cuts in zip(found, groups, strict=True)
+        for of_size, cuts in zip(stabilities, groups, strict=True)
     ]
     content = {
         "format": STABILITY_FORMAT,
@@ -216,40 +216,41 @@ def _compared(config: RunConfig, setup: Setup, runs: Sequence[Run], watch: RunOb
         "convention": setup.graph.convention,
         "sizes": sizes,
     }
-    consensus, cores = tuple(of_size.consensus for of_size in found), tuple(of_size.core for of_size in found)
+    consensus = tuple(of_size.consensus for of_size in stabilities)
+    cores = tuple(of_size.core for of_size in stabilities)
     return SeedRuns(tuple(runs), content, consensus, cores)
 
 
-def _judged(setup: Setup, found: Stability, cuts: Sequence[Cut], watch: RunObserver) -> dict[str, Any]:
+def _judged(setup: Setup, stability: Stability, cuts: Sequence[Cut], watch: RunObserver) -> dict[str, Any]:
     """Of one size: every seed's circuit, the consensus and the core, on test pairs."""
-    words = f"evaluating what the seeds agree on ({len(found.consensus):,} edges)"
+    words = f"evaluating what the seeds agree on ({len(stability.consensus):,} edges)"
     judged = {
         name: evaluate(
             circuit, setup, random_circuits=0, progress=partial(watch.stage, words),
         ).circuit
-        for name, circuit in (("consensus", found.consensus), ("core", found.core))
+        for name, circuit in (("consensus", stability.consensus), ("core", stability.core))
     }
     each = [
         {"seed": seed, **_numbers(None if cut.evaluation is None else cut.evaluation.circuit)}
-        for seed, cut in zip(found.seeds, cuts, strict=True)
+        for seed, cut in zip(stability.seeds, cuts, strict=True)
     ]
     return {"seeds": each, **{name: _numbers(numbers) for name, numbers in judged.items()}}
 
 
 def _numbers(judged: Summary | None) -> dict[str, Any]:
     names = [number.name for number in NUMBERS.values() if number.name not in METRICS]
-    found: dict[str, Any] = json_values({name: judged and judged.mean.get(name) for name in names})
-    return found
+    numbers: dict[str, Any] = json_values({name: judged and judged.mean.get(name) for name in names})
+    return numbers
 
 
-def _saved(found: SeedRuns, folder: Path, draw: bool) -> SeedRuns:
+def _saved(result: SeedRuns, folder: Path, draw: bool) -> SeedRuns:
     """The circuits that were agreed on, and stability.json last."""
-    for size, (consensus, core) in enumerate(zip(found.consensus, found.cores, strict=True)):
-        part = found.part(size)
+    for size, (consensus, core) in enumerate(zip(result.consensus, result.cores, strict=True)):
+        part = result.part(size)
         consensus.save(folder / f"consensus{part}.json")
         core.save(folder / f"core{part}.json")
         if draw:
-            title = f"Consensus of {len(found.runs)} seeds, {found.runs[0].title}"
+            title = f"Consensus of {len(result.runs)} seeds, {result.runs[0].title}"
             files.write_text(folder / f"consensus{part}.svg", draw_circuit(consensus, title=title))
-    files.write_json(folder / STABILITY, found.stability)
-    return replace(found, folder=folder)
+    files.write_json(folder / STABILITY, result.stability)
+    return replace(result, folder=folder)

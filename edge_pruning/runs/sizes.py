@@ -68,9 +68,9 @@ def smallest_faithful(losses: Sequence[float], empty: float) -> int:
 
 def scanned_row(circuit: Circuit, scanned: Measurements) -> dict[str, Any]:
     """One size's line in curve.json, on validation pairs: for sizes that were only looked at to choose among them."""
-    found = {scanned.loss_name: scanned.mean_loss, "accuracy": float(scanned.accuracy.mean())}
+    numbers = {scanned.loss_name: scanned.mean_loss, "accuracy": float(scanned.accuracy.mean())}
     return {**circuit.counts, "split": "validation", "ablation": circuit.provenance.get("ablation"),
-            "pairs": scanned.examples, **found}
+            "pairs": scanned.examples, **numbers}
 
 
 def evaluated_row(evaluation: Evaluation, scanned: Measurements | None) -> dict[str, Any]:
@@ -80,5 +80,5 @@ def evaluated_row(evaluation: Evaluation, scanned: Measurements | None) -> dict[
     row |= {"split": protocol.split, "ablation": protocol.ablation}
     row |= {number.name: circuit.mean[number.name] for number in common_numbers("kl")}
     row |= {"random_kl": random.kl} if random is not None else {}
-    found: dict[str, Any] = json_values(row)
-    return found if scanned is None else found | {f"validation_{scanned.loss_name}": scanned.mean_loss}
+    content: dict[str, Any] = json_values(row)
+    return content if scanned is None else content | {f"validation_{scanned.loss_name}": scanned.mean_loss}

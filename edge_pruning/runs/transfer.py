@@ -80,17 +80,17 @@ def transfer(
     rows: dict[str, tuple[Mapping[str, float], ...]] = {}
     setups: dict[tuple[int, Graph], Setup] = {}
     for circuit, path in paths.items():
-        found, own = [], Circuit.load(path)
+        row, own = [], Circuit.load(path)
         check_model(path, own, model)
         for i, column in enumerate(columns):
             if (i, own.graph) not in setups:
                 task, how = get_task(column.task, **column.settings), get_ablation(column.ablation)
                 setups[i, own.graph] = Setup.of(model, task, how, graph=own.graph)
             judged = evaluate(own, setups[i, own.graph], random_circuits=0).circuit
-            found.append(json_values({number: judged.mean[number] for number in NUMBERS}))
+            row.append(json_values({number: judged.mean[number] for number in NUMBERS}))
             if progress:
-                progress(len(rows) * len(columns) + len(found), len(paths) * len(columns))
-        rows[circuit] = tuple(found)
+                progress(len(rows) * len(columns) + len(row), len(paths) * len(columns))
+        rows[circuit] = tuple(row)
     return Transfer(name, columns, rows)
 
 
@@ -113,12 +113,12 @@ def _columns(origins: Mapping[str, Provenance], changed: Mapping[str, Any]) -> t
         raise ValueError(f"{', '.join(without)} does not say which task it was found for")
     columns: list[Column] = []
     for name, origin in origins.items():
-        found = Column((name,), str(origin.task), {**origin.task_settings, **changed}, origin.ablation or "patch")
-        same = [i for i, column in enumerate(columns) if _asks_the_same(column, found)]
+        own = Column((name,), str(origin.task), {**origin.task_settings, **changed}, origin.ablation or "patch")
+        same = [i for i, column in enumerate(columns) if _asks_the_same(column, own)]
         if same:
-            columns[same[0]] = Column((*columns[same[0]].of, name), found.task, found.settings, found.ablation)
+            columns[same[0]] = Column((*columns[same[0]].of, name), own.task, own.settings, own.ablation)
         else:
-            columns.append(found)
+            columns.append(own)
     return tuple(columns)
 
 
