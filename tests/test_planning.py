@@ -194,7 +194,7 @@ def command(*arguments: str) -> Any:
 def test_the_command_prints_the_plan(llama_13b: str) -> None:
     result = command("plan", "ioi", "--model", llama_13b, "--device", "h100", "--dtype", "bfloat16")
     assert result.exit_code == 0, result.stderr
-    for words in ("13 billion weights, 26 GB in bfloat16", "3,877,661", "peak (maps folded at use)", "free on h100"):
+    for words in ("13 billion weights, 26 GB in bfloat16", "3,877,661", "peak (weights folded at use)", "free on h100"):
         assert words in result.stdout
     refused = command("plan", "ioi", "--model", llama_13b, "--device", "l4")
     assert "no: a step on one pair needs" in refused.stdout

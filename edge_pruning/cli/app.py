@@ -1,4 +1,4 @@
-"""The commands. Each is a few calls of the Python API, and prints what comes back."""
+"""The commands. Each makes a few calls of the Python API and prints what they return."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def evaluate(
     out: flags.ReportPath = None,
     as_json: flags.Json = False,
 ) -> None:
-    """Measure a circuit on held-out pairs: beside the model, the empty circuit, and random circuits of its size."""
+    """Evaluate a circuit on held-out pairs, beside the model, the empty circuit and random circuits of its size."""
     with errors_reported():
         settings = {**flags.given(test=test), **flags.data(data, columns)}
         files.check_exists(circuit)
@@ -160,7 +160,7 @@ def evaluate(
 
 @app.command(epilog=examples("draw runs/ioi/circuit.json -o circuit.svg"))
 def draw(circuit: flags.CircuitFile, out: flags.Picture = None, title: flags.Title = None) -> None:
-    """Draw a circuit: layers upward, heads from left to right; queries, keys and values by hue, strength by width."""
+    """Draw a circuit as SVG: layers upward, heads from left to right, queries, keys and values in different colours."""
     with errors_reported():
         files.check_exists(circuit)
         from edge_pruning.circuit import Circuit
@@ -173,7 +173,7 @@ def draw(circuit: flags.CircuitFile, out: flags.Picture = None, title: flags.Tit
 
 @app.command("list")
 def list_names(what: flags.Kind) -> None:
-    """Show which models, tasks, methods, presets, ablations, file formats or programs there are, and their settings."""
+    """List models, tasks, methods, presets, ablations, file formats or compiled programs, with their settings."""
     with errors_reported():
         from edge_pruning.cli.console import console
         from edge_pruning.cli.names import print_names

@@ -1,4 +1,4 @@
-"""`edge-pruning compare`: what circuits share, what only one has, and whether each does the others' tasks."""
+"""`edge-pruning compare`: what circuits share, what only one of them has, and how well each does the others' tasks."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ if TYPE_CHECKING:
     from edge_pruning.compare import Comparison
     from edge_pruning.runs.transfer import Transfer
 
-COMPARE = """Compare two or more circuits: which edges and nodes they share, and whether each does the others' tasks.
+COMPARE = """Compare two or more circuits: which edges and nodes they share, and how well each does the others' tasks.
 
-[bold]Overlap[/bold] (IoU) is what both have over what either has: 1 is equal, 0 is nothing in common; beside it stands
-what random circuits of these sizes would share. [bold]Transfer[/bold] evaluates every circuit on the held-out pairs of
-every circuit's task, if all were found in one model: circuits can share few edges and do the same.
+[bold]Overlap[/bold] (intersection over union, IoU) is the number of edges in both circuits divided by the number in
+either: 1 means equal, 0 means nothing in common. Beside it stands the overlap of random circuits of the same sizes.
+[bold]Transfer[/bold] evaluates every circuit on the held-out pairs of every circuit's task. Circuits that share few
+edges can still behave alike. Transfer needs circuits that were found in the same model.
 
-Circuits may be files of other tools too (see `edge-pruning convert`). Circuits that are only counted differently are
-recounted, which is said. Circuits of differently shaped models have no edges in common; where layers and heads agree,
---nodes compares their nodes.
+Files of other tools work, too (see `edge-pruning convert`). If circuits count edges in different ways, they are
+recounted, and a note says so. Models of different shapes have no edges in common. If they have equally many layers and
+heads, --nodes compares their nodes.
 """
 
 Circuits = Annotated[list[Path], Argument(metavar="A B [C ...]", help="Circuit files.", show_default=False)]
-Nodes = Annotated[bool, Option("--nodes", help="Compare nodes only, also of different graphs.")]
+Nodes = Annotated[bool, Option("--nodes", help="Compare nodes only. The graphs may differ.")]
 DoTransfer = Annotated[bool, Option("--transfer/--no-transfer", help="Evaluate each circuit on the others' tasks.")]
-Test = Annotated[int | None, Option(help="How many test pairs for the transfer.", show_default="the tasks'")]
+Test = Annotated[int | None, Option(help="Number of test pairs for the transfer.", show_default="the tasks'")]
 Picture = Annotated[Path | None, Option(
-    "--out", "-o", help="A picture (SVG): two circuits drawn over each other; of more, their overlaps as heat maps."
+    "--out", "-o", help="Picture to write (SVG): two circuits over each other, or heat maps of the overlaps of more."
 )]
 Json = Annotated[bool, Option("--json", help="Print JSON, with all edges and nodes by name.")]
 
@@ -81,7 +82,7 @@ def _letter(i: int) -> str:
 
 
 def _transfer(paths: Mapping[str, Path], test: int | None, device: str, dtype: str) -> tuple[Transfer | None, str]:
-    """The transfer, or the reason why there is none."""
+    """Return the transfer, or None and the reason why there is none."""
     from edge_pruning.cli.progress import ProgressBar
     from edge_pruning.runs.transfer import transfer
 

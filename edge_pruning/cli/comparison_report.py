@@ -1,4 +1,4 @@
-"""A comparison of circuits as tables on stdout, and as a picture."""
+"""Print a comparison of circuits as tables, and draw it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHOWN = 6  # names of what only one circuit has
 def print_comparison(
     found: Comparison, judged: Transfer | None, reason: str, paths: Mapping[str, Path], out: Console
 ) -> None:
-    """Sizes, overlap, what only one has, transfer, and what to know about it."""
+    """Print sizes, overlap, what only one circuit has, transfer, and notes."""
     out.print(_circuits(found, paths))
     convention = " / ".join(sorted({circuit.graph.convention for circuit in found.circuits.values()}))
     out.print(f"Counted: {convention}.\n")
@@ -36,7 +36,7 @@ def print_comparison(
 
 
 def draw_comparison(found: Comparison, judged: Transfer | None, paths: Mapping[str, Path], path: Path) -> None:
-    """Two circuits over each other; of more, or of different graphs, the overlaps as heat maps."""
+    """Draw two circuits over each other; draw more, or circuits of different graphs, as heat maps of their overlaps."""
     named = {f"{name} {paths[name].parent.name}".strip(): circuit for name, circuit in found.circuits.items()}
     if len(named) == 2 and found.edges is not None:
         files.write_text(path, draw_overlap(named))
@@ -70,7 +70,7 @@ def _origin(found: Comparison, name: str) -> str:
 
 
 def _overlap(found: Comparison) -> Table:
-    """Two circuits: counts of edges and of nodes."""
+    """Two circuits: what they share, in edges and in nodes."""
     first, second = found.names
     kinds = [sets for sets in (found.edges, found.nodes) if sets is not None]
     rows: list[tuple[str, list[str]]] = [
@@ -98,7 +98,7 @@ def _chance(found: Comparison, edges: Sets) -> list[list[float]]:
 
 
 def _pairs(found: Comparison) -> Table:
-    """More circuits: the overlap of every pair, edges above the diagonal and nodes below it."""
+    """More than two circuits: the overlap of every pair, edges above the diagonal and nodes below it."""
     edges = found.edges
     table = new_table("Overlap (IoU)")
     for column in ("", *found.names):
@@ -113,7 +113,7 @@ def _pairs(found: Comparison) -> Table:
 
 
 def _in_words(found: Comparison) -> list[str]:
-    """What all have, and a line for each circuit: the strongest of what only it has."""
+    """Say what all circuits share, and list for each circuit the strongest edges (or nodes) that no other has."""
     edges, lines = found.edges, []
     if len(found.names) > 2:
         above = "edges above the diagonal, nodes below it; in" if edges is not None else "in"

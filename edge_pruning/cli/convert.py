@@ -14,30 +14,30 @@ from edge_pruning.cli.app import app
 from edge_pruning.cli.errors import errors_reported
 from edge_pruning.cli.help import examples, flowing
 
-CONVERT = """Write a circuit into another tool's file, or read one from there.
+CONVERT = """Convert a circuit to the file format of another tool, or from it.
 
-The kind of IN is seen from its name and content; that of OUT from its name, or say --to: [bold]circuit[/bold] (this
-library's), [bold]eap-ig-json[/bold] and [bold]eap-ig-pt[/bold] (EAP-IG, MIB), [bold]edges-json[/bold] (Edge Pruning's
-authors), [bold]graphml[/bold] (Gephi, networkx), [bold]dot[/bold] (Graphviz), [bold]csv[/bold]. `edge-pruning list
-formats` says more.
+The formats are [bold]circuit[/bold] (this library's), [bold]eap-ig-json[/bold] and [bold]eap-ig-pt[/bold] (EAP-IG,
+MIB), [bold]edges-json[/bold] (Edge Pruning's authors), [bold]graphml[/bold] (Gephi, networkx), [bold]dot[/bold]
+(Graphviz) and [bold]csv[/bold]; `edge-pruning list formats` describes them. The format of IN is recognised by its name
+and content, the format of OUT by its name. --from and --to override this.
 
-Tools count edges differently: MIB has one input, and keys and values per query head. A circuit is recounted where
-the other format wants it; what that changed, and whatever a file cannot hold, is said on stderr. Names that are no
-edges are all reported at once. Torch files are opened with weights_only, and pickles not at all: opening one would
-run the code in it.
+Tools count edges in different ways: MIB has one embedding writer, and key and value readers per query head. If the
+other format requires it, the circuit is recounted. Notes on stderr say what that changed and what the file cannot hold.
+Names that are not edges of the model are all reported at once. Torch files are opened with weights_only. Pickles are
+refused, because opening one can run code.
 """
 
 Source = Annotated[Path, Argument(metavar="IN", help="A circuit in any of the formats.", show_default=False)]
 Target = Annotated[Path, Argument(metavar="OUT", help="The file to write.", show_default=False)]
 To = Annotated[str | None, Option(
-    "--to", metavar="FORMAT", help="What to write.", show_default="by OUT's name; .json is a circuit"
+    "--to", metavar="FORMAT", help="Format of OUT.", show_default="by its name; .json means circuit"
 )]
 From = Annotated[str | None, Option(
-    "--from", metavar="FORMAT", help="What IN is.", show_default="by IN's name and content"
+    "--from", metavar="FORMAT", help="Format of IN.", show_default="by its name and content"
 )]
 Shape = Annotated[str | None, Option(
     metavar="NAME=VALUE[,...]",
-    help="The shape of the model, as far as IN does not say it: layers=12,heads=12,kv_heads=2,parallel=true.",
+    help="The shape of the model, if IN does not hold it: layers=12,heads=12,kv_heads=2,parallel=true.",
 )]
 Like = Annotated[Path | None, Option(metavar="CIRCUIT", help="Take the shape from this circuit of the same model.")]
 Embeddings = Annotated[str | None, Option(
@@ -46,9 +46,12 @@ Embeddings = Annotated[str | None, Option(
 Heads = Annotated[str | None, Option(
     help="Count keys and values per key-value head (kv) or per query head (query).", show_default="as IN or OUT does"
 )]
-NewEdges = Annotated[int | None, Option("--edges", metavar="K", help="Cut the scores anew: keep the best K edges.")]
+NewEdges = Annotated[int | None, Option(
+    "--edges", metavar="K", help="Write the K edges with the highest scores instead of IN's circuit."
+)]
 Signed = Annotated[bool, Option(
-    "--signed", help="Scores of EAP-IG and MIB keep their sign, in or out. Else they rank by absolute value, as there."
+    "--signed", help="Rank edges by signed scores when reading or writing EAP-IG and MIB files. Those tools rank by "
+    "absolute value, which is the default."
 )]
 
 

@@ -15,15 +15,16 @@ from edge_pruning.cli.help import examples, flowing
 
 CURVE = """Measure circuits of all sizes, cut from the scores beside CIRCUIT, on held-out pairs.
 
-One circuit is one point; scores are judged by all of them. Printed are the [bold]faithfulness[/bold], KL, accuracy and
-exact match at every size, how many edges it takes to reach given levels, and MIB's [bold]CPR[/bold] (area under the
-faithfulness against the share of edges; higher is better) and [bold]CMD[/bold] (area of its distance from 1; 0 is best)
-with their means along the logarithm of the size, where small circuits count as much as large ones.
+One circuit shows how good a ranking is at one size. The curve shows it at every size. The command prints
+[bold]faithfulness[/bold], KL, accuracy and exact match at every size, the number of edges needed to reach given levels,
+and two summaries that MIB defines: [bold]CPR[/bold], the area under faithfulness as a function of the share of edges
+(higher is better), and [bold]CMD[/bold], the area between that curve and 1 (0 is best). It also prints both as means
+over the logarithm of the size, which gives small circuits the same weight as large ones.
 """
 
 Sizes = Annotated[str | None, Option(
-    metavar="K[,K...]", help="Numbers of edges.",
-    show_default="two per doubling, MIB's ten, and what it takes to find the levels",
+    metavar="K[,K...]", help="Numbers of edges to measure.",
+    show_default="two per doubling, MIB's ten, and those needed to find the levels",
 )]
 
 

@@ -1,4 +1,4 @@
-"""Errors as a user should see them: one message on stderr and exit code 2, not a traceback.
+"""Errors for users: one message on stderr and exit code 2, no traceback.
 
 Expected problems (a bad setting, a broken file, a full disk, a loss that is not finite, too little memory) arrive as
 ValueError, OSError, Diverged or OutOfMemory. Any other exception is a bug in this library and keeps its traceback.

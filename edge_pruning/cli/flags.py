@@ -20,9 +20,18 @@ _ABLATION = (
     "What a removed edge carries: patch (its value on the corrupted prompt), mean (over training prompts), resample "
     "(its value on another training prompt, drawn at random) or zero."
 )
-_DEVICE = "cpu, cuda, cuda:1 or mps. auto: the fastest there is. spread: layers over all GPUs, if one is too small."
-_DATA = "Any other setting of the task: seed=1, skip_unequal=true, or bos=true (a beginning-of-text token), say."
-_COLUMNS = "What a file of pairs calls the fields: clean=prompt,corrupted=other,answer=label,wrong_answer=distractor."
+_DEVICE = (
+    "cpu, cuda, cuda:1 or mps. auto: the fastest device of this machine. spread: distribute the layers over all GPUs, "
+    "for a model that is too large for one."
+)
+_DATA = (
+    "Another setting of the task, such as seed=1, skip_unequal=true or bos=true (begin each prompt with a "
+    "beginning-of-text token). May be repeated."
+)
+_COLUMNS = (
+    "Which column of the file holds each field: "
+    "clean=prompt,corrupted=other,answer=label,wrong_answer=distractor."
+)
 _OWN, _CIRCUITS = "the method's or preset's", "the circuit's"
 
 
@@ -38,14 +47,14 @@ Revision = Annotated[str | None, Option(help="Branch, tag or commit of a hub mod
 
 Edges = Annotated[str | None, _in(
     "Size", metavar="K[,K...]",
-    help="How many edges the circuit keeps. Several sizes give a circuit each, and the curve of KL against size.",
+    help="Number of edges in the circuit. Several sizes give one circuit each, and the curve of KL against size.",
 )]
 Sparsity = Annotated[str | None, _in(
     "Size", metavar="S[,S...]",
-    help="The size as the share of edges that is removed: 0.97 keeps 3 in 100. Without --edges and --sparsity, the "
-    "method's own size is used if it has one. If not, 12 sizes from 16 edges to a fifth of all are tried, and the "
-    "circuit is the smallest whose KL on validation pairs is at most 0.1 of the empty circuit's. Test pairs never "
-    "decide.",
+    help="The size as the share of edges to remove: 0.97 keeps 3 in 100. Without --edges and --sparsity, the size is "
+    "the method's own, if it has one. Otherwise 12 sizes are tried, from 16 edges to a fifth of the graph, and the "
+    "smallest circuit is chosen whose KL on validation pairs is at most a tenth of the empty circuit's. Test pairs "
+    "have no part in the choice.",
 )]
 
 Method = Annotated[str | None, _in(
@@ -59,27 +68,27 @@ Steps = Annotated[int | None, _in("Method", help="Number of training steps.", sh
 BatchSize = Annotated[int | None, _in("Method", help="Pairs per step.", show_default=_OWN)]
 LearningRate = Annotated[float | None, _in("Method", help="Learning rate of the masks.", show_default=_OWN)]
 Setting = Annotated[list[str] | None, _in(
-    "Method", "--set", metavar="NAME=VALUE", help="Any other setting of the method. May be repeated."
+    "Method", "--set", metavar="NAME=VALUE", help="Another setting of the method. May be repeated."
 )]
 Seed = Annotated[int | None, _in("Method", help="Seed of everything random in the search.", show_default="0")]
 Seeds = Annotated[int | None, _in(
     "Method", metavar="N",
-    help="Search N times, with consecutive seeds from --seed on, each in a subfolder. Report how much the circuits "
-    "agree, and how good their consensus is.",
+    help="Search N times, with consecutive seeds that start at --seed, each in its own subfolder. Report how much the "
+    "circuits agree and how good their consensus is.",
 )]
 Polish = Annotated[bool, _in(
-    "Method", "--polish", help="At the end, swap edges as long as that lowers the KL on training pairs."
+    "Method", "--polish", help="After the search, swap edges for as long as that lowers the KL on training pairs."
 )]
 
 Ablation = Annotated[str | None, _in("Data", help=_ABLATION, show_default="patch")]
-Train = Annotated[int | None, _in("Data", help="Number of pairs to find the circuit with.", show_default="the task's")]
-Test = Annotated[int | None, _in("Data", help="Number of held-out pairs to report on.", show_default="the task's")]
+Train = Annotated[int | None, _in("Data", help="Number of pairs to search with.", show_default="the task's")]
+Test = Annotated[int | None, _in("Data", help="Number of held-out pairs to evaluate on.", show_default="the task's")]
 Chat = Annotated[bool, _in(
     "Data", "--chat",
-    help="Put prompts into the model's chat template, as what a user says. A file may hold lists of messages.",
+    help="Put each prompt into the model's chat template, as a user's message. A file may also hold lists of messages.",
 )]
 Data = Annotated[list[str] | None, _in("Data", "--data", metavar="NAME=VALUE", help=_DATA)]
-Columns = Annotated[str | None, _in("Data", metavar="FIELD=COLUMN,...", help=_COLUMNS, show_default="by their names")]
+Columns = Annotated[str | None, _in("Data", metavar="FIELD=COLUMN,...", help=_COLUMNS, show_default="known names")]
 
 Embeddings = Annotated[str | None, _in(
     "Counting", show_default="joint",
@@ -91,26 +100,26 @@ Heads = Annotated[str | None, _in(
 )]
 
 Out = Annotated[Path | None, _in(
-    "Run folder", "--out", "-o", help="The folder that everything is written into.",
+    "Run folder", "--out", "-o", help="Folder for all output.",
     show_default="runs/TASK or runs/TASK-MODEL",
 )]
 Resume = Annotated[bool, _in(
     "Run folder", "--resume",
-    help="Continue a run that was interrupted. Its settings need not be repeated. The result is the same, bit for bit.",
+    help="Continue an interrupted run. Its settings need not be repeated. The result is the same, bit for bit.",
 )]
 Overwrite = Annotated[bool, _in("Run folder", "--overwrite", help="Replace the run in that folder.")]
 Draw = Annotated[bool, _in(
-    "Run folder", "--draw/--no-draw", help="Write pictures as SVG, and circuit.html to explore."
+    "Run folder", "--draw/--no-draw", help="Write pictures (SVG) and circuit.html, a page to explore the circuit."
 )]
 Patterns = Annotated[int, _in(
     "Run folder", metavar="N", min=0,
-    help="For how many of the circuit's heads to keep attention patterns and direct effects, on a few test pairs.",
+    help="Store attention patterns and direct effects, on a few test pairs, for this many of the circuit's heads.",
 )]
 
 Device = Annotated[str | None, _in("Machine", help=_DEVICE, show_default="auto")]
 Dtype = Annotated[str | None, _in(
     "Machine", show_default="float32",
-    help="float32, or bfloat16, which is faster on some machines. The report is always in float32.",
+    help="float32, or bfloat16, which is faster on some machines. Evaluation is always in float32.",
 )]
 
 TrustRemoteCode = Annotated[bool, _in(
@@ -125,21 +134,22 @@ OtherModel = Annotated[str | None, Option("--model", help=_MODEL, show_default=_
 OtherAblation = Annotated[str | None, Option("--ablation", help=_ABLATION, show_default=_CIRCUITS)]
 OtherTest = Annotated[int | None, Option("--test", help="Number of test pairs.", show_default=_CIRCUITS)]
 OtherData = Annotated[list[str] | None, Option("--data", metavar="NAME=VALUE", help=_DATA)]
-OtherColumns = Annotated[str | None, Option("--columns", metavar="FIELD=COLUMN,...", help=_COLUMNS, show_default="")]
+OtherColumns = Annotated[str | None, Option("--columns", metavar="FIELD=COLUMN,...", help=_COLUMNS)]
 OtherTruth = Annotated[Path | None, Option(
     "--truth", help="A file with the true circuit of a compiled program.", show_default="the program's own"
 )]
-Split = Annotated[str, Option(help="Which pairs: train, validation or test.")]
+Split = Annotated[str, Option(help="Split to evaluate on: train, validation or test.")]
 RandomCircuits = Annotated[int, Option("--random", help="Number of random circuits to compare with.")]
-RandomSeed = Annotated[int, Option("--seed", help="Seed of random circuits and of the prompts that `resample` draws.")]
+RandomSeed = Annotated[int, Option("--seed", help="Seed of the random circuits and of the resample ablation.")]
 AnyDevice = Annotated[str, Option("--device", help=_DEVICE)]
 AnyDtype = Annotated[str, Option("--dtype", help="float32 or bfloat16.")]
-Json = Annotated[bool, Option("--json", help="Print JSON, with standard errors and quantiles.")]
+Json = Annotated[bool, Option("--json", help="Print the whole result as JSON instead of tables.")]
 Report = Annotated[bool, Option(
-    "--report", help="Also measure all sizes and every single edge, and write everything as one HTML page and as JSON."
+    "--report",
+    help="Also measure circuits of all sizes and the loss without each edge. Write a report as HTML and as JSON.",
 )]
 ReportPath = Annotated[Path | None, Option(
-    "--out", "-o", help="The page (.html; implies --report).", show_default="report.html beside the circuit"
+    "--out", "-o", help="Page of the report (.html). Implies --report.", show_default="report.html beside the circuit"
 )]
 Picture = Annotated[Path | None, Option(
     "--out", "-o", help="The picture (SVG).", show_default="the circuit's name with .svg"
@@ -153,7 +163,7 @@ Kind = Annotated[str, Argument(
 
 
 def given(**flags: Any) -> dict[str, Any]:
-    """Return the flags that were used."""
+    """Return only the flags that the user gave."""
     return {name: value for name, value in flags.items() if value is not None and value != {}}
 
 
@@ -169,7 +179,7 @@ def numbers(flag: str, words: str | None, kind: type[int] | type[float]) -> tupl
 
 
 def assignments(flag: str, words: list[str] | None) -> dict[str, Any]:
-    """Read `name=value` pairs. A value is read as JSON if it is JSON (numbers, true, false), and else as text."""
+    """Read `name=value` pairs. A value that is JSON (a number, true, false) is read as JSON, any other as text."""
     bad = [word for word in words or () if "=" not in word]
     if bad:
         raise ValueError(f"{flag}: expected NAME=VALUE, got {', '.join(map(repr, bad))}")
@@ -178,7 +188,7 @@ def assignments(flag: str, words: list[str] | None) -> dict[str, Any]:
 
 
 def data(words: list[str] | None, columns: str | None) -> dict[str, Any]:
-    """The settings of the task."""
+    """Return the settings of the task from --data and --columns."""
     return {**assignments("--data", words), **given(columns=columns)}
 
 

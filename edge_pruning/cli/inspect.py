@@ -1,4 +1,4 @@
-"""`edge-pruning inspect`: pairs as the model reads them, before anything is searched."""
+"""`edge-pruning inspect`: shows pairs as the model reads them, before a search."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ if TYPE_CHECKING:
 
     from edge_pruning.runs.inspection import InspectedRow, Inspection
 
-INSPECT = """Show pairs as tokens, clean above corrupted, with the differences marked; and with --model what the model
-predicts.
+INSPECT = """Show pairs as the model reads them: tokens, with differences marked, and the model's predictions.
 
-Run this first on your own pairs. It says which rows are left out and why, what a text may not have meant (a space too
-many, a beginning that is missing, special tokens), how often the model is right, and how the rows are divided. Without
---model the tokens are those of the bundled model's tokenizer. With a model, the exit code is 1 where `discover` would
-refuse the pairs.
+Run this first on your own pairs. It says which rows are left out and why, how rows are divided into splits, and how
+often the model is right. It also points out text that may be a mistake, such as a misplaced space, a special token that
+is written out, or words that the tokenizer does not know. Without --model it shows the tokens of the bundled model's
+tokenizer and no predictions. With --model the exit code is 1 if `discover` would refuse the pairs.
 """
 WIDTH = 100  # characters of a line of tokens
 MOST_REFUSALS = 10
 
-Column = tuple[list[str], int, bool]  # the token of each prompt, how wide they are, and whether they differ
+Column = tuple[list[str], int, bool]  # the token of each prompt, the column's width, whether the tokens differ
 
-OfModel = Annotated[str | None, Option("--model", help="Whose tokens and predictions to show.", show_default="none")]
-Rows = Annotated[int, Option("--rows", min=0, help="How many rows to show. Rows that are left out are shown first.")]
+OfModel = Annotated[str | None, Option(
+    "--model", help="Model whose tokens and predictions to show.", show_default="none"
+)]
+Rows = Annotated[int, Option("--rows", min=0, help="Number of rows to show. Rows that are left out come first.")]
 
 
 @app.command("inspect", help=flowing(INSPECT), epilog=examples(
@@ -61,7 +62,7 @@ def inspect_pairs(
         else:
             _print(found, console)
         if model is None and not as_json:
-            console.print("With --model these are the tokens of that model, and it says what it predicts")
+            console.print("Add --model to see the tokens and predictions of your model")
         elif found.refused:
             raise Exit(1)
 
@@ -107,7 +108,7 @@ def _shown(answers: tuple[str, ...]) -> str:
 
 
 def _side_by_side(row: InspectedRow) -> list[str]:
-    """The tokens in columns, clean above corrupted; carets below those that differ."""
+    """Return tokens in columns, clean above corrupted, with carets below those that differ."""
     from edge_pruning.tasks.own.border import printable
 
     lines: list[str] = []
@@ -142,7 +143,8 @@ def _summary(found: Inspection) -> list[str]:
     lines = [f"{found.usable:,} of {found.total:,} {found.unit}s can be used: {splits}; "
              f"{found.lengths[0]} to {found.lengths[1]} tokens"]  # fmt: skip
     if found.accuracy is not None:
-        lines.append(f"The model is right on {found.accuracy:.0%} of the {found.judged:,} that have an answer")
+        judged = f"{found.judged:,} {found.unit}s that have an answer"
+        lines.append(f"The model is right on {found.accuracy:.0%} of the {judged}")
     lines += [f"Note: {notice}." for notice in found.notices]
     lines += [f"Refused: {words}" for words in found.refused[:MOST_REFUSALS]]
     more = len(found.refused) - MOST_REFUSALS

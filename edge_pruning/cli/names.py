@@ -1,6 +1,6 @@
-"""What `edge-pruning list` shows: names, one line each, with their settings.
+"""The content of `edge-pruning list`: names, descriptions and settings.
 
-Each kind is imported when it is asked for, so that listing tasks does not load every model family.
+Each kind is imported when it is listed, so that listing tasks does not load every model family.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Names = list[tuple[str, str]]
 
 
 def names_of(what: str) -> Names:
-    """Return the names of a kind of thing, with a description each. Raises ValueError if there is no such kind."""
+    """Return (name, description) of everything of one kind. Raises ValueError if there is no such kind."""
     if what not in KINDS:
         raise unknown("list of", what, KINDS)
     return KINDS[what]()

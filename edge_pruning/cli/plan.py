@@ -1,4 +1,4 @@
-"""`edge-pruning plan`: what a run will cost in memory and time, before it is started."""
+"""`edge-pruning plan`: estimates the memory and time of a run before it is started."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ if TYPE_CHECKING:
 
     from edge_pruning.planning import Plan
 
-PLAN = """Say what `discover` with the same task and settings will cost: edges, memory, time, and what would not fit.
+PLAN = """Estimate what `discover` with the same task and settings will cost: edges, memory and time.
 
-The model's weights need not be there: its configuration is enough, and its tokenizer if there is one. If the weights
-are on this machine and fit, they are loaded and one micro-batch is timed; else the time is estimated by arithmetic, and
-the plan says so. [bold]--device[/bold] also takes a GPU that is not here, by name: a100, a100-40gb, h100, h200, l4,
-rtx-4090.
+The weights are not needed: the model's configuration is enough, and its tokenizer if there is one. If the weights are
+on this machine and fit into memory, the model is loaded and one micro-batch is timed. Otherwise the time is computed
+from the number of operations, and the plan says so. [bold]--device[/bold] also accepts the name of a GPU that this
+machine does not have: a100, a100-40gb, h100, h200, l4, rtx-4090.
 """
 
 Calibrate = Annotated[bool | None, Option(
-    "--calibrate/--no-calibrate", help="Load the model and time a micro-batch.",
+    "--calibrate/--no-calibrate", help="Load the model and time one micro-batch.",
     show_default="if the weights are on this machine",
 )]
 PlannedDevice = Annotated[str | None, Option(
-    "--device", help="cpu, cuda, mps; auto: the best there is; or the name of a GPU that is not here, such as h100."
+    "--device",
+    help="cpu, cuda or mps; auto: the fastest device of this machine; or the name of another GPU, such as h100.",
 )]
 Json = Annotated[bool, Option("--json", help="Print the plan as JSON.")]
 
@@ -97,13 +98,13 @@ def _rows(found: Plan) -> list[tuple[str, str]]:
     costs, work = found.costs, found.work
     billions = f"{costs.weights / 1e9:.3g} billion" if costs.weights >= 1e9 else f"{costs.weights / 1e6:.3g} million"
     whose = "counted with another model's tokenizer" if work.guessed else f"{work.train:,} for training"
-    maps = "kept" if found.keep_maps else "folded at use"
+    folded = "folded weights kept" if found.keep_maps else "weights folded at use"
     rows = [
         ("model", f"{found.model}: {billions} weights, {gigabytes(costs.weights * costs.itemsize)} in {found.dtype}"),
         *(("edges", f"{count:,} ({convention})") for convention, count in found.edges.items()),
         ("pairs", f"about {work.tokens:.0f} tokens each, {whose}; {found.pairs_at_once} of a step's "
                   f"{work.search.step_pairs} at once"),
-        ("memory", f"{gigabytes(found.at_rest)} at rest, {gigabytes(found.peak)} at the peak (maps {maps}); "
+        ("memory", f"{gigabytes(found.at_rest)} at rest, {gigabytes(found.peak)} at the peak ({folded}); "
                    f"{gigabytes(found.device.free)} free on {found.device.name}"),
     ]  # fmt: skip
     if not found.fits:

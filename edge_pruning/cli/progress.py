@@ -1,8 +1,7 @@
-"""The progress bar: what is being done, steps, KL, edges, time left. It is drawn on stderr.
+"""The progress bar on stderr: current stage, steps, KL, edges, time left.
 
-If stderr is no terminal (a batch job, a log file), a line a minute says the same. Where a run says what it is going to
-do (`RunObserver.plan`), the bar and its time left are those of the whole run. Otherwise they are those of the current
-stage.
+If stderr is not a terminal (a batch job, a log file), one line per minute is printed instead. If the run announces its
+stages (`RunObserver.stages`), the bar and the time left cover the whole run. Otherwise they cover the current stage.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from edge_pruning.objectives import OBJECTIVES
 from edge_pruning.runs import RunObserver
 
 SECONDS_BETWEEN_LINES = 60
-SPEED_OVER = 300  # seconds; the time left follows the speed of the last minutes, whose steps differ in cost
+SPEED_OVER = 300  # seconds; steps differ in cost, so the time left is estimated from the last minutes only
 
 
 class ProgressBar(RunObserver):
@@ -68,12 +67,12 @@ class ProgressBar(RunObserver):
         self._update(step, total, f"step {step:,} of {total:,}, {OBJECTIVES[name].short} {loss:.3f}{edges}")
 
     def _restart(self) -> None:
-        """A new bar, whose speed is measured afresh."""
+        """Replace the bar by a new one, so that its speed is measured from now on."""
         self.bar.remove_task(self.task)
         self.task = self.bar.add_task(self.words, total=sum(self.work.values()) or None, state="")
 
     def _update(self, done: int, total: int, state: str) -> None:
-        """Show `done` of `total` of the current stage, as part of the whole run if that is planned."""
+        """Show `done` of `total` of the current stage, as part of the whole run if its stages are known."""
         if not self.work:
             self._show(done, total or None, state)
             return
@@ -99,5 +98,5 @@ class ProgressBar(RunObserver):
 
 
 def _clock(seconds: float) -> str:
-    """H:MM:SS."""
+    """Format seconds as H:MM:SS."""
     return str(timedelta(seconds=round(seconds)))

@@ -1,4 +1,4 @@
-"""Results as tables on stdout. Sizes are always printed with both counts, the graph's total and the convention."""
+"""Results as tables. Every size is printed with and without dangling edges, beside the graph's total and convention."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edge_pruning.numbers import common_numbers, numbers_for
 from edge_pruning.runs import Run, SeedRuns
 from edge_pruning.truth.recovery import TruthComparison
 
-SHOWN_EDGES = 12  # of those missed or found in vain; evaluation.json has all
+SHOWN_EDGES = 12  # of missed and of extra edges; evaluation.json has all
 RUNS = {
     "model": "model (all edges)",
     "circuit": "circuit",
@@ -31,7 +31,7 @@ RUNS = {
 
 
 def print_run(run: Run, out: Console) -> None:
-    """Everything a user wants to know after `discover`."""
+    """Print the result of `discover`."""
     print_evaluation(run.evaluation, out)
     if len(run.cuts) > 1:
         out.print(_curve(run))
@@ -40,7 +40,7 @@ def print_run(run: Run, out: Console) -> None:
 
 
 def print_seeds(found: SeedRuns, out: Console) -> None:
-    """Each seed's circuit beside what they agree on, and how far that goes."""
+    """Print each seed's circuit, the consensus and the core, and how much the circuits overlap."""
     about = found.stability
     for size in about["sizes"]:
         table = new_table(escape(
@@ -60,18 +60,19 @@ def print_seeds(found: SeedRuns, out: Console) -> None:
         out.print(table)
         edges, nodes = size["edge_iou"], size["node_iou"]
         out.print(
-            f"Two circuits share {edges['mean']:.2f} of their edges ({edges['least']:.2f} to {edges['most']:.2f}; by "
-            f"chance {edges['by_chance']:.2f}) and {nodes['mean']:.2f} of their nodes (intersection over union). "
-            f"{size['core']['edges']:,} edges are in all of them, {len(size['contingent']):,} in some."
+            f"Overlap of two seeds' circuits (intersection over union): edges {edges['mean']:.2f} on average "
+            f"({edges['least']:.2f} to {edges['most']:.2f}; by chance {edges['by_chance']:.2f}), "
+            f"nodes {nodes['mean']:.2f}.\n"
+            f"{size['core']['edges']:,} edges are in all circuits, {len(size['contingent']):,} in some."
         )
         _print_warnings(size["warnings"], out)
-    out.print(f"Edges are counted of {size['consensus']['edges_total']:,} in the graph ({about['convention']}).")
+    out.print(f"The graph has {size['consensus']['edges_total']:,} edges ({about['convention']}).")
     if found.folder:
         out.print(f"\nConsensus: {escape(str(found.folder / f'consensus{found.part(0)}.json'))}")
 
 
 def print_evaluation(evaluation: Evaluation, out: Console) -> None:
-    """The circuit beside the model, nothing, and chance; means over the pairs."""
+    """Print the circuit beside the model, the empty circuit and random circuits: means over the pairs."""
     protocol = evaluation.protocol
     loss, *others = numbers_for(evaluation.loss, protocol.metric, agreement=protocol.is_agreement)
     table = new_table(escape(_protocol_line(vars(protocol))))
@@ -104,7 +105,7 @@ def print_evaluation(evaluation: Evaluation, out: Console) -> None:
 
 
 def _print_truth(found: TruthComparison, out: Console) -> None:
-    """Hits, misses and extras against the true circuit."""
+    """Print hits, misses and extra edges relative to the true circuit."""
     edges = found.edges
     verdict = "exact" if edges.exact else "not exact"
     out.print(
@@ -124,7 +125,7 @@ def print_report_files(page: Path | None, out: Console) -> None:
 
 
 def print_curve(curve: Mapping[str, Any], out: Console) -> None:
-    """Every size, the levels, and the areas."""
+    """Print the curve at every size, the edges needed per level, and the areas."""
     numbers = numbers_for(curve["loss"], curve["metric"], agreement=curve["predicted"] == curve["examples"])
     table = new_table(escape(_protocol_line(curve)))
     for column in ("edges", "without dangling", *(number.heading for number in numbers)):
@@ -143,8 +144,9 @@ def print_curve(curve: Mapping[str, Any], out: Console) -> None:
     out.print(levels)
     out.print(
         f"CPR {number(curve['cpr'], '.3f')} (0.999 is perfect), CMD {number(curve['cmd'], '.3f')} (0 is perfect); "
-        f"along the logarithm of the size {number(curve['log_cpr'], '.3f')} (1) and "
-        f"{number(curve['log_cmd'], '.3f')} (0). The graph has {curve['edges_total']:,} edges ({curve['convention']})."
+        f"over the logarithm of the size {number(curve['log_cpr'], '.3f')} (1 is perfect) and "
+        f"{number(curve['log_cmd'], '.3f')} (0 is perfect). "
+        f"The graph has {curve['edges_total']:,} edges ({curve['convention']})."
     )
     _print_warnings(curve["warnings"], out)
 

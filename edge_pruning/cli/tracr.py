@@ -17,21 +17,23 @@ if TYPE_CHECKING:
 
     from edge_pruning.truth.truth import Truths
 
-TRACR = """Transformers whose circuit is known: RASP programs, compiled into weights by Tracr.
+TRACR = """Make transformers whose circuit is known: RASP programs, compiled into weights by Tracr.
 
-Bundled programs need nothing: [bold]edge-pruning discover tracr:reverse[/bold]
+The bundled programs need no installation: [bold]edge-pruning discover tracr:reverse[/bold]
 """
 COMPILE = """Compile a program of Tracr's library into weights, and check them.
 
-On every input, Tracr's own forward pass must say what the program says, and our transformer must say what Tracr's
-forward pass says, to 1e-5. Without other settings this writes a bundled program anew, bit for bit. Needs
-[bold]pip install 'edge-pruning\\[tracr]'[/bold]. For a program of your own see examples/own_program.py.
+Two checks run on every input. The output of Tracr's own forward pass must equal the program's, and the output of this
+library's transformer must equal Tracr's to 1e-5. With the default settings, the files are those of the bundled program,
+bit for bit. Requires [bold]pip install 'edge-pruning\\[tracr]'[/bold]. To compile a program of your own, see
+examples/own_program.py.
 """
 
 TRUTH = """Find the true circuits of a compiled program, and write truth.json and a card into its folder.
 
-Twice: by ablation (every edge is taken away that changes no output on any input, until none is left) and from the
-weights (every edge that can matter). For zero and patch ablation, with one embedding writer and with two.
+The true circuit is found in two ways. By ablation: edges are removed as long as no output on any input changes. From
+the weights: every edge that can have an effect. Both are found for zero and for patch ablation, with one embedding
+writer and with two.
 """
 
 tracr = typer.Typer(no_args_is_help=True, help=flowing(TRACR))
@@ -59,16 +61,20 @@ class ManyWords(TyperCommand):
 def compile_(
     program: Annotated[str, typer.Argument(help="A name from `edge-pruning list programs`.", show_default=False)],
     vocab: Annotated[list[str] | None, typer.Option(
-        metavar="VALUE...", help="What inputs consist of; words that look like numbers are numbers.",
+        metavar="VALUE...", help="The values that inputs consist of. Words that look like numbers are read as numbers.",
         show_default="the program's",
     )] = None,
     max_length: Annotated[int | None, typer.Option(
-        help="The longest input, in values.", show_default="the program's"
+        help="Number of values in the longest input.", show_default="the program's"
     )] = None,
-    inputs: Annotated[int, typer.Option(help="All inputs are checked and kept up to this many, else a sample.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
-    truth: Annotated[bool, typer.Option("--truth/--no-truth", help="Find the true circuits too.")] = True,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The folder.", show_default="models/PROGRAM")] = None,
+    inputs: Annotated[int, typer.Option(
+        help="Check and store all inputs if there are at most this many, otherwise a random sample of this size."
+    )] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
+    truth: Annotated[bool, typer.Option("--truth/--no-truth", help="Also find the true circuits.")] = True,
+    out: Annotated[Path | None, typer.Option(
+        "--out", "-o", help="Output folder.", show_default="models/PROGRAM"
+    )] = None,
 ) -> None:
     with errors_reported():
         console = prepare()
@@ -96,7 +102,7 @@ def compile_(
 
 
 @tracr.command("truth", help=flowing(TRUTH), epilog=examples("tracr truth models/own"))
-def truth_(folder: Annotated[str, typer.Argument(help="A compiled program.", show_default=False)]) -> None:
+def truth_(folder: Annotated[str, typer.Argument(help="Folder of a compiled program.", show_default=False)]) -> None:
     with errors_reported():
         console = prepare()
         from edge_pruning.truth.truths import write_truths
@@ -108,13 +114,13 @@ def print_truths(truths: Truths, out: Console) -> None:
     for truth in truths.truths:
         edges, real = int(truth.by_ablation.sum()), int(truth.by_weights.sum())
         out.print(
-            f"True circuit under {truth.ablation} ablation: {edges} of {truth.graph.n_edges:,} edges, {real} by the "
-            f"weights alone ({truth.graph.convention})"
+            f"True circuit under {truth.ablation} ablation: {edges} of {truth.graph.n_edges:,} edges; {real} edges "
+            f"according to the weights ({truth.graph.convention})"
         )
 
 
 def _value(word: str) -> Any:
-    """Numbers are numbers, everything else is a word."""
+    """Read a word as a number if it looks like one."""
     for kind in (int, float):
         try:
             return kind(word)

@@ -1,4 +1,4 @@
-"""`edge-pruning view`: circuits as one page that people explore in a browser."""
+"""`edge-pruning view`: writes circuits as one page to explore in a browser."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from edge_pruning.cli.app import app
 from edge_pruning.cli.errors import errors_reported
 from edge_pruning.cli.help import examples, flowing
 
-VIEW = """Write one HTML page in which circuits can be explored: a slider over the size of the circuit, focus on heads
-and edges, search, comparison of circuits and seeds, the truth where it is known, attention patterns, and the report.
+VIEW = """Write one HTML page for exploring circuits.
 
-The page is one file without any server or network: open it in a browser, mail it, read it on a phone. It holds what the
-run folders hold, so `edge-pruning evaluate CIRCUIT --report` first gives it curves and the loss without each edge.
+The page has a slider for the size of the circuit, focus on heads and edges, search, comparison of circuits and seeds,
+the true circuit where it is known, attention patterns, and the report. It is one file that needs no server and no
+network: open it in a browser, mail it, read it on a phone. It shows what the run folders hold. To add the whole curve
+and the loss without each edge, run `edge-pruning evaluate CIRCUIT --report` first.
 """
 
 Paths = Annotated[list[Path], Argument(

@@ -85,7 +85,7 @@ def test_without_a_model_the_tokens_are_those_of_the_bundled_one(cli, tmp_path):
     assert result.exit_code == 0
     assert "as the bundled model's tokenizer reads it" in result.stdout
     assert "|Then| Mary|" in result.stdout
-    assert "With --model these are the tokens of that model" in result.stdout
+    assert "Add --model to see the tokens and predictions" in result.stdout
 
 
 def test_it_is_there_as_json_and_for_built_in_tasks(cli, tmp_path):

@@ -51,8 +51,8 @@ def test_stability_is_that_of_the_circuits_in_the_subfolders(discover, cli, tmp_
     for seed, row in enumerate(judged["seeds"]):
         assert row["kl"] == read(folder / f"seed-{seed}", "evaluation.json")["circuit"]["kl"]
     shown = " ".join(result.stdout.split())
-    for words in ("seed 2", "consensus", "core (in all)", "Two circuits share", "by chance", "edges are in all of them",
-                  "q per head, k and v per key-value head"):
+    for words in ("seed 2", "consensus", "core (in all)", "Overlap of two seeds' circuits", "by chance",
+                  "edges are in all circuits", "q per head, k and v per key-value head"):
         assert words in shown
 
 
