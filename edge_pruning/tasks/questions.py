@@ -1,12 +1,8 @@
-"""Questions about one word, with an answer of one word, asked in one of several styles.
+"""Questions about one word, with an answer of one word, asked in one of several styles (see `styles.py`).
 
-    few-shot       examples, then the question             "... Italy -> Rome\\nJapan ->"
-    instruction    an instruction, and the reply begun     "What is the capital of Japan?\\nThe capital of Japan is"
-
-The styles ask the same questions of the same splits, so that circuits for two ways of asking can be compared. The
-corrupted prompt asks about another word of the same split, in a prompt of as many tokens; its answer is the wrong one.
-The examples are fixed and made from words that no split uses, so they never tell the two prompts of a pair apart. With
-`chat`, an instruction is what the user says, and the reply is begun in the assistant's name.
+The styles ask the same questions of the same splits. The corrupted prompt asks about another word of the same split, in
+a prompt of as many tokens; its answer is the wrong one. The examples are made from words that no split uses; others can
+be given (`shots=France:Paris Spain:Madrid`), also only from such words.
 
 An answer of several tokens is judged by the first of them. Words are left out that have no partner with equally many
 tokens and another first token of the answer.
@@ -20,12 +16,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from edge_pruning.tasks.chat import Messages
 from edge_pruning.tasks.encoding import Encoder, TextPair
-from edge_pruning.tasks.task import GeneratedTask, Split
-
-Question = tuple[str, str]  # a word and its answer
-FEW_SHOT, INSTRUCTION = "few-shot", "instruction"
+from edge_pruning.tasks.styles import FEW_SHOT, Question, StyledTask
+from edge_pruning.tasks.task import SPLITS, Split
 
 
 def questions(text: str) -> tuple[Question, ...]:
@@ -34,40 +27,37 @@ def questions(text: str) -> tuple[Question, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuestionTask(GeneratedTask):
-    """A task that asks about words, in the style `style`.
+class QuestionTask(StyledTask):
+    """A task that asks about words.
 
-    examples, words: the questions in a few-shot prompt, and those of each split.
-    line, instruction, reply: the text around a {word}: a few-shot line up to its answer, an instruction, its reply.
+    words: the questions of each split.
+    shots: the questions that a few-shot prompt shows, as "France:Paris Spain:Madrid"; empty: the task's `examples`.
     """
 
-    examples: ClassVar[tuple[Question, ...]]
     words: ClassVar[Mapping[Split, tuple[Question, ...]]]
-    instruction: ClassVar[str]
-    reply: ClassVar[str]
-    line: ClassVar[str] = "{word} ->"
-    styles: ClassVar[tuple[str, ...]] = (FEW_SHOT, INSTRUCTION)
     sizes_are_limits: ClassVar[bool] = True
 
-    style: str = FEW_SHOT
+    shots: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.style not in self.styles:
-            raise ValueError(f"task {self.name!r}: expected style {' or '.join(self.styles)}, got {self.style!r}")
+        problems = list(self._problems_with_shots()) if self.shots else []
+        if problems:
+            raise ValueError(f"task {self.name!r}: {'; '.join(problems)}")
 
-    def prompt(self, word: str) -> str:
-        """The question about a word, up to its answer."""
-        if self.style == INSTRUCTION:
-            return f"{self.instruction}\n{self.reply}".format(word=word)
-        shown = [f"{self.line} {answer}".format(word=example) for example, answer in self.examples]
-        return "\n".join([*shown, self.line.format(word=word)])
+    @property
+    def shown(self) -> tuple[Question, ...]:
+        return questions(self.shots) if self.shots else super().shown
 
-    def messages(self, prompt: str) -> str | Messages:
-        if self.style != INSTRUCTION:
-            return prompt
-        instruction, reply = prompt.split("\n")
-        return [{"role": "user", "content": instruction}, {"role": "assistant", "content": reply}]
+    def _problems_with_shots(self) -> Iterator[str]:
+        if self.style != FEW_SHOT:
+            yield f"shots belong to style {FEW_SHOT}, and this is style {self.style}; leave them out"
+        if not all(word and answer for word, answer in self.shown):
+            yield f"expected shots as WORD:ANSWER, with spaces between them, got {self.shots!r}"
+        used = {text for split in SPLITS for question in self.words[split] for text in question}
+        given_away = sorted({text for question in self.shown for text in question} & used)
+        if given_away:
+            yield f"these shots give answers away, because pairs ask about {', '.join(given_away)}; choose other words"
 
     def candidates(self, encoder: Encoder, split: Split, rng: random.Random) -> Iterator[TextPair]:
         partners = self._partners(encoder, split)
