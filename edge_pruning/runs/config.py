@@ -29,7 +29,8 @@ DEFAULT_PRESET = "default"
 SEEDS = 2**63
 FASTEST = 1000.0  # of learning rates
 TASK_SETTINGS = (
-    "train", "validation", "test", "bos", "chat", "columns", "skip_unequal", "group", "space", "first_token", "style", "shots",
+    "train", "validation", "test", "bos", "chat", "columns", "skip_unequal", "group", "space", "first_token", "style",
+    "shots",
 )
 
 
