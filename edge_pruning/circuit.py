@@ -7,6 +7,7 @@ It needs no model, so it can be loaded, compared and drawn on any laptop.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -20,7 +21,6 @@ from torch import Tensor
 from edge_pruning import circuit_table, files
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.provenance import Provenance
-from edge_pruning.version import __version__
 
 if TYPE_CHECKING:
     import pandas
@@ -277,31 +277,31 @@ class Circuit:
 
         The JSON file alone is enough: where the scores were not sent along, the circuit has none.
         """
+        from edge_pruning.contents import CircuitContent
+
         path = Path(path)
-        content = files.read_json(path)
+        content = files.read_own(path, FORMAT, FORMAT_VERSION, CircuitContent)
         try:
-            return cls._from_json(content, path)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is no complete circuit file: {type(error).__name__} {error}") from None
+            about = content["graph"]
+            graph = Graph(ModelShape(**about["shape"]), about["embeddings"], about["kv"])
+            mask = graph.mask(content["edges"])
+            scores = _scores_beside(path, content.get("scores"), graph)
+            return cls(graph, mask, scores, Provenance(content["provenance"]))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
-    @classmethod
-    def _from_json(cls, content: Any, path: Path) -> Circuit:
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise ValueError(f"expected a circuit file (format {FORMAT!r})")
-        if content["version"] > FORMAT_VERSION:
-            raise ValueError(
-                f"written in format version {content['version']}, this edge-pruning {__version__} reads up to "
-                f"{FORMAT_VERSION}; upgrade with: pip install --upgrade edge-pruning"
-            )
-        graph = Graph(ModelShape(**content["graph"]["shape"]), content["graph"]["embeddings"], content["graph"]["kv"])
-        scores = None
-        if "scores" in content and not path.with_name(Path(content["scores"]).name).exists():
-            log.warning("%s: its scores are not beside it (%s), so it is read without", path, content["scores"])
-        elif "scores" in content:
-            values = files.read_tensors(path.with_name(Path(content["scores"]).name))["scores"]
-            if values.shape != graph.edge_mask.shape:
-                raise ValueError(f"{content['scores']} holds scores of another graph: shape {tuple(values.shape)}")
-            scores = EdgeScores(graph, values)
-        return cls(graph, graph.mask(content["edges"]), scores, Provenance(content["provenance"]))
+
+def _scores_beside(path: Path, name: str | None, graph: Graph) -> EdgeScores | None:
+    """The scores in a file beside a circuit's own; None where it names none, or the file was not sent along."""
+    if name is None:
+        return None
+    file = path.with_name(Path(name).name or name)
+    if not os.path.exists(file):  # False, too, for a name that no file can have
+        log.warning("%s: its scores are not beside it (%s), so it is read without", path, name)
+        return None
+    values = files.read_tensors(file).get("scores")
+    if values is None or not values.is_floating_point():
+        raise ValueError(f"{name} holds no scores; expected a tensor of numbers with that name")
+    if values.shape != graph.edge_mask.shape:
+        raise ValueError(f"{name} holds scores of another graph: shape {tuple(values.shape)}")
+    return EdgeScores(graph, values)

@@ -1,4 +1,9 @@
-"""Atomic files: a process killed at any moment leaves either the old file or the new one."""
+"""Files: written whole or not at all, and checked when they are read.
+
+A process killed at any moment leaves either the old file or the new one. JSON is read in this file only: text in UTF-8,
+at most 100 levels deep, whose texts can all be written again, and of the kind that was asked for. Every error names the
+file.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +11,20 @@ import contextlib
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from edge_pruning.checked import check, shown
+from edge_pruning.version import __version__
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+T = TypeVar("T")
+DEEPEST = 100  # levels of a JSON file; ours have at most ten
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -56,11 +69,11 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """Read UTF-8 text. Raises ValueError with the file's name if it is missing or not text."""
+    """Read UTF-8, without a byte order mark. Raises ValueError with the file's name if it is missing or not text."""
     try:
-        return read_bytes(path).decode()
+        return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text file in UTF-8: {error}") from None
+        raise ValueError(f"{path} is truncated or not text in UTF-8: {error}") from None
 
 
 def write_text(path: Path, content: str) -> None:
@@ -81,15 +94,98 @@ def json_values(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_json(path: Path, *, made: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    """Read JSON. Raises ValueError with the file's name if it is missing, truncated or not JSON.
+@overload
+def read_json(path: Path, kind: type[T]) -> T: ...
+@overload
+def read_json(path: Path, kind: None = None, *, made: Callable[[dict[str, Any]], Any] | None = None) -> Any: ...
+def read_json(path: Path, kind: type[T] | None = None, *, made: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """Read a JSON file, and check it against a kind of content (see `checked`), if one is given.
 
     made: called with each object of the file; its result replaces the object.
+
+    Raises ValueError with the file's name if it is missing, truncated, not JSON or of another kind.
     """
+    text = read_text(path)
     try:
-        return json.loads(read_bytes(path), object_hook=made)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = parse_json(text, made)
+        return content if kind is None else check(content, kind)
+    except json.JSONDecodeError as error:
         raise ValueError(f"{path} is truncated or not JSON: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def read_own(path: Path, form: str, version: int, kind: type[T]) -> T:
+    """Read a JSON file of this library, whose first fields are `format` and `version`.
+
+    Raises ValueError that names the file where it is another format, of a newer version, or damaged.
+    """
+    content = read_json(path)
+    check_format(content, form, version, path)
+    try:
+        return check(content, kind)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+
+
+def check_format(content: Any, form: str, version: int, path: Path) -> None:
+    """Raise ValueError unless the content says that it is of this format, in this version or an older one."""
+    said = content.get("format") if isinstance(content, dict) else None
+    if said != form:
+        got = "a file that names no format" if said is None else shown(said)
+        raise ValueError(f"{path}: expected the format {form!r}, got {got}")
+    written = content.get("version")
+    if not isinstance(written, int) or isinstance(written, bool):
+        raise ValueError(f"{path} is damaged: version: expected a whole number, got {shown(written)}")
+    if written > version:
+        raise ValueError(
+            f"{path} was written in format version {written}; this edge-pruning {__version__} reads up to {version}; "
+            "upgrade with: pip install --upgrade edge-pruning"
+        )
+
+
+def read_json_lines(path: Path, kind: type[T]) -> list[T]:
+    """Read a file with a JSON value in each line. Raises ValueError with the number of the first broken line."""
+    found: list[T] = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        try:
+            found.append(check(parse_json(line), kind))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
+    return found
+
+
+def parse_json(text: str, made: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """The value of a JSON text. Raises ValueError, or its JSONDecodeError, where it is not JSON or breaks a limit."""
+    try:
+        content = json.loads(text, object_hook=made)
+        _check_depth(content)
+    except RecursionError:
+        raise ValueError(f"nested more than {DEEPEST} levels deep") from None
+    if SURROGATE.search(text):
+        _check_texts(content)
+    return content
+
+
+def _check_depth(content: Any) -> None:
+    level = [content]
+    for _ in range(DEEPEST):
+        level = [
+            item for part in level for item in (part.values() if isinstance(part, dict) else part)
+            if isinstance(item, dict | list)
+        ] if isinstance(content, dict | list) else []
+        if not level:
+            return
+    raise RecursionError
+
+
+def _check_texts(content: Any) -> None:
+    """Raises ValueError for half a character (a lone surrogate), which no file and no tokenizer takes."""
+    try:
+        json.dumps(content, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise ValueError(f"{half} is half of a character (a lone surrogate); write the whole character") from None
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -105,5 +201,5 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     try:
         return safetensors.torch.load(read_bytes(path))
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:  # KeyError: numbers of a type torch has not
         raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None

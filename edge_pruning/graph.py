@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+LARGEST = 1_000  # layers, or heads of a layer: no model has more
+MOST_ENTRIES = 10**9  # of a matrix [writer, reader]; a larger claim is refused before anything of its size is made
 EMBEDDING_WRITERS = {"joint": ("input",), "split": ("tok", "pos")}
 
 
@@ -40,11 +42,14 @@ class ModelShape:
     def __post_init__(self) -> None:
         if not self.kv_heads:
             object.__setattr__(self, "kv_heads", self.heads)
-        if self.layers < 1 or self.heads < 1 or self.kv_heads < 1 or self.heads % self.kv_heads:
+        sizes = self.layers, self.heads, self.kv_heads
+        if min(sizes) < 1 or self.heads % self.kv_heads:
             raise ValueError(
                 f"expected at least one layer and one head, and a number of heads divisible by the key-value heads; "
                 f"got layers={self.layers}, heads={self.heads}, kv_heads={self.kv_heads}"
             )
+        if max(sizes) > LARGEST:
+            raise ValueError(f"expected at most {LARGEST:,} layers and heads, got {self.layers:,} and {self.heads:,}")
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,12 @@ class Graph:
             )
         if self.shape.kv_heads == self.shape.heads:
             object.__setattr__(self, "kv", "kv")
+        entries = self.writers_before_attention(self.shape.layers) * (self.shape.layers * self._readers_per_layer + 1)
+        if entries > MOST_ENTRIES:
+            raise ValueError(
+                f"a graph of {self.shape} has {entries:,} pairs of a writer and a reader; expected at most "
+                f"{MOST_ENTRIES:,}"
+            )
 
     # --- names and order -------------------------------------------------------------------------------------------
 

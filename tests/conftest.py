@@ -65,6 +65,10 @@ class _Float64(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz", type=int, metavar="N", help="damaged files per reader in tests/fuzz (default: 200)")
+
+
 @pytest.fixture
 def exact_norm() -> Iterator[None]:
     """Transformers computes norms, softmaxes and routers in float32 in every dtype; laws to 1e-10 need float64."""

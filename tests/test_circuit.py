@@ -106,6 +106,10 @@ def test_the_file_lists_sorted_edges_and_every_count(tmp_path: Path) -> None:
     }
 
 
+def nested(levels: int) -> Any:
+    return [] if levels == 0 else [nested(levels - 1)]
+
+
 def _broken(tmp_path: Path, change: Any) -> Path:
     """A saved circuit whose content was changed."""
     path = tmp_path / "circuit.json"
@@ -119,15 +123,26 @@ def _broken(tmp_path: Path, change: Any) -> Path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(version=99), "written in format version 99, .* upgrade with: pip install"),
-        (lambda c: c.update(format="eap-ig"), "expected a circuit file"),
-        (lambda c: c.pop("edges"), "no complete circuit file: KeyError 'edges'"),
-        (lambda c: c.pop("version"), "no complete circuit file: KeyError 'version'"),
-        (lambda c: c["graph"].pop("shape"), "no complete circuit file: KeyError 'shape'"),
-        (lambda c: c["graph"]["shape"].update(width=3), "no complete circuit file: TypeError"),
-        (lambda c: c.update(edges=[1, 2]), "no complete circuit file: AttributeError"),
+        (lambda c: c.update(version=99), "written in format version 99; .* upgrade with: pip install"),
+        (lambda c: c.update(format="eap-ig"), "expected the format .edge-pruning/circuit., got"),
+        (lambda c: c.pop("edges"), "circuit.json is damaged: edges: missing"),
+        (lambda c: c.pop("version"), "circuit.json is damaged: version: expected a whole number, got None"),
+        (lambda c: c["graph"].pop("shape"), r"is damaged: graph\.shape: missing"),
+        (lambda c: c["graph"]["shape"].update(width=3), r"graph\.shape\.width: there is no such field"),
+        (lambda c: c.update(edges=[1, 2]), r"is damaged: edges\[0\]: expected a text, got 1"),
         (lambda c: c["edges"].append("a9.h9->logits"), r"circuit\.json: 1 names are not edges of this graph: a9\.h9"),
         (lambda c: c["graph"]["shape"].update(layers=3), "holds scores of another graph"),
+        (lambda c: c["graph"]["shape"].update(layers=10**9), "expected at most 1,000 layers and heads"),
+        (lambda c: c["graph"]["shape"].update(layers=900, heads=900), "pairs of a writer and a reader; expected at mo"),
+        (lambda c: c["graph"]["shape"].update(layers=True), "expected a whole number, got True"),
+        (lambda c: c["graph"].update(kv="all"), r"graph\.kv: expected 'kv' or 'query', got 'all'"),
+        (lambda c: c.update(provenance="x"), "provenance: expected an object, got 'x'"),
+        (lambda c: c["provenance"].update(model=3), r"provenance\.model: expected an object or a text, got 3"),
+        (lambda c: c["provenance"].update(task={"name": []}), r"provenance\.task\.name: expected a text"),
+        (lambda c: c["provenance"].update(task="\ud800"), r".ud800 is half of a character"),
+        (lambda c: c["provenance"].update(deep=nested(99)), "nested more than 100 levels deep"),
+        (lambda c: c.update(edges=None, scores="é" * 300), "edges: expected a list, got None"),
+        (lambda c: c.update(scores=".."), "holds no scores|is a folder"),
     ],
 )
 def test_files_that_are_no_circuit_are_refused(tmp_path: Path, change: Any, message: str) -> None:
@@ -140,7 +155,7 @@ def test_files_that_are_no_circuit_are_refused(tmp_path: Path, change: Any, mess
 def test_other_json_and_truncated_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "circuit.json"
     path.write_text("[1, 2]")
-    with pytest.raises(ValueError, match="expected a circuit file"):
+    with pytest.raises(ValueError, match="expected the format .edge-pruning/circuit., got"):
         Circuit.load(path)
     _circuit(3).save(path)
     path.write_bytes(path.read_bytes()[:-40])

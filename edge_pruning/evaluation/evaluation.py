@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from edge_pruning import files
 from edge_pruning.evaluation.faithfulness_scale import FaithfulnessScale
 from edge_pruning.evaluation.measure import Measurements
 from edge_pruning.evaluation.protocol import EvaluationProtocol
@@ -136,6 +138,13 @@ class Evaluation(Mapping[str, Any]):
             "ground_truth": self.ground_truth and self.ground_truth.to_json(),
         })
         return content
+
+    @classmethod
+    def load(cls, path: str | Path) -> Evaluation:
+        """Read evaluation.json. Raises ValueError that names the file and what is wrong with it."""
+        from edge_pruning.contents import EvaluationContent
+
+        return cls.from_json(files.read_own(Path(path), FORMAT, FORMAT_VERSION, EvaluationContent))
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Evaluation:

@@ -45,7 +45,7 @@ def cfg_of(circuit: Circuit) -> tuple[dict[str, Any], list[str]]:
 
 def provenance_from(cfg: Mapping[str, Any], file: str) -> dict[str, Any]:
     """Where a circuit came from, as far as such a file says."""
-    width = {"model": {"d_model": cfg["d_model"]}} if "d_model" in cfg else {}
+    width = {"model": {"d_model": cfg["d_model"]}} if isinstance(cfg.get("d_model"), int) else {}
     scalars = {name: value for name, value in cfg.items() if _is_json_scalar(value)}
     return {"source": {"file": file, "cfg": scalars}, **width}
 

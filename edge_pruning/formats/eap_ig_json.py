@@ -88,6 +88,14 @@ def _check(content: Any) -> None:
     if bad:
         raise ValueError(f"expected 'in_graph' for every edge, {len(bad):,} have none: {shown(bad)}")
     eap_ig.refuse_neurons(any(isinstance(node, dict) and "neurons" in node for node in content["nodes"].values()))
+    bad = [name for name, about in content["nodes"].items() if not isinstance(_in_graph(about), bool)]
+    if bad:
+        raise ValueError(f"expected 'in_graph', true or false, for every node, {len(bad):,} have none: {shown(bad)}")
+
+
+def _in_graph(node: Any) -> Any:
+    """Whether a node is in the circuit: older files say only this of it, newer ones have an object."""
+    return node[0] if isinstance(node, tuple) else node
 
 
 def _nodes_in_conflict(circuit: Circuit, nodes: Mapping[str, Any]) -> Iterator[str]:
@@ -95,6 +103,6 @@ def _nodes_in_conflict(circuit: Circuit, nodes: Mapping[str, Any]) -> Iterator[s
     unknown = [name for name in nodes if name not in {*circuit.graph.writers, "logits"}]
     if unknown:
         raise ValueError(f"{len(unknown):,} names are no nodes of this model: {shown(unknown)}")
-    outside = {name for name, about in nodes.items() if not (about[0] if isinstance(about, tuple) else about)}
+    outside = {name for name, about in nodes.items() if not _in_graph(about)}
     if conflict := sorted(outside & circuit.nodes):
         yield f"{len(conflict):,} nodes are marked as outside although they have edges: {shown(conflict)}"

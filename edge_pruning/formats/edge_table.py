@@ -21,6 +21,7 @@ from edge_pruning.graph import Graph
 from edge_pruning.provenance import Provenance
 
 SHOWN = 5  # of many wrong entries
+LARGEST_SCORE = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True)
@@ -85,4 +86,5 @@ def _wrong_values(table: EdgeTable) -> Iterator[str]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value fits into a float32; NaN compares false."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_SCORE

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edge_pruning.graph import ModelShape
+from edge_pruning.graph import LARGEST, ModelShape
 
-LARGEST = 1000  # no model has more layers or heads; a broken file must not fill the memory
 COUNT = f"a whole number from 1 to {LARGEST:,}"
 FIELDS = {"layers": COUNT, "heads": COUNT, "kv_heads": COUNT, "parallel": "true or false"}
 HOW = "give the shape, as in --shape layers=12,heads=12 (also kv_heads=2, parallel=true), or --like CIRCUIT"

@@ -14,9 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import safetensors
+import torch
 from torch import Tensor
 
 from edge_pruning import files
+from edge_pruning.checked import check
+from edge_pruning.contents import Step
 from edge_pruning.discovery.observer import Observer
 
 SECONDS_BETWEEN = 1.0
@@ -80,7 +83,7 @@ class Recorder(Memory):
         state = files.read_tensors(self.file)
         with safetensors.safe_open(self.file, "pt") as file:
             identity = (file.metadata() or {}).get("run")
-        if identity != self.identity or "steps" not in state:
+        if identity != self.identity or state.get("steps", torch.empty(0)).numel() != 1:
             raise ValueError(
                 f"{self.file} belongs to a run with other settings or data than config.json beside it says; "
                 "restore the folder, or start again with --overwrite"
@@ -107,8 +110,8 @@ def _lines_until(path: Path, step: int) -> list[str]:
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
-            done = json.loads(line)["step"]
-        except (json.JSONDecodeError, KeyError, TypeError):
+            done = check(files.parse_json(line), Step)["step"]
+        except ValueError:
             break  # the line that was being written when the run was killed
         if done > step:
             break

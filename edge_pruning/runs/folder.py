@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 from filelock import FileLock, Timeout
 
 from edge_pruning import files
-from edge_pruning.version import __version__
+from edge_pruning.contents import ConfigContent
 
 FORMAT = "edge-pruning/run"
 FORMAT_VERSION = 1
@@ -137,12 +137,7 @@ class RunFolder:
         content = self._content_of_config()
         if content.get("format") != self.format:
             return None
-        if content["version"] > FORMAT_VERSION:
-            raise ValueError(
-                f"{self.path / CONFIG} was written in format version {content['version']}; this edge-pruning "
-                f"{__version__} reads up to {FORMAT_VERSION}; upgrade with: pip install --upgrade edge-pruning"
-            )
-        return content
+        return dict(files.read_own(self.path / CONFIG, self.format, FORMAT_VERSION, ConfigContent))
 
     def _content_of_config(self) -> dict[str, Any]:
         """Whatever config.json holds; nothing if it cannot be read."""

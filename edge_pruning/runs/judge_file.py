@@ -10,12 +10,13 @@ from torch import Tensor
 
 from edge_pruning import files
 from edge_pruning.circuit import Circuit
+from edge_pruning.contents import StabilityContent
 from edge_pruning.discovery import get_method
 from edge_pruning.evaluation import Curve, Evaluation, Report, evaluate, evaluate_curve, report_on
 from edge_pruning.page import render
 from edge_pruning.runs.circuit_file import open_circuit, open_value
 from edge_pruning.runs.result import Run
-from edge_pruning.runs.seeds import STABILITY, STABILITY_FORMAT
+from edge_pruning.runs.seeds import FORMAT_VERSION, STABILITY, STABILITY_FORMAT
 from edge_pruning.setup import Setup
 from edge_pruning.view import view_paths
 
@@ -119,7 +120,5 @@ def _stability_beside(path: Path) -> Mapping[str, Any] | None:
     """What stability.json says in the circuit's folder, or in the one above (for the circuit of one seed)."""
     for folder in (path.parent, path.parent.parent):
         if (folder / STABILITY).exists():
-            content = files.read_json(folder / STABILITY)
-            if isinstance(content, dict) and content.get("format") == STABILITY_FORMAT:
-                return content
+            return files.read_own(folder / STABILITY, STABILITY_FORMAT, FORMAT_VERSION, StabilityContent)
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any
 
 from edge_pruning import files
 from edge_pruning.circuit import Circuit
+from edge_pruning.contents import CircuitContent, ConfigContent, CurveContent, PatternsContent, Row
 from edge_pruning.drawing import draw_against_truth, draw_circuit, draw_size_curve, draw_training
 from edge_pruning.evaluation import Evaluation
-from edge_pruning.runs.folder import CONFIG, CURVE, EVALUATION, PATTERNS_FILE
+from edge_pruning.runs.folder import CONFIG, CURVE, EVALUATION, FORMAT, FORMAT_VERSION, PATTERNS_FILE
 from edge_pruning.view import Inline, Source, report_of, view_page
 
 
@@ -139,13 +139,18 @@ class Run:
     def load(cls, folder: str | Path) -> Run:
         """A finished run from its folder. Raises ValueError that names the file that is missing or broken."""
         folder = Path(folder)
-        curve = files.read_json(folder / CURVE)
+        config = files.read_own(folder / CONFIG, FORMAT, FORMAT_VERSION, ConfigContent)
+        curve = files.read_json(folder / CURVE, CurveContent)
         rows = curve["sizes"]
         cuts = tuple(_load_cut(folder, row, "" if len(rows) == 1 else f"-{row['edges']}") for row in rows)
-        training = {path.stem.removeprefix("metrics"): _rows(path) for path in sorted(folder.glob("metrics*.jsonl"))}
-        config = files.read_json(folder / CONFIG)
-        patterns = files.read_json(folder / PATTERNS_FILE) if (folder / PATTERNS_FILE).exists() else None
-        return cls(cuts, curve["chosen"], training, config, tuple(curve["notices"]), patterns, folder)
+        if curve["chosen"] >= len(cuts) or cuts[curve["chosen"]].evaluation is None:
+            raise ValueError(f"{folder} is not a finished run: the circuit of {CURVE} has no {EVALUATION}")
+        training = {
+            path.stem.removeprefix("metrics"): files.read_json_lines(path, dict[str, float])
+            for path in sorted(folder.glob("metrics*.jsonl"))
+        }
+        patterns = (folder / PATTERNS_FILE).exists() and files.read_json(folder / PATTERNS_FILE, PatternsContent)
+        return cls(cuts, curve["chosen"], training, config, tuple(curve["notices"]), patterns or None, folder)
 
 
 def circuit_file(cut: Cut | None) -> str:
@@ -158,12 +163,10 @@ def scores_file(part: str) -> str:
     return f"scores{part}.safetensors"
 
 
-def _load_cut(folder: Path, row: Mapping[str, Any], size: str) -> Cut:
+def _load_cut(folder: Path, row: Row, size: str) -> Cut:
     path, evaluation = folder / f"circuit{size}.json", folder / f"evaluation{size}.json"
-    judged = Evaluation.from_json(files.read_json(evaluation)) if evaluation.exists() else None
-    part = Path(files.read_json(path).get("scores", "scores.safetensors")).stem.removeprefix("scores")
-    return Cut(Circuit.load(path), judged, row, part)
-
-
-def _rows(path: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    circuit, judged = Circuit.load(path), Evaluation.load(evaluation) if evaluation.exists() else None
+    if len(circuit) != row["edges"]:
+        raise ValueError(f"{path} has {len(circuit):,} edges, but {CURVE} beside it says {row['edges']:,}")
+    part = Path(files.read_json(path, CircuitContent).get("scores", "scores")).stem.removeprefix("scores")
+    return Cut(circuit, judged, row, part)

@@ -15,7 +15,9 @@ from typing import Any
 import safetensors
 
 from edge_pruning import files
+from edge_pruning.checked import check
 from edge_pruning.circuit import EdgeScores
+from edge_pruning.contents import FoundContent
 from edge_pruning.discovery import Search
 from edge_pruning.graph import Graph
 from edge_pruning.provenance import library_versions
@@ -130,9 +132,9 @@ def _stored_scores(path: Path, graph: Graph, whose: str) -> EdgeScores | None:
         return None
     try:
         with safetensors.safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {}).get("search", "{}"))
-    except safetensors.SafetensorError:  # broken since: search again
+            about = check(files.parse_json((file.metadata() or {}).get("search", "{}")), FoundContent)
+        if about["run"] != whose:
+            return None
+        return EdgeScores(graph, files.read_tensors(path)["scores"], about["natural_size"])
+    except (safetensors.SafetensorError, ValueError, KeyError):  # broken since: search again
         return None
-    if about.get("run") != whose:
-        return None
-    return EdgeScores(graph, files.read_tensors(path)["scores"], about["natural_size"])

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 from edge_pruning import files
 from edge_pruning.circuit import Circuit
+from edge_pruning.contents import StabilityContent
 from edge_pruning.drawing import draw_circuit
 from edge_pruning.evaluation import Stability, evaluate
 from edge_pruning.evaluation.summary import Summary
@@ -90,7 +91,7 @@ class SeedRuns:
     def load(cls, folder: str | Path) -> SeedRuns:
         """Finished runs from their folder. Raises ValueError that names the file that is missing or broken."""
         folder = Path(folder)
-        content = files.read_json(folder / STABILITY)
+        content = files.read_own(folder / STABILITY, STABILITY_FORMAT, FORMAT_VERSION, StabilityContent)
         sizes = [size["consensus"]["edges"] for size in content["sizes"]]
         parts = [f"-{size}" for size in sizes] if len(sizes) > 1 else [""]
         runs = tuple(Run.load(folder / f"seed-{seed}") for seed in content["seeds"])

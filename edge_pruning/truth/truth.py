@@ -119,12 +119,12 @@ class Truths:
     @classmethod
     def load(cls, path: Path) -> Truths:
         """Raises ValueError where the file is missing, truncated, or no truth file."""
-        content = files.read_json(path)
-        if not isinstance(content, dict) or content.get("format") != FORMAT or content["version"] > FORMAT_VERSION:
-            raise ValueError(f"{path}: expected a truth file (format {FORMAT!r}, version up to {FORMAT_VERSION})")
+        from edge_pruning.contents import TruthsContent
+
+        content = files.read_own(path, FORMAT, FORMAT_VERSION, TruthsContent)
         try:
             shape = ModelShape(**content["shape"])
             truths = tuple(Truth.from_json(shape, truth) for truth in content["truths"])
             return cls(content["program"], content["fingerprint"], truths)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is no complete truth file: {type(error).__name__} {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None

@@ -13,10 +13,22 @@ from typing import Any
 
 from edge_pruning import files, formats
 from edge_pruning.circuit import Circuit
+from edge_pruning.contents import (
+    ConfigContent,
+    EvaluationContent,
+    PatternsContent,
+    ReportContent,
+    Sizes,
+    StabilityContent,
+)
 from edge_pruning.page.page import title_of
 
 Json = Mapping[str, Any]
 STABILITY = "stability.json"
+KINDS = {
+    "evaluation": EvaluationContent, "curve": Sizes, "config": ConfigContent, "report": ReportContent,
+    "patterns": PatternsContent,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +94,7 @@ def _of_folder(folder: Path, name: str = "") -> Source:
         raise ValueError(f"{folder} holds no circuit.json; expected the folder of a finished run, or a circuit file")
     circuit = Circuit.load(circuit_file)
     evaluation, curve, config, report, patterns = (
-        _read(folder / f"{name}.json") for name in ("evaluation", "curve", "config", "report", "patterns")
+        _read(folder / f"{name}.json", kind) for name, kind in KINDS.items()
     )
     if report is None and evaluation is not None:
         report = report_of(circuit, evaluation)
@@ -94,26 +106,30 @@ def _of_folder(folder: Path, name: str = "") -> Source:
 
 def _of_file(path: Path) -> Source:
     circuit = formats.load(path)
-    report = _read(path.with_name(f"report{path.stem.removeprefix('circuit')}.json"))
-    evaluation = _read(path.with_name(f"evaluation{path.stem.removeprefix('circuit')}.json"))
+    report, evaluation = (
+        _read(path.with_name(f"{name}{path.stem.removeprefix('circuit')}.json"), KINDS[name])
+        for name in ("report", "evaluation")
+    )
     if report is None and evaluation is not None:
         report = report_of(circuit, evaluation)
-    return Source(path.stem, circuit, report, (_read(path.with_name("curve.json")) or {}).get("sizes", ()), path=path)
+    curve = _read(path.with_name("curve.json"), Sizes)
+    return Source(path.stem, circuit, report, (curve or {}).get("sizes", ()), path=path)
 
 
 def _of_seeds(folder: Path) -> Iterator[Source]:
-    content = files.read_json(folder / STABILITY)
+    content = files.read_json(folder / STABILITY, StabilityContent)
     for seed in content["seeds"]:
         yield _of_folder(folder / f"seed-{seed}", f"seed {seed}")
 
 
 def _stability(folder: Path) -> Json | None:
     """What several seeds agree on, for the folder of one of them."""
-    return _read(folder.resolve().parent / STABILITY) if folder.resolve().name.startswith("seed-") else None
+    folder = folder.resolve()
+    return _read(folder.parent / STABILITY, StabilityContent) if folder.name.startswith("seed-") else None
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    return files.read_json(path) if path.exists() else None
+def _read(path: Path, kind: Any) -> Json | None:
+    return files.read_json(path, kind) if path.exists() else None
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

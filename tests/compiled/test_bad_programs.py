@@ -76,7 +76,7 @@ def test_inputs_of_another_program_are_refused(folder: Path) -> None:
 def test_an_incomplete_configuration_names_what_is_missing(folder: Path) -> None:
     content = files.read_json(folder / CONFIG)
     files.write_json(folder / CONFIG, {name: content[name] for name in ("model_type", "name", "layers")})
-    with pytest.raises(ValueError, match="no complete description of a compiled program: no vocabulary, max_length"):
+    with pytest.raises(ValueError, match="config.json: vocabulary: missing; max_length: missing"):
         Compiled.load(folder)
 
 

@@ -177,12 +177,12 @@ def test_a_broken_truth_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"truth.json is truncated or not JSON"):
         Truths.load(path)
     path.write_text('{"format": "else"}')
-    with pytest.raises(ValueError, match=r"expected a truth file \(format 'edge-pruning/truth', version up to 1\)"):
+    with pytest.raises(ValueError, match=r"truth.json: expected the format 'edge-pruning/truth', got 'else'"):
         Truths.load(path)
     content = json.loads(text)
     content["truths"][0]["by_ablation"] = ["tok->nothing"]
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="no complete truth file: ValueError 1 names are not edges"):
+    with pytest.raises(ValueError, match="truth.json: 1 names are not edges"):
         Truths.load(path)
 
 

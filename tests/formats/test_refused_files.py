@@ -50,6 +50,8 @@ TEXTS = {
     "unknown nodes": (
         "eap-ig-json", json_with(nodes={"m7": True, "a": False}), "2 names are no nodes of this model: m7, a"
     ),
+    "a node that says nothing": ("eap-ig-json", json_with(nodes={"m0": {}, "logits": {"in_graph": 2}}),
+                                 "expected 'in_graph', true or false, for every node, 2 have none: m0, logits"),
     "neurons": ("eap-ig-json", json_with(nodes={"m0": {"in_graph": True, "neurons": [True]}}), "a circuit of neurons"),
     "an object": ("edges-json", "{}", "expected a list of pairs of names, got dict"),
     "no pairs": ("edges-json", '[["m0"], ["m0", "resid_post"], [1, 2]]',

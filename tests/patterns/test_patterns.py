@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from edge_pruning import files
 from edge_pruning.ablation import get_ablation
 from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.contents import PatternsContent
 from edge_pruning.graph import Graph
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
@@ -147,3 +150,30 @@ def test_watching_leaves_the_engine_and_its_model_as_they_were(tiny_gpt2: PartsA
     Watching(engine)
     assert engine.adapter is tiny_gpt2
     assert "mix" not in vars(tiny_gpt2)
+
+
+FILE = {
+    "metric": "logit_difference", "definition": "what", "runs": ["model", "circuit"],
+    "pairs": [{"clean": ["a", " b"], "corrupted": ["a", " c"], "position": 1, "answer": [" d"], "wrong": []}],
+    "heads": [{"node": "a0.h0", "effect": None, "effect_by_pair": [None]}],
+    "weights": base64.b64encode(zlib.compress(bytes(6))).decode(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"weights": "=="}, "weights: not bytes in base64 as zlib compresses them"),
+    ({"weights": base64.b64encode(b"x" * 9).decode()}, "weights: not bytes in base64 as zlib compresses them"),
+    ({"weights": base64.b64encode(zlib.compress(bytes(10**7))).decode()}, "weights: expected 6 bytes"),
+    ({"runs": ["model"]}, "weights: expected 3 bytes for its heads, runs and pairs, got another number"),
+    ({"heads": [{**FILE["heads"][0], "effect_by_pair": []}]}, "heads: expected an effect for each pair"),
+    ({"pairs": [{**FILE["pairs"][0], "position": 2}]}, "pairs: expected a position among the tokens"),
+    ({"pairs": [{**FILE["pairs"][0], "clean": "a b"}]}, r"pairs.0..clean: expected a list, got 'a b'"),
+    ({"heads": 3}, "heads: expected a list, got 3"),
+])  # fmt: skip
+def test_a_damaged_file_of_patterns_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = tmp_path / "patterns.json"
+    files.write_json(path, FILE)
+    assert files.read_json(path, PatternsContent) == FILE
+    files.write_json(path, FILE | change)
+    with pytest.raises(ValueError, match=rf"patterns\.json: {message}"):
+        files.read_json(path, PatternsContent)

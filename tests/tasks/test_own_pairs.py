@@ -81,7 +81,7 @@ def test_three_rows_leave_no_split_empty(tmp_path: Path, words: PreTrainedTokeni
         ({**GOOD, "clean": [1, 2]}, r"line 2: one prompt is token ids, the other is not"),
         ({"clean": [1, 2], "corrupted": [1, 3], "answer": " ran"}, r"line 2: the prompts are token ids, so answer"),
         ({"clean": [1, 2], "corrupted": [1], "answer": 3}, r"1 of 2 pairs differ in length \(first: line 2, 2 and 1"),
-        ({**GOOD, "clean": "a \ud800"}, r"line 2: clean: holds half of a surrogate pair, which is no text"),
+        ({**GOOD, "clean": "a \ud800"}, r"line 2: not valid JSON .*ud800 is half of a character"),
         ({**GOOD, "split": "dev"}, r"line 2: split: expected one of train, validation, test, got 'dev'"),
         ({**GOOD, "wrong_answer": " ran"}, r"line 2: ' ran' is both the answer and the wrong answer"),
         ({**GOOD, "corrupted": "Then Mary"}, r"line 2: clean and corrupted are the same text"),

@@ -117,6 +117,7 @@ def test_token_ids_as_answers_of_texts_are_said(words: PreTrainedTokenizerBase) 
     ("x" * 5000, "expected the name of a task or a path, got a text of 5,000 characters"),
     ([{"clean": "a", "corrupted": float("nan")}], "pair 1: missing corrupted"),
     ({}, "got a mapping with nothing in it"),
+    ([{"clean": "\ud800", "corrupted": "a"}], "pair 1: clean: holds half of a surrogate pair, which is no text"),
 ])
 def test_objects_that_are_no_pairs_are_refused(words: PreTrainedTokenizerBase, source: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -129,7 +130,10 @@ def test_objects_that_are_no_pairs_are_refused(words: PreTrainedTokenizerBase, s
     ("a.json", b"3", "expected a list of objects, or an object with one such list"),
     ("a.json", b'{"a": [{"x": 1}], "b": [{"x": 1}]}', "or an object with one such list"),
     ("a.json", b"[]", "there are no pairs"),
-    ("a.json", b"[" * 100_000, "is not valid JSON"),
+    ("a.json", b"[" * 100_000, "is not valid JSON: nested more than 100 levels deep"),
+    ("a.json", b"[" * 101 + b"]" * 101, "nested more than 100 levels deep"),
+    ("a.json", b'[{"clean": "\\ud800"}]', "is half of a character"),
+    ("a.jsonl", b"[" * 100_000, "line 1: not valid JSON .nested more than 100 levels deep"),
     ("a.csv", b"", "expected a header with different names; got none"),
     ("a.csv", b"clean,clean\na,b", "expected a header with different names; got clean"),
     ("a.csv", b"clean,corrupted\n", "the file has no rows"),

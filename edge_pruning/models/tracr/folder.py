@@ -110,11 +110,10 @@ def _looks_compiled(folder: Path) -> bool:
 
 def read_program(folder: Path) -> tuple[Program, dict[str, Any]]:
     """The program in config.json, and everything that stands there."""
-    content = files.read_json(folder / CONFIG)
+    from edge_pruning.contents import ProgramContent
+
+    content: dict[str, Any] = dict(files.read_json(folder / CONFIG, ProgramContent))
     names = [field.name for field in dataclasses.fields(Program)]
-    missing = [name for name in names if not isinstance(content, dict) or name not in content]
-    if missing:
-        raise ValueError(f"{folder / CONFIG} is no complete description of a compiled program: no {', '.join(missing)}")
     return Program(**{name: _tuples(content[name]) for name in names}), content
 
 
@@ -138,7 +137,7 @@ def _dense(stored: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], path: 
         value, at = stored.get(name), stored.get(f"{name}.at")
         if value is None or at is None:
             problems.append(f"no {name}")
-        elif value.shape != at.shape or (at.numel() and int(at.max()) >= math.prod(shape)):
+        elif value.shape != at.shape or not _within(at, math.prod(shape)):
             problems.append(f"{name} does not fit into shape {shape}")
         else:
             weights[name] = torch.zeros(math.prod(shape)).index_copy_(0, at.long(), value.float()).view(shape)
@@ -154,4 +153,10 @@ def _inputs(stored: dict[str, Tensor], program: Program, path: Path) -> Inputs:
     wrong = [name for name, shape in expected.items() if name not in stored or stored[name].shape != shape]
     if wrong:
         raise ValueError(f"{path} does not hold the inputs of the program in {CONFIG} beside it: {', '.join(wrong)}")
+    if not _within(stored["tokens"], len(program.tokens)):
+        raise ValueError(f"{path}: expected token ids from 0 to {len(program.tokens) - 1}, as {CONFIG} has them")
     return Inputs(**{name: stored[name] for name in expected})
+
+
+def _within(ids: Tensor, size: int) -> bool:
+    return not ids.is_floating_point() and (not ids.numel() or 0 <= int(ids.min()) <= int(ids.max()) < size)

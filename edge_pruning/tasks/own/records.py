@@ -85,8 +85,8 @@ def _json_lines(path: Path, problems: Problems) -> Records:
     found = []
     for number, line in numbered:
         try:
-            value = json.loads(line.decode("utf-8-sig"))
-        except (ValueError, RecursionError) as error:  # what is no JSON, and what is no UTF-8
+            value = files.parse_json(line.decode("utf-8-sig"))
+        except ValueError as error:  # what is no JSON, and what is no UTF-8
             problems.add(number, f"not valid JSON ({error})")
             continue
         found.append((number, value))
@@ -95,8 +95,8 @@ def _json_lines(path: Path, problems: Problems) -> Records:
 
 def _json(path: Path, problems: Problems) -> Records:
     try:
-        content = json.loads(files.read_bytes(path).decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
+        content = files.parse_json(files.read_bytes(path).decode("utf-8-sig"))
+    except ValueError as error:
         lines = "; if it holds one object per line, call it .jsonl" if "Extra data" in str(error) else ""
         raise ValueError(f"{path} is not valid JSON: {error}{lines}") from None
     lists = [value for value in content.values() if _is_records(value)] if isinstance(content, dict) else [content]

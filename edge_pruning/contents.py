@@ -1,0 +1,322 @@
+"""What the JSON files of this library hold, as types that `files.read_json` checks a file against.
+
+Only what is read is listed: a file may hold more.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import AfterValidator, ConfigDict, FailFast, Field, with_config
+from typing_extensions import TypedDict  # of typing's own, pydantic takes those of Python 3.12
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Names = Annotated[list[str], FailFast()]
+Number = Annotated[float, Field(allow_inf_nan=False)] | None  # null: undefined, or not finite
+Json = dict[str, Any]
+
+
+# --- circuit.json -----------------------------------------------------------------------------------------------------
+
+
+@with_config(ConfigDict(extra="forbid"))
+class Shape(TypedDict):
+    """The fields of `graph.ModelShape`, which knows their limits; there are no others."""
+
+    layers: int
+    heads: int
+    kv_heads: NotRequired[int]
+    parallel: NotRequired[bool]
+
+
+class Counting(TypedDict):
+    """The graph of a circuit."""
+
+    shape: Shape
+    embeddings: Literal["joint", "split"]
+    kv: Literal["kv", "query"]
+
+
+class Named(TypedDict):
+    """A model, task or method in a provenance."""
+
+    name: NotRequired[str | None]
+    revision: NotRequired[str | None]
+    settings: NotRequired[Json | None]
+
+
+class Origin(TypedDict):
+    """A provenance; files of other tools may give names alone."""
+
+    model: NotRequired[Named | str | None]
+    task: NotRequired[Named | str | None]
+    method: NotRequired[Named | str | None]
+    ablation: NotRequired[Named | str | None]
+    data: NotRequired[Json | None]
+    versions: NotRequired[Json | None]
+
+
+class CircuitContent(TypedDict):
+    """circuit.json; `scores` names the file beside it that holds them."""
+
+    graph: Counting
+    provenance: Origin
+    edges: Names
+    scores: NotRequired[str]
+
+
+# --- evaluation.json --------------------------------------------------------------------------------------------------
+
+Pair = Annotated[list[Number], Field(min_length=2, max_length=2)]
+
+
+class SummaryContent(TypedDict):
+    """One run of an evaluation; its size and its means stand beside these."""
+
+    standard_error: dict[str, Number]
+    interval: dict[str, Pair]
+    quantiles: dict[str, dict[str, Number]]
+    spread: NotRequired[dict[str, Number]]
+    edges: NotRequired[float]
+    edges_without_dangling: NotRequired[float]
+    kl: NotRequired[Number]
+    accuracy: NotRequired[Number]
+    exact_match: NotRequired[Number]
+    faithfulness: NotRequired[Number]
+
+
+class Recovered(TypedDict):
+    hits: Names
+    missed: Names
+    extra: Names
+    exact: bool
+    precision: Number
+    recall: Number
+    auc: Number
+    roc: dict[str, list[float]] | None
+    random: dict[str, Number]
+
+
+class RecoveredEdges(Recovered):
+    true_edges: Count
+
+
+class RecoveredNodes(Recovered):
+    true_nodes: Count
+
+
+class TruthContent(RecoveredEdges):
+    """A circuit beside the true one."""
+
+    nodes: RecoveredNodes
+    by_weights: RecoveredEdges
+    ablation: str
+    convention: str
+    same_data: bool
+    other_minimal_circuits: list[Count]
+
+
+class EvaluationContent(TypedDict):
+    """evaluation.json."""
+
+    task: str
+    split: str
+    metric: str
+    data_hash: str
+    examples: Count
+    ablation: str
+    ablation_description: str
+    dtype: str
+    seed: int
+    loss: Literal["kl", "squared_error"]
+    convention: str
+    definitions: dict[str, str]
+    warnings: list[str]
+    model: SummaryContent
+    circuit: SummaryContent
+    without_dangling: SummaryContent | None
+    complement: SummaryContent | None
+    empty: SummaryContent | None
+    random: NotRequired[SummaryContent | None]
+    soft: NotRequired[SummaryContent | None]
+    templates: dict[str, dict[str, Number]]
+    ground_truth: TruthContent | None
+
+
+# --- the other files of a run folder ----------------------------------------------------------------------------------
+
+
+class Row(TypedDict):
+    """One size in curve.json."""
+
+    edges: Count
+    edges_without_dangling: Count
+    split: str
+    kl: NotRequired[float | None]
+    accuracy: NotRequired[float | None]
+
+
+class Sizes(TypedDict):
+    """The part of curve.json that a page shows."""
+
+    sizes: Annotated[list[Row], Field(min_length=1)]
+
+
+class CurveContent(Sizes):
+    """curve.json."""
+
+    chosen: Count
+    notices: list[str]
+
+
+class Settings(TypedDict):
+    task: str
+    model: str
+
+
+class ConfigContent(TypedDict):
+    """config.json of a run; what its settings may be is for `RunConfig` to say."""
+
+    settings: Settings
+    ablation: NotRequired[str]
+    seeds: NotRequired[int]
+
+
+class FoundContent(TypedDict):
+    """What stands in the metadata of a file of scores: whose they are, and how many edges the method would keep."""
+
+    run: str
+    natural_size: Count | None
+
+
+class Step(TypedDict):
+    """A line of metrics.jsonl."""
+
+    step: Count
+
+
+class Effect(TypedDict):
+    node: str
+    effect: Number
+    effect_by_pair: list[Number]
+
+
+class ShownPair(TypedDict):
+    clean: list[str]
+    corrupted: list[str]
+    position: Count
+    answer: list[str]
+    wrong: list[str]
+
+
+class Patterns(TypedDict):
+    metric: str
+    definition: str
+    runs: list[str]
+    pairs: list[ShownPair]
+    heads: list[Effect]
+    weights: str
+
+
+def _fitting(content: Patterns) -> Patterns:
+    """Raises ValueError unless the weights are as many as the heads, runs and pairs need, without unpacking more."""
+    lengths = [len(pair["clean"]) for pair in content["pairs"]]
+    expected = len(content["heads"]) * len(content["runs"]) * sum(n * (n + 1) // 2 for n in lengths)
+    try:
+        packed = base64.b64decode(content["weights"], validate=True)
+        found = len(zlib.decompressobj().decompress(packed, expected + 1))
+    except (ValueError, zlib.error):
+        raise ValueError("weights: not bytes in base64 as zlib compresses them") from None
+    if found != expected:
+        raise ValueError(f"weights: expected {expected:,} bytes for its heads, runs and pairs, got another number")
+    if any(len(head["effect_by_pair"]) != len(lengths) for head in content["heads"]):
+        raise ValueError("heads: expected an effect for each pair")
+    if any(pair["position"] >= len(pair["clean"]) for pair in content["pairs"]):
+        raise ValueError("pairs: expected a position among the tokens")
+    return content
+
+
+PatternsContent = Annotated[Patterns, AfterValidator(_fitting)]
+"""patterns.json."""
+
+
+class Counted(TypedDict):
+    edges: Count
+
+
+class Core(TypedDict):
+    names: Names
+
+
+class Agreed(TypedDict):
+    """What several seeds agree on, of one size."""
+
+    consensus: Counted
+    core: Core
+    contingent: dict[str, Count]
+    warnings: list[str]
+
+
+class StabilityContent(TypedDict):
+    """stability.json."""
+
+    seeds: list[int]
+    sizes: list[Agreed]
+
+
+# --- compiled programs ------------------------------------------------------------------------------------------------
+
+Size = Annotated[int, Field(ge=1, le=10_000)]
+Value = str | int | float | bool | list[Any]
+
+
+class ProgramContent(TypedDict):
+    """config.json of a compiled program."""
+
+    name: str
+    vocabulary: list[Value]
+    max_length: Size
+    tokens: Annotated[list[Value], Field(min_length=1)]
+    outputs: list[Value] | None
+    residual: Annotated[list[str], Field(min_length=1)]
+    layers: Size
+    heads: Size
+    key_size: Size
+    hidden: Size
+    origin: NotRequired[Json]
+
+
+class OneTruth(TypedDict):
+    ablation: str
+    embeddings: Literal["joint", "split"]
+    heads: Literal["kv", "query"]
+    data_hash: str
+    by_ablation: Names
+    by_weights: Names
+    other_sizes: list[Count]
+
+
+class TruthsContent(TypedDict):
+    """truth.json."""
+
+    program: str
+    fingerprint: str
+    shape: Shape
+    truths: Annotated[list[OneTruth], Field(min_length=1)]
+
+
+# --- report.json ------------------------------------------------------------------------------------------------------
+
+
+class ReportContent(TypedDict):
+    """report.json."""
+
+    warnings: list[str]
+    circuit: CircuitContent
+    evaluation: EvaluationContent
+    curve: Json | None
+    minimality: Json | None
+    stability: StabilityContent | None
+    pairs: list[Json]
