@@ -80,9 +80,9 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'edge_pruning' has no attribute {name!r}; it has {', '.join(__all__)}")
     home, _, other = _HOMES[name].partition(":")
-    found = getattr(importlib.import_module(f"edge_pruning.{home}"), other or name)
+    value = getattr(importlib.import_module(f"edge_pruning.{home}"), other or name)
     importlib.import_module("edge_pruning.notebook").attach()
-    return found
+    return value
 
 
 def __dir__() -> list[str]:

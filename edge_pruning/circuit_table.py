@@ -37,9 +37,9 @@ def edge_columns(circuit: Circuit) -> dict[str, Any]:
 
 def _of_readers(readers: Sequence[str]) -> tuple[list[int | None], list[str]]:
     """The layer and the kind of each reader."""
-    found = [NODE.fullmatch(reader) for reader in readers]
-    layers = [None if match is None else int(match[2]) for match in found]
-    return layers, ["logits" if match is None else KINDS[match[4] or ""] for match in found]
+    matches = [NODE.fullmatch(reader) for reader in readers]
+    layers = [None if match is None else int(match[2]) for match in matches]
+    return layers, ["logits" if match is None else KINDS[match[4] or ""] for match in matches]
 
 
 def node_rows(circuit: Circuit) -> list[dict[str, Any]]:
@@ -55,11 +55,11 @@ def node_rows(circuit: Circuit) -> list[dict[str, Any]]:
     rows = []
     for i, name in enumerate(graph.writers):
         if name in circuit.nodes:
-            found = NODE.fullmatch(name)
+            match = NODE.fullmatch(name)
             importance = float(out[i]) if scored is None else float(scored[i])
             rows.append({
-                "node": name, "kind": {"a": "head", "m": "mlp"}[found[1]] if found else "embedding",
-                "layer": int(found[2]) if found else None, "edges_in": int(into[i]), "edges_out": int(out[i]),
+                "node": name, "kind": {"a": "head", "m": "mlp"}[match[1]] if match else "embedding",
+                "layer": int(match[2]) if match else None, "edges_in": int(into[i]), "edges_out": int(out[i]),
                 "importance": importance,
             })
     return sorted(rows, key=lambda row: -row["importance"])
@@ -73,8 +73,8 @@ def to_pandas(circuit: Circuit, what: str = "edges") -> pandas.DataFrame:
         import pandas
     except ImportError:
         raise ValueError("a table needs pandas; install it with: pip install 'edge-pruning[datasets]'") from None
-    found = pandas.DataFrame(edge_columns(circuit) if what == "edges" else node_rows(circuit))
-    return found.astype({"layer": "Int64"}) if len(found) else found
+    table = pandas.DataFrame(edge_columns(circuit) if what == "edges" else node_rows(circuit))
+    return table.astype({"layer": "Int64"}) if len(table) else table
 
 
 def subcircuit(

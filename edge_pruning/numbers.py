@@ -162,8 +162,8 @@ def numbers_for(loss: str, metric: str, *, agreement: bool = False) -> list[Numb
     """
     others = [n.name for n in NUMBERS.values() if n.name not in (*LOSSES, *METRICS)]
     unknown = Number(metric, metric.replace("_", " "), metric.replace("_", " ").capitalize(), "", "the user's metric")
-    found = [NUMBERS.get(name, unknown) for name in (loss, metric, *others)]
-    return [AGREEMENT if agreement and number.name == "accuracy" else number for number in found]
+    numbers = [NUMBERS.get(name, unknown) for name in (loss, metric, *others)]
+    return [AGREEMENT if agreement and number.name == "accuracy" else number for number in numbers]
 
 
 def common_numbers(loss: str) -> list[Number]:

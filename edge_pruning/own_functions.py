@@ -59,8 +59,8 @@ def register_objective(function: Callable[..., Any]) -> str:
     compares = _arguments(function) == 3
 
     def of(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
-        found = function(model, circuit, batch) if compares else function(circuit, batch)
-        return _checked(found, name, "objective", batch, needs_gradient=circuit.requires_grad)
+        values = function(model, circuit, batch) if compares else function(circuit, batch)
+        return _checked(values, name, "objective", batch, needs_gradient=circuit.requires_grad)
 
     _register(Objective(name, name.replace("_", " "), "", about, of, compares=compares))
     return name
@@ -105,16 +105,16 @@ def _arguments(function: Any) -> int | None:
     return sum(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
 
 
-def _checked(found: Any, name: str, kind: str, batch: Batch, *, needs_gradient: bool = False) -> Tensor:
+def _checked(values: Any, name: str, kind: str, batch: Batch, *, needs_gradient: bool = False) -> Tensor:
     """What a function has returned. Raises ValueError unless it is one number per example."""
     what = f"the {kind} {name!r}"
-    if not isinstance(found, Tensor):
-        raise ValueError(f"{what} returned a {type(found).__name__}; expected a tensor with one number per example")
-    if found.shape != (batch.size,) or not found.is_floating_point():
+    if not isinstance(values, Tensor):
+        raise ValueError(f"{what} returned a {type(values).__name__}; expected a tensor with one number per example")
+    if values.shape != (batch.size,) or not values.is_floating_point():
         raise ValueError(
-            f"{what} returned {found.dtype} {tuple(found.shape)}; expected one float per example, ({batch.size},), for "
-            f"{len(batch.positions)} compared positions (batch.example says which example each belongs to)"
+            f"{what} returned {values.dtype} {tuple(values.shape)}; expected one float per example, ({batch.size},), "
+            f"for {len(batch.positions)} compared positions (batch.example says which example each belongs to)"
         )
-    if needs_gradient and not found.requires_grad:
+    if needs_gradient and not values.requires_grad:
         raise ValueError(f"{what} has no gradient: expected a differentiable function of the circuit's logits")
-    return found
+    return values

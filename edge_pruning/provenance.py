@@ -82,8 +82,8 @@ class Provenance(Mapping[str, Any]):
     @property
     def names(self) -> dict[str, str]:
         """The names of the model, task, method, ablation and seed, as far as they are known."""
-        found = {key: self._name(key) for key in NAMED}
-        return {key: str(name) for key, name in found.items() if name is not None}
+        known = {key: self._name(key) for key in NAMED}
+        return {key: str(name) for key, name in known.items() if name is not None}
 
     def part(self, name: str) -> Mapping[str, Any]:
         """Return an entry that is an object; an empty one if there is none."""

@@ -54,12 +54,12 @@ def _recounted(circuit: Circuit, graph: Graph, words: dict[str, str]) -> tuple[C
     scores = None
     if circuit.scores is not None:
         scores = EdgeScores(graph, _carried(circuit.scores.values, *pairs, "amax"))
-    found = Circuit(graph, kept, scores, circuit.provenance)
+    recounted = Circuit(graph, kept, scores, circuit.provenance)
     notice = f"{words['more' if graph.n_edges > circuit.graph.n_edges else 'fewer']}; "
-    notice += f"{len(circuit):,} of {circuit.graph.n_edges:,} edges became {len(found):,} of {graph.n_edges:,}"
+    notice += f"{len(circuit):,} of {circuit.graph.n_edges:,} edges became {len(recounted):,} of {graph.n_edges:,}"
     if partly := int((kept & ~in_full).sum()):
         notice += f", {partly:,} of them were kept only in part before and are whole now"
-    return found, [notice]
+    return recounted, [notice]
 
 
 def _carried(values: Tensor, writers: Tensor, readers: Tensor, reduce: Literal["amax", "amin"]) -> Tensor:

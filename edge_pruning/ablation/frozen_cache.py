@@ -94,13 +94,13 @@ class FrozenCache:
 
     def _gathered(self, batch: Batch, ids: Sequence[int]) -> Frozen:
         """What is kept about the pairs `ids`; at positions and pairs of which nothing is kept, values of others."""
-        device, shape, found = batch.clean.device, (batch.size, batch.width), {}
+        device, shape, parts = batch.clean.device, (batch.size, batch.width), {}
         places = [self._positions[i] if i < self.kept else 0 for i in ids]
         at = sent([min(start + p, self._positions[-1] - 1) for start in places for p in range(batch.width)], device)
         for name in PER_POSITION:
             kept = self._values[name]
-            found[name] = kept.index_select(kept.dim() - 2, at).unflatten(-2, shape)
-        return Frozen(logits=self._values["logits"][sent(self._rows_of(ids), device)], **found)
+            parts[name] = kept.index_select(kept.dim() - 2, at).unflatten(-2, shape)
+        return Frozen(logits=self._values["logits"][sent(self._rows_of(ids), device)], **parts)
 
     def _fill(self, frozen: Frozen, ids: Sequence[int], rest: Sequence[int]) -> None:
         """Computes the pairs at some places of a batch, and puts them where they belong; in place."""

@@ -96,10 +96,11 @@ def not_empty(panels: Sequence[Panel], rows: Sequence[Row], x: str, fields: Sequ
     """The panels that have points. Raises ValueError if none has."""
     kept = [replace(panel, lines=[line for line in panel.lines if line.points]) for panel in panels]
     if not any(panel.lines for panel in kept):
-        found = sorted({str(field) for row in rows for field in row})
+        present = sorted({str(field) for row in rows for field in row})
         raise ValueError(
             f"nothing to draw: expected rows with a finite {x!r} and at least one of {', '.join(fields)}; got "
-            f"{len(rows)} rows with the fields {', '.join(found) or '(none)'}. Pass the rows of a run that got further"
+            f"{len(rows)} rows with the fields {', '.join(present) or '(none)'}. Pass the rows of a run that "
+            "got further"
         )
     return [panel for panel in kept if panel.lines]
 

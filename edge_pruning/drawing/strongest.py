@@ -34,11 +34,11 @@ def ranks(circuit: Circuit) -> Tensor:
 
     Edges outside the circuit have rank 0.
     """
-    found = circuit.mask.float() / 2
+    values = circuit.mask.float() / 2
     if circuit.scores is not None:
         order = circuit.scores.values[circuit.mask].argsort(stable=True).argsort()
-        found[circuit.mask] = (order + 1).float() / max(len(order), 1)
-    return found
+        values[circuit.mask] = (order + 1).float() / max(len(order), 1)
+    return values
 
 
 def _sample(mask: Tensor, most: int) -> Tensor:

@@ -79,12 +79,12 @@ def _bands(records: Sequence[Row]) -> list[tuple[str, list[Row], dict[str, str]]
     sizes = [size for _, size in points_of(records, "step", "target_edges") if size > 0]
     low, high = math.log(min(sizes)), math.log(max(sizes))
     bounds = [math.exp(low + (high - low) * i / BANDS) for i in range(BANDS + 1)]
-    found = []
+    bands = []
     for i, style in enumerate(("-", "--", "-.")):
         rows = [row for row in records if _is_between(row, bounds[i], bounds[i + 1], last=i == BANDS - 1)]
         words = f"{bounds[i]:,.0f} to {bounds[i + 1]:,.0f} edges"
-        found.append((words, rows, {"color": HUES[i], "linestyle": style}))
-    return found
+        bands.append((words, rows, {"color": HUES[i], "linestyle": style}))
+    return bands
 
 
 def _is_between(row: Row, low: float, high: float, *, last: bool) -> bool:

@@ -8,18 +8,18 @@ from edge_pruning.drawing.legend import group_entries
 from edge_pruning.drawing.overlap import about, drawn_groups
 
 
-def draw_against_truth(found: Circuit, true: Circuit, *, title: str | None = None) -> str:
+def draw_against_truth(circuit: Circuit, true: Circuit, *, title: str | None = None) -> str:
     """Standalone SVG. Raises ValueError for circuits of different graphs."""
-    hits, extra, missed = found & true, found - true, true - found
+    hits, extra, missed = circuit & true, circuit - true, true - circuit
     words = {
         "both": f"hits ({len(hits):,})",
         "first": f"extras: found, but not true ({len(extra):,})",
         "second": f"misses: true, but not found ({len(missed):,})",
     }
-    edges, left_out = drawn_groups(found, true)
+    edges, left_out = drawn_groups(circuit, true)
     verdict = "Exact: every true edge, and no other." if not len(extra) + len(missed) else (
-        f"{len(hits):,} of {len(true):,} true edges are in the circuit, which has {len(found):,}, of "
-        f"{found.graph.n_edges:,} in the graph (convention: {found.graph.convention})."
+        f"{len(hits):,} of {len(true):,} true edges are in the circuit, which has {len(circuit):,}, of "
+        f"{circuit.graph.n_edges:,} in the graph (convention: {circuit.graph.convention})."
     )
-    sentences = [about("Found", found), about("True", true), verdict, *left_out]
-    return picture(found.graph, edges, group_entries(edges, words), sentences, title or "Found and true circuit")
+    sentences = [about("Found", circuit), about("True", true), verdict, *left_out]
+    return picture(circuit.graph, edges, group_entries(edges, words), sentences, title or "Found and true circuit")

@@ -103,12 +103,12 @@ class MaskedPass(UnmaskedPass, Tiles):
         """
         compared = self.run(mask, batch, frozen)
         assert compared.all_tokens is not None
-        found, last = compared.all_tokens.differences[1:].to(self.home, copy=True), self.graph.shape.layers - 1
+        values, last = compared.all_tokens.differences[1:].to(self.home, copy=True), self.graph.shape.layers - 1
         if self.layout.has_mlp(last):
             mlp = self.layout.mlp_writer(last)
-            found[mlp] = 0
-            found[mlp, batch.positions] = compared.differences[1 + mlp].to(self.home)
-        return found
+            values[mlp] = 0
+            values[mlp, batch.positions] = compared.differences[1 + mlp].to(self.home)
+        return values
 
     @in_its_arithmetic
     def run(self, mask: Tensor, batch: Batch, frozen: Frozen, along: Tensor | None = None) -> Stream:

@@ -20,7 +20,7 @@ def with_predictions(pairs: PairSet, engine: MaskedPass) -> PairSet:
     without = [i for i, pair in enumerate(pairs.pairs) if not any(pair.answers)]
     if not without or pairs.objective == "squared_error" or engine.adapter.vocabulary == 1:
         return pairs
-    chosen, found = [pairs.pairs[i] for i in without], list(pairs.pairs)
+    chosen, answered = [pairs.pairs[i] for i in without], list(pairs.pairs)
 
     def predictions(ids: list[int]) -> Tensor:
         return engine.own_logits(engine.batch([chosen[i] for i in ids])).argmax(-1).cpu()
@@ -28,9 +28,9 @@ def with_predictions(pairs: PairSet, engine: MaskedPass) -> PairSet:
     for ids, tokens in over_tiles(engine, chosen, predictions):
         rest = tokens.tolist()
         for i in ids:
-            found[without[i]] = _answered(chosen[i], rest[: len(chosen[i].positions)])
+            answered[without[i]] = _answered(chosen[i], rest[: len(chosen[i].positions)])
             rest = rest[len(chosen[i].positions) :]
-    return replace(pairs, pairs=tuple(found), predicted=len(without))
+    return replace(pairs, pairs=tuple(answered), predicted=len(without))
 
 
 def _answered(pair: Pair, tokens: list[int]) -> Pair:

@@ -58,10 +58,10 @@ class ViT(Decoder):
     def width(self, pair: Pair) -> int:
         """Raises ValueError if the pair is no pair of images of the model's size."""
         expected = (self.config.num_channels, *self.image_size)
-        found = tuple(pair.clean.shape) if isinstance(pair, ImagePair) else f"{len(pair.clean)} tokens"
-        if found != expected:
+        shape = tuple(pair.clean.shape) if isinstance(pair, ImagePair) else f"{len(pair.clean)} tokens"
+        if shape != expected:
             raise ValueError(
-                f"expected pairs of images [channel, height, width] of shape {expected}, got {found}; the model's own "
+                f"expected pairs of images [channel, height, width] of shape {expected}, got {shape}; the model's own "
                 "image processor makes such images (`transformers.AutoImageProcessor`)"
             )
         return self.max_length

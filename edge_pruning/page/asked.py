@@ -39,11 +39,11 @@ def _how_it_was_found(origin: Json) -> Iterator[tuple[str, str]]:
 
 
 def _how_it_was_judged(report: Json) -> Iterator[tuple[str, str]]:
-    found = report["evaluation"]
-    yield "Judged on", f"{found['examples']:,} {found['split']} pairs of {found['task']} ({found['data_hash'][:12]})"
-    yield "Ablation here", f"{found['ablation']}: a removed edge carries {_lower(found['ablation_description'])}"
-    yield "Judged in", f"{found['dtype']}, seed {found['seed']} for what is drawn at random"
-    yield "Counting", f"{found['convention']}; {found['circuit']['edges_total']:,} edges in the graph"
+    on = report["evaluation"]
+    yield "Judged on", f"{on['examples']:,} {on['split']} pairs of {on['task']} ({on['data_hash'][:12]})"
+    yield "Ablation here", f"{on['ablation']}: a removed edge carries {_lower(on['ablation_description'])}"
+    yield "Judged in", f"{on['dtype']}, seed {on['seed']} for what is drawn at random"
+    yield "Counting", f"{on['convention']}; {on['circuit']['edges_total']:,} edges in the graph"
 
 
 def _part(of: Json, name: str) -> Json:

@@ -104,14 +104,14 @@ def _float(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def roc_chart(found: Json) -> str | None:
+def roc_chart(truth: Json) -> str | None:
     """How well the scores tell true edges from others, whatever the size; None where no curve is defined."""
-    if found["roc"] is None:
+    if truth["roc"] is None:
         return None
-    rates = zip(found["roc"]["false_positive_rate"], found["roc"]["true_positive_rate"], strict=True)
+    rates = zip(truth["roc"]["false_positive_rate"], truth["roc"]["true_positive_rate"], strict=True)
     points = [Point(x, y, f"{percent(y)} of the true edges among {percent(x)} of the others") for x, y in rates]
     x, y = Axis("share of the other edges", 0.0, 1.0), Axis("share of the true edges", 0.0, 1.0)
-    return draw_chart(Chart(f"ROC of the scores, area {number(found['auc'])}", x, y, points, BLUE))
+    return draw_chart(Chart(f"ROC of the scores, area {number(truth['auc'])}", x, y, points, BLUE))
 
 
 def overlap_chart(size: Json) -> str:

@@ -108,20 +108,21 @@ def _templates() -> Environment:
 def _pictures(report: Json, circuit: Circuit, *, static: bool) -> dict[str, Any]:
     """SVG by place on the page; what the report does not have is missing. static: whether to draw the circuit."""
     curve, evaluation = report["curve"], report["evaluation"]
-    found: dict[str, Any] = {"spread": spread_charts(evaluation)}
+    pictures: dict[str, Any] = {"spread": spread_charts(evaluation)}
     if static:
-        found["circuit"] = draw_circuit(circuit)
+        pictures["circuit"] = draw_circuit(circuit)
     if curve is not None:
-        found |= {axis: curve_charts(curve, evaluation, log=axis == "log") for axis in ("log", "linear")}
+        pictures |= {axis: curve_charts(curve, evaluation, log=axis == "log") for axis in ("log", "linear")}
     if report["minimality"] is not None:
-        found["loss"] = loss_chart(report["minimality"])
+        pictures["loss"] = loss_chart(report["minimality"])
     if report["stability"] is not None:
-        found["overlap"] = [overlap_chart(size) for size in report["stability"]["sizes"]]
+        pictures["overlap"] = [overlap_chart(size) for size in report["stability"]["sizes"]]
     truth = evaluation["ground_truth"]
     if truth is not None:
         true = Circuit.from_names(circuit.graph, [*truth["hits"], *truth["missed"]])
-        found |= {"truth": draw_against_truth(circuit, true), "roc": [chart for chart in [roc_chart(truth)] if chart]}
-    return {place: _safe(picture) for place, picture in found.items()}
+        roc = roc_chart(truth)
+        pictures |= {"truth": draw_against_truth(circuit, true), "roc": [roc] if roc else []}
+    return {place: _safe(picture) for place, picture in pictures.items()}
 
 
 def _safe(picture: str | list[str]) -> Any:

@@ -50,8 +50,8 @@ def find_patterns(
         return None
     watching, weights, effects = Watching(engine), [], []
     for pair in shown:
-        found, effect = _of_pair(watching, circuit, pair, pairs.metric, ablation, chosen)
-        weights.append(found)
+        patterns, effect = _of_pair(watching, circuit, pair, pairs.metric, ablation, chosen)
+        weights.append(patterns)
         effects.append(effect)
     return {
         "format": FORMAT,
@@ -104,17 +104,17 @@ def _of_pair(
         "circuit": lambda: engine.logits(mask, batch, frozen),
         "corrupted": lambda: engine.unmasked_run(batch.corrupted),
     }
-    found = []
+    patterns = []
     for name in RUNS:
         with watching.weights() as weights:
             runs[name]()
-        found.append(torch.stack([weights[layer][head, 0] for layer, head in heads]))
+        patterns.append(torch.stack([weights[layer][head, 0] for layer, head in heads]))
     differences = engine.differences(engine.graph.edge_mask.to(mask), batch, frozen)[:, batch.positions]  # [w, n, d]
     final = frozen.final_base(batch.positions) + differences.sum(0)
     whole = _answer(engine, final, batch, metric)
     writers = [engine.graph.head_writers(layer).start + head for layer, head in heads]
     effects = [whole - _answer(engine, final - differences[w], batch, metric) for w in writers]
-    return torch.stack(found, 1), torch.tensor(effects)
+    return torch.stack(patterns, 1), torch.tensor(effects)
 
 
 def _answer(engine: MaskedPass, final: Tensor, batch: Batch, metric: str) -> float:

@@ -39,9 +39,9 @@ def measured(engine: MaskedPass, pairs: Sequence[Pair], ablation: Ablation, obje
 def _seconds(work: Callable[[], Tensor]) -> float:
     """The best of a few runs; other programs on the machine only ever add to it."""
     work().item()
-    found = []
+    times = []
     for _ in range(REPEATS):
         begin = time.perf_counter()
         work().item()  # waits for the device
-        found.append(time.perf_counter() - begin)
-    return min(found)
+        times.append(time.perf_counter() - begin)
+    return min(times)

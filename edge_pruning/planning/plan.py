@@ -142,20 +142,21 @@ class Plan:
     @property
     def advice(self) -> list[str]:
         """What to do about a plan that does not fit, or that would take days; each with its numbers."""
-        found = []
+        options = []
         if not self.fits and self.dtype != "bfloat16":
             half = replace(self, costs=replace(self.costs, itemsize=2))
             enough = "" if half.fits else ", which is too much as well"
-            found.append(f"--dtype bfloat16 needs {gigabytes(half.least)} instead of {gigabytes(self.least)}{enough}")
+            options.append(f"--dtype bfloat16 needs {gigabytes(half.least)} instead of {gigabytes(self.least)}{enough}")
         recomputed = self.least - self._micro_batch(1) + self._micro_batch(1, keep_reads=False)
         if not self.fits and recomputed <= self.device.free:
-            found.append(f"reads recomputed (in Python: FusedPass(..., keep_reads=False)) need {gigabytes(recomputed)}")
+            how = "reads recomputed (in Python: FusedPass(..., keep_reads=False))"
+            options.append(f"{how} need {gigabytes(recomputed)}")
         if not self.fits:
-            found.append(f"several GPUs (--device spread) need {gigabytes(self.least)} together")
-            found.append("shorter prompts or a smaller model")
+            options.append(f"several GPUs (--device spread) need {gigabytes(self.least)} together")
+            options.append("shorter prompts or a smaller model")
         elif (self.seconds or 0) > 86_400:
-            found.append("this takes days: a GPU (--device), fewer steps (--steps), or another preset (--preset)")
-        return found
+            options.append("this takes days: a GPU (--device), fewer steps (--steps), or another preset (--preset)")
+        return options
 
     @property
     def line(self) -> str:

@@ -121,12 +121,12 @@ class Encoder:
         """The words of these texts that the tokenizer has no token for."""
         if all(map(self.knows, texts)) or not self.tokenizer.is_fast:
             return []
-        found = []
+        words = []
         for text in texts:
             encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
             places = zip(encoded.input_ids, encoded.offset_mapping, strict=True)
-            found += [text[start:end].strip() for token, (start, end) in places if token == self.tokenizer.unk_token_id]
-        return list(dict.fromkeys(word for word in found if word))
+            words += [text[start:end].strip() for token, (start, end) in places if token == self.tokenizer.unk_token_id]
+        return list(dict.fromkeys(word for word in words if word))
 
     def continuation(self, prompt: str, answer: str) -> Ids | None:
         """The tokens of an answer after its prompt; None if it changes the tokens of the prompt, or adds none."""

@@ -120,14 +120,14 @@ class GreaterThan(GeneratedTask):
 
 def _best_spelling(encoder: Encoder) -> tuple[Spelling, dict[int, dict[str, range]], list[tuple[int, int]]]:
     """The spelling that leaves the most start years: with its answers per century, and its start years."""
-    found = []
+    spellings = []
     encoder.prepare(_year(century, year) for century in CENTURIES for year in range(100))
     for spelling in SPELLINGS:
         answers = {century: spelling.answers(encoder, century) for century in CENTURIES}
         starts = [(century, year) for century in CENTURIES
                   for year in spelling.starts(encoder, century, answers[century])]
-        found.append((spelling, answers, starts))
-    return max(found, key=lambda one: len(one[2]))
+        spellings.append((spelling, answers, starts))
+    return max(spellings, key=lambda one: len(one[2]))
 
 
 def _year(century: int, year: int) -> str:

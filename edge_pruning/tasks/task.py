@@ -162,17 +162,17 @@ class GeneratedTask(TextTask):
 
     def pairs(self, tokenizer: PreTrainedTokenizerBase, split: str, *, max_length: int | None = None) -> PairSet:
         split = self.check_split(split)
-        found = self._written(tokenizer, split, max_length, getattr(self, split))
-        wanted, fit = getattr(self, split), len(found.pairs)
+        pair_set = self._written(tokenizer, split, max_length, getattr(self, split))
+        wanted, fit = getattr(self, split), len(pair_set.pairs)
         if fit < wanted and self.sizes_are_limits and fit:
             notice = f"{split}: {fit} pairs, all that fit this tokenizer; {wanted} were asked for"
-            return replace(found, notices=(*found.notices, notice))
+            return replace(pair_set, notices=(*pair_set.notices, notice))
         if fit < wanted:
             raise ValueError(
                 f"task {self.name!r}: only {fit} different pairs of split {split!r} fit this tokenizer, "
                 f"{wanted} were asked for; ask for fewer ({split}={fit}) or use another tokenizer"
             )
-        return found
+        return pair_set
 
     def _written(
         self, tokenizer: PreTrainedTokenizerBase, split: Split, max_length: int | None, size: int
@@ -205,15 +205,15 @@ class GeneratedTask(TextTask):
 
 def _distinct(candidates: Iterable[TextPair], encoder: Encoder, size: int) -> list[TextPair]:
     """The first candidates that differ in their clean prompt and contain no unknown token."""
-    found, misses = dict[str, TextPair](), 0
+    distinct, misses = dict[str, TextPair](), 0
     for text in candidates:
-        if text.clean in found or not encoder.knows(text.clean) or not encoder.knows(text.corrupted):
+        if text.clean in distinct or not encoder.knows(text.clean) or not encoder.knows(text.corrupted):
             misses += 1
         else:
-            found[text.clean], misses = text, 0
-        if len(found) == size or misses > 1000:  # in a row: whatever is left, if anything, is very rare
+            distinct[text.clean], misses = text, 0
+        if len(distinct) == size or misses > 1000:  # in a row: whatever is left, if anything, is very rare
             break
-    return list(found.values())
+    return list(distinct.values())
 
 
 # --- registry ------------------------------------------------------------------------------------------------------

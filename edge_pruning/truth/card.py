@@ -59,8 +59,8 @@ def _truths(truths: Truths) -> Iterator[str]:
 
 def _disagreements(compiled: Compiled, truths: Truths) -> Iterator[str]:
     yield from ("## Where the two truths disagree", "")
-    found = [line for truth in truths.truths for line in _differences(compiled, truth)]
-    yield from found or ["Nowhere."]
+    lines = [line for truth in truths.truths for line in _differences(compiled, truth)]
+    yield from lines or ["Nowhere."]
 
 
 def _differences(compiled: Compiled, truth: Truth) -> Iterator[str]:

@@ -24,9 +24,9 @@ def needed_edges(outputs: Outputs, mask: Tensor) -> Tensor:
     """
     if not outputs.kept_by(mask):
         raise ValueError("this circuit does not keep every output of the model, so there is nothing to prune it by")
-    while found := list(outputs.spare(mask)):
-        together = without(mask, found)
-        mask = together if outputs.kept_by(together) else _one_by_one(outputs, mask, reversed(found))
+    while spare := list(outputs.spare(mask)):
+        together = without(mask, spare)
+        mask = together if outputs.kept_by(together) else _one_by_one(outputs, mask, reversed(spare))
     return mask
 
 

@@ -103,10 +103,10 @@ class TruthComparison:
 
 @dataclass(frozen=True, eq=False)
 class Recovery:
-    """What was found against what is true, by name; `scores` belong to `names`, where there are any."""
+    """The circuit against the truth, by name, as bool tensors; `scores` belong to `names`, where there are any."""
 
     names: Sequence[str]
-    found: Tensor
+    predicted: Tensor
     true: Tensor
     scores: Tensor | None
     seed: int = 0
@@ -116,18 +116,18 @@ class Recovery:
 
     @property
     def exact(self) -> bool:
-        return bool((self.found == self.true).all())
+        return bool((self.predicted == self.true).all())
 
     @property
     def result(self) -> Recovered:
-        hits, found, true = (int(kind.sum()) for kind in (self.found & self.true, self.found, self.true))
+        hits, kept, true = (int(kind.sum()) for kind in (self.predicted & self.true, self.predicted, self.true))
         return Recovered(
             n_true=true,
-            hits=tuple(self.named(self.found & self.true)),
-            missed=tuple(self.named(self.true & ~self.found)),
-            extra=tuple(self.named(self.found & ~self.true)),
+            hits=tuple(self.named(self.predicted & self.true)),
+            missed=tuple(self.named(self.true & ~self.predicted)),
+            extra=tuple(self.named(self.predicted & ~self.true)),
             exact=self.exact,
-            precision=hits / found if found else None,
+            precision=hits / kept if kept else None,
             recall=hits / true if true else None,
             auc=None if self.scores is None else area(self.true, self.scores),
             roc=None if self.scores is None else roc(self.true, self.scores),
@@ -139,7 +139,7 @@ class Recovery:
         generator = torch.Generator().manual_seed(self.seed)
         drawn = [torch.rand(len(self.true), generator=generator) for _ in range(RANDOM)]
         areas = [one for scores in drawn if (one := area(self.true, scores)) is not None]
-        kept, true = int(self.found.sum()), int(self.true.sum())
+        kept, true = int(self.predicted.sum()), int(self.true.sum())
         hits = torch.stack([self.true[scores.argsort(descending=True)[:kept]].sum() for scores in drawn]).double()
         return {
             "draws": RANDOM,
@@ -219,10 +219,10 @@ def _nodes(circuit: Circuit, truth: Truth, seed: int) -> Recovery:
     graph, true = circuit.graph, Circuit(circuit.graph, truth.by_ablation)
     names = [*graph.writers, "logits"]
     kept, needed = circuit.nodes, true.nodes
-    found = torch.tensor([name in kept for name in names])
+    in_circuit = torch.tensor([name in kept for name in names])
     wanted = torch.tensor([name in needed for name in names])
     scores = None if circuit.scores is None else _best_of_edges(graph, circuit.scores.values)
-    return Recovery(names, found, wanted, scores, seed)
+    return Recovery(names, in_circuit, wanted, scores, seed)
 
 
 def _best_of_edges(graph: Graph, scores: Tensor) -> Tensor:

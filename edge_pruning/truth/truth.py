@@ -73,7 +73,7 @@ class Truth:
 
 def moving(engine: MaskedPass, pairs: PairSet, ablation: Ablation) -> Tensor:
     """The dimensions in which a writer's value and its ablated value differ anywhere on the pairs, bool [w, d]."""
-    found = torch.zeros(len(engine.graph.writers), engine.adapter.d_model, dtype=torch.bool)
+    moves = torch.zeros(len(engine.graph.writers), engine.adapter.d_model, dtype=torch.bool)
     for ids in engine.tiles(pairs.pairs):
         batch = engine.batch([pairs.pairs[i] for i in ids])
         clean = engine.unmasked_run(batch.clean)
@@ -82,8 +82,8 @@ def moving(engine: MaskedPass, pairs: PairSet, ablation: Ablation) -> Tensor:
             (getattr(clean, name) != getattr(ablated, name)).flatten(-3, -2).any(-2)
             for name in ("embeddings", "heads", "mlps")
         )
-        found |= torch.cat([embeddings, torch.cat([heads, mlps[:, None]], 1).flatten(0, 1)]).cpu()
-    return found
+        moves |= torch.cat([embeddings, torch.cat([heads, mlps[:, None]], 1).flatten(0, 1)]).cpu()
+    return moves
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,11 +30,11 @@ def write_truths(folder: str, *, command: str = "compile_program") -> Truths:
     assert place is not None
     model, compiled = load_model(name, device="cpu"), Compiled.load(place)
     pairs = get_task(name).pairs(model.tokenizer, "test")
-    found = [
+    each = [
         Truth.find(model.engine(Graph(model.adapter.shape, embeddings)), pairs, get_ablation(ablation))
         for ablation, embeddings in itertools.product(ABLATIONS, EMBEDDINGS)
     ]
-    truths = Truths(compiled.program.name, compiled.fingerprint, found)
+    truths = Truths(compiled.program.name, compiled.fingerprint, each)
     truths.save(place / FILE)
     files.write_text(place / "README.md", card(compiled, truths, command))
     return truths

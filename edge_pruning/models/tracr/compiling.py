@@ -47,9 +47,9 @@ def compile_program(
     program = _numbered(program)
     vocabulary = tuple(sorted(vocabulary, key=lambda value: (type(value).__name__, value)))
     inputs = input_space(vocabulary, max_length, most_inputs, seed)
-    found = unsupported(program, inputs)
-    if found:
-        raise ValueError(f"Tracr cannot compile {program.name!r}: {'; '.join(found)}")
+    reasons = unsupported(program, inputs)
+    if reasons:
+        raise ValueError(f"Tracr cannot compile {program.name!r}: {'; '.join(reasons)}")
     model = _compiled_by_tracr(program, vocabulary, max_length)
     about = description(model, program, name or program.name, vocabulary, max_length)
     transformer = TracrTransformer(about, weights(model, about, program.label))

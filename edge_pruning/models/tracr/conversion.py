@@ -30,20 +30,20 @@ def description(model: Any, program: Any, name: str, vocabulary: Sequence[Value]
 
 def weights(model: Any, program: Program, output: str) -> dict[str, Tensor]:
     """The weights by our names; `output` is what Tracr calls the program's result in the residual stream."""
-    found = {
+    tensors = {
         "tokens": _tensor(model.params["token_embed"]["embeddings"]),
         "positions": _tensor(model.params["pos_embed"]["embeddings"]),
         "unembed": _unembed(program, output),
     }
     for name, place in PLACES.items():
         layers = [model.params[f"transformer/layer_{layer}/{place}"] for layer in range(program.layers)]
-        found[name] = torch.stack([_tensor(layer["w"]) for layer in layers])
-        found[f"{name}_bias"] = torch.stack([_tensor(layer["b"]) for layer in layers])
+        tensors[name] = torch.stack([_tensor(layer["w"]) for layer in layers])
+        tensors[f"{name}_bias"] = torch.stack([_tensor(layer["b"]) for layer in layers])
     for name in ("query", "key", "value"):  # [layer, d, h * e] -> [layer, h, d, e]
-        found[name] = found[name].unflatten(2, (program.heads, -1)).transpose(1, 2)
-        found[f"{name}_bias"] = found[f"{name}_bias"].unflatten(1, (program.heads, -1))
-    found["out"] = found["out"].unflatten(1, (program.heads, -1))
-    return {name: weight.contiguous() for name, weight in found.items()}
+        tensors[name] = tensors[name].unflatten(2, (program.heads, -1)).transpose(1, 2)
+        tensors[f"{name}_bias"] = tensors[f"{name}_bias"].unflatten(1, (program.heads, -1))
+    tensors["out"] = tensors["out"].unflatten(1, (program.heads, -1))
+    return {name: weight.contiguous() for name, weight in tensors.items()}
 
 
 def _tensor(array: Any) -> Tensor:
@@ -86,7 +86,7 @@ def _forward(
     model: Any, program: Program, output: str, tokens: Sequence[tuple[int, ...]]
 ) -> tuple[list[Tensor], list[list[Value]]]:
     """Logits [p, output] of every input, and the values that Tracr reads off itself; equal lengths run together."""
-    found: dict[tuple[int, ...], tuple[Tensor, list[Value]]] = {}
+    outputs: dict[tuple[int, ...], tuple[Tensor, list[Value]]] = {}
     by_length = defaultdict(list)
     for row in tokens:
         by_length[len(row)].append(row)
@@ -95,5 +95,5 @@ def _forward(
         run = model.forward(model.params, np.array(rows))
         logits = _tensor(run.transformer_output.output) @ unembed  # [b, p, output]
         says = [model.output_encoder.decode(row) for row in np.array(run.unembedded_output).tolist()]
-        found |= dict(zip(rows, zip(logits, says, strict=True), strict=True))
-    return [found[row][0] for row in tokens], [found[row][1] for row in tokens]
+        outputs |= dict(zip(rows, zip(logits, says, strict=True), strict=True))
+    return [outputs[row][0] for row in tokens], [outputs[row][1] for row in tokens]

@@ -55,12 +55,12 @@ def input_space(vocabulary: Sequence[Value], max_length: int, most: int, seed: i
     """All inputs of up to `max_length` values, shortest first; if they are more than `most`, a seeded sample."""
     sizes = [len(vocabulary) ** length for length in range(1, max_length + 1)]
     share = most if sum(sizes) <= most else max(1, most // max_length)
-    found = []
+    inputs = []
     for length, size in enumerate(sizes, 1):
         rng = random.Random(f"{seed} {length}")  # text seeds mean the same on every machine
         numbers = range(size) if size <= share else sorted(rng.sample(range(size), share))
-        found += [_digits(number, vocabulary, length) for number in numbers]
-    return found
+        inputs += [_digits(number, vocabulary, length) for number in numbers]
+    return inputs
 
 
 def _digits(number: int, vocabulary: Sequence[Value], length: int) -> tuple[Value, ...]:

@@ -21,25 +21,25 @@ NEVER = {
 
 def expressions(program: Any) -> list[Any]:
     """The program and everything it is made of, each once, from the output to the input."""
-    found: list[Any] = []
+    all_expressions: list[Any] = []
     waiting, seen = [program], set()
     while waiting:
         expression = waiting.pop(0)
         if id(expression) not in seen:
             seen.add(id(expression))
-            found.append(expression)
+            all_expressions.append(expression)
             waiting += expression.children
-    return found
+    return all_expressions
 
 
 def unsupported(program: Any, inputs: Sequence[Sequence[Value]]) -> list[str]:
     """Every reason why Tracr cannot compile the program for these inputs, as `name: reason`."""
-    found = [*_output(program), *_kinds(program)]
-    if not found:
+    reported = [*_output(program), *_kinds(program)]
+    if not reported:
         validating = tracr("compiler.validating")
         reasons = ((part.expr.name, part.reason) for part in validating.static_validate(program))
-        found = [f"{name}: {' '.join(reason.split())}" for name, reason in reasons]
-    return found or _on_inputs(program, inputs)
+        reported = [f"{name}: {' '.join(reason.split())}" for name, reason in reasons]
+    return reported or _on_inputs(program, inputs)
 
 
 def _output(program: Any) -> Iterator[str]:

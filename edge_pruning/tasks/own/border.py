@@ -43,12 +43,12 @@ def settle(text: TextPair, encoder: Encoder, number: int, notices: Notices, *, s
 
 def tokens_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
     """The text of each token, so that their spaces can be seen. Joined, they are the text."""
-    found, before = [], ""
+    tokens, before = [], ""
     for end in range(1, len(ids) + 1):
         whole = str(tokenizer.decode(list(ids[:end]), skip_special_tokens=False, clean_up_tokenization_spaces=False))
-        found.append(whole.removeprefix(before) if whole.startswith(before) else str(tokenizer.decode([ids[end - 1]])))
+        tokens.append(whole.removeprefix(before) if whole.startswith(before) else str(tokenizer.decode([ids[end - 1]])))
         before = whole
-    return found
+    return tokens
 
 
 def tokens_in_words(encoder: Encoder, text: TextPair) -> str:
@@ -96,38 +96,38 @@ def _moved_space(text: TextPair, encoder: Encoder) -> TextPair | None:
 
 
 def _oddities(text: TextPair, encoder: Encoder) -> list[str]:
-    found = []
+    notices = []
     last, first = text.clean[-1:], [answer[:1] for answer in text.answer]
     if last.isalpha() and any(character.isalpha() and character.isascii() for character in first):
-        found.append(
+        notices.append(
             "answers: {n} rows join the answer to the last word of the prompt; if a new word begins there, write it "
             "with its space, or set space=true (--data space=true)"
         )
     if last.isspace() and any(character.isspace() for character in first):
-        found.append("answers: {n} rows have a space at the end of the prompt and at the beginning of the answer")
+        notices.append("answers: {n} rows have a space at the end of the prompt and at the beginning of the answer")
     elif last == " " and not text.answer:
-        found.append("prompts: {n} rows end with a space; the model then predicts what follows a lone space")
-    return found + _odd_tokens(text, encoder)
+        notices.append("prompts: {n} rows end with a space; the model then predicts what follows a lone space")
+    return notices + _odd_tokens(text, encoder)
 
 
 def _odd_tokens(text: TextPair, encoder: Encoder) -> list[str]:
-    found, special = [], special_tokens(encoder, text.clean)
+    notices, special = [], special_tokens(encoder, text.clean)
     beginning = encoder.tokenizer.bos_token
     if beginning and text.clean.startswith(beginning) and encoder.begins_itself:
-        found.append(f"prompts: {{n}} rows begin with {beginning} themselves, so it is not put in front again")
+        notices.append(f"prompts: {{n}} rows begin with {beginning} themselves, so it is not put in front again")
     if special:
         names = ", ".join(dict.fromkeys(special))
-        found.append(f"prompts: {{n}} rows hold special tokens that are written out ({names}); they are read as such")
+        notices.append(f"prompts: {{n}} rows hold special tokens that are written out ({names}); they are read as such")
     markup = list(dict.fromkeys(MARKUP.findall(text.clean)))
     as_text = [mark for mark in markup if mark not in encoder.tokenizer.get_added_vocab()]
     if as_text:
-        found.append(f"prompts: {{n}} rows hold {', '.join(as_text)}, which is plain text in this tokenizer")
-    return found
+        notices.append(f"prompts: {{n}} rows hold {', '.join(as_text)}, which is plain text in this tokenizer")
+    return notices
 
 
 def special_tokens(encoder: Encoder, text: str) -> list[str]:
     """Special tokens that stand in a text itself, behind its beginning."""
     ids = encoder.encode(text)[len(encoder.start) :]
-    found = [i for i in ids if i in encoder.special]
-    named: Any = encoder.tokenizer.convert_ids_to_tokens(found) if found else []
+    ids_of_special = [i for i in ids if i in encoder.special]
+    named: Any = encoder.tokenizer.convert_ids_to_tokens(ids_of_special) if ids_of_special else []
     return list(named)

@@ -121,10 +121,10 @@ def columns_of(records: list[tuple[int, Fields]], said: str) -> Columns:
     for dialect in () if given else DIALECTS:
         if dialect.fits(set(present)):
             return Columns(_with_split(dialect.read), (f"columns: read as {dialect.name}",))
-    found = {name: given.get(name) or _first(NAMES[name], present) for name in FIELDS}
-    ids = {name: _first(IDS[name], present) for name in IDS if found[name] is None}
-    used = {*(n.partition(".")[0] for n in found.values() if n), *(n for n in ids.values() if n), OWN}
-    return Columns(lambda row: _read(row, found, ids), tuple(_ignored(present, used, found)))
+    chosen = {name: given.get(name) or _first(NAMES[name], present) for name in FIELDS}
+    ids = {name: _first(IDS[name], present) for name in IDS if chosen[name] is None}
+    used = {*(n.partition(".")[0] for n in chosen.values() if n), *(n for n in ids.values() if n), OWN}
+    return Columns(lambda row: _read(row, chosen, ids), tuple(_ignored(present, used, chosen)))
 
 
 def _given(said: str, records: list[tuple[int, Fields]]) -> dict[str, str]:
@@ -147,12 +147,12 @@ def _first(names: tuple[str, ...], present: list[str]) -> str | None:
     return next((by_lower[name] for name in names if name in by_lower), None)
 
 
-def _ignored(present: list[str], used: set[str], found: Mapping[str, str | None]) -> list[str]:
+def _ignored(present: list[str], used: set[str], chosen: Mapping[str, str | None]) -> list[str]:
     """A sentence about the columns that nothing is read from; a name that is nearly that of a field is suspicious."""
     extra = [name for name in present if name not in used]
     if not extra:
         return []
-    missing = [field for field in FIELDS if found[field] is None]
+    missing = [field for field in FIELDS if chosen[field] is None]
     meant = [f"{name} is not {near[0]}" for name in extra if (near := nearest(name, missing)[:1])]
     return [f"columns: {', '.join(extra)} ignored" + (f" ({'; '.join(meant)}: see --columns)" if meant else "")]
 
@@ -165,8 +165,8 @@ def _inside(row: Any, name: str) -> Any:
     return _inside(row.get(first), rest) if dot and isinstance(row, Mapping) else None
 
 
-def _read(row: Fields, found: Mapping[str, str | None], ids: Mapping[str, str | None]) -> dict[str, Any]:
-    fields = {name: value for name, column in found.items() if column and (value := _inside(row, column)) is not None}
+def _read(row: Fields, chosen: Mapping[str, str | None], ids: Mapping[str, str | None]) -> dict[str, Any]:
+    fields = {name: value for name, column in chosen.items() if column and (value := _inside(row, column)) is not None}
     fields |= {name: _as_ids(row[column]) for name, column in ids.items() if column and column in row}
     for name in ("answer", "wrong_answer"):
         fields |= {name: _as_list(fields[name])} if name in fields else {}
@@ -191,8 +191,8 @@ def _as_list(value: Any) -> Any:
         return value
     for reader in (json.loads, ast.literal_eval):
         try:
-            found = reader(value)
-            return found if isinstance(found, list) else value
+            parsed = reader(value)
+            return parsed if isinstance(parsed, list) else value
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
     return value

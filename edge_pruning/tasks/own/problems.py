@@ -14,29 +14,29 @@ class Problems:
 
     what: str
     unit: str = "line"
-    found: list[tuple[int, str]] = field(default_factory=list)
+    messages: list[tuple[int, str]] = field(default_factory=list)
 
     def add(self, number: int | None, message: str) -> None:
         """number: of the row; None for what is wrong with the whole source."""
-        self.found.append((number or 0, message))
+        self.messages.append((number or 0, message))
 
     @property
     def numbers(self) -> set[int]:
         """The rows that have problems."""
-        return {number for number, _ in self.found if number}
+        return {number for number, _ in self.messages if number}
 
     def of(self, number: int) -> list[str]:
         """The problems of one row."""
-        return [message for of, message in self.found if of == number]
+        return [message for of, message in self.messages if of == number]
 
     def raise_all(self) -> None:
         """Raises ValueError with every problem, the first ones in full."""
-        if not self.found:
+        if not self.messages:
             return
-        messages = [f"{self.unit} {number}: {words}" if number else words for number, words in sorted(self.found)]
-        more = [f"and {len(messages) - SHOWN} more"] if len(messages) > SHOWN else []
-        count = "1 problem" if len(messages) == 1 else f"{len(messages)} problems"
-        raise ValueError("\n  ".join([f"{self.what}: {count}", *messages[:SHOWN], *more]))
+        lines = [f"{self.unit} {number}: {words}" if number else words for number, words in sorted(self.messages)]
+        more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+        count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+        raise ValueError("\n  ".join([f"{self.what}: {count}", *lines[:SHOWN], *more]))
 
 
 @dataclass
@@ -45,20 +45,20 @@ class Notices:
 
     unit: str
     total: int = 0
-    found: dict[str, list[int]] = field(default_factory=dict)
+    rows: dict[str, list[int]] = field(default_factory=dict)
     examples: dict[str, str] = field(default_factory=dict)
 
     def add(self, words: str, number: int, example: Callable[[], str]) -> None:
         """words: of the notice, with `{n}` for the count. example: gives what the row looks like; asked once."""
-        if words not in self.found:
+        if words not in self.rows:
             self.examples[words] = example()
-        self.found.setdefault(words, []).append(number)
+        self.rows.setdefault(words, []).append(number)
 
     def of(self, number: int) -> list[str]:
         """The notices about one row."""
         return [
             words.replace("{n} rows", "rows like this")
-            for words, numbers in self.found.items() if number in numbers
+            for words, numbers in self.rows.items() if number in numbers
         ]
 
     @property
@@ -66,5 +66,5 @@ class Notices:
         return [
             words.replace("{n}", f"{len(numbers)} of {self.total}")
             + f" ({self.unit} {numbers[0]}: {self.examples[words]})"
-            for words, numbers in self.found.items()
+            for words, numbers in self.rows.items()
         ]

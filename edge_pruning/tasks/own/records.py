@@ -133,7 +133,7 @@ def _table(path: Path, problems: Problems) -> Records:
                 found.append((rows.line_num, fields))
     except csv.Error as error:
         raise ValueError(f"{path}, line {rows.line_num}: not a table ({error})") from None
-    if not found and not problems.found:
+    if not found and not problems.messages:
         problems.add(None, "the file has no rows; expected a header and one pair per row")
     return found
 
@@ -230,7 +230,7 @@ def _from_objects(source: Any) -> Iterable[Any]:
 
 def _numbered(rows: Iterable[Any], problems: Problems) -> Records:
     found = _objects_only([(number, _fields(row)) for number, row in enumerate(rows, 1)], problems)
-    if not found and not problems.found:
+    if not found and not problems.messages:
         problems.add(None, "there are no pairs; expected at least three")
     return found
 

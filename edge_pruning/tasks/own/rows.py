@@ -48,8 +48,8 @@ def rows_of(
     records: Iterable[tuple[int, Fields]], columns: Columns, chat: Chat | None, problems: Problems
 ) -> list[Row]:
     """Every record as a row; those with problems are missing."""
-    found = (_row(number, record, columns, chat, problems) for number, record in records)
-    return [row for row in found if row is not None]
+    rows = (_row(number, record, columns, chat, problems) for number, record in records)
+    return [row for row in rows if row is not None]
 
 
 def _row(number: int, record: Fields, columns: Columns, chat: Chat | None, problems: Problems) -> Row | None:
