@@ -37,7 +37,8 @@ Nodes = Annotated[bool, Option("--nodes", help="Compare nodes only. The graphs m
 DoTransfer = Annotated[bool, Option("--transfer/--no-transfer", help="Evaluate each circuit on the others' tasks.")]
 Test = Annotated[int | None, Option(help="Number of test pairs for the transfer.", show_default="the tasks'")]
 Picture = Annotated[Path | None, Option(
-    "--out", "-o", help="Picture to write (SVG): two circuits over each other, or heat maps of the overlaps of more."
+    "--out", "-o",
+    help="Picture to write (.svg, .png or .pdf): two circuits over each other, or heat maps of the overlaps of more.",
 )]
 Json = Annotated[bool, Option("--json", help="Print JSON, with all edges and nodes by name.")]
 
@@ -63,7 +64,10 @@ def compare(
         from edge_pruning import formats
         from edge_pruning.cli.comparison_report import draw_comparison, print_comparison
         from edge_pruning.compare import compare_circuits
+        from edge_pruning.drawing import check_picture
 
+        if out:
+            check_picture(out)
         paths = {_letter(i): path for i, path in enumerate(circuits)}
         found = compare_circuits({name: formats.load(path) for name, path in paths.items()}, nodes_only=nodes)
         judged, reason = _transfer(paths, test, device, dtype) if transfer else (None, "")

@@ -9,10 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edge_pruning import files
 from edge_pruning.cli.report import new_table, number
 from edge_pruning.compare import Comparison, Sets
-from edge_pruning.drawing import Matrix, draw_matrices, draw_overlap
+from edge_pruning.drawing import Matrix, draw_matrices, draw_overlap, save_picture
 from edge_pruning.runs.transfer import Transfer
 
 SHOWN = 6  # names of what only one circuit has
@@ -39,7 +38,7 @@ def draw_comparison(found: Comparison, judged: Transfer | None, paths: Mapping[s
     """Draw two circuits over each other; draw more, or circuits of different graphs, as heat maps of their overlaps."""
     named = {f"{name} {paths[name].parent.name}".strip(): circuit for name, circuit in found.circuits.items()}
     if len(named) == 2 and found.edges is not None:
-        files.write_text(path, draw_overlap(named))
+        save_picture(path, draw_overlap(named))
         return
     matrices = [Matrix("Nodes shared (IoU)", found.names, found.names, found.nodes.iou)]
     if found.edges is not None:
@@ -50,7 +49,7 @@ def draw_comparison(found: Comparison, judged: Transfer | None, paths: Mapping[s
         worst = max(1.0, *(value for row in values for value in row))
         matrices.append(Matrix("KL on the task of (nats)", list(judged.rows), columns, values, low=worst, high=0.0))
     notes = [f"{n}: {paths[n]} ({_origin(found, n)}; {len(circuit):,} edges)" for n, circuit in found.circuits.items()]
-    files.write_text(path, draw_matrices(matrices, title="How much circuits have in common", notes=notes))
+    save_picture(path, draw_matrices(matrices, title="How much circuits have in common", notes=notes))
 
 
 def _circuits(found: Comparison, paths: Mapping[str, Path]) -> Table:

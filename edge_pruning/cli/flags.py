@@ -152,9 +152,10 @@ ReportPath = Annotated[Path | None, Option(
     "--out", "-o", help="Page of the report (.html). Implies --report.", show_default="report.html beside the circuit"
 )]
 Picture = Annotated[Path | None, Option(
-    "--out", "-o", help="The picture (SVG).", show_default="the circuit's name with .svg"
+    "--out", "-o", help="The picture: .svg; .png or .pdf (extra \\[pictures]).",
+    show_default="the circuit's name with .svg"
 )]
-Title = Annotated[str | None, Option(help="Title above the picture.")]
+Title = Annotated[str | None, Option(help="Title above the picture.", show_default="TASK in MODEL")]
 Kind = Annotated[str, Argument(
     help="models, tasks, methods, presets, ablations, formats or programs.", show_default=False
 )]

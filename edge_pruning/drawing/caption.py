@@ -1,4 +1,4 @@
-"""What stands below a picture of a circuit: where it came from and how large it is, by which convention."""
+"""What stands above and below a picture of a circuit: where it came from and how large it is, by which convention."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ def caption_sentences(circuit: Circuit, without_dangling: int) -> list[str]:
     )
     origin = _origin(circuit.provenance)
     return [origin, size] if origin else [size]
+
+
+def title_of(circuit: Circuit) -> str | None:
+    """What to call a circuit: `TASK in MODEL`, or less if its provenance says less; None if it says neither."""
+    task, model = circuit.provenance.task, circuit.provenance.model
+    return " in ".join(dict.fromkeys(name for name in (task, model) if name)) or None
 
 
 def _origin(provenance: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from edge_pruning import files
 from edge_pruning.circuit import Circuit
 from edge_pruning.contents import CircuitContent, ConfigContent, CurveContent, PatternsContent, Row
-from edge_pruning.drawing import draw_against_truth, draw_circuit, draw_size_curve, draw_training
+from edge_pruning.drawing import draw_against_truth, draw_circuit, draw_size_curve, draw_training, save_picture
 from edge_pruning.evaluation import Evaluation
 from edge_pruning.runs.folder import CONFIG, CURVE, EVALUATION, FORMAT, FORMAT_VERSION, PATTERNS_FILE
 from edge_pruning.view import Inline, Source, report_of, view_page
@@ -80,8 +80,8 @@ class Run:
         return task if task == model else f"{task} in {model}"
 
     def draw(self, path: str | Path) -> None:
-        """Write a picture of the circuit (SVG)."""
-        files.write_text(Path(path), draw_circuit(self.circuit, title=self.title))
+        """Write a picture of the circuit: SVG, or PNG and PDF (extra `[pictures]`), by the file's name."""
+        save_picture(path, draw_circuit(self.circuit, title=self.title))
 
     def view(self) -> Inline:
         """The circuit as a page to explore; a notebook shows it inline, `run.view().save("circuit.html")` writes it."""

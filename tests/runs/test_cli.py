@@ -120,6 +120,18 @@ def test_draw_writes_a_picture(discover, cli, tmp_path):
     assert "a &lt; b" in (tmp_path / "picture.svg").read_text()
 
 
+def test_draw_writes_the_kind_of_picture_that_the_name_says_under_the_title_of_the_run(discover, cli, tmp_path):
+    discover(*SHORT, "--edges", 12)
+    file = tmp_path / "run" / "circuit.json"
+    assert cli("draw", file).exit_code == 0
+    origin = Circuit.load(file).provenance
+    assert f"<title>{origin.task} in {origin.model}</title>" in file.with_suffix(".svg").read_text()
+    assert cli("draw", file, "-o", tmp_path / "x.pdf").exit_code == 0
+    assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF-")
+    refused = cli("draw", file, "-o", tmp_path / "x.jpg")
+    assert (refused.exit_code, "expected a picture to end with .svg, .png, .pdf" in refused.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(("what", "name"), [
     ("models", "bundled"), ("tasks", "gendered-pronoun"), ("methods", "soft-top-k"), ("ablations", "zero"),
     ("presets", "paper"), ("formats", "eap-ig-json"), ("programs", "xproportion"),
