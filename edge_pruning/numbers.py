@@ -6,9 +6,10 @@ this table. To add a number, write a function from a `Comparison` to one value p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -153,6 +154,11 @@ AGREEMENT = replace(
     NUMBERS["accuracy"], heading="agreement", title="Agreement",
     meaning="share of pairs whose most likely token is the model's: they have no answer of their own",
 )
+
+
+def accuracy_of(evaluation: Mapping[str, Any]) -> Number:
+    """Return the meaning of accuracy in stored numbers: agreement where no pair has an answer of its own."""
+    return AGREEMENT if evaluation.get("predicted") == evaluation["examples"] else NUMBERS["accuracy"]
 
 
 def numbers_for(loss: str, metric: str, *, agreement: bool = False) -> list[Number]:

@@ -10,7 +10,7 @@ from edge_pruning.drawing import Matrix, draw_matrices
 from edge_pruning.drawing.boxes import Box, draw_boxes
 from edge_pruning.drawing.chart import Axis, Chart, Point, draw_chart
 from edge_pruning.drawing.stroke import HUES, MUTED
-from edge_pruning.numbers import METRICS, NUMBERS
+from edge_pruning.numbers import METRICS, NUMBERS, accuracy_of
 from edge_pruning.page.words import count, number, percent, small
 
 Json = Mapping[str, Any]
@@ -50,7 +50,7 @@ def _curve_chart(curve: Json, evaluation: Json, name: str, *, log: bool) -> Char
     sizes, values = [p.x for p in points if p.x > 0 or not log], [p.y for p in points]
     log_y = log and name == evaluation["loss"]
     positive = [y for y in values if y > 1e-4] if log_y else values
-    about = NUMBERS[name]
+    about = accuracy_of(evaluation) if name == "accuracy" else NUMBERS[name]
     levels = [evaluation["model"][name]] if name == "accuracy" else [] if about.perfect is None else [about.perfect]
     x = Axis("edges, without dangling ones" + (" (logarithmic)" if log else ""), min(sizes, default=1.0),
              max([*sizes, 2.0]), log)

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from edge_pruning.circuit import Circuit
 from edge_pruning.drawing import draw_against_truth, draw_circuit
 from edge_pruning.drawing.dark import dark_rules
-from edge_pruning.numbers import AGREEMENT, common_numbers
+from edge_pruning.numbers import accuracy_of, common_numbers
 from edge_pruning.objectives import OBJECTIVES
 from edge_pruning.page import words
 from edge_pruning.page.asked import asked
@@ -89,8 +89,7 @@ def _columns(evaluation: Json) -> list[tuple[str, str]]:
     """Return name and heading of each number in a table of runs: the loss, the metric, and what all tasks have."""
     loss, *others = common_numbers(evaluation["loss"])
     headings = {n.name: n.heading for n in others if n.name in evaluation["circuit"]}
-    if evaluation.get("predicted") == evaluation["examples"]:
-        headings["accuracy"] = AGREEMENT.heading
+    headings["accuracy"] = accuracy_of(evaluation).heading
     metric = evaluation["metric"]
     return [(loss.name, loss.heading), (metric, words.spaced(metric)), *headings.items()]
 

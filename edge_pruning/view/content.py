@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from edge_pruning.circuit import Circuit
+from edge_pruning.numbers import accuracy_of
 from edge_pruning.objectives import OBJECTIVES
 from edge_pruning.recount import recount
 from edge_pruning.view.packing import pack_ranking
@@ -46,6 +47,7 @@ def _circuit(source: Source, report: int) -> dict[str, Any]:
         "kind": "found",
         "title": source.title,
         "report": report if source.report else None,
+        "accuracy": accuracy_of(evaluation).heading if evaluation else "accuracy",
         "loss": {"name": loss, "short": OBJECTIVES[loss].short, "unit": OBJECTIVES[loss].unit},
         "points": _points(source),
         "model": _numbers(evaluation.get("model")),
@@ -53,6 +55,7 @@ def _circuit(source: Source, report: int) -> dict[str, Any]:
         "lost": _lost(source.report),
         "seeds": _seeds(source),
         "patterns": source.patterns,
+        "example": _example(source),
         "provenance": dict(source.circuit.provenance),
     }
 
@@ -101,6 +104,12 @@ def _lost(report: Json | None) -> dict[str, Any]:
     """The loss without each edge, where it was measured."""
     rows = (report or {}).get("minimality") or {"rows": ()}
     return {row["edge"]: {"loss": row["loss"], "p": row["p"], "verdict": row["verdict"]} for row in rows["rows"]}
+
+
+def _example(source: Source) -> dict[str, Any] | None:
+    """One pair, so that the picture says what is asked: of the patterns, else of the report."""
+    pairs = (source.patterns or source.report or {}).get("pairs") or ()
+    return {name: pairs[0][name] for name in ("clean", "answer", "wrong")} if pairs else None
 
 
 def _seeds(source: Source) -> dict[str, Any] | None:

@@ -27,13 +27,14 @@ def pack_ranking(circuit: Circuit, most: int = MOST_RANKED) -> dict[str, Any]:
     """The circuit's ranking, and which of its edges the circuit has.
 
     order: graph order for a circuit without scores. count: how many edges are stored; ranked: how many have a score.
-    size: how many edges the circuit has; found: their numbers where they are not simply the strongest, else null.
+    size: how many edges the circuit has; held: how many of these are stored; found: the numbers of those, null where
+    they are simply the strongest. Stored are the strongest `most` edges, and the strongest `most` of the circuit.
     """
-    numbers = edge_numbers(circuit)
     order, scores = _ranked(circuit, most)
-    own = numbers[circuit.mask].numpy()
-    missing = own[~np.isin(own, order)]
-    is_top = circuit.scores is None or (len(own) <= len(order) and set(order[: len(own)]) == set(own))
+    own = _own(circuit)
+    is_top = bool((order[: len(own)] == own[: len(order)]).all())
+    held = own[:most]
+    missing = held[~np.isin(held, order)]
     order = np.concatenate([order, missing])
     planes = max(1, (int(circuit.graph.n_edges).bit_length() + 7) // 8)
     if scores is not None:
@@ -46,7 +47,8 @@ def pack_ranking(circuit: Circuit, most: int = MOST_RANKED) -> dict[str, Any]:
         "ids": _packed(order.astype(np.uint32), planes),
         "scores": None if scores is None else _packed(_upper_bytes(scores), 3),
         "size": len(own),
-        "found": None if is_top else pack_numbers(own),
+        "held": len(held),
+        "found": None if is_top else pack_numbers(np.sort(held)),
     }
 
 
@@ -63,10 +65,18 @@ def pack_numbers(numbers: NDArray[np.int64]) -> dict[str, Any]:
     return {"count": len(numbers), "id_planes": 4, "ids": _packed(numbers.astype(np.uint32), 4)}
 
 
+def _own(circuit: Circuit) -> NDArray[np.int64]:
+    """The circuit's edges, strongest first; in graph order without scores."""
+    own = edge_numbers(circuit)[circuit.mask]
+    if circuit.scores is not None:
+        own = own[circuit.scores.values[circuit.mask].argsort(descending=True, stable=True)]
+    return own.numpy()
+
+
 def _ranked(circuit: Circuit, most: int) -> tuple[NDArray[np.int64], NDArray[np.float32] | None]:
     """Edge numbers, strongest first (ties in graph order, as `EdgeScores.top` cuts), and their scores."""
     if circuit.scores is None:
-        return edge_numbers(circuit)[circuit.mask].numpy(), None
+        return _own(circuit)[:most], None
     values = circuit.scores.values[circuit.graph.edge_mask]
     order = values.argsort(descending=True, stable=True)[: min(most, circuit.scores.n_candidates)]
     return order.numpy(), values[order].numpy()

@@ -86,7 +86,7 @@ def test_quality_is_measured_or_looks_interpolated(browser, make_run, written):
     assert browser.text("#measured").startswith("≈ Interpolated between 20 and 40 edges: KL 0.354")
     assert browser.run("return getComputedStyle(document.getElementById('measured')).fontStyle") == "italic"
     browser.choose("#size-number", 3)
-    assert browser.text("#measured") == "No quality is known at this size."
+    assert browser.text("#measured") == "Measured only from 5 to 40 edges."
     browser.click("#as-found")
     assert browser.state() == {}
 
@@ -199,7 +199,7 @@ def test_nodes_can_be_pinned_labelled_and_grouped(browser, make_run, written):
     browser.run("[...document.querySelectorAll('#panel button')].find((b) => b.textContent === 'Group').click()")
     assert browser.state()["groups"] == [{"name": "early", "nodes": ["m0", "m1"]}]
     assert browser.texts(".node.group text") == ["early"]
-    assert not browser.texts('.node[aria-label^="m0:"] text')
+    assert not browser.texts('.node[aria-label^="m0:"]:not(.off) text')
 
 
 def test_a_view_comes_back_from_its_link_and_from_its_file(browser, make_run, written, tmp_path):
@@ -354,3 +354,42 @@ def test_axe_finds_nothing_wrong(browser, make_run, written, scheme, width):
         "const done = arguments[0]; axe.run(document, { resultTypes: ['violations'] }).then((r) => done(r.violations))"
     )
     assert [(v["id"], [n["target"] for n in v["nodes"]][:4]) for v in found] == []
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844), (844, 390)])
+def test_how_many_edges_are_shown_stays_in_sight(browser, make_run, written, width, height):
+    browser.open(written(make_run(edges=60)), width=width, height=height)
+    shown = "const box = document.querySelector(arguments[0]).getBoundingClientRect(); return [box.top, box.bottom]"
+    for place in ("#picture", "#table", "#notes"):
+        browser.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        browser.run("document.querySelector(arguments[0]).scrollIntoView({ block: 'end' })", place)
+        browser.settle()
+        top, bottom = browser.run(shown, "#shown")
+        assert 0 <= top < bottom <= height
+        assert browser.run(shown, "#strip")[1] <= 0.28 * height  # it leaves room for the picture
+
+
+def test_what_the_keyboard_reaches_is_not_behind_the_strip(browser, make_run, written):
+    browser.open(written(make_run(edges=60)), width=390, height=844)
+    browser.run("scrollTo(0, document.body.scrollHeight); document.querySelector('#legend button').focus()")
+    browser.settle()
+    edges = "return ['#strip', '#legend button'].map((s) => document.querySelector(s).getBoundingClientRect())"
+    strip, button = browser.run(edges)
+    assert button["top"] >= strip["bottom"]
+
+
+def test_own_pairs_without_answers_are_judged_by_agreement(browser, make_run, written):
+    browser.open(written(make_run(edges=20, predicted=8)))
+    assert "agreement 75.0 %" in browser.text("#measured")
+    assert "accuracy" not in browser.text("#measured")
+    assert browser.texts("#curves figcaption b") == ["KL", "Faithfulness", "Agreement"]
+    assert browser.texts(".tiles dt")[3] == "Agreement"
+
+
+def test_a_node_that_the_circuit_does_not_have_says_so(browser, make_run, written):
+    folder = make_run(edges=20)
+    used = {name for edge in cut(folder, 5) for name in edge.replace("<", "->").split("->")}
+    absent = next(f"a{layer}.h{head}" for layer in range(4) for head in range(4) if f"a{layer}.h{head}" not in used)
+    browser.open(written(folder), {"size": 5, "focus": absent})
+    assert "At this size the circuit does not have it." in browser.text("#panel")
+    assert browser.find(".node.focus").get_attribute("aria-label").endswith(f"{absent}: 0 in, 0 out")

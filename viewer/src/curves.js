@@ -9,7 +9,7 @@ import { at, spansDecades } from "./measured.js";
 const [WIDTH, HEIGHT] = [400, 128];
 const [LEFT, RIGHT, TOP, BOTTOM] = [38, 12, 10, 22];
 const DECADES = 1e5; // of a logarithmic axis; rounding errors of the whole model stand at its end
-const TITLES = { faithfulness: "Faithfulness", kl: "KL", squared_error: "Squared error", accuracy: "Accuracy" };
+const TITLES = { faithfulness: "Faithfulness", kl: "KL", squared_error: "Squared error", accuracy: "Accuracy", agreement: "Agreement" };
 
 export function named(circuit) {
   return [circuit.loss.name, "faithfulness", "accuracy"].filter((name) => circuit.points.some((p) => p[name] != null));
@@ -39,7 +39,7 @@ export class Curves {
     const y = this.#scale(name, values, log);
     const onlog = log ? points.filter((point) => point[name] > 0) : points;
     const place = (point) => [this.x(point.edges), y(point[name])];
-    const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": this.#words(name, points, log) });
+    const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": this.#words(this.#title(name), name, points, log) });
     drawing.append(...this.#axes(y, log), ...this.#levels(name, y));
     const ranged = onlog.filter((point) => point.range?.[name] && (!log || point.range[name][0] > 0));
     if (ranged.length > 1) {
@@ -60,7 +60,7 @@ export class Curves {
     });
     const value = h("span", { class: "value" });
     const unit = name === this.circuit.loss.name ? `${this.circuit.loss.unit}${log ? ", both axes logarithmic" : ""}, by edges` : "from 0, by edges";
-    const caption = h("figcaption", {}, h("b", {}, TITLES[name] ?? name), value, h("small", {}, unit));
+    const caption = h("figcaption", {}, h("b", {}, this.#title(name)), value, h("small", {}, unit));
     return { figure: h("figure", { class: "chart" }, caption, drawing), y, cursor, knob, value, log };
   }
 
@@ -92,9 +92,15 @@ export class Curves {
     return [svg("line", { class: "level", x1: LEFT, x2: WIDTH - RIGHT, y1: y(level), y2: y(level) })];
   }
 
-  #words(name, points, log) {
+  /** Accuracy is agreement with the model where no pair has an answer of its own. */
+  #title(name) {
+    const key = name === "accuracy" ? this.circuit.accuracy : name;
+    return TITLES[key] ?? key;
+  }
+
+  #words(title, name, points, log) {
     const said = points.map((point) => `${point.edges} edges: ${number(point[name])}`).join("; ");
-    return `${TITLES[name] ?? name} against the number of edges${log ? ", on logarithmic axes" : ""}. ${said}`;
+    return `${title} against the number of edges${log ? ", on logarithmic axes" : ""}. ${said}`;
   }
 
   /** Move the lines to a size; returns what is known there. */

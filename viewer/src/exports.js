@@ -16,7 +16,9 @@ export function svgText(picture, title) {
   const { layout, colours } = picture;
   const nodes = picture.svg.firstElementChild.cloneNode(true);
   nodes.removeAttribute("transform");
+  for (const hidden of nodes.querySelectorAll(`.off, ${["q", "k", "v"].map((kind) => `.node:not(.has-${kind}) > .port.${kind}`).join(", ")}`)) hidden.remove();
   for (const node of nodes.querySelectorAll(".node")) for (const name of ["tabindex", "role", "aria-pressed"]) node.removeAttribute(name);
+  if (picture.chosen !== null) nodes.querySelector(".dots").remove();
   const lines = [...drawn(picture, picture.edges, picture.chosen === null ? 1 : 0.12), ...drawn(picture, picture.chosen ?? [], 1)];
   const size = `viewBox="0 -8 ${layout.width} ${layout.height + 16}" width="${layout.width}" height="${layout.height + 16}"`;
   return `<svg xmlns="http://www.w3.org/2000/svg" ${size} font-family="system-ui, sans-serif" font-size="11">` +
@@ -32,18 +34,18 @@ function behind(nodes) {
 }
 
 function drawn(picture, edges, fade) {
-  return [...edges].reverse().flatMap((edge) => {
+  return edges.flatMap((edge, i) => {
     const path = picture.pathOf(edge);
     if (path === null) return [];
-    const { width, opacity } = stroke(edge.strength, edges.length);
+    const { width, opacity } = stroke(i, edges.length, picture.scored);
     return `<path d="${path.data}" fill="none" stroke-linecap="round" stroke="${picture.colourOf(edge)}" stroke-width="${width.toFixed(2)}" stroke-opacity="${(opacity * fade).toFixed(3)}"/>`;
-  });
+  }).reverse();
 }
 
 function rules(colours) {
   return `text{text-anchor:middle;fill:${colours.ink}}.band{fill:${colours.muted};fill-opacity:.07}.layer,.folded,.tag{fill:${colours.muted};font-size:10px}` +
     `.folded,.tag{text-anchor:start}.fold{stroke:${colours.line}}.dots{stroke:${colours.line};stroke-width:4;stroke-linecap:round}` +
-    `.body,.shared{fill:${colours.card};stroke:${colours.ink}}.node.muted{opacity:.25}` +
+    `.body{fill:${colours.card};stroke:${colours.ink}}.under{fill:${colours.card}}.under+.port{opacity:.45}.shared{fill:none;stroke:${colours.muted}}.node.muted,.half.muted{opacity:.25}` +
     ["q", "k", "v"].map((kind) => `.port.${kind}{fill:${colours[kind]}}`).join("");
 }
 

@@ -89,12 +89,20 @@ export class Panel {
 
   #summary() {
     const { scene } = this;
-    const nodes = scene.nodesOf(scene.visible);
+    const nodes = scene.graph.nodes.filter((_, node) => scene.uses(node));
     const dropped = scene.other ? 0 : scene.kept - scene.connected.length;
-    const words = `${count(scene.connected.length)} edges on a path from the input to the logits, between ${count(nodes.size)} nodes, of ${count(scene.circuit.graph.edges)} in the graph.`;
+    const words = `${count(scene.connected.length)} edges on a path from the input to the logits, between ${count(nodes.length)} nodes, of ${count(scene.circuit.graph.edges)} in the graph.`;
     const gone = dropped > 0 && h("p", { class: "note" }, `${count(dropped)} of the ${count(scene.kept)} strongest dangle and are left out.`);
     const help = h("p", { class: "note" }, "Click a node or an edge to see what it is connected to. Shift-click a second node for the paths between both.");
-    return [h("h3", {}, scene.circuit.title ?? scene.circuit.name), h("p", {}, words), gone, help, this.#groups(), this.#pins()];
+    return [h("h3", {}, scene.circuit.title ?? scene.circuit.name), this.#example(), h("p", {}, words), gone, help, this.#groups(), this.#pins()];
+  }
+
+  /** A pair, so that the picture says what is asked. */
+  #example() {
+    const { example } = this.scene.circuit;
+    if (!example) return null;
+    const not = example.wrong.length ? `, not ${example.wrong.join(" /").trim()}` : "";
+    return h("p", { class: "example" }, h("q", {}, [example.clean].flat().join("")), ` → ${example.answer.join(" /").trim()}${not}`);
   }
 
   #node(name) {
@@ -103,10 +111,11 @@ export class Panel {
     const node = scene.graph.nodeIndex.get(name);
     if (node === undefined) return this.#summary();
     const { into, out } = edgesOfNode(scene, node);
+    const absent = into.length + out.length === 0 && h("p", { class: "note" }, "At this size the circuit does not have it.");
     const pinned = scene.state.pins.includes(name);
     const label = h("input", { type: "text", value: scene.state.labels[name] ?? "", placeholder: "label", "aria-label": `Label of ${name}`, maxlength: 60, onchange: (event) => this.on.label(name, event.target.value) });
     return [
-      h("h3", {}, h("code", {}, name), this.#clear()), list(nodeFacts(scene, node)),
+      h("h3", {}, h("code", {}, name), this.#clear()), list(nodeFacts(scene, node)), absent,
       h("p", { class: "actions" }, h("button", { type: "button", "aria-pressed": pinned, onclick: () => this.on.pin(name) }, pinned ? "Unpin" : "Pin"), label),
       this.#edges("Inputs", into), this.#edges("Outputs", out), this.#groups(), this.#pins(),
     ];

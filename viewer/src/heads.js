@@ -47,7 +47,8 @@ export class Heads {
 
   #render(patterns, state) {
     const wanted = state.head ?? state.focus;
-    const head = Math.max(0, patterns.heads.findIndex(({ node }) => node === wanted));
+    const known = patterns.heads.findIndex(({ node }) => node === wanted);
+    const head = known >= 0 ? known : byEffect(patterns)[0];
     const pair = Math.min(state.pair, patterns.pairs.length - 1);
     const scroll = this.root.querySelector(".effects")?.scrollTop ?? 0;
     this.root.replaceChildren(
@@ -58,10 +59,11 @@ export class Heads {
     this.root.querySelector(".effects").scrollTop = scroll;
   }
 
-  /** The heads by their direct effect, as bars around 0. */
+  /** The heads by their direct effect, as bars around 0, the largest first. */
   #effects(patterns, chosen) {
     const most = Math.max(1e-9, ...patterns.heads.map(({ effect }) => Math.abs(effect ?? 0)));
-    const rows = patterns.heads.map(({ node, effect }, i) => {
+    const rows = byEffect(patterns).map((i) => {
+      const { node, effect } = patterns.heads[i];
       const share = (50 * Math.abs(effect ?? 0)) / most;
       const bar = h("span", { class: effect < 0 ? "bar against" : "bar" });
       bar.style.width = `${share}%`;
@@ -82,7 +84,7 @@ export class Heads {
     this.#look(patterns, head, pair, position);
     return h("div", { class: "detail" },
       h("h3", {}, h("code", {}, node), " looks at"), h("p", {}, choice), h("p", { class: "note" }, facts),
-      h("p", { class: "note" }, "Each token is shaded by how much the marked one attends to it. Choose another token, or a row of a square."),
+      h("p", { class: "note" }, "Each token is shaded by how much the marked one attends to it. Choose another token, or a row of a square: rows are tokens that attend, columns what they attend to."),
       h("div", { class: "runs" }, this.panels.map(({ element }) => element)));
   }
 
@@ -126,6 +128,12 @@ export class Heads {
       said.textContent = `${visible(tokens[query])} → ${best.map(([weight, i]) => `${visible(tokens[i])} ${(100 * weight).toFixed(0)} %`).join(", ")}`;
     }
   }
+}
+
+/** Places of the heads, the largest direct effect first. */
+function byEffect({ heads }) {
+  const size = (i) => Math.abs(heads[i].effect ?? 0);
+  return heads.map((_, i) => i).sort((a, b) => size(b) - size(a));
 }
 
 /** White space as signs, so that a token that is one can be seen. */

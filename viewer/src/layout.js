@@ -190,8 +190,9 @@ function clamp(value, low, high) {
   return Math.min(high, Math.max(low, value));
 }
 
-/** Width and opacity of an edge; strength is 0 (weakest shown) to 1, and the more edges, the finer the weak ones. */
-export function stroke(strength, edges) {
+/** Width and opacity of the i-th strongest of some edges; the more there are, the finer the weak ones. */
+export function stroke(i, edges, scored) {
+  const strength = scored ? 1 - i / Math.max(1, edges - 1) : 0.5; // 1 for the strongest, 0 for the weakest that is shown
   const crowd = clamp(Math.log10(Math.max(edges, 1) / 20) / Math.log10(20), 0, 1); // 0 at 20 edges, 1 at 400
   const haze = clamp(Math.log10(edges / 400), 0, 1); // 1 at 4,000
   const [thin, thick] = [1.3 - 0.6 * crowd - 0.2 * haze, 4.2 - 1.6 * crowd - 0.4 * haze];

@@ -8,7 +8,7 @@ import { Panel, Tooltip, edgeFacts, groupWords, nodeFacts } from "./facts.js";
 import { Heads } from "./heads.js";
 import { Layout } from "./layout.js";
 import { KINDS, MOST_DRAWN, Scene, Shown, checkedState, sameGraph, startState } from "./model.js";
-import { Picture } from "./picture.js";
+import { Picture, labelOf } from "./picture.js";
 import { Table } from "./table.js";
 
 const STEPS = 1000; // of the slider, along the logarithm of the size
@@ -33,11 +33,11 @@ class App {
       group: (name, nodes) => this.group(name, nodes), ungroup: (name) => this.ungroup(name),
     });
     this.heads = new Heads(get("heads"), { head: (head) => this.set({ head }), pair: (pair) => this.set({ pair }) }, unzlibSync);
-    this.showTable = later(() => this.table.show(this.scene), 90);
+    this.showTable = later(() => this.table.show(this.scene), 120);
     this.saveHash = later(() => toHash(this.state), 160);
     this.#controls();
     this.render();
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.picture.redraw());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.picture.recolour());
     addEventListener("hashchange", () => this.#followHash());
     get("explorer").dataset.ready = "true";
   }
@@ -223,14 +223,14 @@ class App {
     if (before?.circuit !== this.scene.circuit) this.#newCircuit();
     if (!keepLayout || !this.layout) this.#layOut();
     this.picture.setNodes(this.#nodes(), this.#shared());
-    this.picture.setEdges(this.scene.shown, this.scene.chosen);
+    this.picture.setEdges(this.scene.shown, this.scene.chosen, this.scene.circuit.scored);
     this.#sizes();
     this.#legend();
     if (!keepLayout) {
       this.panel.show(this.scene);
       this.heads.show(this.scene);
     }
-    this.showTable();
+    if (!this.dragging) this.showTable();
     this.saveHash();
   }
 
@@ -238,12 +238,23 @@ class App {
     const { circuit } = this.scene;
     this.layout = null;
     this.curves.show(circuit, circuit.scored ? circuit.rankingOf.size : 10);
-    get("sizer").hidden = !circuit.scored;
+    if (!circuit.scored) get("curves").hidden = true;
+    document.querySelector(".slide").hidden = !circuit.scored;
     get("circuit").value = this.state.circuit;
     const others = this.circuits.map((other, i) => [i, other]).filter(([i, other]) => i !== this.state.circuit && sameGraph(other.graph, circuit.graph));
     fill(get("other"), [["", "nothing"], ...others.map(([i, other]) => [i, other.name])]);
     get("other").parentElement.hidden = others.length === 0;
+    this.#left(circuit);
     for (const report of document.querySelectorAll("[data-report]")) report.hidden = Number(report.dataset.report) !== circuit.report;
+  }
+
+  /** What a large circuit's page leaves out. */
+  #left({ rankingOf, ranking }) {
+    const parts = [];
+    if (rankingOf.size < ranking.ranked) parts.push(`This page holds the strongest ${count(rankingOf.size)} of ${count(ranking.ranked)} ranked edges, and cuts circuits up to that size.`);
+    if (ranking.held < ranking.size) parts.push(`Of the ${count(ranking.size)} edges of the circuit as it was found, it holds ${count(ranking.held)}.`);
+    get("cut").textContent = parts.join(" ");
+    get("cut").hidden = parts.length === 0;
   }
 
   #layOut() {
@@ -275,26 +286,18 @@ class App {
     const { scene, state } = this;
     const { graph } = scene;
     const lit = scene.chosen ? scene.nodesOf(scene.chosen) : null;
-    const counts = graph.nodes.map(() => ({ entering: 0, leaving: 0, own: 0, ports: new Set() }));
-    for (const edge of scene.visible) {
-      counts[edge.from].leaving++;
-      const { nodes, kind } = graph.readers[edge.to];
-      for (const node of nodes) counts[node].entering++;
-      if (nodes.length > 1) continue;
-      counts[nodes[0]].own++;
-      if ("qkv".includes(kind)) counts[nodes[0]].ports.add(kind);
-    }
     const found = new Map();
-    graph.nodes.forEach(({ name, kind, layer, head }, i) => {
+    graph.nodes.forEach((node, i) => {
+      const { name, kind } = node;
       const end = kind === "embedding" || kind === "logits";
-      const { entering, leaving, own, ports } = counts[i];
-      if (this.moved.has(i) || !(end || own || leaving || state.pins.includes(name))) return;
-      const label = kind === "head" ? `${layer}.${head}` : name;
+      const { entering, leaving, own } = scene.countsOf(i);
+      if (this.moved.has(i) || !(end || own || leaving || state.pins.includes(name) || state.focus === name)) return;
+      const label = labelOf(node);
       const seen = name in state.labels ? `${label} ${state.labels[name]}` : label; // a spoken name begins with what is seen
       found.set(i, {
         label, note: state.labels[name], labelled: name in state.labels,
         title: `${seen}${label === name ? "" : `, ${name}`}: ${entering} in, ${leaving} out`,
-        ports: scene.other ? [] : ports, pinned: state.pins.includes(name), focus: state.focus === name,
+        ports: scene.other ? [] : scene.portsOf(i), pinned: state.pins.includes(name), focus: state.focus === name,
         muted: lit !== null && !lit.has(i) && !state.pins.includes(name) && state.focus !== name,
       });
     });
@@ -306,7 +309,13 @@ class App {
 
   /** Readers that several heads share and that are read. */
   #shared() {
-    return new Set(this.scene.visible.map(({ to }) => to).filter((to) => this.scene.graph.readers[to].nodes.length > 1));
+    const { graph, counts, chosen } = this.scene;
+    const lit = chosen && new Set(chosen.map(({ to }) => to));
+    const found = new Map();
+    graph.readers.forEach(({ nodes }, reader) => {
+      if (nodes.length > 1 && counts.entering[reader]) found.set(reader, { muted: lit !== null && !lit.has(reader) });
+    });
+    return found;
   }
 
   #sizes() {
@@ -316,7 +325,7 @@ class App {
     get("size").setAttribute("aria-valuetext", `${scene.size} edges`);
     get("size-number").value = scene.size;
     get("size-number").max = most;
-    get("size-of").textContent = ` of ${count(scene.circuit.ranking.ranked)}${most < scene.circuit.ranking.ranked ? `; this page holds the strongest ${count(most)}` : ""}`;
+    get("size-of").textContent = ` of ${count(scene.circuit.ranking.ranked)}`;
     get("as-found").setAttribute("aria-pressed", this.state.size === null);
     const total = scene.visible.length;
     const more = total > MOST_DRAWN && scene.shown.length === MOST_DRAWN ? "; more than 20,000 are not drawn" : "";
@@ -335,13 +344,14 @@ class App {
     const line = get("measured");
     line.classList.toggle("between", Boolean(found) && !found.measured);
     if (!found) {
-      line.textContent = circuit.points.length ? "No quality is known at this size." : "No quality was measured.";
+      const [first, last] = [circuit.points.at(0), circuit.points.at(-1)].map((point) => point && count(point.edges));
+      line.textContent = !first ? "No quality was measured." : first === last ? `Measured only at ${first} edges.` : `Measured only from ${first} to ${last} edges.`;
       return;
     }
     const loss = found.point[circuit.loss.name];
     const parts = [`${circuit.loss.short} ${number(loss)}${circuit.loss.unit ? ` ${circuit.loss.unit}` : ""}`];
     if (found.point.faithfulness != null) parts.push(`faithfulness ${percent(found.point.faithfulness)}`);
-    if (found.point.accuracy != null) parts.push(`accuracy ${percent(found.point.accuracy)}`);
+    if (found.point.accuracy != null) parts.push(`${circuit.accuracy} ${percent(found.point.accuracy)}`);
     const split = found.point.split ? ` on ${found.point.split} pairs` : "";
     line.textContent = found.measured ? `Measured${split}: ${parts.join(", ")}` : `≈ Interpolated between ${found.from.map(count).join(" and ")} edges${split}: ${parts.join(", ")}`;
   }
@@ -349,12 +359,11 @@ class App {
   /** What the colours mean, which also hides them; with two circuits, what both have. */
   #legend() {
     const { scene } = this;
-    const counts = {};
-    for (const edge of scene.connected) counts[scene.kindOf(edge)] = (counts[scene.kindOf(edge)] ?? 0) + 1;
+    const counts = scene.kinds;
     const chips = Object.entries(KINDS).map(([kind, words]) => {
       const toggle = () => this.set({ hide: this.state.hide.includes(kind) ? this.state.hide.filter((k) => k !== kind) : [...this.state.hide, kind] });
       const colour = scene.other ? "plain" : kind;
-      return h("button", { type: "button", class: `chip ${colour}`, "data-kind": kind, "aria-pressed": !this.state.hide.includes(kind), onclick: toggle }, h("i", {}), `${words} ${count(counts[kind] ?? 0)}`);
+      return h("button", { type: "button", class: `chip ${colour}`, "data-kind": kind, "aria-pressed": !this.state.hide.includes(kind), onclick: toggle }, h("i", {}), `${words} ${count(counts[kind])}`);
     });
     const groups = scene.other ? Object.entries(scene.groups).map(([group, n]) => h("span", { class: `chip ${group}` }, h("i", {}), `${groupWords(scene)[group]} ${count(n)}`)) : [];
     const focused = document.activeElement?.dataset?.kind;

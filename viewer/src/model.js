@@ -74,7 +74,7 @@ export class Shown {
   }
 }
 
-/** Everything that a state shows. Edges are { edge, from, to, rank, score, strength, group }, the strongest first. */
+/** Everything that a state shows. Edges are { edge, from, to, rank, score, group }, the strongest first. */
 export class Scene {
   constructor(circuits, state) {
     this.state = state;
@@ -83,12 +83,56 @@ export class Scene {
     const other = state.other === null ? null : circuits[state.other];
     this.other = other && sameGraph(other.graph, this.circuit.graph) ? other : null;
     this.size = state.size === null ? this.circuit.size : Math.min(state.size, this.circuit.rankingOf.size);
-    this.kept = state.size === null ? this.circuit.size : this.size;
+    this.kept = state.size === null ? this.circuit.ranking.held : this.size; // edges before dangling ones are left out
     this.connected = this.#cut();
     const hidden = new Set(state.hide);
     this.visible = hidden.size ? this.connected.filter((edge) => !hidden.has(this.kindOf(edge))) : this.connected;
-    this.shown = withStrength(this.visible.slice(0, state.show));
+    this.shown = this.visible.slice(0, state.show);
     this.chosen = this.#chosen();
+    this.counts = this.#counted(this.visible);
+  }
+
+  /** How many of these edges leave each writer, and how many enter each reader. */
+  #counted(edges) {
+    const counts = { leaving: new Uint32Array(this.graph.nodes.length), entering: new Uint32Array(this.graph.readers.length) };
+    for (const { from, to } of edges) {
+      counts.leaving[from]++;
+      counts.entering[to]++;
+    }
+    return counts;
+  }
+
+  /** Of a node: edges that leave it, that enter it, and that enter it alone (not a reader that several heads share). */
+  countsOf(node) {
+    const { leaving, entering } = this.counts;
+    const { readers, nodes } = this.graph;
+    const found = { leaving: leaving[node], entering: 0, own: 0 };
+    for (const reader of nodes[node].reads) {
+      found.entering += entering[reader];
+      if (readers[reader].nodes.length === 1) found.own += entering[reader];
+    }
+    return found;
+  }
+
+  /** Which of a head's own inputs are read. */
+  portsOf(node) {
+    const { readers, nodes } = this.graph;
+    const read = nodes[node].reads.filter((reader) => this.counts.entering[reader] && readers[reader].nodes.length === 1);
+    return read.map((reader) => readers[reader].kind).filter((kind) => "qkv".includes(kind));
+  }
+
+  /** Whether an edge of the circuit begins at a node, or ends at it alone. */
+  uses(node) {
+    const { leaving, own } = this.countsOf(node);
+    return leaving + own > 0;
+  }
+
+  /** How many edges are of each kind, those of hidden kinds too. */
+  get kinds() {
+    const { entering } = this.visible === this.connected ? this.counts : this.#counted(this.connected);
+    const found = Object.fromEntries(Object.keys(KINDS).map((kind) => [kind, 0]));
+    entering.forEach((n, reader) => (found[this.graph.readers[reader].kind] += n));
+    return found;
   }
 
   kindOf(edge) {
@@ -105,10 +149,8 @@ export class Scene {
     const theirs = edgesOf(this.other, this.other.kind === "truth" || !this.other.scored ? null : this.state.size);
     const numbers = new Set(theirs.map(({ edge }) => edge));
     const mine = new Set(own.map(({ edge }) => edge));
-    for (const edge of own) edge.group = numbers.has(edge.edge) ? "both" : "first";
-    const rest = theirs.filter(({ edge }) => !mine.has(edge));
-    for (const edge of rest) edge.group = "second";
-    return this.#merged(own, rest);
+    const rest = theirs.filter(({ edge }) => !mine.has(edge)).map((edge) => ({ ...edge, group: "second" }));
+    return this.#merged(own.map((edge) => ({ ...edge, group: numbers.has(edge.edge) ? "both" : "first" })), rest);
   }
 
   /** Both lists by their place in their own ranking. */
@@ -137,7 +179,7 @@ export class Scene {
         return labelled || matches(this.graph.nodes[edge.from].name, name);
       });
     }
-    return found && withStrength(found.slice(0, MOST_DRAWN));
+    return found && found.slice(0, MOST_DRAWN);
   }
 
   #focused(focus) {
@@ -169,12 +211,10 @@ export class Scene {
   /** Per layer, whether no node of the circuit is in it. */
   get idle() {
     const used = new Array(this.graph.layers).fill(false);
-    for (const edge of this.visible) {
-      for (const node of [edge.from, this.graph.readers[edge.to].nodes[0]]) {
-        const { layer } = this.graph.nodes[node];
-        if (layer >= 0 && layer < this.graph.layers) used[layer] = true;
-      }
-    }
+    this.graph.nodes.forEach(({ layer }, node) => {
+      const { leaving, entering } = this.countsOf(node);
+      if (leaving + entering && layer in used) used[layer] = true;
+    });
     return used.map((any) => this.state.fold && !any);
   }
 }
@@ -185,17 +225,5 @@ export function sameGraph(a, b) {
 
 function edgesOf(circuit, size) {
   const ranking = circuit.rankingOf;
-  const { graphOf: graph } = circuit;
-  return Array.from(ranking.connected(circuit.kept(size)), (rank) => {
-    const edge = ranking.order[rank];
-    const from = graph.writerOf(edge);
-    return { edge, from, to: graph.readerOf(edge, from), rank, score: ranking.scores?.[rank] ?? null, strength: 1, group: "" };
-  });
-}
-
-/** Strength by place: 1 for the strongest, 0 for the last; one half for all where there are no scores. */
-function withStrength(edges) {
-  const last = Math.max(1, edges.length - 1);
-  const scored = edges.some(({ score }) => score !== null);
-  return edges.map((edge, i) => ({ ...edge, strength: scored ? 1 - i / last : 0.5 }));
+  return Array.from(ranking.connected(circuit.kept(size)), (rank) => ranking.edges[rank]);
 }

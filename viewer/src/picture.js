@@ -87,18 +87,23 @@ export class Picture {
 
   // --- edges ---------------------------------------------------------------------------------------------------------
 
-  /** edges: strongest first. chosen: those in focus, or null. */
-  setEdges(edges, chosen) {
-    this.edges = edges;
-    this.chosen = chosen;
-    this.base.classList.toggle("muted", chosen !== null);
+  /** edges: strongest first. chosen: those in focus, or null. scored: whether the order says which are strong. */
+  setEdges(edges, chosen, scored) {
+    Object.assign(this, { edges, chosen, scored });
+    for (const part of [this.base, this.svg]) part.classList.toggle("muted", chosen !== null);
+    this.redraw();
+  }
+
+  /** Draw again in the colours of the page's scheme, which may have changed. */
+  recolour() {
+    this.colours = null;
     this.redraw();
   }
 
   redraw() {
     cancelAnimationFrame(this.frame);
     cancelAnimationFrame(this.topFrame);
-    this.colours = coloursOf(this.root);
+    this.colours ??= coloursOf(this.root);
     this.#draw(this.base, this.edges, "frame");
     this.#draw(this.top, this.chosen ?? [], "topFrame");
   }
@@ -127,7 +132,7 @@ export class Picture {
       const edge = edges[i];
       const path = this.pathOf(edge);
       if (path === null) continue;
-      const { width, opacity } = stroke(edge.strength, edges.length);
+      const { width, opacity } = stroke(i, edges.length, this.scored);
       context.globalAlpha = opacity;
       context.strokeStyle = this.colourOf(edge);
       context.lineWidth = width;
@@ -172,22 +177,79 @@ export class Picture {
 
   // --- nodes ---------------------------------------------------------------------------------------------------------
 
-  /** nodes: Map index -> { label, note, title, pinned, focus, muted, ports }. shared: key-value readers that are read. */
+  /** nodes: Map index -> { label, note, title, pinned, focus, muted, ports }. shared: Map reader -> { muted }, of those read. */
   setNodes(nodes, shared) {
-    const { layout } = this;
-    const content = document.createElementNS(SVG, "g");
+    const focused = this.svg.contains(document.activeElement) ? document.activeElement.dataset.node : null;
+    if (this.drawn?.graph !== this.layout.graph) this.#build();
+    const { layout, drawn, moved } = this;
+    if (drawn.layout !== layout) drawn.ground.replaceChildren(...backdrop(layout), dots(layout));
+    drawn.layout = layout;
+    drawn.groups.replaceChildren();
+    for (const [index, node] of nodes) {
+      if (typeof index === "string") drawn.groups.append(nodeElement(layout, index, node, moved.get(index)));
+    }
+    for (const [index, made] of drawn.nodes) this.#update(index, made, nodes.get(index));
+    for (const [reader, made] of drawn.bars) this.#updateBar(reader, made, shared.get(reader));
+    this.#roving(focused ?? this.current);
+    if (focused !== null && document.activeElement?.dataset?.node !== focused) {
+      this.svg.querySelector(`[data-node="${focused}"]:not(.off)`)?.focus({ preventScroll: true });
+    }
+  }
+
+  /** All nodes at once, out of sight: showing one later needs no layout by the browser, so that the slider is quick. */
+  #build() {
+    const { graph } = this.layout;
+    const content = element("g", {});
     const { x, y, k } = this.transform;
     content.setAttribute("transform", `translate(${x},${y}) scale(${k})`);
-    content.append(...backdrop(layout), dots(layout, nodes), ...bars(layout, shared));
-    for (const [index, node] of nodes) content.append(nodeElement(layout, index, node, this.moved));
-    const focused = this.svg.contains(document.activeElement) ? document.activeElement.dataset.node : null;
+    const [ground, bars, nodes, groups] = ["ground", "bars", "nodes", "groups"].map((name) => element("g", { class: name }));
+    content.append(ground, bars, nodes, groups);
+    const made = (root, key) => [key, { element: root.appendChild(element("g", { class: "off" })), look: "" }];
+    const shared = graph.readers.map((_, reader) => reader).filter((reader) => this.layout.isShared(reader));
+    this.drawn = {
+      graph, ground, groups,
+      bars: new Map(shared.map((reader) => made(bars, reader))), nodes: new Map(graph.nodes.map((_, index) => made(nodes, index))),
+    };
+    for (const [index, one] of this.drawn.nodes) this.#put(index, one, { label: labelOf(graph.nodes[index]) });
     this.svg.replaceChildren(content);
-    this.#roving(focused ?? this.current);
-    if (focused !== null) this.svg.querySelector(`[data-node="${focused}"]`)?.focus({ preventScroll: true });
+  }
+
+  /** Make the element of a node anew if it looks different, and set its state. */
+  #update(index, made, node) {
+    if (node !== undefined) {
+      this.#put(index, made, node);
+      describe(made.element, this.layout.graph.nodes[index].kind, node);
+    } else if (made.seen) {
+      made.element.classList.add("off");
+    }
+    made.seen = node !== undefined;
+  }
+
+  #put(index, made, node) {
+    const at = this.moved.get(index) ?? this.layout.boxes[index];
+    const look = JSON.stringify([node.label, node.note, at.w, at.h]);
+    if (made.look !== look) {
+      const anew = nodeElement(this.layout, index, node, at);
+      made.element.replaceWith(anew);
+      Object.assign(made, { look, element: anew });
+    }
+    const transform = `translate(${at.x},${at.y})`;
+    if (made.element.getAttribute("transform") !== transform) made.element.setAttribute("transform", transform);
+  }
+
+  #updateBar(reader, made, bar) {
+    const look = JSON.stringify(this.layout.shared(reader));
+    if (bar && made.look !== look) {
+      const anew = barElement(this.layout, reader);
+      made.element.replaceWith(anew);
+      Object.assign(made, { look, element: anew });
+    }
+    const state = bar === undefined ? "half off" : bar.muted ? "half muted" : "half";
+    if (made.element.getAttribute("class") !== state) made.element.setAttribute("class", state);
   }
 
   #roving(wanted) {
-    const all = [...this.svg.querySelectorAll(".node")];
+    const all = [...this.svg.querySelectorAll(".node:not(.off)")];
     const current = all.find((element) => element.dataset.node === wanted) ?? all.at(-1);
     for (const element of all) element.setAttribute("tabindex", element === current ? "0" : "-1");
     this.current = current?.dataset.node;
@@ -237,7 +299,7 @@ export class Picture {
     event.preventDefault();
     const at = centre(event.target.closest(".node"));
     let [best, least] = [null, Infinity];
-    for (const element of this.svg.querySelectorAll(".node")) {
+    for (const element of this.svg.querySelectorAll(".node:not(.off)")) {
       const there = centre(element);
       const [dx, dy] = [there.x - at.x, there.y - at.y];
       const ahead = dx * step[0] + dy * step[1];
@@ -287,44 +349,54 @@ function backdrop(layout) {
   return parts;
 }
 
-/** A faint dot for each node without an edge. */
-function dots(layout, nodes) {
+/** A faint dot for each node; those with an edge cover theirs. */
+function dots(layout) {
   const places = layout.graph.nodes.flatMap(({ kind, layer }, i) => {
     const plain = kind === "head" || kind === "mlp";
-    return plain && !nodes.has(i) && !layout.idle[layer] ? [`M${layout.boxes[i].x} ${layout.boxes[i].y}h0`] : [];
+    return plain && !layout.idle[layer] ? [`M${layout.boxes[i].x} ${layout.boxes[i].y}h0`] : [];
   });
   return element("path", { class: "dots", d: places.join("") || "M0 0" });
 }
 
-/** Bars of shared key-value heads that are read. */
-function bars(layout, shared) {
-  return [...shared].map((reader) => {
-    const { x, y, w, h } = layout.shared(reader);
-    const { kind, name } = layout.graph.readers[reader];
-    const half = element("g", {});
-    half.append(
-      element("title", {}, name),
-      element("rect", { class: "shared", x: x - w / 2, y: y - h / 2, width: w, height: h, rx: 4 }),
-      element("rect", { class: `port ${kind}`, x: x - (kind === "k" ? w / 2 : 0), y: y - h / 2, width: w / 2, height: h, rx: 4 }),
-    );
-    return half;
-  });
+/** The keys' or the values' half of a shared key-value head's bar, with the outline of both. */
+function barElement(layout, reader) {
+  const { x, y, w, h } = layout.shared(reader);
+  const { kind, name } = layout.graph.readers[reader];
+  const half = element("g", {});
+  const own = { x: x - (kind === "k" ? w / 2 : 0), y: y - h / 2, width: w / 2, height: h, rx: 4 };
+  half.append(
+    element("title", {}, name),
+    element("rect", { class: "under", ...own }),
+    element("rect", { class: `port ${kind}`, ...own }),
+    element("rect", { class: "shared", x: x - w / 2, y: y - h / 2, width: w, height: h, rx: 4 }),
+  );
+  return half;
 }
 
-function nodeElement(layout, index, node, moved) {
-  const at = moved.get(index) ?? layout.boxes[index];
+/** What a node is called in the picture. */
+export function labelOf({ kind, name, layer, head }) {
+  return kind === "head" ? `${layer}.${head}` : name;
+}
+
+/** State and words of a node's element. */
+function describe(group, kind, node) {
+  const ports = [...(node.ports ?? [])].map((port) => `has-${port}`);
+  const classes = ["node", kind, node.muted && "muted", node.pinned && "pinned", node.focus && "focus", node.labelled && "labelled", ...ports];
+  const attributes = { class: classes.filter(Boolean).join(" "), "aria-label": node.title, "aria-pressed": String(Boolean(node.focus)) };
+  for (const [name, value] of Object.entries(attributes)) if (group.getAttribute(name) !== value) group.setAttribute(name, value);
+}
+
+function nodeElement(layout, index, node, at) {
   const kind = typeof index === "string" ? "group" : layout.graph.nodes[index].kind;
-  const classes = ["node", kind, node.muted && "muted", node.pinned && "pinned", node.focus && "focus", node.labelled && "labelled"];
-  const group = element("g", {
-    class: classes.filter(Boolean).join(" "), "data-node": index, role: "button", "aria-label": node.title,
-    "aria-pressed": Boolean(node.focus), transform: `translate(${at.x},${at.y})`,
-  });
+  const group = element("g", { "data-node": index, role: "button", transform: `translate(${at.x},${at.y})` });
+  if (node.title === undefined) group.setAttribute("class", `node ${kind} off`);
+  else describe(group, kind, node);
   const wide = kind === "group" ? Math.max(at.w, 7 * node.label.length + 16) : at.w;
   const rounded = kind === "head" ? at.h / 2 : kind === "mlp" ? 3 : 6;
   group.append(element("rect", { class: "body", x: -wide / 2, y: -at.h / 2, width: wide, height: at.h, rx: rounded }));
   if (at.h > 10) group.append(element("text", { y: 3.8 }, node.label));
   if (node.note) group.append(element("text", { class: "tag", x: at.w / 2 + 5, y: 3.8 }, node.note));
-  for (const port of node.ports ?? []) {
+  for (const port of kind === "head" ? ["q", "k", "v"] : []) {
     group.append(element("rect", { class: `port ${port}`, x: { q: -0.3, k: 0, v: 0.3 }[port] * at.w - 4, y: at.h / 2 - 2, width: 8, height: 4, rx: 2 }));
   }
   return group;

@@ -30,6 +30,17 @@ export function unpackRanking({ count, id_planes: planes, ids, scores }, inflate
   return { order, scores: new Float32Array(bits.buffer) };
 }
 
+/** Where the flags are 1, ascending. */
+function indicesOf(flags) {
+  const found = new Uint32Array(flags.length);
+  let count = 0;
+  for (let i = 0; i < flags.length; i++) {
+    found[count] = i;
+    count += flags[i];
+  }
+  return found.subarray(0, count);
+}
+
 export class Ranking {
   /** order: edge numbers, strongest first. scores: theirs, or null. */
   constructor(graph, order, scores) {
@@ -41,11 +52,14 @@ export class Ranking {
     this.ranks = Uint32Array.from(sorted, (edge) => this.rankOf.get(edge)); // in graph order, as are the next two
     this.from = new Uint32Array(sorted.length);
     this.to = new Uint32Array(sorted.length);
+    this.edges = new Array(sorted.length); // by rank: what a scene shows of each
     let writer = 0;
     sorted.forEach((edge, i) => {
       while (graph.offset[writer + 1] <= edge) writer++;
-      this.from[i] = writer;
-      this.to[i] = graph.readerOf(edge, writer);
+      const [from, to, rank] = [writer, graph.readerOf(edge, writer), this.ranks[i]];
+      this.from[i] = from;
+      this.to[i] = to;
+      this.edges[rank] = { edge, from, to, rank, score: scores?.[rank] ?? null, group: "" };
     });
   }
 
@@ -65,11 +79,12 @@ export class Ranking {
   connected(kept) {
     const reached = this.#reached(kept);
     const leading = this.#leading(kept);
-    const found = [];
+    const found = new Uint8Array(this.size);
     for (let i = 0; i < this.size; i++) {
-      if (kept[this.ranks[i]] && reached[this.from[i]] && leading[this.to[i]]) found.push(this.ranks[i]);
+      const rank = this.ranks[i];
+      found[rank] = kept[rank] & reached[this.from[i]] & leading[this.to[i]];
     }
-    return Uint32Array.from(found).sort();
+    return indicesOf(found);
   }
 
   /** Which writers a path from an embedding reaches. */
