@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from browser import Browser, missing
 from made_up import HOSTILE
 
 from edge_pruning import files
-from edge_pruning.circuit import Circuit
+from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.view import Source, sources_of, view_page, view_paths
 
@@ -393,3 +394,17 @@ def test_a_node_that_the_circuit_does_not_have_says_so(browser, make_run, writte
     browser.open(written(folder), {"size": 5, "focus": absent})
     assert "At this size the circuit does not have it." in browser.text("#panel")
     assert browser.find(".node.focus").get_attribute("aria-label").endswith(f"{absent}: 0 in, 0 out")
+
+
+def test_a_page_says_what_a_large_circuit_leaves_out(browser, tmp_path):
+    graph = Graph(ModelShape(24, 16))
+    values = torch.randn(graph.edge_mask.shape, generator=torch.Generator().manual_seed(0))
+    page = tmp_path / "page.html"
+    page.write_text(view_page([Source("large", Circuit.from_scores(EdgeScores(graph, values), edges=120_000))]))
+    assert page.stat().st_size < 700_000
+    browser.open(page)
+    assert browser.text("#cut") == (
+        f"This page holds the strongest 100,000 of {graph.n_edges:,} ranked edges, and cuts circuits up to that size. "
+        "Of the 120,000 edges of the circuit as it was found, it holds 100,000."
+    )
+    assert browser.complaints() == []

@@ -104,6 +104,16 @@ def test_of_a_large_graph_only_the_strongest_edges_are_stored():
     assert packed["ranked"] == scores.n_candidates
 
 
+def test_of_a_large_circuit_only_the_strongest_edges_are_stored():
+    scores = scored(GRAPHS["grouped"])
+    strongest = pack_ranking(Circuit.from_scores(scores, edges=80), most=50)
+    assert (strongest["size"], strongest["held"], strongest["count"], strongest["found"]) == (80, 50, 50, None)
+    other = pack_ranking(Circuit(scores.graph, ~scores.top(10) & scores.top(90), scores), most=50)
+    assert (other["size"], other["held"], other["found"]["count"], other["count"]) == (80, 50, 50, 60)
+    plain = pack_ranking(Circuit(scores.graph, scores.top(80)), most=50)
+    assert (plain["size"], plain["held"], plain["count"]) == (80, 50, 50)
+
+
 @needs_node
 @pytest.mark.parametrize("name", GRAPHS)
 def test_the_page_cuts_and_removes_dangling_edges_as_the_library_does(name):

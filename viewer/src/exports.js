@@ -22,7 +22,7 @@ export function svgText(picture, title) {
   const lines = [...drawn(picture, picture.edges, picture.chosen === null ? 1 : 0.12), ...drawn(picture, picture.chosen ?? [], 1)];
   const size = `viewBox="0 -8 ${layout.width} ${layout.height + 16}" width="${layout.width}" height="${layout.height + 16}"`;
   return `<svg xmlns="http://www.w3.org/2000/svg" ${size} font-family="system-ui, sans-serif" font-size="11">` +
-    `<title>${escaped(title)}</title><style>${rules(colours)}</style>` +
+    `<title>${escaped(title)}</title><style>${rules(colours, layout.dense)}</style>` +
     `<rect y="-8" width="100%" height="100%" fill="${colours.card}"/>${behind(nodes)}${lines.join("")}${new XMLSerializer().serializeToString(nodes)}</svg>\n`;
 }
 
@@ -42,8 +42,8 @@ function drawn(picture, edges, fade) {
   }).reverse();
 }
 
-function rules(colours) {
-  return `text{text-anchor:middle;fill:${colours.ink}}.band{fill:${colours.muted};fill-opacity:.07}.layer,.folded,.tag{fill:${colours.muted};font-size:10px}` +
+function rules(colours, dense) {
+  return `${dense ? ".node text{font-size:12.5px}" : ""}text{text-anchor:middle;fill:${colours.ink}}.band{fill:${colours.muted};fill-opacity:.07}.layer,.folded,.tag{fill:${colours.muted};font-size:10px}` +
     `.folded,.tag{text-anchor:start}.fold{stroke:${colours.line}}.dots{stroke:${colours.line};stroke-width:4;stroke-linecap:round}` +
     `.body{fill:${colours.card};stroke:${colours.ink}}.under{fill:${colours.card}}.under+.port{opacity:.45}.shared{fill:none;stroke:${colours.muted}}.node.muted,.half.muted{opacity:.25}` +
     ["q", "k", "v"].map((kind) => `.port.${kind}{fill:${colours[kind]}}`).join("");

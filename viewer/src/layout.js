@@ -16,9 +16,9 @@ export class Layout {
     const shown = idle.filter((folded) => !folded).length;
     this.dense = shown > 12; // then heads and MLP of a layer stand almost level
     const digits = `${graph.layers - 1}.${graph.heads - 1}`.length;
-    this.nodeHeight = this.dense ? 16 : 20;
-    this.nodeWidth = Math.round(digits * 6.2 + 12);
-    this.row = this.dense ? (graph.grouped ? 46 : 42) : Math.min(108, Math.max(66, 760 / Math.max(1, shown))) + (graph.grouped ? 12 : 0);
+    this.nodeHeight = this.dense ? 18 : 20;
+    this.nodeWidth = Math.round(digits * (this.dense ? 7.2 : 6.2) + 12);
+    this.row = this.dense ? (graph.grouped ? 48 : 44) : Math.min(108, Math.max(66, 760 / Math.max(1, shown))) + (graph.grouped ? 12 : 0);
     this.left = MARGIN;
     this.#stack();
     this.#spread(aspect * this.height, aspect < 0.7);

@@ -45,6 +45,7 @@ export class Picture {
     this.layout = layout;
     this.moved = moved;
     this.paths.clear();
+    this.svg.classList.toggle("dense", layout.dense);
     if (other) this.#resized();
   }
 

@@ -58,7 +58,7 @@ export class Table {
         this.limit += 5 * PAGE;
         this.#render();
       }));
-    const none = edges.length === 0 && h("p", { class: "note" }, "No edge of this circuit fits.");
+    const none = edges.length === 0 && h("p", { class: "note" }, this.scene.connected.length ? "No edge of this circuit fits." : "No edge of this size lies on a path from the input to the logits.");
     this.root.replaceChildren(h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Edges" }, h("table", {}, h("thead", {}, head), h("tbody", {}, rows))), more || "", none || "");
   }
 
