@@ -35,8 +35,8 @@ def memory_of(make: Callable[[], Model]) -> tuple[Model, int]:
 
 
 def _storages() -> dict[int, int]:
-    types = (torch.Tensor, torch.nn.Parameter)  # fake tensors of other tests have no storage
-    tensors = [x for x in gc.get_objects() if type(x) in types and x.device.type == "cpu"]
+    types = (torch.Tensor, torch.nn.Parameter)  # other tests leave fake and sparse tensors, which have no storage
+    tensors = [x for x in gc.get_objects() if type(x) in types and x.device.type == "cpu" and x.layout is torch.strided]
     return {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}
 
 
