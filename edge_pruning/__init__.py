@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edge_pruning.formats import convert
     from edge_pruning.graph import Graph, ModelShape
     from edge_pruning.loading import load_model
-    from edge_pruning.runs import Run, discover, discover_seeds, inspect
+    from edge_pruning.runs import Run, discover, discover_seeds, inspect, study
     from edge_pruning.runs import evaluate_any as evaluate
     from edge_pruning.setup import Setup
     from edge_pruning.tasks import get_task
@@ -50,6 +50,7 @@ _HOMES = {
     "inspect": "runs",
     "load_model": "loading",
     "report_on": "evaluation",
+    "study": "runs:study",
 }
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "inspect",
     "load_model",
     "report_on",
+    "study",
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from edge_pruning.cli import compare, convert, curve, inspect, plan, tracr, view  # each registers its command
+from edge_pruning.cli import compare, convert, curve, inspect, plan, study, tracr, view  # each registers its command
 
 
 def main() -> None:
@@ -17,4 +17,4 @@ def main() -> None:
     app(prog_name="edge-pruning")
 
 
-__all__ = ["compare", "convert", "curve", "inspect", "main", "plan", "tracr", "view"]
+__all__ = ["compare", "convert", "curve", "inspect", "main", "plan", "study", "tracr", "view"]

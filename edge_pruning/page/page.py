@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from edge_pruning.circuit import Circuit
@@ -33,7 +33,7 @@ Json = Mapping[str, Any]
 
 def render(report: Json, circuit: Circuit) -> str:
     """The page of a report. report: what `Report.to_json()` gives and report.json holds; circuit: what it is about."""
-    return str(_templates().get_template("page.html").render(**_context(report, circuit), **look()))
+    return str(template("page.html").render(**_context(report, circuit), **look()))
 
 
 def parts(report: Json, circuit: Circuit, *, prefix: str) -> dict[str, Markup]:
@@ -42,7 +42,7 @@ def parts(report: Json, circuit: Circuit, *, prefix: str) -> dict[str, Markup]:
     prefix: begins every id, so that several reports can stand on one page.
     """
     context = _context(report, circuit, prefix=prefix)
-    return {name: Markup(_templates().get_template(f"{name}.html").render(**context)) for name in ("head", "sections")}
+    return {name: Markup(template(f"{name}.html").render(**context)) for name in ("head", "sections")}
 
 
 def look() -> dict[str, Any]:
@@ -92,6 +92,11 @@ def _columns(evaluation: Json) -> list[tuple[str, str]]:
     headings["accuracy"] = accuracy_of(evaluation).heading
     metric = evaluation["metric"]
     return [(loss.name, loss.heading), (metric, words.spaced(metric)), *headings.items()]
+
+
+def template(name: str) -> Template:
+    """A template of this folder; whatever it is given is escaped."""
+    return _templates().get_template(name)
 
 
 @cache

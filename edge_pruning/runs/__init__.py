@@ -9,6 +9,7 @@ from edge_pruning.runs.observer import RunObserver
 from edge_pruning.runs.pipeline import discover
 from edge_pruning.runs.result import Run
 from edge_pruning.runs.seeds import SeedRuns, discover_seeds
+from edge_pruning.runs.two_settings import Study, study
 
 __all__ = [
     "CircuitFile",
@@ -18,6 +19,7 @@ __all__ = [
     "RunFolder",
     "RunObserver",
     "SeedRuns",
+    "Study",
     "curve_file",
     "discover",
     "discover_seeds",
@@ -27,5 +29,6 @@ __all__ = [
     "open_circuit",
     "report_file",
     "report_path",
+    "study",
     "write_report",
 ]

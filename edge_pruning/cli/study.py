@@ -1,0 +1,98 @@
+"""`edge-pruning study`: two ways of asking, or any two settings, and whether one circuit does both."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Option
+
+from edge_pruning.cli import flags, known
+from edge_pruning.cli.app import app, prepare
+from edge_pruning.cli.errors import errors_reported
+from edge_pruning.cli.help import examples, flowing
+
+STUDY = """Find circuits for two settings, several seeds each, and say how much they have in common.
+
+A setting is a task, its data and a model. `--against` says how the second one differs: another setting of the task
+(style=few-shot), or another task or file of pairs; `--against-model` takes another model of the same shape.
+
+The result is one table and one page: how good each circuit is in [bold]its own setting and in the other[/bold], also
+what both share and what either has; the overlap of their edges beside that of [bold]two seeds of one setting[/bold] and
+of random circuits, without which an overlap says nothing; by kind of edge and by layer; what only one has.
+"""
+
+Against = Annotated[list[str] | None, Option(
+    "--against", metavar="NAME=VALUE|TASK", show_default=False,
+    help="How the second setting differs: a setting of the task, or another task or file of pairs. May be repeated.",
+)]
+AgainstModel = Annotated[str | None, Option(help="The second setting's model, if it is another one.")]
+Seeds = Annotated[int, Option(metavar="N", min=2, help="Circuits to find for each setting, with consecutive seeds.")]
+Anyway = Annotated[bool, Option("--anyway", help="Search even if the model does a task badly (accuracy below 0.8).")]
+
+
+@app.command(help=flowing(STUDY), epilog=examples(
+    "study capitals --data style=instruction --against style=few-shot --model PATH_OR_HUB_ID",
+    "study ioi --against gendered-pronoun --seeds 2 --edges 60",
+    "study pairs-en.jsonl --against pairs-fr.jsonl --model PATH_OR_HUB_ID --out runs/languages",
+))
+def study(
+    task: flags.Task,
+    against: Against = None,
+    against_model: AgainstModel = None,
+    model: flags.Model = None,
+    edges: flags.Edges = None,
+    sparsity: flags.Sparsity = None,
+    method: flags.Method = None,
+    preset: flags.Preset = None,
+    steps: flags.Steps = None,
+    setting: flags.Setting = None,
+    seed: flags.Seed = None,
+    seeds: Seeds = 3,
+    ablation: flags.Ablation = None,
+    train: flags.Train = None,
+    test: flags.Test = None,
+    chat: flags.Chat = False,
+    data: flags.Data = None,
+    anyway: Anyway = False,
+    out: flags.Out = None,
+    resume: flags.Resume = False,
+    overwrite: flags.Overwrite = False,
+    device: flags.Device = None,
+    dtype: flags.Dtype = None,
+    as_json: flags.Json = False,
+) -> None:
+    with errors_reported(interrupted="interrupted; continue with the same command and --resume"):
+        given = flags.given(
+            model=model, method=method, preset=preset, steps=steps, ablation=ablation, train=train, test=test,
+            seed=seed, device=device, dtype=dtype, chat=chat or None, edges=flags.numbers("--edges", edges, int),
+            sparsity=flags.numbers("--sparsity", sparsity, float), settings=flags.assignments("--set", setting),
+            data=flags.data(data, None),
+        )
+        other, changed = _other(against or [])
+        known.check(task=task, method=method, preset=preset, ablation=ablation)
+        known.check(task=other)
+        console = prepare()
+        from edge_pruning.cli.progress import ProgressBar
+        from edge_pruning.cli.study_report import print_study
+        from edge_pruning.runs.two_settings import study as run_study
+
+        place = out or Path("runs", f"{Path(task).stem}-study")
+        with ProgressBar() as bar:
+            done = run_study(
+                task, out=place, against=other, against_data=changed, against_model=against_model, seeds=seeds,
+                anyway=anyway, resume=resume, overwrite=overwrite, observer=bar, **given,
+            )
+        if as_json:
+            print(json.dumps(done.content, indent=2, ensure_ascii=False))
+        else:
+            print_study(done, console)
+
+
+def _other(against: list[str]) -> tuple[str | None, dict[str, Any]]:
+    """The other task, if one is named, and the settings of the task that differ."""
+    tasks = [text for text in against if "=" not in text]
+    if len(tasks) > 1:
+        raise ValueError(f"--against names {len(tasks)} tasks, {' and '.join(tasks)}; a study compares two settings")
+    return (tasks[0] if tasks else None), flags.assignments("--against", [text for text in against if "=" in text])
