@@ -36,7 +36,7 @@ from edge_pruning.page.study import render_study
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.folder import CONFIG, RunFolder
 from edge_pruning.runs.observer import RunObserver
-from edge_pruning.runs.pipeline import refuse_differences, setup_of
+from edge_pruning.runs.pipeline import in_hand, refuse_differences, setup_of
 from edge_pruning.runs.seeds import SeedRuns, discover_seeds
 from edge_pruning.setup import Setup
 from edge_pruning.version import __version__
@@ -109,12 +109,14 @@ def study(
 
     Raises ValueError for settings that are equal or cannot be compared, and for what `discover` refuses.
     """
-    given = {**settings, **({} if model is None else {"model": model})}
-    other = {**given, **({} if against_model is None else {"model": against_model})}
+    given = {**settings, **({} if model is None else {"model": in_hand(model)})}
+    other = {**given, **({} if against_model is None else {"model": in_hand(against_model)})}
     other["data"] = {**given.get("data", {}), **(against_data or {})}
     tasks = task, task if against is None else against
     first, second = (_config(of, settings) for of, settings in zip(tasks, (given, other), strict=True))
-    if (first.task, first.data, first.model) == (second.task, second.data, second.model):
+    if all(getattr(first, of) == getattr(second, of) for of in ("task", "data", "source")) and (
+        given.get("model") == other.get("model")
+    ):
         raise ValueError(
             "both settings are the same; say how the other one differs: another task (against), other settings of the "
             "task (against_data, --against style=...) or another model (against_model)"

@@ -1,0 +1,157 @@
+"""`edge-pruning study`: two settings, each circuit judged in both, overlaps beside those of seeds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import edge_pruning as ep
+from edge_pruning.compare_groups import GroupComparison
+from edge_pruning.evaluation import evaluate
+from edge_pruning.loading import load_model
+from edge_pruning.runs import Study, seeds
+from edge_pruning.runs.config import RunConfig
+from edge_pruning.runs.pipeline import setup_of
+from edge_pruning.runs.two_settings import names_of
+
+SHORT = ("--steps", 8, "--edges", 12, "--seeds", 2)
+
+
+@pytest.fixture(scope="module")
+def other_pairs(pairs_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pairs with clean and corrupted prompts, and right and wrong answers, exchanged."""
+    path = tmp_path_factory.mktemp("other") / "other <b>.jsonl"
+    rows = [json.loads(line) for line in pairs_file.read_text().splitlines()]
+    swapped = [
+        {"clean": row["corrupted"], "corrupted": row["clean"], "answer": row["wrong_answer"],
+         "wrong_answer": row["answer"]} for row in rows
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in swapped))
+    return path
+
+
+@pytest.fixture
+def study(cli, model_folder, pairs_file, other_pairs, tmp_path):
+    def run(*arguments: object):
+        return cli(
+            "study", pairs_file, "--against", other_pairs, "--model", model_folder, "--out", tmp_path / "study",
+            "--anyway", *arguments,
+        )
+
+    return run
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_study_judges_each_circuit_in_both_settings(study, pairs_file, other_pairs, model_folder, tmp_path):
+    result = study(*SHORT)
+    assert result.exit_code == 0, result.stderr
+    folder = tmp_path / "study"
+    found = Study.load(folder)
+    content, names = found.content, found.names
+    assert names == (pairs_file.name, other_pairs.name)
+    first, second = found.circuits
+    assert (len(first), len(second)) == (12, 12)
+    circuits = dict(zip((*names, "intersection", "union"), (first, second, first & second, first | second), strict=True))
+    model = load_model(model_folder)
+    for name, task in zip(names, (pairs_file, other_pairs), strict=True):
+        setup = setup_of(RunConfig(task=str(task), model=str(model_folder)), model)
+        for run, circuit in circuits.items():
+            judged, row = evaluate(circuit, setup, random_circuits=0).circuit, content["judged"][name]["runs"][run]
+            assert {key: row[key] for key in ("kl", "accuracy", "exact_match", "faithfulness")} == pytest.approx(
+                {key: judged.mean[key] for key in ("kl", "accuracy", "exact_match", "faithfulness")}, rel=1e-5
+            )
+    groups = {name: [run.circuit for run in side.runs] for name, side in zip(names, found.sides, strict=True)}
+    expected = GroupComparison(groups, dict(zip(names, found.circuits, strict=True))).to_json()
+    assert content["comparison"] == json.loads(json.dumps(expected))
+    shown = " ".join(result.stdout.split())
+    for words in ("edges of both", "edges of either", "across the settings, one seed of each", "random edges",
+                  *content["findings"][1:]):
+        assert words[1:] in shown
+    page = (folder / "study.html").read_text()
+    assert "<b>" not in page
+    assert "other &lt;b&gt;.jsonl" in page
+    assert (folder / "circuits.html").exists()
+    assert (folder / "study.svg").exists()
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_study_goes_on_where_it_was(study, tmp_path, monkeypatch):
+    """Killed when the second setting's first seed was done."""
+    calls = []
+
+    def killed(*arguments, real=seeds.run_in, **options):
+        calls.append(1)
+        if len(calls) == 4:
+            raise Killed
+        return real(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(seeds, "run_in", killed)
+        assert isinstance(study(*SHORT).exception, Killed)
+    folder = tmp_path / "study"
+    before = contents(folder / "a")
+    assert not (folder / "study.json").exists()
+    result = study(*SHORT, "--resume")
+    assert result.exit_code == 0, result.stderr
+    assert contents(folder / "a") == before
+    resumed = {name: data for name, data in contents(folder).items() if name.suffix == ".json"}
+    assert study(*SHORT, "--resume").stdout == result.stdout
+    assert study(*SHORT, "--overwrite").exit_code == 0
+    assert {name: data for name, data in contents(folder).items() if name.suffix == ".json"} == resumed
+    assert "seeds: 2 in the run, 3 now" in study(*SHORT[:-1], 3, "--resume").stderr
+
+
+def test_styles_of_a_task_are_two_settings():
+    first, second = (RunConfig(task="capitals", data={"style": style}) for style in ("few-shot", "instruction"))
+    assert names_of((first, second)) == ("style=few-shot", "style=instruction")
+    assert names_of((RunConfig(task="ioi"), RunConfig(task="ioi", model="gpt2"))) == ("bundled", "gpt2")
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [
+    ((), "both settings are the same; say how the other one differs"),
+    (("--against", "gendered-pronoun", "--against", "greater-than"), "names 2 tasks, gendered-pronoun and greater-than"),
+    (("--against", "iol"), "there is no task 'iol'; nearest: ioi"),
+    (("--against", "style=few-shot"), "task 'ioi' has no setting style"),
+    (("--against", "gendered-pronoun", "--edges", "10,20"), "expected one size for a study, got several"),
+])  # fmt: skip
+def test_settings_that_make_no_study_are_refused(cli, tmp_path, arguments, expected):
+    result = cli("study", "ioi", "--out", tmp_path / "study", *arguments)
+    assert result.exit_code == 2
+    assert expected in " ".join(result.stderr.split())
+    assert not (tmp_path / "study").exists()
+
+
+def test_what_the_model_cannot_do_is_refused_with_its_accuracy(cli, model_folder, pairs_file, other_pairs, tmp_path):
+    result = cli(
+        "study", pairs_file, "--against", other_pairs, "--model", model_folder, "--out", tmp_path / "study", *SHORT
+    )
+    assert result.exit_code == 2
+    words = " ".join(result.stderr.split())
+    assert "expected an accuracy of at least 0.8; got pairs.jsonl: accuracy 0." in words
+    assert "search all the same with --anyway" in words
+    assert not (tmp_path / "study").exists()
+
+
+def test_models_of_unlike_shape_are_refused(build_model, model_folder, pairs_file, tmp_path):
+    wider = build_model("gpt2", layers=3)
+    tokenizer = load_model(model_folder).tokenizer
+    with pytest.raises(ValueError, match="different shapes .*not even their nodes correspond"):
+        ep.study(
+            str(pairs_file), model=str(model_folder), against_model=(wider.hf, tokenizer), out=tmp_path / "study",
+            steps=8, edges=12,
+        )
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_file_that_is_no_study_is_refused(tmp_path):
+    (tmp_path / "study.json").write_text("{}")
+    with pytest.raises(ValueError, match="study.json.*expected a study"):
+        Study.load(tmp_path)
