@@ -182,6 +182,7 @@ class ConfigContent(TypedDict):
     settings: Settings
     ablation: NotRequired[str]
     seeds: NotRequired[int]
+    against: NotRequired[Settings]  # of a study: its second setting
 
 
 class FoundContent(TypedDict):
@@ -264,6 +265,62 @@ class StabilityContent(TypedDict):
 
     seeds: list[int]
     sizes: list[Agreed]
+
+
+# --- study.json -------------------------------------------------------------------------------------------------------
+
+
+class SettingContent(TypedDict):
+    name: str
+
+
+class JudgedContent(TypedDict):
+    """Circuits on the pairs of one setting: means by the name of the circuit."""
+
+    loss: Literal["kl", "squared_error"]
+    examples: Count
+    runs: dict[str, dict[str, Number]]
+
+
+class Mean(TypedDict):
+    mean: Number
+
+
+class OverlapContent(TypedDict):
+    iou: Mean
+    of_smaller: Mean
+
+
+class OverlapsContent(TypedDict):
+    """Overlaps of edges or of nodes; null for a group of one circuit, and for chance where it is not known."""
+
+    across: OverlapContent
+    within: dict[str, OverlapContent | None]
+    agreed: OverlapContent
+    by_chance: OverlapContent | None
+
+
+class EdgesContent(TypedDict):
+    edges: Count
+    edges_total: Count
+
+
+class ComparedContent(TypedDict):
+    counts: dict[str, EdgesContent]
+    edges: OverlapsContent
+    nodes: OverlapsContent
+
+
+class StudyContent(TypedDict):
+    """study.json."""
+
+    settings: Annotated[list[SettingContent], Field(min_length=2, max_length=2)]
+    ablation: str
+    convention: str
+    judged: dict[str, JudgedContent]
+    comparison: ComparedContent
+    findings: list[str]
+    warnings: list[str]
 
 
 # --- compiled programs ------------------------------------------------------------------------------------------------

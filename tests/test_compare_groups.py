@@ -45,8 +45,11 @@ def test_overlaps_are_means_over_the_pairs_of_circuits(compared: GroupComparison
 def test_overlap_by_chance_is_what_random_circuits_share(compared: GroupComparison) -> None:
     drawn = [(set(random_circuit(2 * i, 30).edges), set(random_circuit(2 * i + 1, 40).edges)) for i in range(300)]
     expected = compared.overlap("edges")["by_chance"]
-    assert expected["iou"]["mean"] == pytest.approx(statistics.fmean(len(x & y) / len(x | y) for x, y in drawn), rel=0.1)
-    assert expected["of_smaller"]["mean"] == pytest.approx(statistics.fmean(len(x & y) / 30 for x, y in drawn), rel=0.1)
+    iou, of_smaller = (statistics.fmean(each) for each in zip(
+        *((len(x & y) / len(x | y), len(x & y) / 30) for x, y in drawn), strict=True
+    ))
+    assert expected["iou"]["mean"] == pytest.approx(iou, rel=0.1)
+    assert expected["of_smaller"]["mean"] == pytest.approx(of_smaller, rel=0.1)
     assert compared.overlap("nodes")["by_chance"] is None
 
 

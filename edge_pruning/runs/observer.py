@@ -27,6 +27,19 @@ class RunObserver(Observer):
         """`words`: what the run will cost, said before it starts."""
 
 
+class OneOfSeveral(RunObserver):
+    """Says which run of several a stage belongs to. The stages of all are announced before, so single ones are not."""
+
+    def __init__(self, watch: RunObserver, which: str) -> None:
+        self.watch, self.which = watch, which
+
+    def stage(self, words: str, done: int = 0, total: int = 0) -> None:
+        self.watch.stage(f"{self.which}: {words}", done, total)
+
+    def progress(self, records: Sequence[Mapping[str, float]], total: int) -> None:
+        self.watch.progress(records, total)
+
+
 class WithCallback(RunObserver):
     """Passes everything on to an observer, and each step's record to a function."""
 

@@ -30,7 +30,7 @@ from edge_pruning.numbers import METRICS, NUMBERS
 from edge_pruning.patterns import MOST_HEADS
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.folder import CONFIG, RunFolder
-from edge_pruning.runs.observer import RunObserver
+from edge_pruning.runs.observer import OneOfSeveral, RunObserver
 from edge_pruning.runs.pipeline import (
     checked_settings,
     checked_sizes,
@@ -152,17 +152,14 @@ def discover_seeds(
 # --- the parts --------------------------------------------------------------------------------------------------------
 
 
-class _OneOfSeveral(RunObserver):
-    """Says which seed a run is of. The plan is that of all seeds, so those of single ones are not passed on."""
+def planned_seeds(config: RunConfig, setup: Setup, seeds: int) -> dict[str, float]:
+    """The stages of all seeds and how much work each is, as `RunObserver.stages` takes them."""
+    work = planned_work(config, setup, checked_sizes(config, setup))
+    return {f"{_which(i, seeds)}: {words}": units for i in range(seeds) for words, units in work.items()}
 
-    def __init__(self, watch: RunObserver, which: str) -> None:
-        self.watch, self.which = watch, which
 
-    def stage(self, words: str, done: int = 0, total: int = 0) -> None:
-        self.watch.stage(f"{self.which}: {words}", done, total)
-
-    def progress(self, records: Sequence[Mapping[str, float]], total: int) -> None:
-        self.watch.progress(records, total)
+def _which(i: int, seeds: int) -> str:
+    return f"seed {i + 1} of {seeds}"
 
 
 def _run_all(
@@ -177,9 +174,8 @@ def _run_all(
     overwrite: bool,
 ) -> list[Run]:
     """Every seed's run on the same loaded model; what is in a subfolder is continued, unless it is to be replaced."""
-    runs, work = [], planned_work(config, setup, checked_sizes(config, setup))
-    which = [f"seed {i + 1} of {seeds}" for i in range(seeds)]
-    watch.stages({f"{seed}: {words}": units for seed in which for words, units in work.items()})
+    runs = []
+    watch.stages(planned_seeds(config, setup, seeds))
     for i in range(seeds):
         own = replace(config, seed=config.seed + i)
         place = None
@@ -190,7 +186,7 @@ def _run_all(
         if place is not None and place.finished and not overwrite:
             runs.append(Run.load(place.path))
             continue
-        observer = _OneOfSeveral(watch, which[i])
+        observer = OneOfSeveral(watch, _which(i, seeds))
         with_seed = setup.with_seed(own.seed, own.ablation_value)
         runs.append(run_in(place, own, with_seed, observer, resume=not overwrite, draw=draw, patterns=patterns))
     return runs

@@ -26,6 +26,7 @@ import torch
 from edge_pruning import files
 from edge_pruning.circuit import Circuit
 from edge_pruning.compare_groups import GroupComparison
+from edge_pruning.contents import StudyContent
 from edge_pruning.drawing import draw_overlap
 from edge_pruning.evaluation.faithfulness_scale import FaithfulnessScale
 from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS, measure
@@ -35,9 +36,9 @@ from edge_pruning.metrics import accuracy
 from edge_pruning.page.study import render_study
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.folder import CONFIG, RunFolder
-from edge_pruning.runs.observer import RunObserver
+from edge_pruning.runs.observer import OneOfSeveral, RunObserver
 from edge_pruning.runs.pipeline import in_hand, refuse_differences, setup_of
-from edge_pruning.runs.seeds import SeedRuns, discover_seeds
+from edge_pruning.runs.seeds import SeedRuns, discover_seeds, planned_seeds
 from edge_pruning.setup import Setup
 from edge_pruning.version import __version__
 from edge_pruning.view import view_paths
@@ -76,9 +77,7 @@ class Study:
     def load(cls, folder: str | Path) -> Study:
         """A finished study from its folder. Raises ValueError that names the file that is missing or broken."""
         folder = Path(folder)
-        content = files.read_json(folder / STUDY)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise ValueError(f"{folder / STUDY}: expected a study (format {FORMAT!r})")
+        content = files.read_own(folder / STUDY, FORMAT, FORMAT_VERSION, StudyContent)
         first, second = (SeedRuns.load(folder / place) for place in PLACES)
         one, other = (side["name"] for side in content["settings"])
         return cls((one, other), (first, second), content, folder)
@@ -112,33 +111,25 @@ def study(
     given = {**settings, **({} if model is None else {"model": in_hand(model)})}
     other = {**given, **({} if against_model is None else {"model": in_hand(against_model)})}
     other["data"] = {**given.get("data", {}), **(against_data or {})}
-    tasks = task, task if against is None else against
-    first, second = (_config(of, settings) for of, settings in zip(tasks, (given, other), strict=True))
-    if all(getattr(first, of) == getattr(second, of) for of in ("task", "data", "source")) and (
-        given.get("model") == other.get("model")
-    ):
-        raise ValueError(
-            "both settings are the same; say how the other one differs: another task (against), other settings of the "
-            "task (against_data, --against style=...) or another model (against_model)"
-        )
+    asked = _Asked.of(task, given), _Asked.of(task if against is None else against, other)
+    _refuse_equal(*asked)
     folder = StudyFolder(out, resume=resume, overwrite=overwrite)
-    description = {"settings": [first.to_json(), second.to_json()], "seeds": seeds}
+    first, second = (side.config.to_json() for side in asked)
+    description = {"settings": first, "against": second, "seeds": seeds}
     if resume and folder.config is not None:
-        refuse_differences(folder.path, {k: folder.config[k] for k in description}, description)
+        refuse_differences(folder.path, {key: folder.config[key] for key in description}, description)
     if resume and folder.finished:
         return Study.load(folder.path)
     watch = observer or RunObserver()
     watch.stage("loading the model")
-    setups = _setups((first, second), (given.get("model"), other.get("model")))
-    names = names_of((first, second))
-    _check(names, setups, anyway=anyway)
+    sides = _sides(*asked)
+    _refuse_other_shapes(*sides)
+    if not anyway:
+        _refuse_what_is_not_done(sides)
     folder.begin(description, resume=resume)
     try:
-        sides = [
-            _side(of, settings, setup.model, folder.path / place, seeds, f"{place.upper()}, {name}", watch, overwrite)
-            for of, settings, setup, place, name in zip(tasks, (given, other), setups, PLACES, names, strict=True)
-        ]
-        return _saved(names, (first, second), setups, sides, folder.path, watch)
+        runs = _run_both(sides, folder.path, seeds, watch, overwrite=overwrite)
+        return _saved(sides, runs, folder.path, watch)
     except ValueError:
         if not any(folder.path.glob("*/seed-*")):
             folder.withdraw()
@@ -150,57 +141,98 @@ def study(
 # --- the two settings -------------------------------------------------------------------------------------------------
 
 
-def _config(task: Any, settings: Mapping[str, Any]) -> RunConfig:
-    """What a run of this side will do. Raises ValueError with everything that is wrong."""
-    model = settings.get("model")
-    named = {"model": model.name, "dtype": model.dtype} if isinstance(model, Model) else {}
-    config = RunConfig.of({"task": task, **settings, **named})
-    if len(config.edges) + len(config.sparsity) > 1:
-        raise ValueError("expected one size for a study, got several; one circuit stands for each setting")
-    return config
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What was asked for one setting: as it was given, and as a configuration."""
+
+    task: Any
+    settings: Mapping[str, Any]
+    config: RunConfig
+
+    @classmethod
+    def of(cls, task: Any, settings: Mapping[str, Any]) -> _Asked:
+        """Raises ValueError with everything that is wrong."""
+        model = settings.get("model")
+        named = {"model": model.name, "dtype": model.dtype} if isinstance(model, Model) else {}
+        config = RunConfig.of({"task": task, **settings, **named})
+        if len(config.edges) + len(config.sparsity) > 1:
+            raise ValueError("expected one size for a study, got several; one circuit stands for each setting")
+        return cls(task, settings, config)
+
+    @property
+    def model(self) -> Model | None:
+        """The model in hand, if it is one."""
+        model = self.settings.get("model")
+        return model if isinstance(model, Model) else None
 
 
-def names_of(configs: Sequence[RunConfig]) -> tuple[str, str]:
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """One of the two settings. place: its folder's name. name: what tells it from the other one."""
+
+    place: str
+    name: str
+    asked: _Asked
+    setup: Setup
+
+    @property
+    def words(self) -> str:
+        return f"{self.place.upper()}, {self.name}"
+
+
+def _refuse_equal(first: _Asked, second: _Asked) -> None:
+    same = all(getattr(first.config, of) == getattr(second.config, of) for of in ("task", "data", "source"))
+    if same and first.settings.get("model") == second.settings.get("model"):
+        raise ValueError(
+            "both settings are the same; say how the other one differs: another task (against), other settings of the "
+            "task (against_data, --against style=...) or another model (against_model)"
+        )
+
+
+def names_of(first: RunConfig, second: RunConfig) -> tuple[str, str]:
     """What tells the two settings apart, in a few words each."""
-    first, second = configs
     keys = [key for key in {**first.data, **second.data} if first.data.get(key) != second.data.get(key)]
-    parts: list[list[str]] = [[], []]
-    for i, config in enumerate(configs):
-        if first.task != second.task:
-            parts[i].append(Path(config.task).name)
-        parts[i] += [f"{key}={config.data[key]}" for key in keys if key in config.data]
-        if first.model != second.model:
-            parts[i].append(Path(config.model).name)
-    one, other = (", ".join(words) or Path(config.task).name for words, config in zip(parts, configs, strict=True))
+
+    def name(config: RunConfig) -> str:
+        words = [Path(config.task).name] if first.task != second.task else []
+        words += [f"{key}={config.data[key]}" for key in keys if key in config.data]
+        words += [Path(config.model).name] if first.model != second.model else []
+        return ", ".join(words) or Path(config.task).name
+
+    one, other = name(first), name(second)
     return one, other if other != one else f"{other} (B)"
 
 
-def _setups(configs: Sequence[RunConfig], models: Sequence[Any]) -> list[Setup]:
-    """A setup for each side; they share the model where it is the same one."""
-    first, second = configs
-    loaded = [setup_of(first, models[0] if isinstance(models[0], Model) else None)]
-    same = first.model == second.model and models[0] is models[1]
-    known = loaded[0].model if same else models[1] if isinstance(models[1], Model) else None
-    loaded.append(setup_of(second, known))
-    return loaded
+def _sides(first: _Asked, second: _Asked) -> list[_Side]:
+    """Load what both need; they share the model where it is the same one."""
+    one = setup_of(first.config, first.model)
+    shared = first.config.model == second.config.model and first.settings.get("model") is second.settings.get("model")
+    other = setup_of(second.config, one.model if shared else second.model)
+    names = names_of(first.config, second.config)
+    return [_Side(*each) for each in zip(PLACES, names, (first, second), (one, other), strict=True)]
 
 
-def _check(names: Sequence[str], setups: Sequence[Setup], *, anyway: bool) -> None:
-    """Raises ValueError if the graphs differ, or if the model does not do one of the tasks."""
-    shapes = [setup.graph.shape for setup in setups]
-    if shapes[0] != shapes[1]:
-        alike = (shapes[0].layers, shapes[0].heads) == (shapes[1].layers, shapes[1].heads)
-        offer = (
-            "their layers and heads agree, so the nodes of finished runs can be compared: edge-pruning compare --nodes"
-            if alike else "their layers or heads differ in number, so not even their nodes correspond"
-        )
-        raise ValueError(f"the two models have different shapes ({shapes[0]} and {shapes[1]}): {offer}")
-    scores = [_accuracy(setup) for setup in setups]
+def _refuse_other_shapes(first: _Side, second: _Side) -> None:
+    """Raise ValueError if the graphs of the two models differ, and say what can be compared all the same."""
+    one, other = first.setup.graph.shape, second.setup.graph.shape
+    if one == other:
+        return
+    offer = (
+        "their layers and heads agree, so the nodes of finished runs can be compared: edge-pruning compare --nodes"
+        if (one.layers, one.heads) == (other.layers, other.heads)
+        else "their layers or heads differ in number, so not even their nodes correspond"
+    )
+    raise ValueError(f"the two models have different shapes ({one} and {other}): {offer}")
+
+
+def _refuse_what_is_not_done(sides: Sequence[_Side]) -> None:
+    """Raise ValueError if the model does not do one of the tasks."""
+    scores = [(side, _accuracy(side.setup)) for side in sides]
     weak = [
-        f"{name}: accuracy {score:.2f} on {len(setup.pairs.pairs)} test pairs"
-        for name, score, setup in zip(names, scores, setups, strict=True) if score < LEAST_ACCURACY
+        f"{side.name}: accuracy {score:.2f} on {len(side.setup.pairs.pairs)} test pairs"
+        for side, score in scores if score < LEAST_ACCURACY
     ]
-    if weak and not anyway:
+    if weak:
         raise ValueError(
             f"the model does not do this well enough, expected an accuracy of at least {LEAST_ACCURACY}; got "
             f"{'; '.join(weak)}. A circuit for what a model cannot do says nothing: choose another style, task or "
@@ -211,49 +243,31 @@ def _check(names: Sequence[str], setups: Sequence[Setup], *, anyway: bool) -> No
 @torch.no_grad()
 def _accuracy(setup: Setup) -> float:
     """The model's accuracy on the pairs that circuits are judged on; one unmasked pass over them."""
-    engine, data = setup.engine, setup.pairs
-    batches = over_tiles(
-        engine, data.pairs, lambda ids: _right(engine.batch([data.pairs[i] for i in ids]), setup)
-    )
-    return float(torch.cat([right for _, right in batches]).double().mean())
+    pairs, metric = setup.pairs.pairs, setup.pairs.metric
+
+    def right(ids: Sequence[int]) -> torch.Tensor:
+        batch = setup.engine.batch([pairs[i] for i in ids])
+        return accuracy(setup.engine.own_logits(batch).float(), batch, metric)
+
+    return float(torch.cat([values for _, values in over_tiles(setup.engine, pairs, right)]).double().mean())
 
 
-def _right(batch: Any, setup: Setup) -> torch.Tensor:
-    return accuracy(setup.engine.own_logits(batch).float(), batch, setup.pairs.metric)
-
-
-class _OneOfTwo(RunObserver):
-    """Says which setting a run is of."""
-
-    def __init__(self, watch: RunObserver, which: str) -> None:
-        self.watch, self.which = watch, which
-
-    def stages(self, work: Mapping[str, float]) -> None:
-        self.watch.stages({f"{self.which}: {words}": units for words, units in work.items()})
-
-    def stage(self, words: str, done: int = 0, total: int = 0) -> None:
-        self.watch.stage(f"{self.which}: {words}", done, total)
-
-    def progress(self, records: Sequence[Mapping[str, float]], total: int) -> None:
-        self.watch.progress(records, total)
-
-
-def _side(
-    task: Any,
-    settings: Mapping[str, Any],
-    model: Model | None,
-    place: Path,
-    seeds: int,
-    which: str,
-    watch: RunObserver,
-    overwrite: bool,
-) -> SeedRuns:
-    """The seeds' runs of one setting; those that are there already are read."""
-    begun = place.exists() and not overwrite
-    return discover_seeds(
-        task, seeds=seeds, out=place, resume=begun, overwrite=overwrite, patterns=0, observer=_OneOfTwo(watch, which),
-        **{**settings, "model": model},
-    )
+def _run_both(
+    sides: Sequence[_Side], folder: Path, seeds: int, watch: RunObserver, *, overwrite: bool
+) -> list[SeedRuns]:
+    """The runs of all seeds of both settings; those that are there already are read."""
+    watch.stages({
+        f"{side.words}: {words}": units for side in sides
+        for words, units in planned_seeds(side.asked.config, side.setup, seeds).items()
+    })
+    return [
+        discover_seeds(
+            side.asked.task, seeds=seeds, out=folder / side.place, overwrite=overwrite, patterns=0,
+            resume=(folder / side.place).exists() and not overwrite, observer=OneOfSeveral(watch, side.words),
+            **{**side.asked.settings, "model": side.setup.model},
+        )
+        for side in sides
+    ]
 
 
 # --- what they have in common -----------------------------------------------------------------------------------------
@@ -279,35 +293,29 @@ def _judged(circuits: Mapping[str, Circuit], setup: Setup, progress: Any) -> dic
     }
 
 
-def _saved(
-    names: tuple[str, str],
-    configs: Sequence[RunConfig],
-    setups: Sequence[Setup],
-    sides: Sequence[SeedRuns],
-    folder: Path,
-    watch: RunObserver,
-) -> Study:
+def _saved(sides: Sequence[_Side], runs: Sequence[SeedRuns], folder: Path, watch: RunObserver) -> Study:
     """Judge both circuits in both settings, compare them, and write it all down; study.json last."""
-    agreed = {name: side.consensus[0] for name, side in zip(names, sides, strict=True)}
-    groups = {name: [run.circuit for run in side.runs] for name, side in zip(names, sides, strict=True)}
+    first, second = sides
+    names = first.name, second.name
+    agreed = {name: of_side.consensus[0] for name, of_side in zip(names, runs, strict=True)}
+    groups = {name: [run.circuit for run in of_side.runs] for name, of_side in zip(names, runs, strict=True)}
     compared = GroupComparison(groups, agreed)
     circuits = {**agreed, "intersection": compared.shared, "union": compared.union}
-    judged = [
-        _judged(circuits, setup, partial(watch.stage, f"judging all circuits, {name}"))
-        for name, setup in zip(names, setups, strict=True)
-    ]
     content = files.json_values({
         "format": FORMAT,
         "version": FORMAT_VERSION,
         "software": __version__,
-        "settings": [{"name": name, **config.to_json()} for name, config in zip(names, configs, strict=True)],
-        "seeds": list(sides[0].stability["seeds"]),
-        "ablation": configs[0].ablation,
-        "convention": setups[0].graph.convention,
-        "judged": dict(zip(names, judged, strict=True)),
+        "settings": [{"name": side.name, **side.asked.config.to_json()} for side in sides],
+        "seeds": list(runs[0].stability["seeds"]),
+        "ablation": first.asked.config.ablation,
+        "convention": first.setup.graph.convention,
+        "judged": {
+            side.name: _judged(circuits, side.setup, partial(watch.stage, f"judging all circuits, {side.name}"))
+            for side in sides
+        },
         "comparison": compared.to_json(),
-        "warnings": [f"{name}: {words}" for name, side in zip(names, sides, strict=True)
-                     for words in side.stability["sizes"][0]["warnings"]],
+        "warnings": [f"{name}: {words}" for name, of_side in zip(names, runs, strict=True)
+                     for words in of_side.stability["sizes"][0]["warnings"]],
     })
     content["findings"] = findings(content)
     picture = draw_overlap(agreed, title=f"{names[0]} and {names[1]}")
@@ -315,8 +323,7 @@ def _saved(
     files.write_text(folder / "study.html", render_study(content, picture))
     files.write_text(folder / "circuits.html", view_paths([folder / place / "consensus.json" for place in PLACES]))
     files.write_json(folder / STUDY, content)
-    first, second = sides
-    return Study(names, (first, second), content, folder)
+    return Study(names, (runs[0], runs[1]), content, folder)
 
 
 def findings(content: Mapping[str, Any]) -> list[str]:
@@ -328,7 +335,7 @@ def findings(content: Mapping[str, Any]) -> list[str]:
     words = "less than" if across["mean"] < min(group["least"] for group in within) else (
         "as much as" if across["mean"] >= least else "somewhat less than"
     )
-    found = [
+    sentences = [
         f"circuits of the two settings share {across['mean']:.2f} of their edges (IoU), {words} two seeds of the same "
         f"setting ({within[0]['mean']:.2f} and {within[1]['mean']:.2f}); random circuits of these sizes share "
         f"{by_chance:.3f}",
@@ -337,5 +344,7 @@ def findings(content: Mapping[str, Any]) -> list[str]:
     for home, away in (names, names[::-1]):
         loss = content["judged"][away]["loss"]
         moved, own = (content["judged"][away]["runs"][name][loss] for name in (home, away))
-        found.append(f"in the setting {away!r}, the circuit of {home!r} has a {loss} of {moved:.3g}, its own {own:.3g}")
-    return found
+        sentences.append(
+            f"in the setting {away!r}, the circuit of {home!r} has a {loss} of {moved:.3g}, its own {own:.3g}"
+        )
+    return sentences

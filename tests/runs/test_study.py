@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import transformers
 
 import edge_pruning as ep
 from edge_pruning.compare_groups import GroupComparison
@@ -51,12 +52,13 @@ def test_a_study_judges_each_circuit_in_both_settings(study, pairs_file, other_p
     result = study(*SHORT)
     assert result.exit_code == 0, result.stderr
     folder = tmp_path / "study"
-    found = Study.load(folder)
-    content, names = found.content, found.names
+    loaded = Study.load(folder)
+    content, names = loaded.content, loaded.names
     assert names == (pairs_file.name, other_pairs.name)
-    first, second = found.circuits
+    first, second = loaded.circuits
     assert (len(first), len(second)) == (12, 12)
-    circuits = dict(zip((*names, "intersection", "union"), (first, second, first & second, first | second), strict=True))
+    both = {"intersection": first & second, "union": first | second}
+    circuits = {**dict(zip(names, (first, second), strict=True)), **both}
     model = load_model(model_folder)
     for name, task in zip(names, (pairs_file, other_pairs), strict=True):
         setup = setup_of(RunConfig(task=str(task), model=str(model_folder)), model)
@@ -65,8 +67,8 @@ def test_a_study_judges_each_circuit_in_both_settings(study, pairs_file, other_p
             assert {key: row[key] for key in ("kl", "accuracy", "exact_match", "faithfulness")} == pytest.approx(
                 {key: judged.mean[key] for key in ("kl", "accuracy", "exact_match", "faithfulness")}, rel=1e-5
             )
-    groups = {name: [run.circuit for run in side.runs] for name, side in zip(names, found.sides, strict=True)}
-    expected = GroupComparison(groups, dict(zip(names, found.circuits, strict=True))).to_json()
+    groups = {name: [run.circuit for run in side.runs] for name, side in zip(names, loaded.sides, strict=True)}
+    expected = GroupComparison(groups, dict(zip(names, loaded.circuits, strict=True))).to_json()
     assert content["comparison"] == json.loads(json.dumps(expected))
     shown = " ".join(result.stdout.split())
     for words in ("edges of both", "edges of either", "across the settings, one seed of each", "random edges",
@@ -111,13 +113,13 @@ def test_a_killed_study_goes_on_where_it_was(study, tmp_path, monkeypatch):
 
 def test_styles_of_a_task_are_two_settings():
     first, second = (RunConfig(task="capitals", data={"style": style}) for style in ("few-shot", "instruction"))
-    assert names_of((first, second)) == ("style=few-shot", "style=instruction")
-    assert names_of((RunConfig(task="ioi"), RunConfig(task="ioi", model="gpt2"))) == ("bundled", "gpt2")
+    assert names_of(first, second) == ("style=few-shot", "style=instruction")
+    assert names_of(RunConfig(task="ioi"), RunConfig(task="ioi", model="gpt2")) == ("bundled", "gpt2")
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [
     ((), "both settings are the same; say how the other one differs"),
-    (("--against", "gendered-pronoun", "--against", "greater-than"), "names 2 tasks, gendered-pronoun and greater-than"),
+    (("--against", "gendered-pronoun", "--against", "ioi-t1"), "names 2 tasks, gendered-pronoun and ioi-t1"),
     (("--against", "iol"), "there is no task 'iol'; nearest: ioi"),
     (("--against", "style=few-shot"), "task 'ioi' has no setting style"),
     (("--against", "gendered-pronoun", "--edges", "10,20"), "expected one size for a study, got several"),
@@ -140,12 +142,13 @@ def test_what_the_model_cannot_do_is_refused_with_its_accuracy(cli, model_folder
     assert not (tmp_path / "study").exists()
 
 
-def test_models_of_unlike_shape_are_refused(build_model, model_folder, pairs_file, tmp_path):
-    wider = build_model("gpt2", layers=3)
+def test_models_of_unlike_shape_are_refused(model_folder, pairs_file, tmp_path):
     tokenizer = load_model(model_folder).tokenizer
+    config = transformers.GPT2Config(vocab_size=len(tokenizer), n_embd=8, n_head=1, n_layer=1, n_positions=64)
+    smaller = transformers.GPT2LMHeadModel(config)
     with pytest.raises(ValueError, match="different shapes .*not even their nodes correspond"):
         ep.study(
-            str(pairs_file), model=str(model_folder), against_model=(wider.hf, tokenizer), out=tmp_path / "study",
+            str(pairs_file), model=str(model_folder), against_model=(smaller, tokenizer), out=tmp_path / "study",
             steps=8, edges=12,
         )
     assert not (tmp_path / "study").exists()
@@ -153,5 +156,5 @@ def test_models_of_unlike_shape_are_refused(build_model, model_folder, pairs_fil
 
 def test_a_file_that_is_no_study_is_refused(tmp_path):
     (tmp_path / "study.json").write_text("{}")
-    with pytest.raises(ValueError, match="study.json.*expected a study"):
+    with pytest.raises(ValueError, match="study.json: expected the format 'edge-pruning/study', got a file that names"):
         Study.load(tmp_path)
