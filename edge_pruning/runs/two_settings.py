@@ -33,6 +33,7 @@ from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS, measure
 from edge_pruning.loading.loading import Model
 from edge_pruning.masked_pass.micro_batches import over_tiles
 from edge_pruning.metrics import accuracy
+from edge_pruning.objectives import OBJECTIVES
 from edge_pruning.page.study import render_study
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.folder import CONFIG, RunFolder
@@ -345,6 +346,6 @@ def findings(content: Mapping[str, Any]) -> list[str]:
         loss = content["judged"][away]["loss"]
         moved, own = (content["judged"][away]["runs"][name][loss] for name in (home, away))
         sentences.append(
-            f"in the setting {away!r}, the circuit of {home!r} has a {loss} of {moved:.3g}, its own {own:.3g}"
+            f"in the setting {away!r}, the circuit of {home!r} has a {OBJECTIVES[loss].short} of {moved:.3g}, its own {own:.3g}"
         )
     return sentences
