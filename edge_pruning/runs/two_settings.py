@@ -343,9 +343,8 @@ def findings(content: Mapping[str, Any]) -> list[str]:
         f"{edges['agreed']['of_smaller']['mean']:.1%} of the smaller agreed circuit is in the other one",
     ]
     for home, away in (names, names[::-1]):
-        loss = content["judged"][away]["loss"]
-        moved, own = (content["judged"][away]["runs"][name][loss] for name in (home, away))
-        sentences.append(
-            f"in the setting {away!r}, the circuit of {home!r} has a {OBJECTIVES[loss].short} of {moved:.3g}, its own {own:.3g}"
-        )
+        judged = content["judged"][away]
+        moved, own = (judged["runs"][name][judged["loss"]] for name in (home, away))
+        short = OBJECTIVES[judged["loss"]].short
+        sentences.append(f"in the setting {away!r}, the circuit of {home!r} has {short} {moved:.3g}, its own {own:.3g}")
     return sentences
