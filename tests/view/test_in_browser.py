@@ -242,7 +242,7 @@ def test_two_circuits_are_laid_over_each_other(browser, make_run, written):
     browser.choose("#other", 1)
     one, other = set(cut(a, 40)), set(cut(b, 40))
     legend = browser.text("#legend")
-    for words, n in (("in both", one & other), ("only in A", one - other), ("only in B", other - one)):
+    for words, n in (("in both", one & other), ("only in a", one - other), ("only in b", other - one)):
         assert f"{words} {len(n)}" in legend
     assert sorted(browser.texts("#table tbody th")) == sorted(one | other)
     assert browser.state() == {"other": 1}

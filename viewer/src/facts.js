@@ -3,11 +3,12 @@
 import { count, h, link, number } from "./dom.js";
 import { KINDS } from "./model.js";
 
-const GROUPS = { both: "in both", first: "only in A", second: "only in B" };
 const TRUTH = { both: "hit: true and found", first: "extra: found, not true", second: "missed: true, not found" };
 
 export function groupWords(scene) {
-  return scene.other?.kind === "truth" ? TRUTH : GROUPS;
+  if (scene.other?.kind === "truth") return TRUTH;
+  const name = (circuit) => (circuit?.name.length > 30 ? `${circuit.name.slice(0, 29)}…` : circuit?.name);
+  return { both: "in both", first: `only in ${name(scene.circuit)}`, second: `only in ${name(scene.other)}` };
 }
 
 /** Rows of [what, value] of an edge. */

@@ -1,9 +1,9 @@
 // The edges as a table that sorts; it lists what the picture shows, or what is in focus there.
 
 import { count, h, link, number } from "./dom.js";
+import { groupWords } from "./facts.js";
 
 const PAGE = 100;
-const GROUPS = { both: "both", first: "only A", second: "only B" };
 
 export class Table {
   constructor(root, onedge) {
@@ -36,7 +36,7 @@ export class Table {
       const of = (e) => circuit.seeds.counts[this.scene.nameOf(e)] ?? 0;
       columns.push({ key: "seeds", words: "seeds", value: (e) => -of(e), shown: (e) => `${of(e)} of ${circuit.seeds.of}` });
     }
-    if (other) columns.push({ key: "group", words: "in", value: (e) => e.group, shown: (e) => GROUPS[e.group] });
+    if (other) columns.push({ key: "group", words: "in", value: (e) => e.group, shown: (e) => groupWords(this.scene)[e.group] });
     return columns;
   }
 
