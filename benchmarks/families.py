@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.step_cost import OurStep, batches, best_times, pairs_of
 from edge_pruning.batch import Batch, ImagePair, Pair
-from edge_pruning.loading.loading import Model
+from edge_pruning.loading.model import Model
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import ADAPTERS, adapt
 

@@ -18,7 +18,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from edge_pruning import metrics
-from edge_pruning.loading.loading import Model, load_model
+from edge_pruning.loading.loading import load_model
+from edge_pruning.loading.model import Model
 from edge_pruning.masked_pass.micro_batches import over_tiles
 from edge_pruning.tasks import TASKS, PairSet, get_task, task_names
 

@@ -24,7 +24,8 @@ from edge_pruning.ablation import Zero
 from edge_pruning.circuit import Circuit
 from edge_pruning.discovery import METHODS, Search, get_method
 from edge_pruning.graph import Graph
-from edge_pruning.loading.loading import Model, load_model
+from edge_pruning.loading.loading import load_model
+from edge_pruning.loading.model import Model
 from edge_pruning.models.tracr import bundled_programs
 from edge_pruning.tasks import get_task
 from edge_pruning.truth.outputs import Outputs

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from edge_pruning.ablation import Ablation
 from edge_pruning.graph import Graph
-from edge_pruning.loading.loading import Model
+from edge_pruning.loading.model import Model
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.own_predictions import with_predictions
 from edge_pruning.tasks import PairSet, Task

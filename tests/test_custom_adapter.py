@@ -15,7 +15,7 @@ from edge_pruning.ablation import Patch
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.batch import Pair
 from edge_pruning.graph import Graph, ModelShape
-from edge_pruning.loading.loading import Model
+from edge_pruning.loading.model import Model
 from edge_pruning.loading.self_check import self_check
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass

@@ -20,7 +20,8 @@ from transformers import BertConfig, GPT2Config, MambaConfig, PreTrainedTokenize
 from edge_pruning.ablation import Patch
 from edge_pruning.batch import Batch
 from edge_pruning.graph import Graph, ModelShape
-from edge_pruning.loading.loading import load_model, pick_device
+from edge_pruning.loading.loading import load_model
+from edge_pruning.loading.placement import pick_device
 from edge_pruning.loading.self_check import LAWS, law_errors, self_check
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass

@@ -15,8 +15,9 @@ from edge_pruning.ablation import Patch
 from edge_pruning.cli.app import app
 from edge_pruning.cli.progress import ProgressBar
 from edge_pruning.discovery.cost import Cost
-from edge_pruning.loading import load_model, loading
-from edge_pruning.loading.loading import describe_model, weights_at_hand
+from edge_pruning.loading import load_model, placement
+from edge_pruning.loading.loading import describe_model
+from edge_pruning.loading.model_source import weights_at_hand
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.models import Adapter
 from edge_pruning.planning import Costs, Device, Plan, Work, named_device
@@ -179,7 +180,7 @@ def test_numbers_in_words() -> None:
 def test_a_model_that_will_not_fit_is_refused_before_it_is_loaded(
     llama_13b: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "total_and_free", lambda _: (24 * 10**9, 20 * 10**9))
+    monkeypatch.setattr(placement, "total_and_free", lambda _: (24 * 10**9, 20 * 10**9))
     message = r"does not fit: its 13\.0 billion weights take 52\.1 GB in float32, cpu has 24\.0 GB\. Use"
     with pytest.raises(ValueError, match=rf"{message} --dtype bfloat16 \(then 26\.0 GB\), .*edge-pruning plan"):
         load_model(llama_13b, device="cpu")

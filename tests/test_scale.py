@@ -25,7 +25,8 @@ from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.drawing import draw_against_truth, draw_circuit, draw_overlap
 from edge_pruning.formats import FORMATS, convert, get_format
 from edge_pruning.graph import Graph, ModelShape
-from edge_pruning.loading import loading
+from edge_pruning.loading import model_source
+from edge_pruning.loading.model_source import ModelSource
 from edge_pruning.recount import recount
 
 SMALL, LLAMA_8B, LLAMA_13B = ModelShape(16, 16, 4), ModelShape(32, 32, 8), ModelShape(40, 40)
@@ -236,13 +237,13 @@ def test_a_tokenizer_of_256k_words_is_looked_at_once(many_words: Path, monkeypat
         method = getattr(PreTrainedTokenizerFast, name)
         monkeypatch.setattr(PreTrainedTokenizerFast, name, lambda self, m=method: looks.append(m) or m(self))
     tokenizer = AutoTokenizer.from_pretrained(many_words)
-    monkeypatch.setattr(loading, "read", lambda *_, **__: tokenizer)
+    monkeypatch.setattr(model_source, "read", lambda *_, **__: tokenizer)
     looks.clear()
-    assert loading._tokenizer("large", str(many_words), GPT2Config(vocab_size=WORDS), {}) is tokenizer
+    assert ModelSource("large", str(many_words), None, {}).tokenizer(GPT2Config(vocab_size=WORDS)) is tokenizer
     assert len(looks) == 2
 
 
 def test_a_tokenizer_of_256k_words_that_belongs_to_another_model(many_words: Path) -> None:
     message = "the tokenizer of model 'small' belongs to another model: 124,000 of its 256,000 tokens have ids beyond"
     with pytest.raises(ValueError, match=f"{message} the 132,000 that the model knows"):
-        loading._tokenizer("small", str(many_words), GPT2Config(vocab_size=132_000), {})
+        ModelSource("small", str(many_words), None, {}).tokenizer(GPT2Config(vocab_size=132_000))

@@ -27,8 +27,8 @@ from edge_pruning.discovery.magnitude import Magnitude
 from edge_pruning.discovery.soft_top_k import SoftTopK
 from edge_pruning.evaluation.measure import measure
 from edge_pruning.loading.loading import load_model
+from edge_pruning.loading.placement import refuse_offloading
 from edge_pruning.loading.self_check import law_errors
-from edge_pruning.loading.spreading import spread
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import Adapter
@@ -137,10 +137,10 @@ def test_the_laws_hold_where_accelerate_has_put_things(kind: str) -> None:
 
 def test_what_would_lie_on_the_cpu_or_on_disk_is_refused() -> None:
     fits = SimpleNamespace(hf_device_map={"embed": 0, "layers.0": 0, "layers.1": 1})
-    assert spread(fits) is fits
+    assert refuse_offloading(fits) is fits
     for away in ("cpu", "disk"):
         with pytest.raises(ValueError, match="1 of its 2 parts would lie on the CPU or on disk .first: layers.1"):
-            spread(SimpleNamespace(hf_device_map={"layers.0": 0, "layers.1": away}))
+            refuse_offloading(SimpleNamespace(hf_device_map={"layers.0": 0, "layers.1": away}))
 
 
 def test_spreading_without_accelerate_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

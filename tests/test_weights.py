@@ -13,7 +13,8 @@ from running import logits_and_gradient, runner
 
 from edge_pruning.batch import Batch
 from edge_pruning.graph import Graph
-from edge_pruning.loading.loading import Model, load_model
+from edge_pruning.loading.loading import load_model
+from edge_pruning.loading.model import Model
 from edge_pruning.loading.self_check import self_check
 from edge_pruning.masked_pass import weights
 from edge_pruning.masked_pass.fused import FusedPass

@@ -32,7 +32,7 @@ def print_names(rows: Names, out: Console) -> None:
 
 
 def _models() -> Names:
-    from edge_pruning.loading.loading import NAMED
+    from edge_pruning.loading.model_source import NAMED
     from edge_pruning.models import ADAPTERS
     from edge_pruning.models.tracr import bundled_programs
     from edge_pruning.models.tracr.folder import PREFIX

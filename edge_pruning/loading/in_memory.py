@@ -19,8 +19,8 @@ def name_of(hf: Any) -> str:
     return began_as.removesuffix(IN_MEMORY) + IN_MEMORY
 
 
-def check(hf: Any, tokenizer: Any, dtypes: dict[str, Any]) -> None:
-    """Raises ValueError with the reason where a model in memory cannot be used as it is."""
+def check_usable(hf: Any, tokenizer: Any, dtypes: dict[str, Any]) -> None:
+    """Raise ValueError with the reasons if a model in memory cannot be used as it is."""
     problems = []
     if any(type(module).__module__.partition(".")[0] == "peft" for module in hf.modules()):
         problems.append("it has adapters of peft; merge them into the weights first: model.merge_and_unload()")

@@ -1,7 +1,7 @@
 """The devices and the dtype of a pass: the device of each layer, and the values that each device needs.
 
 Masks, batches, frozen values and logits stay on the `home` device, that of the embeddings. If a model is spread over
-several devices, some layers lie on other devices (see `loading/spreading.py`).
+several devices, some layers lie on other devices (see `loading/placement.py`).
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from typing import Any
 from edge_pruning.ablation import get_ablation
 from edge_pruning.circuit import Circuit, EdgeScores
 from edge_pruning.formats import load as load_circuit
-from edge_pruning.loading.loading import Model, load_model
+from edge_pruning.loading.loading import load_model
+from edge_pruning.loading.model import Model
 from edge_pruning.own_functions import register_metric
 from edge_pruning.runs.result import Run
 from edge_pruning.setup import Setup

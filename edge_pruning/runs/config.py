@@ -18,7 +18,7 @@ from typing import Any
 from edge_pruning.ablation import Ablation, get_ablation
 from edge_pruning.discovery import METHODS, PRESETS, Method, get_method, get_preset
 from edge_pruning.graph import Graph, ModelShape
-from edge_pruning.loading.loading import DTYPES
+from edge_pruning.loading.placement import DTYPES
 from edge_pruning.metrics import DIFFERENCES
 from edge_pruning.objectives import OBJECTIVES
 from edge_pruning.registry import nearest_in_words

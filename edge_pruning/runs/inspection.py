@@ -14,7 +14,8 @@ from torch import Tensor
 
 from edge_pruning import metrics
 from edge_pruning.batch import Pair
-from edge_pruning.loading.loading import Model, describe_model, load_model
+from edge_pruning.loading.loading import describe_model, load_model
+from edge_pruning.loading.model import Model
 from edge_pruning.masked_pass.micro_batches import over_tiles
 from edge_pruning.tasks import SPLITS, Encoder, PairSet, Task, get_task
 from edge_pruning.tasks.own import OwnPairs

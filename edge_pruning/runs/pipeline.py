@@ -16,7 +16,8 @@ from edge_pruning import files
 from edge_pruning.discovery import Search
 from edge_pruning.evaluation.faithfulness import FEWEST_BASELINES
 from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS
-from edge_pruning.loading.loading import Model, load_model
+from edge_pruning.loading.loading import load_model
+from edge_pruning.loading.model import Model
 from edge_pruning.own_functions import register_metric, register_objective
 from edge_pruning.patterns import MOST_HEADS, find_patterns
 from edge_pruning.runs.config import RunConfig, differences

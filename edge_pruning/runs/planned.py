@@ -12,7 +12,10 @@ import torch
 from edge_pruning.discovery import Search
 from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS
 from edge_pruning.graph import Graph
-from edge_pruning.loading.loading import DTYPES, Model, describe_model, load_model, pick_device, weights_at_hand
+from edge_pruning.loading.loading import describe_model, load_model
+from edge_pruning.loading.model import Model
+from edge_pruning.loading.model_source import weights_at_hand
+from edge_pruning.loading.placement import DTYPES, pick_device
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.memory import share_for_pass
 from edge_pruning.models.tracr import Tracr

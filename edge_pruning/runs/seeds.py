@@ -25,7 +25,7 @@ from edge_pruning.drawing import draw_circuit
 from edge_pruning.evaluation import Stability, evaluate
 from edge_pruning.evaluation.summary import Summary
 from edge_pruning.files import json_values
-from edge_pruning.loading.loading import Model
+from edge_pruning.loading.model import Model
 from edge_pruning.numbers import METRICS, NUMBERS
 from edge_pruning.patterns import MOST_HEADS
 from edge_pruning.runs.config import RunConfig

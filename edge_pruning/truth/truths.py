@@ -10,7 +10,8 @@ from typing import Literal
 from edge_pruning import files
 from edge_pruning.ablation import get_ablation
 from edge_pruning.graph import Graph
-from edge_pruning.loading.loading import Model, load_model
+from edge_pruning.loading.loading import load_model
+from edge_pruning.loading.model import Model
 from edge_pruning.models.tracr import Compiled, compiled_folder
 from edge_pruning.models.tracr.folder import PREFIX
 from edge_pruning.tasks import get_task

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from edge_pruning.batch import Batch
 from edge_pruning.cli.app import app
-from edge_pruning.loading import loading, pretrained
+from edge_pruning.loading import model_source, pretrained
 from edge_pruning.loading.loading import load_model
 from edge_pruning.loading.self_check import self_check
 from edge_pruning.masked_pass.fused import FusedPass
@@ -127,14 +127,14 @@ def test_transformers_says_nothing_while_it_reads_and_keeps_its_settings(
 def test_revision_and_trust_reach_every_part_and_trust_is_off_by_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, seen, real = save(tmp_path, "gpt2"), [], loading.read
+    folder, seen, real = save(tmp_path, "gpt2"), [], model_source.read
 
     def spy(*arguments: Any, **options: Any) -> Any:
         seen.append((options["revision"], options["trust_remote_code"]))
         return real(arguments[0], arguments[1], folder, *arguments[3:], **options)
 
-    monkeypatch.setattr(loading, "read", spy)
-    monkeypatch.setattr(loading, "only_local_files", lambda *_: False)
+    monkeypatch.setattr(model_source, "read", spy)
+    monkeypatch.setattr(model_source, "only_local_files", lambda *_: False)
     load_model(folder, device="cpu")
     load_model("owner/on-the-hub", device="cpu", revision="v2", trust_remote_code=True)
     assert seen == [(None, False)] * 3 + [("v2", True)] * 3

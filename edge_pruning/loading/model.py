@@ -1,0 +1,69 @@
+"""A loaded model: a transformer behind its adapter, its tokenizer, its weights' fingerprint, and its masked passes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from edge_pruning.graph import Graph
+from edge_pruning.loading.fingerprint import fingerprint, is_sampled
+from edge_pruning.loading.placement import SPREAD
+from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.models import Adapter
+from edge_pruning.models.parts import PartsAdapter
+
+
+@dataclass(frozen=True, repr=False)
+class Model:
+    """A transformer with its tokenizer, and where it came from.
+
+    unpacked_bits: how many bits each weight had in the file that it was unpacked from; None where none was packed.
+    """
+
+    adapter: Adapter
+    tokenizer: Any
+    name: str
+    revision: str | None = None
+    unpacked_bits: float | None = None
+    _engines: dict[Graph, MaskedPass] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        shape = self.adapter.shape
+        return f"Model({self.name}, {shape.layers} layers of {shape.heads} heads, {self.dtype} on {self.device})"
+
+    def engine(self, graph: Graph | None = None) -> MaskedPass:
+        """The masked pass over this model, on `graph` (default: one embedding writer, k and v per key-value head).
+
+        There is one per graph: engines hold memory that the next pass uses again.
+        """
+        graph = graph or Graph(self.adapter.shape)
+        if graph not in self._engines:
+            adapter = self.adapter
+            engine = FusedPass(adapter, graph) if isinstance(adapter, PartsAdapter) else MaskedPass(adapter, graph)
+            self._engines[graph] = engine
+        return self._engines[graph]
+
+    @property
+    def device(self) -> str:
+        """The device, as `load_model` takes it."""
+        places = {self.adapter.layer_device(layer) for layer in range(self.adapter.shape.layers)}
+        return SPREAD if len(places) > 1 else str(self.adapter.device)
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the weights, such as `float32`."""
+        return str(self.adapter.dtype).removeprefix("torch.")
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the current weights; see `fingerprint.py`."""
+        return fingerprint(self.adapter.hf.named_parameters())
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a circuit's provenance says about its model."""
+        packed = {} if self.unpacked_bits is None else {"weights_unpacked_from_bits": self.unpacked_bits}
+        return {"name": self.name, "revision": self.revision, "type": self.adapter.model_type,
+                "shape": asdict(self.adapter.shape), "d_model": self.adapter.d_model, **packed,
+                "weights": {"fingerprint": self.fingerprint, "sampled": is_sampled(self.adapter.hf.named_parameters())}}

@@ -1,0 +1,127 @@
+"""What a model's name stands for: the bundled model, a folder, a GGUF file or a repository on the hub.
+
+A `ModelSource` reads configuration, tokenizer and weights from there, each on its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edge_pruning.loading.gguf import GgufFile, gguf_file
+from edge_pruning.loading.in_memory import IN_MEMORY
+from edge_pruning.loading.placement import DTYPES
+from edge_pruning.loading.pretrained import hint, only_local_files, read, without_weights
+from edge_pruning.models import check_supported
+from edge_pruning.models.bundled import BUNDLED
+from edge_pruning.models.tracr import compiled_folder
+
+log = logging.getLogger("edge_pruning")
+NAMED = {"bundled": BUNDLED}
+LONGEST_NAME = 500  # characters; a file system takes fewer
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where the parts of a model are read from.
+
+    name: as the user gave it.
+    path: what `from_pretrained` takes: a folder or a hub id.
+    packed: the GGUF file, where the model is in one.
+    options: what `from_pretrained` takes besides.
+    """
+
+    name: str
+    path: str
+    packed: GgufFile | None
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, name: str, revision: str | None, *, trust_remote_code: bool) -> ModelSource:
+        """Find out what a name stands for. Raises ValueError for a GGUF file that does not exist."""
+        path, options = source_of(name), {"revision": revision, "trust_remote_code": trust_remote_code}
+        packed = gguf_file(path, revision)
+        if packed:
+            path, options = packed.source, {**options, "revision": None, **packed.options}
+        if only_local_files(path, revision):
+            options |= {"local_files_only": True}
+        return cls(name, path, packed, options)
+
+    def configuration(self) -> Any:
+        """Read the configuration. Raises ValueError that says what is missing."""
+        if self.packed:
+            return self.packed.configuration()
+        return self._read("AutoConfig", "configuration (config.json)")
+
+    def tokenizer(self, config: Any) -> Any:
+        """Read the tokenizer. Raises ValueError if it knows no words, or words that the model does not."""
+        tokenizer = self._read("AutoTokenizer", "tokenizer")
+        check_tokenizer(tokenizer, config, self.name)
+        return tokenizer
+
+    def weights(self, loader: str, dtype: str, **options: Any) -> Any:
+        """Read the weights into a model of Hugging Face. Raises ValueError that says what is missing."""
+        return self._read(loader, "weights", dtype=DTYPES[dtype], **options)
+
+    def without_weights(self, config: Any, dtype: str) -> Any:
+        """Build the model with empty weights on the device `meta`; takes no memory."""
+        with torch.device("meta"):
+            return without_weights(check_supported(config).loader, config, self.name, DTYPES[dtype], known=NAMED)
+
+    def _read(self, loader: str, what: str, **options: Any) -> Any:
+        return read(loader, self.name, self.path, what, known=NAMED, **options, **self.options)
+
+
+def source_of(name: str) -> str:
+    """The folder or hub id that a name stands for."""
+    return str(NAMED.get(name, name))
+
+
+def checked_name(name: str, revision: str | None) -> str:
+    """Return the name of a model. Raises ValueError for one that was in memory, and for a revision without effect."""
+    if name.endswith(IN_MEMORY):
+        raise ValueError(
+            f"{name}: no file has this model. Hand it over again (model=(model, tokenizer)), or save it with "
+            "save_pretrained and give the folder"
+        )
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"expected the name of a model or a folder, got a text of {len(name):,} characters")
+    here = name in NAMED or Path(name).exists()
+    if revision is not None and here and not compiled_folder(name):
+        raise ValueError(f"model {name!r} is on this machine and has no revision {revision!r}; leave out --revision")
+    return name
+
+
+def weights_at_hand(name: str, revision: str | None = None) -> bool:
+    """Return whether a model's weights are on this machine already."""
+    from huggingface_hub import try_to_load_from_cache
+
+    source = source_of(name)
+    if Path(source).exists():
+        return Path(source).is_file() or any(Path(source).glob("*.safetensors"))
+    files = ("model.safetensors", "model.safetensors.index.json")
+    return any(isinstance(try_to_load_from_cache(source, file, revision=revision), str) for file in files)
+
+
+def check_tokenizer(tokenizer: Any, config: Any, name: str) -> None:
+    """Raise ValueError if a tokenizer knows no words, or words that the model does not; warn if it knows few."""
+    ids, added = tokenizer.get_vocab(), tokenizer.get_added_vocab()  # each call makes a dictionary of all words
+    if set(ids.values()) <= set(tokenizer.all_special_ids):  # made up where there is none
+        raise ValueError(f"could not load the tokenizer of model {name!r}: it knows no words{hint(name, NAMED)}")
+    size, own = config.vocab_size, ids.keys() - added.keys()
+    beyond = sum(ids[word] >= size for word in own)  # added ones may lie beyond; no text has them
+    if beyond:
+        raise ValueError(
+            f"the tokenizer of model {name!r} belongs to another model: {beyond:,} of its {len(own):,} tokens have ids "
+            f"beyond the {size:,} that the model knows. Give the folder of the right model, or replace tokenizer files"
+        )
+    if len(own) < size / 2:
+        log.warning(
+            "the tokenizer of model %r has %s tokens, the model %s: is it this model's?", name, f"{len(own):,}",
+            f"{size:,}",
+        )
