@@ -30,7 +30,7 @@ from edge_pruning.contents import StudyContent
 from edge_pruning.drawing import draw_overlap
 from edge_pruning.evaluation.faithfulness_scale import FaithfulnessScale
 from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS, measure
-from edge_pruning.loading.loading import Model
+from edge_pruning.loading.model import Model
 from edge_pruning.masked_pass.micro_batches import over_tiles
 from edge_pruning.metrics import accuracy
 from edge_pruning.objectives import OBJECTIVES
