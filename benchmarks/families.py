@@ -30,10 +30,11 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.step_cost import OurStep, batches, best_times, pairs_of
-from edge_pruning.batch import Batch, ImagePair, Pair
+from edge_pruning.batch import Batch
 from edge_pruning.loading.model import Model
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import ADAPTERS, adapt
+from edge_pruning.pair import ImagePair, Pair
 
 SIZE = {
     "num_hidden_layers": 6, "num_attention_heads": 8, "num_key_value_heads": 4, "hidden_size": 512,

@@ -30,13 +30,14 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from edge_pruning import metrics
 from edge_pruning.ablation import Patch
-from edge_pruning.batch import Batch, Pair
+from edge_pruning.batch import Batch
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.layout import Layout
 from edge_pruning.masked_pass.memory import CACHE_SHARE
 from edge_pruning.masked_pass.unmasked_pass import Frozen
 from edge_pruning.models import adapt
+from edge_pruning.pair import Pair
 
 SHAPES = {
     "codellama-13b": {

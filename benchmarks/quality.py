@@ -24,11 +24,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from edge_pruning import files, metrics
 from edge_pruning.ablation import Patch
 from edge_pruning.ablation.frozen_cache import FrozenCache
-from edge_pruning.batch import Pair
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
 from edge_pruning.discovery import Search, get_preset
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.loading.loading import load_model
 from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.pair import Pair
 from edge_pruning.tasks import PairSet, get_task
 
 MEANS = ("kl", "accuracy", "train_kl", "edges_without_dangling", "seconds")

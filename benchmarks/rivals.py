@@ -42,9 +42,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from edge_pruning import files
 from edge_pruning.ablation import Patch
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import Method, Observer, Search, get_method, get_preset
 from edge_pruning.drawing.panels import Line, Panel, draw_panels
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.evaluation import evaluate_curve
 from edge_pruning.files import json_values
 from edge_pruning.loading.loading import load_model

@@ -33,10 +33,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from edge_pruning import metrics
 from edge_pruning.ablation import Patch
-from edge_pruning.batch import Batch, Pair
+from edge_pruning.batch import Batch
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import adapt
+from edge_pruning.pair import Pair
 from tests.literal import Sum, literal_batch_logits, one_by_one, together
 
 PLAIN_TILES = (100, 200, 400, 1000)  # tokens per micro-batch; the fastest counts

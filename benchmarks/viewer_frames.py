@@ -17,7 +17,8 @@ from pathlib import Path
 
 import torch
 
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.view import Source, view_page
 

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from edge_pruning.version import __version__
 
 if TYPE_CHECKING:
-    from edge_pruning.circuit import Circuit, EdgeScores
+    from edge_pruning.circuit import Circuit
     from edge_pruning.compare import compare_circuits
     from edge_pruning.discovery import Search, get_method
+    from edge_pruning.edge_scores import EdgeScores
     from edge_pruning.evaluation import evaluate_curve, report_on
     from edge_pruning.formats import convert
     from edge_pruning.graph import Graph, ModelShape
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Circuit": "circuit",
-    "EdgeScores": "circuit",
+    "EdgeScores": "edge_scores",
     "Graph": "graph",
     "ModelShape": "graph",
     "Pair": "tasks.own",

@@ -1,4 +1,4 @@
-"""Edge scores, and circuits: sets of edges that know where they came from.
+"""Circuits: sets of edges that know where they came from.
 
 A circuit is a value: two circuits are equal if they have the same edges of the same graph, wherever they came from.
 It needs no model, so it can be loaded, compared and drawn on any laptop.
@@ -7,7 +7,6 @@ It needs no model, so it can be loaded, compared and drawn on any laptop.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from edge_pruning import circuit_table, files
+from edge_pruning.edge_scores import EdgeScores, scores_beside
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.provenance import Provenance
 
@@ -29,46 +29,6 @@ log = logging.getLogger("edge_pruning")
 
 FORMAT = "edge-pruning/circuit"
 FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True, eq=False)
-class EdgeScores:
-    """What a method thinks of every edge: a higher score means keep first.
-
-    values: float [w, r]; minus infinity outside the graph and for edges that were no candidates. `natural_size` is how
-    many edges the method itself would keep, where it has an opinion.
-    """
-
-    graph: Graph
-    values: Tensor
-    natural_size: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.values.shape != self.graph.edge_mask.shape:
-            raise ValueError(
-                f"expected scores [writer, reader] of shape {tuple(self.graph.edge_mask.shape)}, "
-                f"got {tuple(self.values.shape)}"
-            )
-        values = self.values.detach().float().cpu()
-        if values[self.graph.edge_mask].isnan().any():
-            raise ValueError(f"{int(values[self.graph.edge_mask].isnan().sum())} edge scores are NaN; expected numbers")
-        object.__setattr__(self, "values", values.masked_fill(~self.graph.edge_mask, -torch.inf))
-
-    @cached_property
-    def n_candidates(self) -> int:
-        return int((self.values > -torch.inf).count_nonzero())
-
-    def top(self, edges: int) -> Tensor:
-        """The `edges` highest-scoring candidates as a bool mask [w, r]; ties go to the earlier edge in graph order."""
-        if not 0 <= edges <= self.n_candidates:
-            raise ValueError(f"expected between 0 and {self.n_candidates} edges, got {edges}")
-        if edges == 0:
-            return torch.zeros_like(self.graph.edge_mask)
-        candidates = self.values[self.values > -torch.inf].numpy()
-        weakest = float(np.partition(candidates, -edges)[-edges])  # of those that are kept
-        kept, tied = self.values > weakest, (self.values == weakest).flatten().nonzero().flatten()
-        kept.view(-1)[tied[: edges - int(kept.count_nonzero())]] = True
-        return kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,23 +245,7 @@ class Circuit:
             about = content["graph"]
             graph = Graph(ModelShape(**about["shape"]), about["embeddings"], about["kv"])
             mask = graph.mask(content["edges"])
-            scores = _scores_beside(path, content.get("scores"), graph)
+            scores = scores_beside(path, content.get("scores"), graph)
             return cls(graph, mask, scores, Provenance(content["provenance"]))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-
-
-def _scores_beside(path: Path, name: str | None, graph: Graph) -> EdgeScores | None:
-    """The scores in a file beside a circuit's own; None where it names none, or the file was not sent along."""
-    if name is None:
-        return None
-    file = path.with_name(Path(name).name or name)
-    if not os.path.exists(file):  # False, too, for a name that no file can have
-        log.warning("%s: its scores are not beside it (%s), so it is read without", path, name)
-        return None
-    values = files.read_tensors(file).get("scores")
-    if values is None or not values.is_floating_point():
-        raise ValueError(f"{name} holds no scores; expected a tensor of numbers with that name")
-    if values.shape != graph.edge_mask.shape:
-        raise ValueError(f"{name} holds scores of another graph: shape {tuple(values.shape)}")
-    return EdgeScores(graph, values)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from edge_pruning import metrics
-from edge_pruning.batch import Batch, Pair
+from edge_pruning.batch import Batch
+from edge_pruning.pair import Pair
 from edge_pruning.registry import Registry
 
 

@@ -14,7 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.graph import Graph
 
 Embeddings = Literal["joint", "split"]

@@ -56,7 +56,7 @@ A vision transformer's pairs are images, as its own image processor makes them, 
 
 ```python
 from edge_pruning.ablation import Patch
-from edge_pruning.batch import ImagePair
+from edge_pruning.pair import ImagePair
 from edge_pruning.circuit import Circuit
 from edge_pruning.discovery import Search, get_method
 from edge_pruning.evaluation import evaluate

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from edge_pruning.batch import Pair
 from edge_pruning.models import Adapter, adapt
+from edge_pruning.pair import Pair
 from edge_pruning.tasks.task import PairSet
 
 torch.set_num_threads(1)  # tiny tensors only wait for each other's threads

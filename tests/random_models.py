@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoConfig, GPT2Config, PreTrainedConfig
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
 
-from edge_pruning.batch import Pair
 from edge_pruning.graph import Graph
 from edge_pruning.models import ADAPTERS, Adapter, adapt
+from edge_pruning.pair import Pair
 
 VOCABULARY = 19
 _COMMON = {

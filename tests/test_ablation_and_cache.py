@@ -14,12 +14,13 @@ from torch import Tensor
 
 from edge_pruning.ablation import ABLATIONS, Ablation, Mean, Patch, Resample, Zero, get_ablation
 from edge_pruning.ablation.frozen_cache import FrozenCache
-from edge_pruning.batch import Batch, Pair
+from edge_pruning.batch import Batch
 from edge_pruning.masked_pass import memory
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.unmasked_pass import Frozen
 from edge_pruning.models import Adapter
+from edge_pruning.pair import Pair
 
 ENGINES = [MaskedPass, FusedPass]
 KINDS = ["gpt2", "llama, biases, tied, odd heads, own head size"]

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from edge_pruning.ablation import Patch
-from edge_pruning.batch import Batch, Pair, unpadded
+from edge_pruning.batch import Batch
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import Adapter
+from edge_pruning.pair import Pair, unpadded
 
 SHORT = Pair((1, 2, 3), (1, 5, 3), (2,), ((7, 8),), ((9,),))
 LONG = Pair((1, 2, 3, 4, 5, 6), (1, 9, 3, 4, 5, 6), (2, 4), ((4,), (6,)), ((), (7, 8)))

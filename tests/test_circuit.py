@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from edge_pruning import circuit_table
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.provenance import library_versions
 

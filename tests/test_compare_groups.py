@@ -8,8 +8,9 @@ import statistics
 import pytest
 import torch
 
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
 from edge_pruning.compare_groups import GroupComparison
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.graph import Graph, ModelShape
 
 GRAPH = Graph(ModelShape(3, 4, kv_heads=2))

@@ -14,9 +14,10 @@ from rich.console import Console
 from transformers import AutoTokenizer
 
 from edge_pruning.ablation import Patch
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
 from edge_pruning.cli.report import print_evaluation
 from edge_pruning.discovery import METHODS, Search, get_method
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.evaluation import report_on
 from edge_pruning.formats import FORMATS, get_format, load
 from edge_pruning.graph import Graph

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from edge_pruning.ablation import Patch
 from edge_pruning.ablation.frozen_cache import FrozenCache
-from edge_pruning.batch import Pair
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.loading.model import Model
 from edge_pruning.loading.self_check import self_check
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import Adapter
+from edge_pruning.pair import Pair
 
 LAYERS, HEADS, D, E = 2, 3, 8, 4
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from edge_pruning import metrics
-from edge_pruning.batch import Batch, Pair
+from edge_pruning.batch import Batch
+from edge_pruning.pair import Pair
 
 VOCABULARY = 11
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from edge_pruning import metrics
-from edge_pruning.batch import Batch, Pair
+from edge_pruning.batch import Batch
 from edge_pruning.objectives import OBJECTIVES, get_objective
+from edge_pruning.pair import Pair
 
 PAIRS = [Pair((1, 2), (1, 3), (1,), ((0, 4),), ((2,),)), Pair((5, 2, 3), (5, 1, 3), (1, 2), ((1,), (3,)), ((), (0,)))]
 WITHOUT_WRONG = [Pair((1, 2), (1, 3), (1,), ((0,),), ((),))]

@@ -21,8 +21,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import AutoTokenizer, GPT2Config, PreTrainedTokenizerFast
 
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
 from edge_pruning.drawing import draw_against_truth, draw_circuit, draw_overlap
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.formats import FORMATS, convert, get_format
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.loading import model_source

@@ -19,9 +19,10 @@ from typing import ClassVar
 
 import torch
 
-from edge_pruning.batch import Batch, Pair
+from edge_pruning.batch import Batch
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.unmasked_pass import Frozen, Writes
+from edge_pruning.pair import Pair
 from edge_pruning.registry import Registry, settings_of
 
 ABLATIONS: Registry[type[Ablation]] = Registry("ablation")

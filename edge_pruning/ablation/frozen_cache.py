@@ -13,11 +13,13 @@ from itertools import accumulate
 from torch import Tensor
 
 from edge_pruning.ablation import Ablation
-from edge_pruning.batch import Batch, Pair, sent
+from edge_pruning.batch import Batch
+from edge_pruning.masked_pass.devices import indices_on
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.memory import memory_for_cache
 from edge_pruning.masked_pass.micro_batches import over_tiles
 from edge_pruning.masked_pass.unmasked_pass import PER_POSITION, Frozen
+from edge_pruning.pair import Pair
 
 
 class FrozenCache:
@@ -82,7 +84,7 @@ class FrozenCache:
         widths = [self.engine.width(self.pairs[i]) for i in ids]
         kept = _ranges((self._positions[i], n) for i, n in zip(ids, widths, strict=True))
         computed = _ranges((place * width, n) for place, n in enumerate(widths))
-        to, at = sent(kept, device), sent(computed, device)
+        to, at = indices_on(kept, device), indices_on(computed, device)
         for name in PER_POSITION:
             value = getattr(frozen, name).flatten(-3, -2)
             if name not in self._values:
@@ -90,27 +92,28 @@ class FrozenCache:
             self._values[name][..., to, :] = value[..., at, :]
         if "logits" not in self._values:
             self._values["logits"] = frozen.logits.new_empty(self._rows[-1], frozen.logits.shape[1])
-        self._values["logits"][sent(self._rows_of(ids), device)] = frozen.logits
+        self._values["logits"][indices_on(self._rows_of(ids), device)] = frozen.logits
 
     def _gathered(self, batch: Batch, ids: Sequence[int]) -> Frozen:
         """What is kept about the pairs `ids`; at positions and pairs of which nothing is kept, values of others."""
         device, shape, parts = batch.clean.device, (batch.size, batch.width), {}
         places = [self._positions[i] if i < self.kept else 0 for i in ids]
-        at = sent([min(start + p, self._positions[-1] - 1) for start in places for p in range(batch.width)], device)
+        last = self._positions[-1] - 1
+        at = indices_on([min(start + p, last) for start in places for p in range(batch.width)], device)
         for name in PER_POSITION:
             kept = self._values[name]
             parts[name] = kept.index_select(kept.dim() - 2, at).unflatten(-2, shape)
-        return Frozen(logits=self._values["logits"][sent(self._rows_of(ids), device)], **parts)
+        return Frozen(logits=self._values["logits"][indices_on(self._rows_of(ids), device)], **parts)
 
     def _fill(self, frozen: Frozen, ids: Sequence[int], rest: Sequence[int]) -> None:
         """Computes the pairs at some places of a batch, and puts them where they belong; in place."""
         computed, device = self._compute([ids[place] for place in rest]), frozen.embeddings.device
-        width, at = computed.embeddings.shape[1], sent(rest, device)
+        width, at = computed.embeddings.shape[1], indices_on(rest, device)
         for name in PER_POSITION:
             getattr(frozen, name)[..., at, :width, :] = getattr(computed, name)
         starts = _starts([len(self.pairs[i].positions) for i in ids])
         rows = _ranges((starts[place], starts[place + 1] - starts[place]) for place in rest)
-        frozen.logits[sent(rows, device)] = computed.logits
+        frozen.logits[indices_on(rows, device)] = computed.logits
 
     def _rows_of(self, ids: Sequence[int]) -> list[int]:
         """Where the logits of pairs are kept; row 0 stands in for those that are not."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from edge_pruning.batch import ImagePair, Pair
 from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.pair import ImagePair, Pair
 
 Prompt = tuple[int, ...]
 

@@ -20,9 +20,10 @@ import torch
 
 from edge_pruning.ablation.ablation import Ablation, ablation
 from edge_pruning.ablation.prompts import Prompt, by_length, prompts_of
-from edge_pruning.batch import Batch, Pair
+from edge_pruning.batch import Batch
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.unmasked_pass import Writes
+from edge_pruning.pair import Pair
 
 
 @ablation

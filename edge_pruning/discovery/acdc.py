@@ -22,7 +22,6 @@ from typing import ClassVar
 
 import torch
 
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import METRICS, metric_of, metric_rule
 from edge_pruning.discovery.circuit_loss import CircuitLoss
 from edge_pruning.discovery.cost import Cost
@@ -31,6 +30,7 @@ from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.observer import Observer
 from edge_pruning.discovery.search import Search
 from edge_pruning.discovery.training import drawn
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 
 log = logging.getLogger("edge_pruning")

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from edge_pruning.ablation import Ablation
-from edge_pruning.batch import Pair
 from edge_pruning.discovery.search import Diverged
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.micro_batches import in_halves, over_tiles
 from edge_pruning.masked_pass.rerun import Rerun
 from edge_pruning.objectives import Objective
+from edge_pruning.pair import Pair
 
 MOST_SIDE_BY_SIDE = 8  # variants of a circuit
 

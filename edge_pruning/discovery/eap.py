@@ -19,7 +19,6 @@ from typing import ClassVar
 from torch import Tensor
 
 from edge_pruning.ablation.frozen_cache import FrozenCache
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import (
     SLOPED,
     metric_of,
@@ -33,6 +32,7 @@ from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.gradient import mask_gradient
 from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.search import Search
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.objectives import Objective
 
 

@@ -28,7 +28,6 @@ import torch
 from torch import Tensor
 
 from edge_pruning.ablation.frozen_cache import FrozenCache
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import (
     METRICS,
     metric_of,
@@ -42,6 +41,7 @@ from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.gradient import add_gradient
 from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.search import Search
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.micro_batches import over_tiles
 from edge_pruning.masked_pass.unmasked_pass import Frozen

@@ -17,7 +17,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import METRICS, metric_rule
 from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.eap import Eap
@@ -27,6 +26,7 @@ from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.observer import Observer
 from edge_pruning.discovery.search import Search, normalised_ranks
 from edge_pruning.discovery.soft_top_k import SoftTopK
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.registry import Registry
 
 ATTRIBUTIONS: Registry[type[Eap | EapIg]] = Registry("attribution method", [Eap, EapIg])

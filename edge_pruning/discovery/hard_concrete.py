@@ -25,12 +25,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.node_masks import WriterOfEdge
 from edge_pruning.discovery.search import Search
 from edge_pruning.discovery.training import Draw, MaskParameters, train, training_cost
+from edge_pruning.edge_scores import EdgeScores
 
 TEMPERATURE = 2 / 3
 STRETCH = (-0.1, 1.1)

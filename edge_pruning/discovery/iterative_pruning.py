@@ -24,7 +24,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.budget import BudgetMasks, loss_bound
 from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.eap_ig import EapIg
@@ -32,6 +31,7 @@ from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.observer import Observer
 from edge_pruning.discovery.search import Search, normalised_ranks
 from edge_pruning.discovery.training import derived_seed, train
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.truth.exhaustive import needed_edges
 from edge_pruning.truth.outputs import Outputs
 

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.batch import Batch
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import refuse_init_scores
 from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.method import Method, method
 from edge_pruning.discovery.search import Search
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.masked_pass.micro_batches import over_tiles
 
 

@@ -26,12 +26,12 @@ from typing import ClassVar
 import torch
 
 from edge_pruning.ablation.frozen_cache import FrozenCache
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import refuse_init_scores
 from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.gradient import mask_gradient
 from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.search import Search
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.objectives import get_objective
 
 # Which share of the edges has the part u of the weight below it: the inverse of 3 a^2 - 2 a^3, and of 1 - (1 - a)^2.

@@ -16,7 +16,6 @@ from typing import ClassVar
 
 import torch
 
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import (
     SLOPED,
     metric_of,
@@ -29,6 +28,7 @@ from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.eap import Eap, first_order_effects
 from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.search import Search
+from edge_pruning.edge_scores import EdgeScores
 
 
 @method

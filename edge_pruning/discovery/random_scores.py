@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import torch
 
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.attribution import refuse_init_scores
 from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.method import Method, method
 from edge_pruning.discovery.search import Search
+from edge_pruning.edge_scores import EdgeScores
 
 
 @method

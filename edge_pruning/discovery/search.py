@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from edge_pruning.ablation import Ablation
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.observer import Observer
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.graph import Graph
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.tasks.task import PairSet

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from edge_pruning.ablation.frozen_cache import FrozenCache
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.search import Search
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.masked_pass.micro_batches import over_tiles
 from edge_pruning.objectives import get_objective
 

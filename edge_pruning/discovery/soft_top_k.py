@@ -29,7 +29,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.eap_ig import EapIg
 from edge_pruning.discovery.method import Method, check_settings, method
@@ -37,6 +36,7 @@ from edge_pruning.discovery.observer import Observer
 from edge_pruning.discovery.search import Search, normalised_ranks
 from edge_pruning.discovery.size_range import MOST, size_range, size_range_cost
 from edge_pruning.discovery.training import Draw, MaskParameters, train, training_cost
+from edge_pruning.edge_scores import EdgeScores
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 UNRANKED = (0.009, 0.35)  # of the candidates: the range of sizes if there is no ranking to begin with

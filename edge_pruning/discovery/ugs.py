@@ -28,11 +28,11 @@ import torch
 from torch import Tensor
 
 from edge_pruning.ablation import Patch
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.search import Search
 from edge_pruning.discovery.training import Draw, MaskParameters, train, training_cost
+from edge_pruning.edge_scores import EdgeScores
 
 INITIAL_THETA = 1.0
 BETAS = (0.9, 0.995)

@@ -11,12 +11,13 @@ from dataclasses import replace
 
 import torch
 
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
 from edge_pruning.drawing.circuit_svg import picture
 from edge_pruning.drawing.legend import group_entries
 from edge_pruning.drawing.stroke import DrawnEdge
 from edge_pruning.drawing.strongest import ranks, strongest
 from edge_pruning.drawing.text import shorten
+from edge_pruning.edge_scores import EdgeScores
 
 STRENGTHS = {"second": 0.4, "first": 0.5, "both": 0.8}  # scores of different methods have no common scale
 LABEL_WIDTH, LABEL_SIZE = 150.0, 11.0

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge_pruning.circuit import EdgeScores
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.evaluation.bootstrap import Resamples
 from edge_pruning.evaluation.caveats import about_the_measurement
 from edge_pruning.evaluation.curve_numbers import Level, areas, first_reached, levels_of, mib_sizes, size_between

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.formats.shape import shape_from
 from edge_pruning.graph import Graph
 

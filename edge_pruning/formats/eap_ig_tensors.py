@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from edge_pruning import files
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.formats import eap_ig
 from edge_pruning.formats.edge_table import shown
 from edge_pruning.formats.format import Format, Found, circuit_format

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.graph import Graph
 from edge_pruning.provenance import Provenance
 

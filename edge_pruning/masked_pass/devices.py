@@ -6,7 +6,7 @@ several devices, some layers lie on other devices (see `loading/placement.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -59,6 +59,11 @@ class OnDevices:
         """The adapter's context for every device that has layers."""
         context = self.adapter.context(width)
         return {device: _on(device, context) for device in dict.fromkeys(self.devices)}
+
+
+def indices_on(indices: Sequence[int], device: torch.device) -> Tensor:
+    """Copy indices [n] to a device without synchronising; `torch.tensor(..., device=...)` synchronises."""
+    return torch.tensor(indices, dtype=torch.long).to(device, non_blocking=True)
 
 
 def _on(device: torch.device, context: Any) -> Any:

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from edge_pruning.batch import sent
 from edge_pruning.graph import Graph
+from edge_pruning.masked_pass.devices import indices_on
 from edge_pruning.masked_pass.folding import Map
 from edge_pruning.masked_pass.layout import Layout
 from edge_pruning.masked_pass.masked_pass import MaskedPass
@@ -51,7 +51,7 @@ class _Chosen:
         if all_heads and len(mixed) == len(rows):
             return cls(qkv)
         fixed = [place for place in range(len(rows)) if place not in mixed]
-        at = partial(sent, device=device)
+        at = partial(indices_on, device=device)
         shared = [kv.index(h * layout.graph.kv_readers // n) for h in heads]
         return cls(
             qkv, at([rows[place] for place in mixed]), at([rows[place] for place in fixed]) if fixed else None,

@@ -15,8 +15,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from edge_pruning.batch import sent
 from edge_pruning.graph import Graph
+from edge_pruning.masked_pass.devices import indices_on
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,8 @@ class Layout:
         if self.is_full:
             return mask
         rows, columns = (
-            sent([i for i, left in enumerate(which) if left], mask.device) for which in (self._computed, self._mixed)
+            indices_on([i for i, left in enumerate(which) if left], mask.device)
+            for which in (self._computed, self._mixed)
         )
         return mask[rows[:, None], columns]
 

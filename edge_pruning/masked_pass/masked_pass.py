@@ -16,10 +16,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from edge_pruning.batch import Batch, sent
+from edge_pruning.batch import Batch
 from edge_pruning.graph import Graph
 from edge_pruning.masked_pass.buffers import Buffers
-from edge_pruning.masked_pass.devices import in_its_arithmetic
+from edge_pruning.masked_pass.devices import in_its_arithmetic, indices_on
 from edge_pruning.masked_pass.layout import Layout
 from edge_pruning.masked_pass.stream import Stream
 from edge_pruning.masked_pass.tiles import Tiles
@@ -155,7 +155,7 @@ class MaskedPass(UnmaskedPass, Tiles):
         mixed = self.layout.mixed_rows(layer)
         if len(mixed) == sum(self._qkv):
             return x
-        return base.expand(sum(self._qkv), *base.shape).index_copy(0, sent(mixed, base.device), x)
+        return base.expand(sum(self._qkv), *base.shape).index_copy(0, indices_on(mixed, base.device), x)
 
     def _mlp(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor, seen: Tensor | None) -> None:
         """A layer's MLP; `seen` is what `_attention` has returned."""

@@ -15,8 +15,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from edge_pruning.batch import Pair
 from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.pair import Pair
 
 log = logging.getLogger("edge_pruning")
 T = TypeVar("T")

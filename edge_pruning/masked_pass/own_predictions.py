@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from edge_pruning.batch import Pair
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.micro_batches import over_tiles
+from edge_pruning.pair import Pair
 from edge_pruning.tasks.task import PairSet
 
 

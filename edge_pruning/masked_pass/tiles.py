@@ -7,10 +7,11 @@ from functools import cached_property
 
 import torch
 
-from edge_pruning.batch import Batch, Pair
+from edge_pruning.batch import Batch
 from edge_pruning.masked_pass.layout import Layout
 from edge_pruning.masked_pass.memory import memory_for_pass
 from edge_pruning.models.adapter import Adapter
+from edge_pruning.pair import Pair
 
 CPU_TILE_BYTES = 14 << 20
 CPU_TILE_TOKENS = 64  # at least, because every micro-batch loads all weights, which fit no cache

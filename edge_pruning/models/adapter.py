@@ -20,8 +20,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from edge_pruning.batch import Pair
 from edge_pruning.graph import ModelShape
+from edge_pruning.pair import Pair
 
 
 class Adapter(ABC):

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge_pruning.batch import ImagePair, Pair
 from edge_pruning.models.attention import full_attention
 from edge_pruning.models.decoder import Decoder, ungated_mlp
 from edge_pruning.models.parts import Mlp, Norm
 from edge_pruning.models.registry import adapter
+from edge_pruning.pair import ImagePair, Pair
 
 
 @adapter

@@ -22,11 +22,12 @@ from torch import Tensor
 
 from edge_pruning import metrics
 from edge_pruning.ablation import Ablation
-from edge_pruning.batch import Batch, ImagePair, Pair
+from edge_pruning.batch import Batch
 from edge_pruning.circuit import Circuit
 from edge_pruning.graph import Graph
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models.parts import PartsAdapter
+from edge_pruning.pair import ImagePair, Pair
 from edge_pruning.patterns.watching import Watching
 from edge_pruning.tasks.task import PairSet
 

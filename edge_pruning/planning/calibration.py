@@ -10,10 +10,10 @@ from torch import Tensor
 
 from edge_pruning.ablation import Ablation
 from edge_pruning.ablation.frozen_cache import FrozenCache
-from edge_pruning.batch import Pair
 from edge_pruning.discovery.gradient import mask_gradient
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.objectives import get_objective
+from edge_pruning.pair import Pair
 from edge_pruning.planning.plan import Speed
 
 REPEATS = 2

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_pruning.ablation import get_ablation
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.formats import load as load_circuit
 from edge_pruning.loading.loading import load_model
 from edge_pruning.loading.model import Model

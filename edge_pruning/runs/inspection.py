@@ -13,10 +13,10 @@ from typing import Any
 from torch import Tensor
 
 from edge_pruning import metrics
-from edge_pruning.batch import Pair
 from edge_pruning.loading.loading import describe_model, load_model
 from edge_pruning.loading.model import Model
 from edge_pruning.masked_pass.micro_batches import over_tiles
+from edge_pruning.pair import Pair
 from edge_pruning.tasks import SPLITS, Encoder, PairSet, Task, get_task
 from edge_pruning.tasks.own import OwnPairs
 from edge_pruning.tasks.own.border import tokens_of

@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
 from edge_pruning.discovery import polish
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.evaluation import Evaluation, evaluate
 from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS, Measurements, measure
 from edge_pruning.runs.config import RunConfig

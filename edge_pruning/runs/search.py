@@ -16,9 +16,9 @@ import safetensors
 
 from edge_pruning import files
 from edge_pruning.checked import check
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.contents import FoundContent
 from edge_pruning.discovery import Search
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.graph import Graph
 from edge_pruning.provenance import library_versions
 from edge_pruning.runs.checkpoints import Memory, Recorder

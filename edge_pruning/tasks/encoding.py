@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from edge_pruning.batch import Pair
+from edge_pruning.pair import Pair
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

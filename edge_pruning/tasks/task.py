@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from edge_pruning.batch import Pair
+from edge_pruning.pair import Pair
 from edge_pruning.registry import Registry, build
 from edge_pruning.tasks.chat import Chat, Messages
 from edge_pruning.tasks.encoding import Encoder, TextPair

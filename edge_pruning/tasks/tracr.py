@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from edge_pruning.batch import Pair
 from edge_pruning.models.tracr import Compiled, Program, compiled_folder
+from edge_pruning.pair import Pair
 from edge_pruning.tasks.encoding import TextPair
 from edge_pruning.tasks.task import PairSet, Task
 

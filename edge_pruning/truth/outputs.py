@@ -13,7 +13,7 @@ from torch import Tensor
 
 from edge_pruning import metrics
 from edge_pruning.ablation import Ablation
-from edge_pruning.circuit import EdgeScores
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.tasks.task import PairSet
 

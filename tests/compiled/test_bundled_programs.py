@@ -12,12 +12,12 @@ import torch
 from literal import literal_batch_logits
 
 from edge_pruning.ablation import Patch, Zero
-from edge_pruning.batch import Pair
 from edge_pruning.graph import Graph
 from edge_pruning.loading.loading import load_model
 from edge_pruning.loading.self_check import law_errors
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models.tracr import LIBRARY, Compiled, bundled_programs, compiled_folder
+from edge_pruning.pair import Pair
 
 PROGRAMS = bundled_programs()
 

@@ -13,9 +13,10 @@ import torch
 from typer.testing import CliRunner
 
 import edge_pruning as ep
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
 from edge_pruning.cli.app import app
 from edge_pruning.drawing import draw_against_truth
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.graph import Graph
 from edge_pruning.models.tracr import bundled_programs
 from edge_pruning.truth.recovery import GroundTruth, area, roc

@@ -16,10 +16,11 @@ from watching import DATA, Watcher, engine, find, search, some_edges
 
 from edge_pruning.ablation import Mean
 from edge_pruning.batch import Batch
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
 from edge_pruning.discovery import Search, circuit_loss, get_method
 from edge_pruning.discovery.acdc import Acdc
 from edge_pruning.discovery.circuit_loss import CircuitLoss
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.micro_batches import OutOfMemory, in_halves

@@ -13,12 +13,12 @@ from watching import DATA, PAIRS, SIZE, engine, search, settings_of, short
 from edge_pruning.ablation import Patch
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.batch import Batch
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import METHODS, Method, Search
 from edge_pruning.discovery.acdc import Acdc
 from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.hap import Hap
 from edge_pruning.discovery.soft_top_k import SoftTopK
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.unmasked_pass import Writes

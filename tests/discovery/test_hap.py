@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from watching import SIZE, Watcher, engine, find, search, some_edges
 
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import get_method, get_preset
 from edge_pruning.discovery.eap import Eap
 from edge_pruning.discovery.eap_ig import EapIg
 from edge_pruning.discovery.hap import Hap
 from edge_pruning.discovery.hard_concrete import HardConcrete
 from edge_pruning.discovery.soft_top_k import SoftTopK
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.masked_pass.fused import FusedPass
 

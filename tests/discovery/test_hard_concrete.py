@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from watching import SIZE, Watcher, engine, find, settings_of, short, some_edges
 
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import training
 from edge_pruning.discovery.hard_concrete import HardConcrete, HardConcreteMasks, probability_open, sample
 from edge_pruning.discovery.node_masks import WriterOfEdge
 from edge_pruning.discovery.training import _backward
+from edge_pruning.edge_scores import EdgeScores
 
 CPU = torch.device("cpu")
 

@@ -7,10 +7,10 @@ import torch
 from watching import DATA, engine, search
 
 from edge_pruning.ablation import Patch, Zero
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import Search, get_method
 from edge_pruning.discovery.eap_ig import EapIg
 from edge_pruning.discovery.iterative_pruning import IterativePruning
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.graph import Graph
 from edge_pruning.loading.loading import load_model
 from edge_pruning.tasks import get_task

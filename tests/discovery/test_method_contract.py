@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from watching import DATA, LEARNED, PAIRS, SIZE, Watcher, attempt, engine, find, found, settings_of, short, some_edges
 
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import METHODS, get_method
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.masked_pass.fused import FusedPass
 

@@ -13,8 +13,8 @@ from watching import settings_of
 from edge_pruning import metrics
 from edge_pruning.ablation import Patch
 from edge_pruning.batch import Batch
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import METHODS, Search
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import Adapter

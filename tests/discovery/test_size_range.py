@@ -6,9 +6,9 @@ import pytest
 import torch
 from watching import engine, search
 
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import size_range as module
 from edge_pruning.discovery.size_range import size_range
+from edge_pruning.edge_scores import EdgeScores
 
 GRAPH = engine().graph
 

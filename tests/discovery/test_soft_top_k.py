@@ -14,10 +14,10 @@ from torch import Tensor
 from watching import DATA, SIZE, Watcher, engine, find, search, short, some_edges
 
 from edge_pruning.ablation.frozen_cache import FrozenCache
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import training
 from edge_pruning.discovery.eap_ig import EapIg
 from edge_pruning.discovery.soft_top_k import SoftTopK, SoftTopKMasks, soft_top_k, threshold
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.tasks import PairSet
 
 

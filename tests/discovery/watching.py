@@ -12,8 +12,8 @@ from random_models import answered, config_of, pair, random_model
 from torch import Tensor
 
 from edge_pruning.ablation import Patch
-from edge_pruning.circuit import EdgeScores
 from edge_pruning.discovery import METHODS, Method, Observer, Search
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.graph import Graph
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass

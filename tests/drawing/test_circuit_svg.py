@@ -10,8 +10,9 @@ from collections import Counter
 import pytest
 import torch
 
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
 from edge_pruning.drawing import draw_circuit
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.graph import Graph, ModelShape
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -10,14 +10,15 @@ import pytest
 import torch
 
 from edge_pruning.ablation import Mean, Patch, Zero
-from edge_pruning.batch import Pair
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.evaluation import Curve, curve, evaluate, evaluate_curve
 from edge_pruning.evaluation.curve import Ranking, default_sizes
 from edge_pruning.evaluation.curve_numbers import SHARES, Level, first_reached, levels_of, mib_sizes, size_between
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.models import Adapter
+from edge_pruning.pair import Pair
 from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
 

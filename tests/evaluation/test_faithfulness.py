@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import Tensor
 
 from edge_pruning.ablation import Ablation, Patch, Zero
-from edge_pruning.batch import Batch, Pair
+from edge_pruning.batch import Batch
 from edge_pruning.circuit import Circuit
 from edge_pruning.cli.report import print_evaluation
 from edge_pruning.evaluation import Evaluation, evaluate, faithfulness
@@ -25,6 +25,7 @@ from edge_pruning.metrics import kl_divergence
 from edge_pruning.models import Adapter
 from edge_pruning.numbers import NUMBERS as NUMBER_TABLE
 from edge_pruning.numbers import Comparison, Number, numbers_for
+from edge_pruning.pair import Pair
 from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
 from tests.literal import literal_batch_logits

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from edge_pruning.ablation import Patch, Zero
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.evaluation import Minimality, evaluate, evaluate_minimality
 from edge_pruning.evaluation.minimality import corrected_p
 from edge_pruning.graph import Graph, ModelShape

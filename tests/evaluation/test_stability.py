@@ -8,7 +8,8 @@ from itertools import combinations
 import pytest
 import torch
 
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.evaluation import Stability
 from edge_pruning.evaluation.faithfulness import random_mask
 from edge_pruning.graph import Graph, ModelShape

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.formats import FORMATS, convert, get_format, load
 from edge_pruning.formats.networkx_graph import to_networkx
 from edge_pruning.graph import Graph, ModelShape

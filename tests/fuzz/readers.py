@@ -17,8 +17,9 @@ import torch
 from damage import ODD_TENSORS, Changes, damaged_bytes, damaged_json, damaged_safetensors, damaged_value
 from transformers import AutoTokenizer
 
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
 from edge_pruning.drawing import draw_circuit
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.formats import get_format
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.models.bundled import BUNDLED as BUNDLED_MODEL

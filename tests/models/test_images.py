@@ -11,13 +11,13 @@ from random_models import VISION, config_of, pair, random_mask, random_model
 
 from edge_pruning.ablation import Patch, Zero, get_ablation
 from edge_pruning.ablation.frozen_cache import FrozenCache
-from edge_pruning.batch import ImagePair
 from edge_pruning.circuit import Circuit
 from edge_pruning.discovery import Search, get_method
 from edge_pruning.evaluation import evaluate
 from edge_pruning.loading.loading import load_model
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
+from edge_pruning.pair import ImagePair
 from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
 

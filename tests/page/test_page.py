@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from edge_pruning.ablation import Patch
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
 from edge_pruning.drawing.dark import DARK
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.evaluation import Report, Stability, report_on
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.models import Adapter

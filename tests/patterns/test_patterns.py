@@ -14,8 +14,9 @@ import torch
 
 from edge_pruning import files
 from edge_pruning.ablation import get_ablation
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
 from edge_pruning.contents import PatternsContent
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.graph import Graph
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass

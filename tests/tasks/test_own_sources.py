@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from edge_pruning import batch
+from edge_pruning.pair import Pair as TokenPair
 from edge_pruning.tasks import SPLITS, PairSet, get_task
 from edge_pruning.tasks.encoding import TextPair
 from edge_pruning.tasks.own import Pair
@@ -91,7 +91,7 @@ def test_splits_of_a_mapping_are_the_rows_splits(words: PreTrainedTokenizerBase)
 def test_pairs_of_token_ids(words: PreTrainedTokenizerBase) -> None:
     found = pairs([([1, 2, i], [1, 2, 90], [5, 6], 7) for i in range(9)], words)
     assert (found.pairs[0].answers, found.pairs[0].wrong, found.pairs[0].positions) == (((5, 6),), ((7,),), (2,))
-    ready = [batch.Pair((1, 2, i), (1, 2, 90), (1, 2), ((5,), (6,)), ((), (7,))) for i in range(9)]
+    ready = [TokenPair((1, 2, i), (1, 2, 90), (1, 2), ((5,), (6,)), ((), (7,))) for i in range(9)]
     assert set(pairs(ready, words).pairs) <= set(ready)
 
 

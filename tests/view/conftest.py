@@ -11,7 +11,8 @@ import torch
 from made_up import evaluation, row
 
 from edge_pruning import files
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.graph import Graph, ModelShape
 
 MakeRun = Callable[..., Path]

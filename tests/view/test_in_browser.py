@@ -13,7 +13,8 @@ from browser import Browser, missing
 from made_up import HOSTILE
 
 from edge_pruning import files
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.view import Source, sources_of, view_page, view_paths
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from under_node import needs_node, under_node
 
-from edge_pruning.circuit import Circuit, EdgeScores
+from edge_pruning.circuit import Circuit
+from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.view.packing import pack_ranking
 

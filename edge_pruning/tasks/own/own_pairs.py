@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_pruning.batch import Pair
+from edge_pruning.pair import Pair
 from edge_pruning.tasks.encoding import Encoder, Ids, TextPair, UnequalLengths
 from edge_pruning.tasks.own.border import settle, special_tokens
 from edge_pruning.tasks.own.columns import columns_of

@@ -1,4 +1,4 @@
-"""A pair as its writer gives it. `batch.Pair` is the same as token ids, for one tokenizer."""
+"""A pair as its writer gives it. `edge_pruning/pair.py` has the same as token ids, for one tokenizer."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edge_pruning import batch, files
+from edge_pruning import files
+from edge_pruning.pair import Pair as TokenPair
 from edge_pruning.tasks.encoding import TextPair
 from edge_pruning.tasks.own.pair import Pair
 from edge_pruning.tasks.own.problems import Problems
@@ -58,7 +59,7 @@ def written(source: Any) -> str:
 
 
 def _as_json(value: Any) -> Any:
-    if type(value) is batch.Pair:
+    if type(value) is TokenPair:
         return vars(value)
     raise ValueError(f"expected texts, numbers and lists in pairs that are kept in a run folder; got {value!r:.60}")
 
@@ -254,7 +255,7 @@ def _fields(row: Any) -> Any:
     if isinstance(row, TextPair):
         answers = {"answer": row.answer or None, "wrong_answer": row.wrong or None}
         return {"clean": row.clean, "corrupted": row.corrupted, **answers}
-    if isinstance(row, batch.Pair):
+    if isinstance(row, TokenPair):
         return {"clean": row.clean, "corrupted": row.corrupted, "tokens": row}
     if hasattr(row, "tolist"):
         row = row.tolist()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from edge_pruning import batch
+from edge_pruning.pair import Pair as TokenPair
 from edge_pruning.tasks.chat import Chat, begun, is_messages
 from edge_pruning.tasks.encoding import Ids
 from edge_pruning.tasks.own.columns import FIELDS, OWN, Columns, Fields
@@ -36,7 +36,7 @@ class Row:
     wrong: tuple[str | int, ...]
     split: str | None
     key: str
-    tokens: batch.Pair | None = None
+    tokens: TokenPair | None = None
 
     @property
     def content(self) -> tuple[Any, ...]:
@@ -86,15 +86,15 @@ def _checked(number: int, record: Fields, chat: Chat | None) -> Row:
     return Row(number, clean, corrupted, answer, wrong, record.get("split"), key, tokens)
 
 
-def _tokens(value: Any) -> batch.Pair | None:
+def _tokens(value: Any) -> TokenPair | None:
     """A pair of token ids, also from a JSON object. Raises ValueError for anything else."""
-    if value is None or type(value) is batch.Pair:
+    if value is None or type(value) is TokenPair:
         return value
-    if not isinstance(value, Mapping) or value.keys() != {f.name for f in fields(batch.Pair)}:
+    if not isinstance(value, Mapping) or value.keys() != {f.name for f in fields(TokenPair)}:
         raise ValueError(f"tokens: expected a pair of token ids, got {value!r:.60}")
     clean, corrupted, positions = (tuple(value[name]) for name in ("clean", "corrupted", "positions"))
     answers, wrong = (tuple(tuple(ids) for ids in value[name]) for name in ("answers", "wrong"))
-    return batch.Pair(clean, corrupted, positions, answers, wrong, value["template"])
+    return TokenPair(clean, corrupted, positions, answers, wrong, value["template"])
 
 
 def _several(value: Any) -> tuple[Any, ...]:
