@@ -264,6 +264,7 @@ class StabilityContent(TypedDict):
     """stability.json."""
 
     seeds: list[int]
+    predicted: NotRequired[Count]  # pairs without an answer of their own
     sizes: list[Agreed]
 
 

@@ -172,6 +172,10 @@ def numbers_for(loss: str, metric: str, *, agreement: bool = False) -> list[Numb
     return [AGREEMENT if agreement and number.name == "accuracy" else number for number in numbers]
 
 
-def common_numbers(loss: str) -> list[Number]:
-    """Return the numbers that can be compared between tasks: the loss, and the numbers that all tasks have."""
-    return [n for n in NUMBERS.values() if n.name not in METRICS and (n.name not in LOSSES or n.name == loss)]
+def common_numbers(loss: str, *, agreement: bool = False) -> list[Number]:
+    """Return the numbers that can be compared between tasks: the loss, and the numbers that all tasks have.
+
+    agreement: as for `numbers_for`.
+    """
+    names = [n.name for n in NUMBERS.values() if n.name not in METRICS and (n.name not in LOSSES or n.name == loss)]
+    return [AGREEMENT if agreement and name == "accuracy" else NUMBERS[name] for name in names]

@@ -97,8 +97,8 @@ def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Value
 
 
 def nearest_in_words(name: str, known: Iterable[str]) -> str:
-    """`nearest: a, b`, or `choose from a, b, c, d` if no name is near."""
-    known = list(known)
+    """`nearest: a, b`, the most similar first; `choose from a, b, c, d`, in alphabetical order, if none is near."""
+    known = sorted(known)
     near = nearest(name, known)
     return f"nearest: {', '.join(near)}" if near else f"choose from {', '.join(known)}"
 

@@ -27,6 +27,7 @@ from edge_pruning.loading.self_check import law_errors
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models.parts import PartsAdapter
+from edge_pruning.runs.inspection import predictions
 from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
 
@@ -102,6 +103,21 @@ def test_every_family_runs_there_as_on_the_cpu(kind: str) -> None:
     here, there, waits = on_both(work)
     torch.testing.assert_close(there, here, rtol=1e-9, atol=1e-9)
     assert set(waits) <= {"experts.ExpertsDecoder.mlp_module"}
+
+
+@pytest.mark.parametrize(("pairs_at_once", "batches"), [(4, 3), (12, 1)])
+def test_inspecting_pairs_waits_once_per_micro_batch(pairs_at_once: int, batches: int) -> None:
+    pairs = [answered(pair(seed, 5, (2, 4)), seed) for seed in range(12)]
+
+    def work(device: str) -> Tensor:
+        engine = engine_of("gpt2", FusedPass, device)
+        engine.largest_tile = 5 * pairs_at_once
+        made = predictions(engine, pairs, "logit_difference")
+        return torch.tensor([[*(n for entry in one.top for n in entry), one.right] for one in made])
+
+    here, there, waits = on_both(work)
+    torch.testing.assert_close(there, here, rtol=1e-6, atol=1e-6)
+    assert waits == {"inspection.predictions": batches}
 
 
 @pytest.mark.parametrize("kind", KINDS)

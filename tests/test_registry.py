@@ -104,7 +104,7 @@ def test_an_unknown_name_lists_the_nearest_names_and_aliases_or_else_all(fruits:
         fruits.named("appel")
     with pytest.raises(ValueError, match="nearest: manzana;"):
         fruits.named("manzanas")
-    with pytest.raises(ValueError, match="there is no fruit 'xyz'; choose from pear, apple, malus, manzana;"):
+    with pytest.raises(ValueError, match="there is no fruit 'xyz'; choose from apple, malus, manzana, pear;"):
         fruits.named("xyz")
 
 

@@ -48,7 +48,8 @@ def print_seeds(found: SeedRuns, out: Console) -> None:
             f"removed edges carry the {about['ablation']} ablation"
         ))
         judged = size["evaluation"]
-        numbers = common_numbers("kl" if judged["consensus"]["squared_error"] is None else "squared_error")
+        loss = "kl" if judged["consensus"]["squared_error"] is None else "squared_error"
+        numbers = common_numbers(loss, agreement=about.get("predicted") == about["examples"])
         for column in ("", "edges", "without dangling", *(n.heading for n in numbers)):
             table.add_column(column, justify="right" if column else "left")
         each = zip(judged["seeds"], size["sizes"], strict=True)

@@ -21,12 +21,14 @@ from edge_pruning.drawing.panels import (
 from edge_pruning.drawing.text import printable, shorten
 
 
-def draw_size_curve(points: Sequence[Row], *, title: str | None = None) -> str:
+def draw_size_curve(points: Sequence[Row], *, title: str | None = None, agreement: bool = False) -> str:
     """How good circuits are at each size: KL divergence and accuracy against the number of edges (logarithmic).
 
     points: one per circuit, with `edges` and any of `kl` (nats, lower is more faithful), `accuracy` (0 to 1) and
-    `random_kl` (that of a random circuit of the same size, dotted). Points with the same `label` form one line. Raises
-    ValueError if there is nothing to draw.
+    `random_kl` (that of a random circuit of the same size, dotted). Points with the same `label` form one line.
+    agreement: whether accuracy is agreement with the model, because the pairs have no answers of their own.
+
+    Raises ValueError if there is nothing to draw.
     """
     labels = list(dict.fromkeys(printable(point.get("label") or "") for point in points))
     chance = {"linestyle": ":", "markerfacecolor": "white"}
@@ -40,12 +42,13 @@ def draw_size_curve(points: Sequence[Row], *, title: str | None = None) -> str:
             drawn.append(Line(sizes, name, {**_series_look(i), **(look or {})}))
         return drawn
 
+    accuracy = "agreement" if agreement else "accuracy"
     faithfulness = [*lines("kl", "circuit" if labels == [""] else ""), *lines("random_kl", "random edges", chance)]
     panels = [
         Panel("Distance from the model", "edges in the circuit", "KL divergence (nats)", faithfulness, log_x=True,
               log_y=spans_decades(faithfulness)),
-        Panel("Task", "edges in the circuit", "accuracy (share of pairs)", lines("accuracy"), log_x=True,
-              y_range=(0, 1)),
+        Panel("Task", "edges in the circuit", f"{accuracy} (share of pairs)", lines("accuracy"),
+              log_x=True, y_range=(0, 1)),
     ]
     return draw_panels(not_empty(panels, points, "edges", ("kl", "accuracy", "random_kl")), title)
 

@@ -14,6 +14,7 @@ from edge_pruning.evaluation.bootstrap import Interval, Resamples
 from edge_pruning.evaluation.faithfulness_scale import FaithfulnessScale
 from edge_pruning.evaluation.measure import Measurements, deviation, error_of_mean
 from edge_pruning.numbers import LOSSES, measured_numbers
+from edge_pruning.registry import nearest_in_words
 
 QUANTILES = (5, 25, 50, 75, 95)
 SIZE = ("edges", "edges_without_dangling", "edges_total", "convention", "circuits", "examples")
@@ -40,7 +41,7 @@ class Summary(Mapping[str, Any]):
         for values in ("mean", "size"):
             if name in vars(self).get(values, {}):
                 return vars(self)[values][name]
-        raise AttributeError(f"there is no number {name!r}; there are {', '.join(vars(self).get('mean', {}))}")
+        raise AttributeError(f"there is no number {name!r}; {nearest_in_words(name, vars(self).get('mean', {}))}")
 
     def __getitem__(self, name: str) -> Any:
         return self.mean[name] if name in self.mean else self.to_json()[name]

@@ -21,7 +21,7 @@ from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.loading.placement import DTYPES
 from edge_pruning.metrics import DIFFERENCES
 from edge_pruning.objectives import OBJECTIVES
-from edge_pruning.registry import nearest_in_words
+from edge_pruning.registry import nearest
 from edge_pruning.runs.task_setting import task_setting
 from edge_pruning.tasks import Task, get_task
 
@@ -184,7 +184,8 @@ class RunConfig:
         fields, problems = _fields(type(base)), []
         for name, value in self.settings.items():
             if name not in fields:
-                problems.append(f"no setting {name!r} ({nearest_in_words(name, fields)})")
+                near = nearest(name, fields)  # if none is near, the end of the message has them all
+                problems.append(f"no setting {name!r}" + (f" (nearest: {', '.join(near)})" if near else ""))
             elif not _is_a(value, fields[name]):
                 problems.append(f"{name}: expected {_type_name(fields[name])}, got {value!r}")
             elif name.endswith("learning_rate") and value is not None and value > FASTEST:

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from edge_pruning import metrics
 from edge_pruning.loading.loading import describe_model, load_model
 from edge_pruning.loading.model import Model
+from edge_pruning.masked_pass.devices import indices_on
+from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.micro_batches import over_tiles
 from edge_pruning.pair import Pair
 from edge_pruning.tasks import SPLITS, Encoder, PairSet, Task, get_task
@@ -182,30 +186,47 @@ def _lengths(pairs: Mapping[int, Pair]) -> tuple[int, int]:
 
 def _judged(inspection: Inspection, pairs: Mapping[int, Pair], model: Model, metric: str) -> Inspection:
     """With the model's predictions after each prompt, and its accuracy."""
-    engine, numbers = model.engine(), list(pairs)
-    if not numbers:
+    if not pairs:
         return inspection
-    values, tokens, right = {}, {}, {}
-
-    def run(ids: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        batch = engine.batch([pairs[numbers[i]] for i in ids])
-        logits = engine.own_logits(batch).float()
-        first = batch.example.new_tensor([int((batch.example == b).nonzero()[0]) for b in range(batch.size)])
-        top = logits[first].softmax(-1).topk(min(TOP, logits.shape[-1]))
-        return top.values.cpu(), top.indices.cpu(), metrics.accuracy(logits, batch, metric).cpu()
-
-    for ids, (probabilities, best, correct) in over_tiles(engine, [pairs[n] for n in numbers], run):
-        for i, p, t, c in zip(ids, probabilities.tolist(), best.tolist(), correct.tolist(), strict=True):
-            values[numbers[i]], tokens[numbers[i]], right[numbers[i]] = p, t, c
+    made = dict(zip(pairs, predictions(model.engine(), list(pairs.values()), metric), strict=True))
+    answered = {number for number, pair in pairs.items() if any(pair.answers)}
     rows = tuple(
         replace(
-            row, right=bool(right[row.number]) if any(pairs[row.number].answers) else None,
-            top=tuple(
-                (str(model.tokenizer.decode([t])), p)
-                for t, p in zip(tokens[row.number], values[row.number], strict=True)
-            ),
-        ) if row.number in pairs else row
+            row, right=made[row.number].right if row.number in answered else None,
+            top=tuple((str(model.tokenizer.decode([token])), p) for token, p in made[row.number].top),
+        ) if row.number in made else row
         for row in inspection.rows
     )  # fmt: skip
-    judged = [right[number] for number in numbers if any(pairs[number].answers)]
-    return replace(inspection, rows=rows, judged=len(judged), accuracy=sum(judged) / len(judged) if judged else None)
+    right = [made[number].right for number in pairs if number in answered]
+    return replace(inspection, rows=rows, judged=len(right), accuracy=sum(right) / len(right) if right else None)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """After a prompt: the most likely tokens with their probabilities, and whether the prediction is right."""
+
+    top: tuple[tuple[int, float], ...]
+    right: bool
+
+
+@torch.no_grad()
+def predictions(engine: MaskedPass, pairs: Sequence[Pair], metric: str) -> list[Prediction]:
+    """Run the model on every pair. Synchronises once per micro-batch."""
+    made: dict[int, Prediction] = {}
+
+    def run(ids: list[int]) -> Tensor:
+        some = [pairs[i] for i in ids]
+        batch = engine.batch(some)
+        logits = engine.own_logits(batch).float()
+        starts = [*accumulate((len(pair.positions) for pair in some[:-1]), initial=0)]  # rows of logits
+        first = logits[indices_on(starts, logits.device)]
+        top = first.softmax(-1).topk(min(TOP, logits.shape[-1]))
+        right = metrics.accuracy(logits, batch, metric)
+        return torch.cat([top.values, top.indices.float(), right[:, None].float()], 1).cpu()  # one copy
+
+    for ids, columns in over_tiles(engine, pairs, run):
+        for i, row in zip(ids, columns.tolist(), strict=True):
+            n = len(row) // 2
+            tokens = map(int, row[n : 2 * n])
+            made[i] = Prediction(tuple(zip(tokens, row[:n], strict=True)), bool(row[-1]))
+    return [made[i] for i in range(len(pairs))]

@@ -133,7 +133,8 @@ class Run:
                 files.write_text(folder / f"training{part}.svg", draw_training(records, title=self.title))
         if len(self.cuts) > 1:
             title = f"{self.title}, {self.curve[0]['split']} pairs, {self.config['ablation']} ablation"
-            files.write_text(folder / "curve.svg", draw_size_curve(self.curve, title=title))
+            agreement = self.evaluation.protocol.is_agreement
+            files.write_text(folder / "curve.svg", draw_size_curve(self.curve, title=title, agreement=agreement))
 
     @classmethod
     def load(cls, folder: str | Path) -> Run:

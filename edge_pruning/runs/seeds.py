@@ -209,6 +209,7 @@ def _compared(config: RunConfig, setup: Setup, runs: Sequence[Run], watch: RunOb
         "seeds": list(seeds),
         "split": setup.pairs.split,
         "examples": len(setup.pairs.pairs),
+        "predicted": setup.pairs.predicted,
         "ablation": config.ablation,
         "convention": setup.graph.convention,
         "sizes": sizes,

@@ -68,9 +68,15 @@ def smallest_faithful(losses: Sequence[float], empty: float) -> int:
 
 def scanned_row(circuit: Circuit, scanned: Measurements) -> dict[str, Any]:
     """One size's line in curve.json, on validation pairs: for sizes that were only looked at to choose among them."""
-    numbers = {scanned.loss_name: scanned.mean_loss, "accuracy": float(scanned.accuracy.mean())}
-    return {**circuit.counts, "split": "validation", "ablation": circuit.provenance.get("ablation"),
-            "pairs": scanned.examples, **numbers}
+    row: dict[str, Any] = json_values({
+        **circuit.counts,
+        "split": "validation",
+        "ablation": circuit.provenance.get("ablation"),
+        "pairs": scanned.examples,
+        scanned.loss_name: scanned.mean_loss,
+        "accuracy": float(scanned.accuracy.mean()),
+    })
+    return row
 
 
 def evaluated_row(evaluation: Evaluation, scanned: Measurements | None) -> dict[str, Any]:
@@ -80,5 +86,6 @@ def evaluated_row(evaluation: Evaluation, scanned: Measurements | None) -> dict[
     row |= {"split": protocol.split, "ablation": protocol.ablation}
     row |= {number.name: circuit.mean[number.name] for number in common_numbers("kl")}
     row |= {"random_kl": random.kl} if random is not None else {}
+    row |= {f"validation_{scanned.loss_name}": scanned.mean_loss} if scanned is not None else {}
     content: dict[str, Any] = json_values(row)
-    return content if scanned is None else content | {f"validation_{scanned.loss_name}": scanned.mean_loss}
+    return content

@@ -56,6 +56,19 @@ def test_stability_is_that_of_the_circuits_in_the_subfolders(discover, cli, tmp_
         assert words in shown
 
 
+def test_accuracy_is_called_agreement_where_the_pairs_have_no_answers(cli, pairs_file, model_folder, tmp_path):
+    rows = [json.loads(line) for line in pairs_file.read_text().splitlines()]
+    without = tmp_path / "without.jsonl"
+    without.write_text("".join(json.dumps({name: row[name] for name in ("clean", "corrupted")}) + "\n" for row in rows))
+    flags = ("--method", "magnitude", "--edges", "8,12", "--seeds", 2, "--out", tmp_path / "run")
+    result = cli("discover", without, "--model", model_folder, *flags)
+    assert result.exit_code == 0, result.stderr
+    headings = next(line for line in result.stdout.splitlines() if "faithfulness" in line).split()
+    assert ("agreement" in headings, "accuracy" in headings) == (True, False), headings
+    curve = (tmp_path / "run" / "seed-0" / "curve.svg").read_text()
+    assert ("agreement (share of pairs)" in curve, "accuracy (share of pairs)" in curve) == (True, False)
+
+
 def test_sizes_that_were_asked_for_are_compared_apart(discover, tmp_path):
     assert discover("--steps", 20, "--edges", "9,20", "--seeds", 2, "--no-draw").exit_code == 0
     assert [size["consensus"]["edges"] for size in read(tmp_path / "run")["sizes"]] == [9, 20]

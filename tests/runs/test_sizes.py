@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from edge_pruning.circuit import Circuit
 from edge_pruning.graph import Graph, ModelShape
@@ -70,6 +72,12 @@ def test_what_sizes_are_chosen_by_agrees_with_the_evaluation(tiny_gpt2, random_p
         assert row["kl"] == pytest.approx(found[run]["kl"], rel=1e-5)
         assert row["edges"] == len(circuit)
         assert row["accuracy"] == found[run]["accuracy"]
+
+
+def test_a_row_holds_json_values_only():
+    undefined = SimpleNamespace(loss_name="kl", mean_loss=math.nan, accuracy=torch.tensor([math.nan]), examples=1)
+    row = scanned_row(Circuit(GRAPH, GRAPH.edge_mask), undefined)
+    assert (row["kl"], row["accuracy"], row["edges"]) == (None, None, GRAPH.n_edges)
 
 
 @pytest.mark.parametrize("first", range(9))
