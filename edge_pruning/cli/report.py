@@ -91,7 +91,8 @@ def print_evaluation(evaluation: Evaluation, out: Console) -> None:
                 *(one.shown(run.mean[one.name]) for one in others),
             )
             if run.size.get("examples", protocol.examples) < protocol.examples:
-                fewer.append(f"{words.strip()}: {run.circuits} of them on {run.examples} of the pairs")
+                several = f"{run.circuits} of them " if "circuits" in run.size else ""
+                fewer.append(f"{words.strip()}: {several}on {run.examples} of the {protocol.examples} pairs")
     out.print(table)
     size = evaluation.circuit
     out.print(

@@ -100,8 +100,8 @@ def _about_the_soft_mask(evaluation: Evaluation, mask: Summary) -> Iterator[str]
         yield f"the soft mask sums to {size:.1f} edges, the circuit has {edges:,}: the gap is not at equal size"
     gap = evaluation.discretisation_gap
     if gap is not None and gap > DISCRETISATION * evaluation.empty[evaluation.loss]:
-        loss = evaluation.loss
-        words, soft, hard = get_objective(loss).short, mask[loss], evaluation.circuit[loss]
+        words, soft = get_objective(evaluation.loss).short, mask[evaluation.loss]
+        hard = soft + gap  # the circuit on the soft mask's pairs
         yield (
             f"much is lost by cutting the mask to 0 and 1: {words} {soft:.3g} of the soft mask, {hard:.3g} of the "
             "circuit"

@@ -33,9 +33,11 @@ class Evaluation(Mapping[str, Any]):
 
     protocol: what was measured on, and how. loss: the number that says how far a run is from the model: `kl`, or
     `squared_error` where the output is a number. convention: how edges are counted. definitions: what each number
-    means. warnings: what to know before quoting them. templates: the circuit's mean loss and accuracy, the model's
-    accuracy, and the number of pairs, by template. ground_truth: the comparison with the true circuit, where that is
-    known. runs: the numbers of every pair; they are not stored, so a loaded evaluation has none.
+    means. warnings: what to know before quoting them. discretisation_gap: loss of the circuit minus that of the soft
+    mask it was cut from, on the pairs that both were measured on; positive: cutting lost something. templates: the
+    circuit's mean loss and accuracy, the model's accuracy, and the number of pairs, by template. ground_truth: the
+    comparison with the true circuit, where that is known. runs: the numbers of every pair; they are not stored, so a
+    loaded evaluation has none.
     """
 
     protocol: EvaluationProtocol
@@ -44,6 +46,7 @@ class Evaluation(Mapping[str, Any]):
     summaries: Mapping[str, Summary]
     definitions: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    discretisation_gap: float | None = None
     templates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     ground_truth: TruthComparison | None = None
     runs: Mapping[str, Measurements] = field(default_factory=dict)
@@ -78,11 +81,6 @@ class Evaluation(Mapping[str, Any]):
     @property
     def soft(self) -> Summary | None:
         return self.summaries.get("soft")
-
-    @property
-    def discretisation_gap(self) -> float | None:
-        """Loss of the circuit minus that of the soft mask it was cut from; positive: cutting lost something."""
-        return None if self.soft is None else self.circuit.mean[self.loss] - self.soft.mean[self.loss]
 
     @cached_property
     def scale(self) -> FaithfulnessScale:
@@ -162,6 +160,7 @@ class Evaluation(Mapping[str, Any]):
             {name: Summary.from_json(content[name]) for name in SIDE_BY_SIDE if content.get(name) is not None},
             content["definitions"],
             tuple(content["warnings"]),
+            content.get("discretisation_gap"),
             {t: {n: math.nan if v is None else v for n, v in row.items()} for t, row in content["templates"].items()},
             None if known is None else TruthComparison.from_json(known),
         )

@@ -6,8 +6,9 @@ circuit without dangling edges stand side by side: what is lost between the firs
 complement, all edges but the circuit's, says how complete it is: the less is left without the circuit, the better.
 
 Cost: one frozen pass and `random_circuits` + 2 or 3 masked forward passes over the pairs, no backward pass. On large
-graphs random circuits, whose passes cost most, are measured on some of the pairs, and only until their mean is known
-well enough; the result says on how many pairs.
+graphs only the model, the circuit and the empty circuit run on all pairs. The complement and the soft mask, which need
+every node, and random circuits run on some of the pairs, and random circuits only until their mean is known well
+enough. Every summary says on how many pairs it was measured.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation.bootstrap import Resamples
 from edge_pruning.evaluation.caveats import caveats
@@ -38,6 +40,7 @@ from edge_pruning.graph import Graph
 from edge_pruning.setup import Setup
 from edge_pruning.truth.recovery import GroundTruth
 
+RANDOM_CIRCUITS = 10
 FEWEST_BASELINES = 3
 BASELINE_ERROR = 0.1  # of the distance between the circuit's loss and that of random ones
 
@@ -47,7 +50,7 @@ def evaluate(
     setup: Setup,
     *,
     soft_mask: Tensor | None = None,
-    random_circuits: int = 10,
+    random_circuits: int = RANDOM_CIRCUITS,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Run the model with only the circuit's edges intact, and measure how much of its behaviour is left.
@@ -58,47 +61,66 @@ def evaluate(
     another graph, no pairs, or an unknown metric.
     """
     _check(circuit, setup, soft_mask, random_circuits)
-    graph, pairs, zero = setup.graph, setup.pairs, torch.zeros_like(circuit.mask)
-    masks = {
-        "circuit": circuit.mask,
-        "without_dangling": graph.without_dangling(circuit.mask),
-        "complement": graph.edge_mask & ~circuit.mask,
-        "empty": zero,
-    }
+    graph, zero = setup.graph, torch.zeros_like(circuit.mask)
+    masks = {"circuit": circuit.mask, "without_dangling": graph.without_dangling(circuit.mask), "empty": zero}
+    others = {"complement": graph.edge_mask & ~circuit.mask}
     if soft_mask is not None:
-        masks["soft"] = soft_mask.detach().cpu() * graph.edge_mask
+        others["soft"] = soft_mask.detach().cpu() * graph.edge_mask
     generator = torch.Generator().manual_seed(setup.seed)
     random = [random_mask(graph, len(circuit), generator) for _ in range(random_circuits)]
-    together = random if graph.n_edges <= LARGE else []
-    model, measured = measure(setup, [*masks.values(), *together], pairs, progress=progress)
+    if graph.n_edges > LARGE:
+        runs = _on_all_pairs(setup, masks, [], progress)
+        runs |= _on_some_pairs(setup, others, random, runs["circuit"])
+    else:
+        runs = _on_all_pairs(setup, masks | others, random, progress)
+    return _evaluation(circuit, setup, runs, _sizes(circuit, masks | others, random[: len(runs.get("random", ()))]))
+
+
+def expected_passes(edges: int, pairs: int) -> int:
+    """Roughly how many masked forward passes of one pair `evaluate` takes on a graph of so many edges."""
+    if edges <= LARGE:
+        return (6 + RANDOM_CIRCUITS) * pairs
+    return 3 * pairs + (3 + FEWEST_BASELINES) * min(pairs, LARGE_PAIRS)
+
+
+def _on_all_pairs(
+    setup: Setup, masks: Mapping[str, Tensor], random: Sequence[Tensor], progress: Progress | None
+) -> dict[str, Measurements]:
+    """Measure the model, every mask and the random circuits."""
+    model, measured = measure(setup, [*masks.values(), *random], setup.pairs, progress=progress)
     runs = {"model": model} | {name: measured.one(i) for i, name in enumerate(masks)}
-    if together:
-        runs["random"] = measured[len(masks) :]
-    elif random:
-        runs["random"] = _baselines(setup, random, runs["circuit"])
-    return _evaluation(circuit, setup, runs, _sizes(circuit, masks, random[: len(runs.get("random", ()))]))
+    return runs | ({"random": measured[len(masks) :]} if random else {})
 
 
-def _baselines(setup: Setup, masks: Sequence[Tensor], circuit: Measurements) -> Measurements:
-    """Random circuits on a large graph: as many of them, on some of the pairs, as it takes to tell them apart.
+def _on_some_pairs(
+    setup: Setup, masks: Mapping[str, Tensor], random: Sequence[Tensor], circuit: Measurements
+) -> dict[str, Measurements]:
+    """Measure the masks and random circuits on some of the pairs; their frozen values are computed once.
 
-    Measuring stops when the standard error of their mean loss, between circuits, is a small share of its distance from
-    the circuit's.
+    There are as many random circuits as it takes to tell them from the circuit: measuring stops when the standard error
+    of their mean loss, between circuits, is a small share of its distance from the circuit's.
     """
     n = len(setup.pairs.pairs)
     ids = torch.arange(n)
     if n > LARGE_PAIRS:
         ids = torch.randperm(n, generator=torch.Generator().manual_seed(setup.seed))[:LARGE_PAIRS].sort().values
     some = setup.pairs.subset(ids.tolist())
-    runs: list[Measurements] = []
-    for mask in masks:
-        runs.append(measure(setup, [mask], some)[1])
-        means = torch.stack([run.loss.mean() for run in runs])
+    cache = FrozenCache(setup.engine, some.pairs, setup.ablation)
+
+    def measured(mask: Tensor) -> Measurements:
+        return replace(measure(setup, [mask], some, cache=cache)[1], ids=None if len(ids) == n else ids)
+
+    runs, baselines = {name: measured(mask) for name, mask in masks.items()}, []
+    for mask in random:
+        baselines.append(measured(mask))
+        means = torch.stack([run.loss.mean() for run in baselines])
         distance = (means.mean() - circuit.on(ids).loss.mean()).abs()
         if len(runs) >= FEWEST_BASELINES and error_of_mean(means) <= BASELINE_ERROR * float(distance):
             break
-    values = {name: torch.cat([run.values[name] for run in runs]) for name in circuit.values}
-    return Measurements(values, circuit.metric, None if len(ids) == n else ids)
+    if baselines:
+        values = {name: torch.cat([run.values[name] for run in baselines]) for name in circuit.values}
+        runs["random"] = replace(baselines[0], values=values)
+    return runs
 
 
 def _evaluation(
@@ -120,11 +142,18 @@ def _evaluation(
             for name in SIDE_BY_SIDE if name in runs
         },
         {**definitions_of(protocol, scale), **RUNS},
+        discretisation_gap=_gap(runs),
         templates=_by_template(runs, tuple(pair.template for pair in pairs.pairs)),
         ground_truth=GroundTruth.of(circuit, setup.truth, pairs.hash, seed=setup.seed).result if setup.truth else None,
         runs=runs,
     )
     return replace(evaluation, warnings=tuple(caveats(evaluation, circuit)))
+
+
+def _gap(runs: Mapping[str, Measurements]) -> float | None:
+    """Loss of the circuit minus that of the soft mask, on the pairs that the soft mask was measured on."""
+    soft = runs.get("soft")
+    return None if soft is None else runs["circuit"].on(soft.ids).mean_loss - soft.mean_loss
 
 
 def _by_template(runs: Mapping[str, Measurements], templates: Sequence[str]) -> dict[str, dict[str, float]]:

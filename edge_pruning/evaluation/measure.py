@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from edge_pruning import metrics
+from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.graph import Graph
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.micro_batches import over_tiles
@@ -26,7 +27,7 @@ from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
 
 Progress = Callable[[int, int], None]
-LARGE = 20_000  # edges: above, every pass is expensive, so curves and random circuits get fewer pairs
+LARGE = 20_000  # edges: above, every pass is expensive, so most runs get fewer pairs
 LARGE_PAIRS = 100
 MOST_PASSES = 16  # each may hold copies of the weights of its heads
 
@@ -96,22 +97,24 @@ def measure(
     pairs: PairSet,
     *,
     within: Tensor | None = None,
+    cache: FrozenCache | None = None,
     progress: Progress | None = None,
 ) -> tuple[Measurements, Measurements]:
     """The model's numbers [1, b], and those of every mask [mask, b], in the order of the pairs.
 
     masks: [w, r], bool or 0 to 1. within: bool [w, r]; all masks are zero outside it, and share one pass over what it
-    needs. progress: called with pairs done and pairs in all.
+    needs. cache: the frozen values of `pairs`, if several calls share them. progress: called with pairs done and pairs
+    in all.
     """
-    engine, ablation = setup.engine, setup.ablation
+    engine = setup.engine
+    cache = cache or FrozenCache(engine, pairs.pairs, setup.ablation, 0)
     runs, place = _runs(setup, masks, within)
     numbers = measured_numbers(pairs.metric)
     functions = [number.of(pairs.metric) for number in numbers if number.of is not None]
     by_tile, order = [], []
 
     def of_tile(ids: list[int]) -> Tensor:
-        batch = engine.batch([pairs.pairs[i] for i in ids])
-        frozen = ablation.freeze(engine, batch)
+        batch, frozen = cache.batch(ids)
         reference = Reference(frozen.logits, batch)
 
         def numbers_of(logits: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.circuit import Circuit
 from edge_pruning.discovery import polish
 from edge_pruning.edge_scores import EdgeScores
@@ -24,6 +25,7 @@ from edge_pruning.runs.result import Cut, Run, circuit_file
 from edge_pruning.runs.search import SearchResult, describe
 from edge_pruning.runs.sizes import EXACT_RULE, FAITHFUL, RULE, evaluated_row, scanned_row, smallest_faithful
 from edge_pruning.setup import Setup
+from edge_pruning.tasks import PairSet
 
 CHOOSING = "choosing the size"
 
@@ -75,7 +77,9 @@ def judge(
         scanned, chosen = _choose(setup, circuits, watch)
     if config.polish and not sizes:  # all of them would cost more than the search
         circuits[chosen] = _polished(setup, circuits[chosen], watch)
-        scanned[chosen : chosen + 1] = _scan(setup, [circuits[chosen].mask], watch) if scanned else []
+        scanned[chosen : chosen + 1] = (
+            _scan(setup, [circuits[chosen].mask], setup.validation, watch) if scanned else []
+        )
     done = []
     for i, circuit in enumerate(circuits):
         judged = sizes or i == chosen
@@ -94,7 +98,7 @@ def _choose(setup: Setup, circuits: Sequence[Circuit], watch: RunObserver) -> tu
     if len(circuits) == 1:
         return [], 0
     masks = [*(circuit.mask for circuit in circuits), torch.zeros_like(circuits[0].mask)]
-    *scanned, empty = _scan(setup, masks, watch)
+    *scanned, empty = _scan(setup, masks, setup.validation, watch)
     return scanned, smallest_faithful([run.mean_loss for run in scanned], empty.mean_loss)
 
 
@@ -103,14 +107,17 @@ def _choose_by_halving(
 ) -> tuple[list[int], list[Measurements], int]:
     """The same where each look is expensive: by halving, because the loss falls with size, and on some of the pairs.
 
-    Returns which circuits were looked at, what they score, and which of these is the run's.
+    Returns which circuits were looked at, what they score, and which of these is the run's. All looks share the frozen
+    values of the pairs.
     """
-    (empty,) = _scan(setup, [torch.zeros_like(circuits[0].mask)], watch, LARGE_PAIRS)
+    pairs = setup.validation.sample(LARGE_PAIRS, setup.seed)
+    cache = FrozenCache(setup.engine, pairs.pairs, setup.ablation)
+    (empty,) = _scan(setup, [torch.zeros_like(circuits[0].mask)], pairs, watch, cache)
     seen: dict[int, Measurements] = {}
     low, high = -1, len(circuits) - 1
     while high - low > 1 or high not in seen:
         middle = (low + high) // 2 if high - low > 1 else high
-        (seen[middle],) = _scan(setup, [circuits[middle].mask], watch, LARGE_PAIRS)
+        (seen[middle],) = _scan(setup, [circuits[middle].mask], pairs, watch, cache)
         if seen[middle].mean_loss <= FAITHFUL * empty.mean_loss:
             high = middle
         else:
@@ -121,11 +128,15 @@ def _choose_by_halving(
     return kept, [seen[i] for i in kept], kept.index(high)
 
 
-def _scan(setup: Setup, masks: Sequence[Tensor], watch: RunObserver, most: int | None = None) -> list[Measurements]:
-    """What each mask scores on validation pairs, or on at most `most` of them, at one masked pass each."""
-    progress = partial(watch.stage, CHOOSING)
-    pairs = setup.validation if most is None else setup.validation.sample(most, setup.seed)
-    _, measured = measure(setup, masks, pairs, progress=progress)
+def _scan(
+    setup: Setup,
+    masks: Sequence[Tensor],
+    pairs: PairSet,
+    watch: RunObserver,
+    cache: FrozenCache | None = None,
+) -> list[Measurements]:
+    """What each mask scores on validation pairs, at one masked pass each. cache: see `measure`."""
+    _, measured = measure(setup, masks, pairs, cache=cache, progress=partial(watch.stage, CHOOSING))
     return [measured.one(i) for i in range(len(masks))]
 
 

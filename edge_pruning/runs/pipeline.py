@@ -14,7 +14,7 @@ from typing import Any
 
 from edge_pruning import files
 from edge_pruning.discovery import Search
-from edge_pruning.evaluation.faithfulness import FEWEST_BASELINES
+from edge_pruning.evaluation.faithfulness import expected_passes
 from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS
 from edge_pruning.loading.loading import load_model
 from edge_pruning.loading.model import Model
@@ -130,8 +130,8 @@ def planned_work(config: RunConfig, setup: Setup, sizes: Sequence[int]) -> dict[
     graph, method = setup.graph, config.method_value
     offered = len(default_sizes(graph, graph.n_edges)) if method.one_run_ranks_all else 1
     tried = len(sizes) or (offered if graph.n_edges <= LARGE else offered.bit_length())
-    runs = 4 + (FEWEST_BASELINES if graph.n_edges > LARGE else 10)
-    judging = {evaluating(size): float(len(setup.pairs.pairs) * runs) for size in sizes or (0,)}
+    passes = float(expected_passes(graph.n_edges, len(setup.pairs.pairs)))
+    judging = {evaluating(size): passes for size in sizes or (0,)}
     cost = method.cost(Search(setup.engine, setup.train, config.ablation_value))
     search = cost.weighed(gradient=GRADIENT_PASS, forward=1, frozen=FROZEN_PASS)
     search = sum(judging.values()) if search is None else max(1.0, search)  # unknown: half of the run

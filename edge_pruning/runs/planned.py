@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from edge_pruning.discovery import Search
+from edge_pruning.evaluation.faithfulness import expected_passes
 from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS
 from edge_pruning.graph import Graph
 from edge_pruning.loading.loading import describe_model, load_model
@@ -28,7 +29,6 @@ from edge_pruning.runs.sizes import OFFERED
 from edge_pruning.setup import Setup
 from edge_pruning.tasks import PairSet
 
-EVALUATED = 16  # masks that an evaluation runs on the test pairs: the circuit, its kin, and ten random ones
 HELD_OUT = 200  # validation or test pairs of a task that does not say how many
 
 
@@ -120,7 +120,7 @@ def _has_positions(engine: MaskedPass) -> bool:
 def _judged(config: RunConfig, sizes: int, edges: int) -> int:
     """Forward passes over a pair until the report: sizes are compared on validation pairs, circuits judged on test.
 
-    At most: baselines of large graphs stop as soon as they are known well enough, and small circuits run few nodes.
+    Roughly: random circuits of large graphs are as many as it takes, and small circuits run few nodes.
     """
     task = config.task_value
     validation, test = (getattr(task, split, None) or HELD_OUT for split in ("validation", "test"))
@@ -128,4 +128,4 @@ def _judged(config: RunConfig, sizes: int, edges: int) -> int:
     offered = math.ceil(math.log2(OFFERED)) if edges > LARGE else OFFERED  # sizes of large graphs by halving
     compared = sizes if sizes > 1 else 0 if sizes or not config.method_value.one_run_ranks_all else offered
     scanned = (compared + 1) * validation if compared else 0
-    return scanned + max(1, sizes) * EVALUATED * test
+    return scanned + max(1, sizes) * expected_passes(edges, test)

@@ -441,12 +441,26 @@ def test_on_large_graphs_baselines_are_measured_until_they_are_known_well_enough
     exact_model: Adapter, random_pairs: PairFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs = random_pairs(12)
-    whole = _evaluate(exact_model, pairs, 0.3, random_circuits=9)
+    soft = torch.rand(Graph(exact_model.shape).edge_mask.shape, generator=torch.Generator().manual_seed(1))
+    whole = _evaluate(exact_model, pairs, 0.3, random_circuits=9, soft_mask=soft)
     for name, value in {"LARGE": 0, "LARGE_PAIRS": 5, "BASELINE_ERROR": 1e9}.items():
         monkeypatch.setattr(faithfulness, name, value)
-    few = _evaluate(exact_model, pairs, 0.3, random_circuits=9)
+    few = _evaluate(exact_model, pairs, 0.3, random_circuits=9, soft_mask=soft)
     assert few.random is not None
     assert (few.random.circuits, few.random.examples, few.circuit.examples) == (3, 5, 12)
+    assert few.circuit.mean == whole.circuit.mean
+    assert few.soft is not None
+    assert few.soft.examples == few.complement.examples == 5
+    for name in ("soft", "complement"):
+        some = few.runs[name]
+        torch.testing.assert_close(some.kl, whole.runs[name].kl[:, some.ids])
+    gap = whole.runs["circuit"].kl[:, some.ids].mean() - few.soft.kl
+    assert few.discretisation_gap == pytest.approx(float(gap))
+    assert Evaluation.from_json(few.to_json()) == few
+    out = Console(record=True, width=200)
+    print_evaluation(few, out)
+    assert "all edges but the circuit's: on 5 of the 12 pairs" in out.export_text(clear=False)
+    assert "random circuits of that size: 3 of them on 5 of the 12 pairs" in out.export_text()
     run = few.runs["random"]
     assert run.ids is not None
     assert whole.random is not None

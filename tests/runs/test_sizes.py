@@ -85,15 +85,20 @@ def test_halving_finds_the_smallest_faithful_size_with_few_looks(monkeypatch, fi
     """Of eight sizes whose loss falls with size; `first` is the smallest faithful one, 8 means that none is."""
     graph = Graph(ModelShape(2, 3))
     circuits = [Circuit(graph, graph.mask(graph.names(graph.edge_mask)[: i + 1])) for i in range(8)]
-    looked = []
+    looked, caches = [], []
 
-    def scan(setup, masks, watch, most):
+    def scan(setup, masks, pairs, watch, cache):
+        caches.append(cache)
         sizes = [int(mask.sum()) for mask in masks]
         looked.extend(sizes)
         return [SimpleNamespace(mean_loss=1.0 if size == 0 else 0.05 if size > first else 0.5) for size in sizes]
 
     monkeypatch.setattr(judging, "_scan", scan)
-    kept, scanned, chosen = judging._choose_by_halving(None, circuits, None)
+    monkeypatch.setattr(judging, "FrozenCache", lambda *_: object())
+    pairs = SimpleNamespace(pairs=(), sample=lambda most, seed: pairs)
+    setup = SimpleNamespace(validation=pairs, seed=0, engine=None, ablation=None)
+    kept, scanned, chosen = judging._choose_by_halving(setup, circuits, None)
+    assert len(set(map(id, caches))) == 1, "the frozen values are computed once"
     assert kept[chosen] == min(first, 7)
     assert kept == sorted({size - 1 for size in looked if size})
     assert len(scanned) == len(kept) <= 4
