@@ -115,7 +115,7 @@ def _on_some_pairs(
         baselines.append(measured(mask))
         means = torch.stack([run.loss.mean() for run in baselines])
         distance = (means.mean() - circuit.on(ids).loss.mean()).abs()
-        if len(runs) >= FEWEST_BASELINES and error_of_mean(means) <= BASELINE_ERROR * float(distance):
+        if len(baselines) >= FEWEST_BASELINES and error_of_mean(means) <= BASELINE_ERROR * float(distance):
             break
     if baselines:
         values = {name: torch.cat([run.values[name] for run in baselines]) for name in circuit.values}
