@@ -89,10 +89,11 @@ def discover(
         console = prepare()
         from edge_pruning.cli.progress import ProgressBar
         from edge_pruning.cli.report import print_run, print_seeds
-        from edge_pruning.runs import RunConfig, discover_seeds
         from edge_pruning.runs import discover as run_discover
+        from edge_pruning.runs import discover_seeds
+        from edge_pruning.runs.config import default_folder
 
-        place = out or RunConfig.of({"task": task, **given}).default_folder
+        place = out or default_folder({"task": task, **given})
         how = {"resume": resume, "overwrite": overwrite, "draw": draw, "patterns": patterns, **given}
         with ProgressBar() as bar:
             if seeds is None:

@@ -137,13 +137,6 @@ class RunConfig:
         """Whether the search depends on the seed."""
         return "seed" in _fields(type(self._base_method)) or self.ablation == "resample"
 
-    @property
-    def default_folder(self) -> Path:
-        """runs/<task>, with the model's name where it is not the bundled one."""
-        names = [Path(self.task.replace(":", "-")).stem]
-        names += [] if self.model in ("bundled", self.task) else [Path(self.model).name]
-        return Path("runs", "-".join(names))
-
     # --- checks ----------------------------------------------------------------------------------------------------
 
     def _problems(self) -> Iterator[str]:
@@ -194,6 +187,14 @@ class RunConfig:
             known = ", ".join(fields)
             raise ValueError(f"method {base.name!r}: {'; '.join(problems)}. Its settings are {known}")
         _ = self.method_value  # its own checks
+
+
+def default_folder(given: Mapping[str, Any]) -> Path:
+    """Return runs/<task>, with the model's name unless it is the bundled one; given: settings as for `RunConfig.of`."""
+    task, model = given["task"], {"model": "bundled", **_defaults_of_task(given), **given}["model"]
+    names = [Path(task.replace(":", "-")).stem]
+    names += [] if model in ("bundled", task) else [Path(model).name]
+    return Path("runs", "-".join(names))
 
 
 def _refuse_twice(flat: Mapping[str, Any], nested: Mapping[str, Any]) -> None:

@@ -24,15 +24,9 @@ from edge_pruning.runs.observer import RunObserver
 from edge_pruning.runs.result import Cut, Run, circuit_file
 from edge_pruning.runs.search import SearchResult, describe
 from edge_pruning.runs.sizes import EXACT_RULE, FAITHFUL, RULE, evaluated_row, scanned_row, smallest_faithful
+from edge_pruning.runs.stages import CHOOSING, evaluating
 from edge_pruning.setup import Setup
 from edge_pruning.tasks import PairSet
-
-CHOOSING = "choosing the size"
-
-
-def evaluating(size: int) -> str:
-    """The words of this stage; size: 0 where it was left open."""
-    return f"evaluating {size:,} edges" if size else "evaluating the circuit"
 
 
 def cut_circuits(

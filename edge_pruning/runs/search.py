@@ -26,6 +26,7 @@ from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.observer import RunObserver
 from edge_pruning.runs.result import scores_file
 from edge_pruning.runs.sizes import default_sizes
+from edge_pruning.runs.stages import searching
 from edge_pruning.setup import Setup
 from edge_pruning.truth.outputs import Outputs
 
@@ -41,11 +42,6 @@ class SearchResult:
     scores: EdgeScores
     records: Sequence[Mapping[str, float]]
     sizes: tuple[int, ...]
-
-
-def searching(sizes: Sequence[int]) -> str:
-    """The words of this stage; sizes: the one that a search aims at, if it does."""
-    return "finding the circuit" + (f" of {sizes[0]:,} edges" if sizes else "")
 
 
 def describe(config: RunConfig, setup: Setup) -> dict[str, Any]:

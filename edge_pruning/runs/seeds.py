@@ -25,26 +25,15 @@ from edge_pruning.drawing import draw_circuit
 from edge_pruning.evaluation import Stability, evaluate
 from edge_pruning.evaluation.summary import Summary
 from edge_pruning.files import json_values
-from edge_pruning.loading.model import Model
 from edge_pruning.numbers import METRICS, NUMBERS
 from edge_pruning.patterns import MOST_HEADS
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.folder import CONFIG, RunFolder
 from edge_pruning.runs.observer import OneOfSeveral, RunObserver
-from edge_pruning.runs.pipeline import (
-    checked_settings,
-    checked_sizes,
-    in_hand,
-    kept_task,
-    named,
-    planned_work,
-    refuse_differences,
-    run_in,
-    say_what_has_no_effect,
-    setup_of,
-    with_functions,
-)
+from edge_pruning.runs.pipeline import checked_sizes, run_in, setup_of
+from edge_pruning.runs.request import Request, refuse_differences
 from edge_pruning.runs.result import Cut, Run
+from edge_pruning.runs.stages import planned_work
 from edge_pruning.setup import Setup
 
 FORMAT = "edge-pruning/seeds"
@@ -121,19 +110,18 @@ def discover_seeds(
     """
     if seeds < 2:
         raise ValueError(f"expected at least 2 seeds to compare, got {seeds}; leave it out for a single run")
-    model = in_hand(model)
-    given = {"task": kept_task(task, out), **named(model, settings), **with_functions(settings)}
-    given |= {} if seed is None else {"seed": seed}
+    settings |= {} if seed is None else {"seed": seed}
     folder = None if out is None else SeedsFolder(out, resume=resume, overwrite=overwrite)
-    config, stored = checked_settings(given, folder if resume else None)
-    say_what_has_no_effect(config, {"seed": seeds}, folder, resume=resume)
+    request = Request.of(task, model, settings, folder, resume=resume)
+    request.warn_of_ignored_seed()
+    config, stored = request.config, request.stored
     if stored and folder:
         refuse_differences(folder.path, {"seeds": stored["seeds"]}, {"seeds": seeds})
     if stored and folder and folder.finished:
         return SeedRuns.load(folder.path)
     watch = observer or RunObserver()
     watch.stage("loading the model")
-    setup = setup_of(config, model if isinstance(model, Model) else None)
+    setup = setup_of(config, request.model)
     if folder is None:
         runs = _run_all(config, setup, seeds, None, watch, draw=False, patterns=patterns, overwrite=False)
         return _compared(config, setup, runs, watch)

@@ -38,7 +38,8 @@ from edge_pruning.page.study import render_study
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.folder import CONFIG, RunFolder
 from edge_pruning.runs.observer import OneOfSeveral, RunObserver
-from edge_pruning.runs.pipeline import in_hand, refuse_differences, setup_of
+from edge_pruning.runs.pipeline import setup_of
+from edge_pruning.runs.request import in_hand, refuse_differences
 from edge_pruning.runs.seeds import SeedRuns, discover_seeds, planned_seeds
 from edge_pruning.setup import Setup
 from edge_pruning.version import __version__

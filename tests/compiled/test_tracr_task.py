@@ -9,6 +9,7 @@ import pytest
 from edge_pruning.loading.loading import load_model
 from edge_pruning.models.tracr import bundled_programs
 from edge_pruning.runs import RunConfig
+from edge_pruning.runs.config import default_folder
 from edge_pruning.tasks import get_task
 
 
@@ -72,7 +73,7 @@ def test_a_program_brings_its_own_defaults() -> None:
     config = RunConfig.of({"task": "tracr:hist"})
     assert (config.model, config.ablation, config.embeddings) == ("tracr:hist", "zero", "split")
     assert config.method_value.name == "iterative-pruning"
-    assert config.default_folder == Path("runs", "tracr-hist")
+    assert default_folder({"task": "tracr:hist"}) == Path("runs", "tracr-hist")
     other = RunConfig.of({"task": "tracr:hist", "method": "eap-ig", "ablation": "patch"})
     assert (other.method_value.name, other.ablation) == ("eap-ig", "patch")
     assert RunConfig.of({"task": "ioi"}).model == "bundled"

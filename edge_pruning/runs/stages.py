@@ -1,0 +1,43 @@
+"""The stages of a run: what each is called on the progress bar, and how much work it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edge_pruning.discovery import Search
+from edge_pruning.evaluation.faithfulness import expected_passes
+from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS
+from edge_pruning.runs.config import RunConfig
+from edge_pruning.runs.sizes import default_sizes
+from edge_pruning.setup import Setup
+
+GRADIENT_PASS, FROZEN_PASS = 3.0, 1.0  # in masked forward passes, roughly
+CHOOSING = "choosing the size"
+
+
+def searching(sizes: Sequence[int]) -> str:
+    """The words of the search; sizes: the one that it aims at, if it does."""
+    return "finding the circuit" + (f" of {sizes[0]:,} edges" if sizes else "")
+
+
+def evaluating(size: int) -> str:
+    """The words of the evaluation; size: 0 where it was left open."""
+    return f"evaluating {size:,} edges" if size else "evaluating the circuit"
+
+
+def planned_work(config: RunConfig, setup: Setup, sizes: Sequence[int]) -> dict[str, float]:
+    """Return the work of each stage of a run by its words: masked forward passes of one pair, roughly."""
+    graph, method = setup.graph, config.method_value
+    offered = len(default_sizes(graph, graph.n_edges)) if method.one_run_ranks_all else 1
+    tried = len(sizes) or (offered if graph.n_edges <= LARGE else offered.bit_length())
+    passes = float(expected_passes(graph.n_edges, len(setup.pairs.pairs)))
+    judging = {evaluating(size): passes for size in sizes or (0,)}
+    cost = method.cost(Search(setup.engine, setup.train, config.ablation_value))
+    search = cost.weighed(gradient=GRADIENT_PASS, forward=1, frozen=FROZEN_PASS)
+    search = sum(judging.values()) if search is None else max(1.0, search)  # unknown: half of the run
+    once = method.one_run_ranks_all or len(sizes) <= 1
+    work = {searching(()) if once else searching((k,)): search for k in ([0] if once else sizes)}
+    if tried > 1:
+        pairs = len(setup.validation.pairs)
+        work[CHOOSING] = (pairs if graph.n_edges <= LARGE else min(pairs, LARGE_PAIRS)) * (1.0 + tried)
+    return work | judging
