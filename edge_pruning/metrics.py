@@ -22,7 +22,7 @@ def kl_divergence(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
 
 def log_probabilities(logits: Tensor) -> Tensor:
     """Log probabilities of all tokens, [n, vocab], in float32 or float64."""
-    return functional.log_softmax(_wide(logits), -1)
+    return functional.log_softmax(_at_least_float32(logits), -1)
 
 
 def kl_from(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
@@ -36,12 +36,12 @@ def squared_error(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
 
     For models whose outputs are numbers rather than logits; a softmax would hide an error that all of them share.
     """
-    return mean_per_example((_wide(model) - _wide(circuit)).square().mean(-1), batch)
+    return mean_per_example((_at_least_float32(model) - _at_least_float32(circuit)).square().mean(-1), batch)
 
 
 def surprise(logits: Tensor, batch: Batch) -> Tensor:
     """Minus the log probability that a right answer comes next, in nats, per example [b]; lower is better."""
-    log_p = functional.log_softmax(_wide(logits), -1).gather(-1, batch.answers.clamp_min(0))
+    log_p = functional.log_softmax(_at_least_float32(logits), -1).gather(-1, batch.answers.clamp_min(0))
     return mean_per_example(-log_p.masked_fill(batch.answers < 0, -torch.inf).logsumexp(-1), batch)
 
 
@@ -83,11 +83,11 @@ def accuracy(logits: Tensor, batch: Batch, metric: str) -> Tensor:
 
 def _logit_margin(logits: Tensor, batch: Batch) -> Tensor:
     """Mean logit of the answers minus that of the wrong answers, [n]; undefined at positions without wrong answers."""
-    return _mean_of(_wide(logits), batch.answers) - _mean_of(_wide(logits), batch.wrong)
+    return _mean_of(_at_least_float32(logits), batch.answers) - _mean_of(_at_least_float32(logits), batch.wrong)
 
 
 def _probability_margin(logits: Tensor, batch: Batch) -> Tensor:
-    probabilities = _wide(logits).softmax(-1)
+    probabilities = _at_least_float32(logits).softmax(-1)
     return _sum_of(probabilities, batch.answers) - _sum_of(probabilities, batch.wrong)
 
 
@@ -99,7 +99,7 @@ def _compared(batch: Batch) -> Tensor:
     return (batch.wrong >= 0).any(-1)
 
 
-def _wide(logits: Tensor) -> Tensor:
+def _at_least_float32(logits: Tensor) -> Tensor:
     """Convert half-precision logits to float32: their differences would be too coarse."""
     return logits if logits.dtype == torch.float64 else logits.float()
 

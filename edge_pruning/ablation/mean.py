@@ -4,8 +4,8 @@ What all prompts of the task share stays, so the circuit has to explain only wha
 needs no matching corrupted prompt. It misleads where a mean of activations is nothing that the model ever sees.
 
 The mean is taken per position among prompts of the same length; few prompts of a length are no mean (with one, the
-ablated value would be the example's own), so those get the mean over all positions of all prompts. Cost: one plain pass
-over the training pairs.
+ablated value would be the example's own), so those get the mean over all positions of all prompts. Cost: one unmasked
+pass over the training pairs.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def discover(
             edges=flags.numbers("--edges", edges, int), sparsity=flags.numbers("--sparsity", sparsity, float),
             settings=flags.assignments("--set", setting), data=flags.data(data, columns),
         )
-        known.check(task=task, method=method, preset=preset, ablation=ablation)
+        known.check_names(task=task, method=method, preset=preset, ablation=ablation)
         console = prepare()
         from edge_pruning.cli.progress import ProgressBar
         from edge_pruning.cli.report import print_run, print_seeds
@@ -133,7 +133,7 @@ def evaluate(
     with errors_reported():
         settings = {**flags.given(test=test), **flags.data(data, columns)}
         files.check_exists(circuit)
-        known.check(task=task, ablation=ablation)
+        known.check_names(task=task, ablation=ablation)
         console = prepare()
         from edge_pruning.cli.progress import ProgressBar
         from edge_pruning.cli.report import print_evaluation, print_report_files
@@ -147,15 +147,15 @@ def evaluate(
         page = report_path(circuit, out) if report or out else None
         with ProgressBar() as bar:
             if page is None:
-                found = evaluate_file(circuit, progress=partial(bar.stage, "evaluating"), **conditions)
+                evaluation = evaluate_file(circuit, progress=partial(bar.stage, "evaluating"), **conditions)
             else:
                 judged = report_file(circuit, stage=bar.stage, **conditions)
                 write_report(judged, page)
-                found = judged.evaluation
+                evaluation = judged.evaluation
         if as_json:
-            print(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+            print(json.dumps(evaluation.to_json(), indent=2, ensure_ascii=False))
         else:
-            print_evaluation(found, console)
+            print_evaluation(evaluation, console)
             print_report_files(page, console)
 
 

@@ -69,14 +69,14 @@ def compare(
         if out:
             check_picture(out)
         paths = {_letter(i): path for i, path in enumerate(circuits)}
-        found = compare_circuits({name: formats.load(path) for name, path in paths.items()}, nodes_only=nodes)
+        comparison = compare_circuits({name: formats.load(path) for name, path in paths.items()}, nodes_only=nodes)
         judged, reason = _transfer(paths, test, device, dtype) if transfer else (None, "")
         if out:
-            draw_comparison(found, judged, paths, out)
+            draw_comparison(comparison, judged, paths, out)
         if as_json:
-            print(json.dumps(_json(found, judged, reason, paths), indent=2, ensure_ascii=False))
+            print(json.dumps(_json(comparison, judged, reason, paths), indent=2, ensure_ascii=False))
         else:
-            print_comparison(found, judged, reason, paths, console)
+            print_comparison(comparison, judged, reason, paths, console)
             if out:
                 console.print(f"Picture: {escape(str(out))}")
 
@@ -92,17 +92,17 @@ def _transfer(paths: Mapping[str, Path], test: int | None, device: str, dtype: s
 
     with ProgressBar() as bar:
         try:
-            found = transfer(
+            judged = transfer(
                 paths, test=test, device=device, dtype=dtype,
                 progress=lambda done, total: bar.stage(f"evaluated {done} of {total}"),
             )
         except (ValueError, OSError) as error:
             return None, str(error)
-    return found, ""
+    return judged, ""
 
 
-def _json(found: Comparison, judged: Transfer | None, reason: str, paths: Mapping[str, Path]) -> dict[str, Any]:
-    content = found.to_json()
+def _json(comparison: Comparison, judged: Transfer | None, reason: str, paths: Mapping[str, Path]) -> dict[str, Any]:
+    content = comparison.to_json()
     for circuit in content["circuits"]:
         circuit["file"] = str(paths[circuit["name"]])
     return {**content, "transfer": judged.to_json() if judged else None, "no_transfer_because": reason or None}

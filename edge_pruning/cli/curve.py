@@ -52,20 +52,20 @@ def curve(
         settings = {**flags.given(test=test), **flags.data(data, columns)}
         wanted = flags.numbers("--sizes", sizes, int)
         files.check_exists(circuit)
-        known.check(task=task, ablation=ablation)
+        known.check_names(task=task, ablation=ablation)
         console = prepare()
         from edge_pruning.cli.progress import ProgressBar
         from edge_pruning.cli.report import print_curve
         from edge_pruning.runs import curve_file
 
         with ProgressBar() as bar:
-            found = curve_file(
+            content = curve_file(
                 circuit, sizes=None if wanted is None else list(map(int, wanted)), task=task, model=model,
                 revision=revision, split=split, ablation=ablation, data=settings, seed=seed, device=device, dtype=dtype,
                 trust_remote_code=trust_remote_code,
                 progress=lambda done, total: bar.stage("measuring all sizes", done, total),
             ).to_json()
         if as_json:
-            print(json.dumps(found, indent=2, ensure_ascii=False))
+            print(json.dumps(content, indent=2, ensure_ascii=False))
         else:
-            print_curve(found, console)
+            print_curve(content, console)

@@ -52,36 +52,37 @@ def inspect_pairs(
 ) -> None:
     with errors_reported():
         settings = {**flags.data(data, columns), **flags.given(chat=chat or None)}
-        known.check(task=task)
+        known.check_names(task=task)
         console = prepare()
         from edge_pruning.runs.inspection import inspect
 
-        found = inspect(task, model=model, rows=rows, device=device, dtype=dtype, **settings)
+        inspection = inspect(task, model=model, rows=rows, device=device, dtype=dtype, **settings)
         if as_json:
-            print(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+            print(json.dumps(inspection.to_json(), indent=2, ensure_ascii=False))
         else:
-            _print(found, console)
+            _print(inspection, console)
         if model is None and not as_json:
             console.print("Add --model to see the tokens and predictions of your model")
-        elif found.refused:
+        elif inspection.refused:
             raise Exit(1)
 
 
-def _print(found: Inspection, out: Console) -> None:
-    out.print(f"[bold]{escape(found.task)}[/bold], as {escape(found.tokenizer)} reads it", soft_wrap=True)
-    for row in found.rows:
+def _print(inspection: Inspection, out: Console) -> None:
+    out.print(f"[bold]{escape(inspection.task)}[/bold], as {escape(inspection.tokenizer)} reads it", soft_wrap=True)
+    for row in inspection.rows:
         out.print()
-        for line in _lines(found, row):
+        for line in _lines(inspection, row):
             out.print(line, soft_wrap=True, highlight=False)
-    if len(found.rows) < found.total:
-        out.print(f"\n{len(found.rows)} of {found.total:,} {found.unit}s are shown (--rows {found.total}: all)")
+    shown, total = len(inspection.rows), inspection.total
+    if shown < total:
+        out.print(f"\n{shown} of {total:,} {inspection.unit}s are shown (--rows {total}: all)")
     out.print()
-    for line in _summary(found):
+    for line in _summary(inspection):
         out.print(escape(line), soft_wrap=True, highlight=False)
 
 
-def _lines(found: Inspection, row: InspectedRow) -> list[str]:
-    about = [f"{found.unit} {row.number}", row.split or "no split", f"{len(row.clean)} tokens"]
+def _lines(inspection: Inspection, row: InspectedRow) -> list[str]:
+    about = [f"{inspection.unit} {row.number}", row.split or "no split", f"{len(row.clean)} tokens"]
     lines = [f"[bold]{escape(', '.join(about))}[/bold]"]
     lines += _side_by_side(row)
     answers = [f"answer {_shown(row.answer)}"] if row.answer else ["answer: the model's own prediction"]
@@ -116,21 +117,21 @@ def _side_by_side(row: InspectedRow) -> list[str]:
     width = 0
     for i in range(max(len(row.clean), len(row.corrupted))):
         pair = [printable(tokens[i]) if i < len(tokens) else "" for tokens in (row.clean, row.corrupted)]
-        wide = max(map(len, pair))
-        if width + wide + 1 > WIDTH and columns:
+        longest = max(map(len, pair))
+        if width + longest + 1 > WIDTH and columns:
             lines += _block(columns)
             columns, width = [], 0
-        columns.append((pair, wide, i in row.differs))
-        width += wide + 1
+        columns.append((pair, longest, i in row.differs))
+        width += longest + 1
     return lines + (_block(columns) if columns else [])
 
 
 def _block(columns: list[Column]) -> list[str]:
     lines = []
     for which, name in enumerate(("clean", "corrupted")):
-        cells = (_cell(pair[which].ljust(wide), differs) for pair, wide, differs in columns)
+        cells = (_cell(pair[which].ljust(longest), differs) for pair, longest, differs in columns)
         lines.append(f"  {name:10}|{'|'.join(cells)}|")
-    marks = " ".join(("^" if differs else " ") * wide for _, wide, differs in columns)
+    marks = " ".join(("^" if differs else " ") * longest for _, longest, differs in columns)
     return [*lines, f"  {'':10} {marks}".rstrip()]
 
 
@@ -138,14 +139,14 @@ def _cell(token: str, differs: bool) -> str:
     return f"[bold yellow]{escape(token)}[/bold yellow]" if differs else escape(token)
 
 
-def _summary(found: Inspection) -> list[str]:
-    splits = ", ".join(f"{n:,} {split}" for split, n in found.splits.items())
-    lines = [f"{found.usable:,} of {found.total:,} {found.unit}s can be used: {splits}; "
-             f"{found.lengths[0]} to {found.lengths[1]} tokens"]  # fmt: skip
-    if found.accuracy is not None:
-        judged = f"{found.judged:,} {found.unit}s that have an answer"
-        lines.append(f"The model is right on {found.accuracy:.0%} of the {judged}")
-    lines += [f"Note: {notice}." for notice in found.notices]
-    lines += [f"Refused: {words}" for words in found.refused[:MOST_REFUSALS]]
-    more = len(found.refused) - MOST_REFUSALS
+def _summary(inspection: Inspection) -> list[str]:
+    splits = ", ".join(f"{n:,} {split}" for split, n in inspection.splits.items())
+    lines = [f"{inspection.usable:,} of {inspection.total:,} {inspection.unit}s can be used: {splits}; "
+             f"{inspection.lengths[0]} to {inspection.lengths[1]} tokens"]  # fmt: skip
+    if inspection.accuracy is not None:
+        judged = f"{inspection.judged:,} {inspection.unit}s that have an answer"
+        lines.append(f"The model is right on {inspection.accuracy:.0%} of the {judged}")
+    lines += [f"Note: {notice}." for notice in inspection.notices]
+    lines += [f"Refused: {words}" for words in inspection.refused[:MOST_REFUSALS]]
+    more = len(inspection.refused) - MOST_REFUSALS
     return lines + ([f"Refused: {more} more"] if more > 0 else [])

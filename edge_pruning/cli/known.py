@@ -35,11 +35,11 @@ def _stored() -> dict[str, Any] | None:
 
 def sources() -> list[str]:
     """The files that register names."""
-    found = (path for package in REGISTERING for path in (PACKAGE / package).glob("*.py"))
-    return sorted(path.relative_to(PACKAGE).as_posix() for path in found)
+    paths = (path for package in REGISTERING for path in (PACKAGE / package).glob("*.py"))
+    return sorted(path.relative_to(PACKAGE).as_posix() for path in paths)
 
 
-def check(*, task: str | None = None, **names: str | None) -> None:
+def check_names(*, task: str | None = None, **names: str | None) -> None:
     """Raises ValueError for a task, method, preset or ablation that does not exist, and for a missing file of pairs.
 
     It has the words of the library, which checks everything again, and more.

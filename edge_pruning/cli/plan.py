@@ -74,44 +74,45 @@ def plan(
             edges=flags.numbers("--edges", edges, int), sparsity=flags.numbers("--sparsity", sparsity, float),
             settings=flags.assignments("--set", setting), data=flags.data(data, columns),
         )
-        known.check(task=task, method=method, preset=preset)
+        known.check_names(task=task, method=method, preset=preset)
         console = prepare()
         from edge_pruning.runs.planned import plan as plan_run
 
-        found = plan_run(task, calibrate=calibrate, **given)
+        estimate = plan_run(task, calibrate=calibrate, **given)
         if as_json:
-            print(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+            print(json.dumps(estimate.to_json(), indent=2, ensure_ascii=False))
         else:
-            _print(found, console)
+            _print(estimate, console)
 
 
-def _print(found: Plan, console: Console) -> None:
-    for name, words in _rows(found):
+def _print(estimate: Plan, console: Console) -> None:
+    for name, words in _rows(estimate):
         console.print(f"[bold]{name:8}[/bold] {escape(words)}", soft_wrap=True)
-    for words in found.advice:
+    for words in estimate.advice:
         console.print(f"[bold]{'to do':8}[/bold] {escape(words)}", soft_wrap=True)
 
 
-def _rows(found: Plan) -> list[tuple[str, str]]:
+def _rows(estimate: Plan) -> list[tuple[str, str]]:
     from edge_pruning.planning.plan import duration, gigabytes
 
-    costs, work = found.costs, found.work
+    costs, work = estimate.costs, estimate.work
     billions = f"{costs.weights / 1e9:.3g} billion" if costs.weights >= 1e9 else f"{costs.weights / 1e6:.3g} million"
     whose = "counted with another model's tokenizer" if work.guessed else f"{work.train:,} for training"
-    folded = "folded weights kept" if found.keep_maps else "weights folded at use"
+    folded = "folded weights kept" if estimate.keep_maps else "weights folded at use"
     rows = [
-        ("model", f"{found.model}: {billions} weights, {gigabytes(costs.weights * costs.itemsize)} in {found.dtype}"),
-        *(("edges", f"{count:,} ({convention})") for convention, count in found.edges.items()),
-        ("pairs", f"about {work.tokens:.0f} tokens each, {whose}; {found.pairs_at_once} of a step's "
+        ("model", f"{estimate.model}: {billions} weights, {gigabytes(costs.weights * costs.itemsize)} in "
+                  f"{estimate.dtype}"),
+        *(("edges", f"{count:,} ({convention})") for convention, count in estimate.edges.items()),
+        ("pairs", f"about {work.tokens:.0f} tokens each, {whose}; {estimate.pairs_at_once} of a step's "
                   f"{work.search.step_pairs} at once"),
-        ("memory", f"{gigabytes(found.at_rest)} at rest, {gigabytes(found.peak)} at the peak ({folded}); "
-                   f"{gigabytes(found.device.free)} free on {found.device.name}"),
+        ("memory", f"{gigabytes(estimate.at_rest)} at rest, {gigabytes(estimate.peak)} at the peak ({folded}); "
+                   f"{gigabytes(estimate.device.free)} free on {estimate.device.name}"),
     ]  # fmt: skip
-    if not found.fits:
-        return [*rows, ("fits", f"no: a step on one pair needs {gigabytes(found.least)}")]
-    if found.search_seconds is None or found.seconds is None:
+    if not estimate.fits:
+        return [*rows, ("fits", f"no: a step on one pair needs {gigabytes(estimate.least)}")]
+    if estimate.search_seconds is None or estimate.seconds is None:
         return [*rows, ("time", "this method's cost depends on what it finds, so there is no estimate")]
-    step = f"{duration(found.step_seconds)} per step" if work.search.gradients else "no step"
-    return [*rows, ("time", f"{step}, search {duration(found.search_seconds)}, judging about "
-                            f"{duration(found.judging_seconds)}, together {duration(found.seconds)} "
-                            f"({found.speed.source})")]  # fmt: skip
+    step = f"{duration(estimate.step_seconds)} per step" if work.search.gradients else "no step"
+    return [*rows, ("time", f"{step}, search {duration(estimate.search_seconds)}, judging about "
+                            f"{duration(estimate.judging_seconds)}, together {duration(estimate.seconds)} "
+                            f"({estimate.speed.source})")]  # fmt: skip

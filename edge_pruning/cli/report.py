@@ -39,9 +39,9 @@ def print_run(run: Run, out: Console) -> None:
         _print_files(run.folder, out)
 
 
-def print_seeds(found: SeedRuns, out: Console) -> None:
+def print_seeds(runs: SeedRuns, out: Console) -> None:
     """Print each seed's circuit, the consensus and the core, and how much the circuits overlap."""
-    about = found.stability
+    about = runs.stability
     for size in about["sizes"]:
         table = new_table(escape(
             f"{about['settings']['task']}: {len(about['seeds'])} seeds, {about['examples']:,} {about['split']} pairs, "
@@ -68,8 +68,8 @@ def print_seeds(found: SeedRuns, out: Console) -> None:
         )
         _print_warnings(size["warnings"], out)
     out.print(f"The graph has {size['consensus']['edges_total']:,} edges ({about['convention']}).")
-    if found.folder:
-        out.print(f"\nConsensus: {escape(str(found.folder / f'consensus{found.part(0)}.json'))}")
+    if runs.folder:
+        out.print(f"\nConsensus: {escape(str(runs.folder / f'consensus{runs.part(0)}.json'))}")
 
 
 def print_evaluation(evaluation: Evaluation, out: Console) -> None:
@@ -106,12 +106,12 @@ def print_evaluation(evaluation: Evaluation, out: Console) -> None:
     _print_warnings(evaluation.warnings, out)
 
 
-def _print_truth(found: TruthComparison, out: Console) -> None:
+def _print_truth(truth: TruthComparison, out: Console) -> None:
     """Print hits, misses and extra edges relative to the true circuit."""
-    edges = found.edges
+    edges = truth.edges
     verdict = "exact" if edges.exact else "not exact"
     out.print(
-        f"Truth ({found.ablation} ablation): {edges.n_true} true edges; {len(edges.hits)} hits, "
+        f"Truth ({truth.ablation} ablation): {edges.n_true} true edges; {len(edges.hits)} hits, "
         f"{len(edges.missed)} missed, {len(edges.extra)} extra: {verdict}. Area under the ROC curve "
         f"{number(edges.auc, '.3f')} (random scores {number(edges.random['auc'], '.3f')})."
     )

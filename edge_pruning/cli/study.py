@@ -71,8 +71,8 @@ def study(
             data=flags.data(data, None),
         )
         other, changed = _other(against or [])
-        known.check(task=task, method=method, preset=preset, ablation=ablation)
-        known.check(task=other)
+        known.check_names(task=task, method=method, preset=preset, ablation=ablation)
+        known.check_names(task=other)
         console = prepare()
         from edge_pruning.cli.progress import ProgressBar
         from edge_pruning.cli.study_report import print_study

@@ -44,15 +44,15 @@ class ManyWords(TyperCommand):
     """`--vocab a b c` means `--vocab a --vocab b --vocab c`; words end where the next flag begins."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        spread: list[str] = []
+        expanded: list[str] = []
         taking = False
         for word in args:
             is_flag = word.startswith("-") and len(word) > 1
-            if taking and not is_flag and spread[-1] != "--vocab":
-                spread.append("--vocab")
-            spread.append(word)
+            if taking and not is_flag and expanded[-1] != "--vocab":
+                expanded.append("--vocab")
+            expanded.append(word)
             taking = word == "--vocab" if is_flag else taking
-        return super().parse_args(ctx, spread)
+        return super().parse_args(ctx, expanded)
 
 
 @tracr.command("compile", cls=ManyWords, help=flowing(COMPILE), epilog=examples(

@@ -44,7 +44,7 @@ class EapIgJson(Format):
 
     def read(self, path: Path, shape: Mapping[str, Any]) -> Found:
         content = files.read_json(path, made=_compact)
-        _check(content)
+        _check_content(content)
         graph, edges = eap_ig.graph_from(content["cfg"], shape), content["edges"]
         table = EdgeTable(list(edges), [kept for kept, _ in edges.values()], [score for _, score in edges.values()])
         circuit = circuit_of(graph, table, eap_ig.provenance_from(content["cfg"], path.name))
@@ -79,7 +79,7 @@ def _compact(value: dict[str, Any]) -> Any:
     return (value["in_graph"], value.get("score")) if "in_graph" in value and "neurons" not in value else value
 
 
-def _check(content: Any) -> None:
+def _check_content(content: Any) -> None:
     """Raises ValueError unless the three parts are there and of the right kind."""
     if not isinstance(content, dict) or any(not isinstance(content.get(key), dict) for key in KEYS):
         found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__

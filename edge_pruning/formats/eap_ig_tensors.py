@@ -47,7 +47,7 @@ class EapIgTensors(Format):
 
     def read(self, path: Path, shape: Mapping[str, Any]) -> Found:
         content = _load(path)
-        _check(content)
+        _check_content(content)
         graph = eap_ig.graph_from(content["cfg"], shape)
         rows, columns = _order(content["src_nodes"], graph.writers), _order(content["dst_nodes"], graph.readers)
         mask, scores = (content[key][rows][:, columns] for key in ("edges_in_graph", "edges_scores"))
@@ -93,7 +93,7 @@ def _first_line(error: Exception) -> str:
     return f"{str(error).strip().partition(chr(10))[0] or type(error).__name__:.160}"
 
 
-def _check(content: Any) -> None:
+def _check_content(content: Any) -> None:
     """Raises ValueError, with all problems, unless the parts are there and fit together."""
     if not isinstance(content, dict):
         raise ValueError(f"expected a dictionary with {', '.join(KEYS)}; got {type(content).__name__}")

@@ -1,7 +1,7 @@
 """What pairs become for a model, before anything is searched: every row as tokens, and what the model makes of it.
 
-Without a model only the tokens are shown, those of the bundled model's tokenizer. Cost with a model: one plain run of
-it on every pair. The pairs are read as `discover` reads them, but nothing is refused: what is wrong is shown in place.
+Without a model only the tokens are shown, those of the bundled model's tokenizer. Cost with a model: one unmasked
+run on every pair. The pairs are read as `discover` reads them, but nothing is refused: what is wrong is shown in place.
 """
 
 from __future__ import annotations

@@ -82,11 +82,11 @@ def _points(source: Source) -> list[dict[str, Any]]:
     if report and report["curve"]:
         curve = report["curve"]
         return [_point(row, curve["split"]) for row in curve["points"] if row["edges"]]
-    found = {row["edges"]: _point(row, row["split"]) for row in source.rows if row}
+    points = {row["edges"]: _point(row, row["split"]) for row in source.rows if row}
     if report:
         evaluation = report["evaluation"]
-        found[evaluation["circuit"]["edges"]] = _point(evaluation["circuit"], evaluation["split"])
-    return [found[size] for size in sorted(found)]
+        points[evaluation["circuit"]["edges"]] = _point(evaluation["circuit"], evaluation["split"])
+    return [points[size] for size in sorted(points)]
 
 
 def _point(row: Json, split: str) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def test_names_are_refused_with_the_words_of_the_library(
         RunConfig.of(given)
     monkeypatch.setattr(known, "stored", known._stored)
     with pytest.raises(ValueError, match="there is no|does not exist") as quick:
-        known.check(**given)
+        known.check_names(**given)
     assert sorted(str(quick.value).splitlines()) == sorted(str(slow.value).splitlines())
 
 
@@ -93,7 +93,7 @@ def test_names_that_exist_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(known, "stored", known._stored)
     (tmp_path / "pairs.csv").touch()
     for task in ("ioi", "tracr:reverse", "hub://owner/name", str(tmp_path / "pairs.csv"), str(tmp_path), None):
-        known.check(task=task, method="edge-pruning", preset="paper", ablation="zero")
+        known.check_names(task=task, method="edge-pruning", preset="paper", ablation="zero")
 
 
 def test_a_new_file_makes_the_registries_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +103,6 @@ def test_a_new_file_makes_the_registries_answer(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(known, "sources", lambda: ["tasks/new.py"])
     known._stored.cache_clear()
     assert known.stored() is None
-    known.check(task="new")
+    known.check_names(task="new")
     assert known.rows("tasks") == names_of("tasks")
     known._stored.cache_clear()
