@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from edge_pruning import ranks
 from edge_pruning.ablation import Ablation
 from edge_pruning.discovery.search import Diverged
 from edge_pruning.masked_pass.masked_pass import MaskedPass
@@ -43,23 +44,26 @@ class CircuitLoss:
             return Rerun(self.engine, mask, batch, self.ablation.freeze(self.engine, batch))
 
         tokens = max(1, self.engine.tile_tokens // MOST_SIDE_BY_SIDE)
-        self.reruns = [rerun for _, rerun in over_tiles(self.engine, self.pairs, of_tile, tokens)]
-        return self._mean([rerun.whole for rerun in self.reruns])[0]
+        self.reruns = [rerun for _, rerun in over_tiles(self.engine, self.pairs, of_tile, tokens, shared=True)]
+        return self._mean(1, [rerun.whole for rerun in self.reruns])[0]
 
     def losses(self, reader: int, columns: Tensor) -> list[float]:
         """Return the loss with each of `columns` [k, w] as the edges into a reader. Raises Diverged if not finite."""
-        return self._mean([in_halves(partial(rerun.logits, reader), columns) for rerun in self.reruns])
+        logits = [in_halves(partial(rerun.logits, reader), columns) for rerun in self.reruns]
+        return self._mean(len(columns), logits)
 
     def settle(self, reader: int, column: Tensor) -> None:
         """Make `column` [w] the edges into a reader, for all readers before it."""
         for rerun in self.reruns:
             rerun.mask[:, reader] = column.to(rerun.mask)
 
-    def _mean(self, logits: list[Tensor]) -> list[float]:
-        total = torch.zeros(len(logits[0]), dtype=torch.float64)
+    def _mean(self, variants: int, logits: list[Tensor]) -> list[float]:
+        """The mean losses of so many variants; of several ranks, each has the logits of its pairs only."""
+        total = torch.zeros(variants, dtype=torch.float64)
         for rerun, alternatives in zip(self.reruns, logits, strict=True):
             losses = [self.objective(rerun.frozen.logits, one, rerun.batch).sum() for one in alternatives]
             total += torch.stack(losses).double().cpu() / len(self.pairs)
+        ranks.add_up(total)
         if not total.isfinite().all():
             raise Diverged(
                 f"the loss is not finite: {total.tolist()}. The last checkpoint was kept. Try --dtype float32, or "

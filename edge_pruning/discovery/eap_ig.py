@@ -27,6 +27,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from edge_pruning import ranks
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.discovery.attribution import (
     METRICS,
@@ -87,8 +88,9 @@ class EapIg(Method):
         def of_tile(ids: list[int]) -> Tensor:
             return self._gradient(engine, cache, ids, search.candidates, objective).cpu()
 
-        for _, gradient in over_tiles(engine, pairs, of_tile):
+        for _, gradient in over_tiles(engine, pairs, of_tile, shared=True):
             effects -= gradient / len(pairs)
+        ranks.add_up(effects)
         return search.scores(ranked(effects[search.candidates], self.sign))
 
     def cost(self, search: Search) -> Cost:

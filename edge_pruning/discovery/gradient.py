@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from edge_pruning import ranks
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.batch import Batch
 from edge_pruning.masked_pass.masked_pass import MaskedPass
@@ -23,15 +24,16 @@ def mask_gradient(
 ) -> tuple[Tensor, Tensor]:
     """The mean of the objective over the pairs `ids`, and its gradient in the mask [w, r]; both on the device."""
     leaf = mask.detach().to(engine.adapter.device, torch.float32).requires_grad_()
-    total = torch.zeros((), device=leaf.device)
+    total, own = torch.zeros((), device=leaf.device), ranks.share(ids)
 
     def of_tile(tile: list[int]) -> Tensor:
-        return add_gradient(leaf, engine, *cache.batch([ids[i] for i in tile]), objective)
+        return add_gradient(leaf, engine, *cache.batch([own[i] for i in tile]), objective)
 
-    for _, loss in over_tiles(engine, [cache.pairs[i] for i in ids], of_tile):
+    for _, loss in over_tiles(engine, [cache.pairs[i] for i in own], of_tile):
         total += loss / len(ids)
-    assert leaf.grad is not None
-    return total, leaf.grad / len(ids)
+    gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad / len(ids)  # a rank may have no pair
+    ranks.add_up(total, gradient)
+    return total, gradient
 
 
 def add_gradient(

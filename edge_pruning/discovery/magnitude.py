@@ -16,6 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from edge_pruning import ranks
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.batch import Batch
 from edge_pruning.discovery.attribution import refuse_init_scores
@@ -45,9 +46,10 @@ class Magnitude(Method):
             batch, frozen = cache.batch(ids)
             return _means(engine.differences(mask, batch, frozen).float().norm(dim=-1), batch)  # [w, token]
 
-        for _, (everywhere, compared) in over_tiles(engine, pairs, of_tile):
+        for _, (everywhere, compared) in over_tiles(engine, pairs, of_tile, shared=True):
             values[:, :-1] += (everywhere.cpu() / len(pairs))[:, None]
             values[:, -1] += compared.cpu() / len(pairs)
+        ranks.add_up(values)
         return search.scores(values[search.candidates])
 
     def cost(self, search: Search) -> Cost:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from edge_pruning import ranks
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.search import Search
@@ -74,4 +75,8 @@ class _Losses:
             batch, frozen = self.cache.batch(ids)
             return self.objective(frozen.logits, engine.logits(mask, batch, frozen), batch).sum()
 
-        return sum(float(loss) for _, loss in over_tiles(whole, self.pairs, of_tile)) / len(self.pairs)
+        total = torch.zeros((), dtype=torch.float64)
+        for _, loss in over_tiles(whole, self.pairs, of_tile, shared=True):
+            total += loss.double().cpu()
+        ranks.add_up(total)
+        return float(total) / len(self.pairs)

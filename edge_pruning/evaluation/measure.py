@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from edge_pruning import metrics
+from edge_pruning import metrics, ranks
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.graph import Graph
 from edge_pruning.masked_pass.masked_pass import MaskedPass
@@ -111,7 +111,7 @@ def measure(
     runs, place = _runs(setup, masks, within)
     numbers = measured_numbers(pairs.metric)
     functions = [number.of(pairs.metric) for number in numbers if number.of is not None]
-    by_tile, order = [], []
+    by_tile, order = [torch.zeros(len(functions), 1 + len(runs), 0, device=engine.home)], list[int]()
 
     def of_tile(ids: list[int]) -> Tensor:
         batch, frozen = cache.batch(ids)
@@ -124,13 +124,15 @@ def measure(
         each = [numbers_of(run.engine.logits(run.mask.to(torch.float32), batch, frozen)) for run in runs]
         return torch.stack([numbers_of(frozen.logits), *each], 1)
 
-    for ids, values in over_tiles(engine, pairs.pairs, of_tile):
+    for ids, values in over_tiles(engine, pairs.pairs, of_tile, shared=True):
         by_tile.append(values)
         order += ids
         if progress:
-            progress(len(order), len(pairs.pairs))
-    measured = torch.cat(by_tile, -1).cpu().double()  # [number, run, b], the only wait for the device
-    measured = measured[..., torch.tensor(order).argsort()]
+            progress(min(len(order) * ranks.count(), len(pairs.pairs)), len(pairs.pairs))
+    own = torch.cat(by_tile, -1).cpu().double()  # [number, run, b], the only wait for the device
+    measured = own.new_zeros(*own.shape[:-1], len(pairs.pairs))
+    measured[..., torch.tensor(order, dtype=torch.long)] = own
+    ranks.add_up(measured)
     names = [number.name for number in numbers]
     refuse_nan(pairs.metric, measured[names.index(pairs.metric)])
     model, each = measured[:, :1], measured[:, 1:][:, place]

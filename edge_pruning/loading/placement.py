@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from edge_pruning import ranks
 from edge_pruning.masked_pass.memory import total_and_free
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -28,7 +29,9 @@ def pick_device(name: str) -> torch.device:
     """Return the device called cpu, cuda, mps or auto. Raises ValueError where this machine has none of that kind."""
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind]))
+        name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+    if name == "cuda" and ranks.launched():
+        name = f"cuda:{ranks.local_rank()}"
     kind = name.partition(":")[0]
     if not available.get(kind, False):
         usable = ", ".join(k for k, yes in available.items() if yes)

@@ -15,6 +15,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from edge_pruning import ranks
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.pair import Pair
 
@@ -27,10 +28,18 @@ class OutOfMemory(RuntimeError):
 
 
 def over_tiles(
-    engine: MaskedPass, pairs: Sequence[Pair], work: Callable[[list[int]], T], max_tokens: int | None = None
+    engine: MaskedPass,
+    pairs: Sequence[Pair],
+    work: Callable[[list[int]], T],
+    max_tokens: int | None = None,
+    *,
+    shared: bool = False,
 ) -> Iterator[tuple[list[int], T]]:
-    """Apply `work` to every micro-batch of `pairs` (its indices); yield the indices and result. Raises OutOfMemory."""
-    waiting = deque(engine.tiles(pairs, max_tokens))
+    """Apply `work` to every micro-batch of `pairs` (its indices); yield the indices and result. Raises OutOfMemory.
+
+    shared: whether every rank gets only its share of the micro-batches (see `ranks.py`).
+    """
+    waiting = deque(_shared(engine, pairs, max_tokens) if shared else engine.tiles(pairs, max_tokens))
     while waiting:
         ids, failure = waiting.popleft(), ""
         try:
@@ -41,6 +50,15 @@ def over_tiles(
             waiting.extendleft(reversed(_halves(engine, pairs, ids, failure)))
             continue
         yield ids, result
+
+
+def _shared(engine: MaskedPass, pairs: Sequence[Pair], max_tokens: int | None) -> Sequence[list[int]]:
+    """This rank's micro-batches. They are those of a single process, unless there are too few for all ranks."""
+    tiles = engine.tiles(pairs, max_tokens)
+    if len(tiles) < ranks.count():
+        each = sum(engine.width(pair) for pair in pairs) // ranks.count()
+        tiles = engine.tiles(pairs, max(1, min(each, max_tokens or engine.tile_tokens)))
+    return ranks.share(tiles)
 
 
 def in_halves(work: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:

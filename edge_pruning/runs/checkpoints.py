@@ -17,7 +17,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from edge_pruning import files
+from edge_pruning import files, ranks
 from edge_pruning.checked import check
 from edge_pruning.contents import Step
 from edge_pruning.discovery.observer import Observer
@@ -36,7 +36,8 @@ class Memory(Observer):
         self.records: list[dict[str, float]] = []
 
     def resume(self) -> Mapping[str, Tensor] | None:
-        return self.then.resume()
+        """The state to go on from: the first rank's, which is the only one that has files."""
+        return ranks.tensors_from_first(self.then.resume())
 
     def progress(self, records: Sequence[Record], total: int) -> None:
         self.records += [{**record, "step": int(record["step"])} for record in records]
@@ -63,7 +64,7 @@ class Recorder(Memory):
         lines = _lines_until(self.metrics, int(state["steps"])) if state else []
         self.records = [json.loads(line) for line in lines]
         files.write_text(self.metrics, "".join(line + "\n" for line in lines))
-        return state
+        return ranks.tensors_from_first(state)
 
     def progress(self, records: Sequence[Record], total: int) -> None:
         before = len(self.records)
