@@ -7,7 +7,7 @@ rank its part of some pairs or micro-batches, `add_up` adds what the ranks compu
 can say (what a folder holds, where a search was interrupted) the first rank says for all (`from_first`). Only the first
 rank writes files and prints.
 
-Without `join` there is one rank: every function returns its argument, and `torch.distributed` is not imported.
+Without `join` there is one rank: every function returns its argument, and nothing is imported.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ import atexit
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import safetensors.torch
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 _rank, _count = 0, 1
@@ -36,6 +35,7 @@ def join() -> None:
     global _rank, _count
     if _count > 1 or not launched():
         return
+    import torch
     import torch.distributed as dist
 
     if torch.cuda.is_available():
@@ -65,13 +65,14 @@ def local_rank() -> int:
 
 def share(items: Sequence[T]) -> Sequence[T]:
     """This rank's part: every `count()`-th of the items. May be empty."""
-    return items[_rank :: _count] if _count > 1 else items
+    return items[_rank::_count] if _count > 1 else items
 
 
 def add_up(*tensors: Tensor) -> None:
     """Replace tensors of one dtype and device by their sums over all ranks, in place; the same bits on every rank."""
     if _count == 1:
         return
+    import torch
     import torch.distributed as dist
 
     flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -95,6 +96,8 @@ def tensors_from_first(tensors: Mapping[str, Tensor] | None) -> Mapping[str, Ten
     """The first rank's tensors, on every rank (on the CPU where they were sent); None if it has none."""
     if _count == 1:
         return tensors
+    import safetensors.torch
+
     if not from_first(tensors is not None):
         return None
     content = safetensors.torch.save({k: v.contiguous() for k, v in tensors.items()}) if tensors is not None else b""
@@ -118,6 +121,7 @@ def refuse_differences(what: Mapping[str, Any]) -> None:
 
 def _sent(content: bytes, source: int) -> bytes:
     """The bytes of one rank, on every rank."""
+    import torch
     import torch.distributed as dist
 
     size = torch.tensor([len(content)])
@@ -136,11 +140,11 @@ def speaks_of_failure() -> bool:
     """Whether this rank is the first that fails, and so the one whose message is shown; the others end silently."""
     if _count == 1:
         return True
-    import torch.distributed as dist
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     try:
-        store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+        store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
         return bool(store.compare_set(f"edge-pruning/failed/{attempt}", "", str(_rank)) == str(_rank).encode())
     except RuntimeError:  # the store is gone: whoever failed first has said so
         return False

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_pruning import files
+from edge_pruning import files, ranks
 from edge_pruning.cli import flags, known
 from edge_pruning.cli.errors import errors_reported
 from edge_pruning.cli.help import ABOUT, DISCOVER, examples, flowing
@@ -185,10 +186,13 @@ def list_names(what: flags.Kind) -> None:
 
 
 def prepare() -> Console:
-    """Send messages of the library to stderr. Return the console for results."""
+    """Send messages of the library to stderr. Return the console for results. Of several ranks, only one prints."""
     from edge_pruning.cli.console import console
 
-    handler = logging.StreamHandler(sys.stderr)
+    ranks.join()
+    if not ranks.is_first():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    handler = logging.StreamHandler(sys.stderr) if ranks.is_first() else logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     logging.getLogger("edge_pruning").handlers = [handler]
     return console()

@@ -10,7 +10,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-BAD_INPUT, INTERRUPTED = 2, 130
+from edge_pruning import ranks
+
+UNEXPECTED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 @contextmanager
@@ -20,7 +22,10 @@ def errors_reported(*, interrupted: str = "interrupted") -> Iterator[None]:
     except KeyboardInterrupt:
         _exit(interrupted, INTERRUPTED)
     except Exception as error:
-        if not isinstance(error, (ValueError, OSError)) and not isinstance(error, _of_the_library()):
+        expected = isinstance(error, (ValueError, OSError, *_of_the_library()))
+        if not ranks.speaks_of_failure():
+            raise SystemExit(BAD_INPUT if expected else UNEXPECTED) from None
+        if not expected:
             raise
         _exit(f"error: {_words(error)}", BAD_INPUT)
 
@@ -42,5 +47,6 @@ def _words(error: Exception) -> str:
 
 def _exit(message: str, code: int) -> None:
     sys.stdout.flush()
-    print(message, file=sys.stderr)
+    if code == BAD_INPUT or ranks.is_first():
+        print(message, file=sys.stderr)
     raise SystemExit(code)

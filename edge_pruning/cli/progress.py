@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from edge_pruning import ranks
 from edge_pruning.objectives import OBJECTIVES
 from edge_pruning.runs import RunObserver
 
@@ -25,7 +26,7 @@ class ProgressBar(RunObserver):
     """Use as a context: `with ProgressBar() as bar: discover(..., observer=bar)`."""
 
     def __init__(self, console: Console | None = None) -> None:
-        console = console or Console(stderr=True)
+        console = console or Console(stderr=True, quiet=not ranks.is_first())
         columns = (
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
             TextColumn("{task.fields[state]}"), TimeRemainingColumn(compact=True),

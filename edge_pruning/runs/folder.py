@@ -21,12 +21,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from filelock import FileLock, Timeout
 
-from edge_pruning import files
+from edge_pruning import files, ranks
 from edge_pruning.contents import ConfigContent
 
 FORMAT = "edge-pruning/run"
@@ -42,6 +43,28 @@ PATTERNS = (
     *("report.html", "report.json", OWN_PAIRS),
     CONFIG,  # last, so that a half-deleted run is still known as one
 )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the files of a run go, as every rank needs to know it.
+
+    folder: the folder, on the rank that writes; None on all others, and where nothing is written.
+    path: its path, on all ranks. stored: config.json of the run that is resumed there. finished: whether it is done.
+    """
+
+    folder: RunFolder | None
+    path: Path | None
+    stored: Mapping[str, Any] | None
+    finished: bool
+
+    @classmethod
+    def of(cls, kind: type[RunFolder], out: str | Path | None, *, resume: bool, overwrite: bool) -> Place:
+        """Raises ValueError on the first rank as the folder itself does."""
+        folder = kind(out, resume=resume, overwrite=overwrite) if out is not None and ranks.is_first() else None
+        stored = ranks.from_first(folder.config if folder and resume else None)
+        finished = ranks.from_first(folder.finished if folder and resume else False)
+        return cls(folder, None if out is None else Path(out), stored, finished)
 
 
 class RunFolder:

@@ -6,16 +6,18 @@ This file reads as the table of contents of a run: `request.py` resolves the set
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge_pruning import files
+from edge_pruning import files, ranks
 from edge_pruning.loading.loading import load_model
 from edge_pruning.loading.model import Model
 from edge_pruning.patterns import MOST_HEADS, find_patterns
 from edge_pruning.runs.config import RunConfig
-from edge_pruning.runs.folder import RunFolder
+from edge_pruning.runs.folder import Place, RunFolder
 from edge_pruning.runs.judging import judge
 from edge_pruning.runs.observer import Callback, RunObserver, with_callback
 from edge_pruning.runs.planned import planned_line
@@ -28,6 +30,7 @@ from edge_pruning.setup import Setup
 from edge_pruning.tasks import Task
 from edge_pruning.tasks.own.records import written
 
+log = logging.getLogger("edge_pruning")
 
 def discover(
     task: Any,
@@ -59,16 +62,16 @@ def discover(
     (steps=300, batch_size=16, ...) and the task's (train=200, test=500). Raises ValueError with everything that is
     wrong, OSError if a file cannot be written, `discovery.Diverged` if the loss is not finite.
     """
-    folder = None if out is None else RunFolder(out, resume=resume, overwrite=overwrite)
-    request = Request.of(task, model, settings, folder, resume=resume)
+    place = Place.of(RunFolder, out, resume=resume, overwrite=overwrite)
+    request = Request.of(task, model, settings, place, resume=resume)
     if settings.get("seed") is not None:
         request.warn_of_ignored_seed()
-    if request.stored and folder and folder.finished:
-        return _again(folder.path, draw)
+    if place.path and place.finished:
+        return _again(place.path, draw)
     watch = with_callback(observer or RunObserver(), callback)
     watch.stage("loading the model")
     setup = setup_of(request.config, request.model)
-    return run_in(folder, request.config, setup, watch, resume=resume, draw=draw, patterns=patterns)
+    return run_in(place.folder, request.config, setup, watch, resume=resume, draw=draw, patterns=patterns)
 
 
 def run_in(
@@ -82,17 +85,18 @@ def run_in(
     patterns: int,
 ) -> Run:
     """The run of these settings on a setup that is loaded already; on disk if there is a folder."""
-    sizes = checked_sizes(config, setup)
+    sizes, description = checked_sizes(config, setup), describe(config, setup)
+    ranks.refuse_differences({"settings": config.to_json(), **description})
     if words := planned_line(config, setup):
         watch.forecast(words)
     watch.stages(planned_work(config, setup, sizes))
     if folder is None:
         run = judge(config, setup, find_scores(config, setup, sizes, None, watch), sizes, None, watch)
         return _with_patterns(run, setup, patterns, watch)
-    description = describe(config, setup)
     stored = folder.config if resume else None
     refuse_differences(folder.path, stored and identity(stored), identity(description))
-    folder.begin({"settings": config.to_json(), **description}, resume=resume)
+    _say_if_bits_differ(stored)
+    folder.begin({"settings": config.to_json(), **description, "ranks": ranks.count()}, resume=resume)
     if config.source is not None and not isinstance(config.source, Task):
         files.write_text(Path(config.task), written(config.source))
     try:
@@ -110,9 +114,19 @@ def run_in(
 def _with_patterns(run: Run, setup: Setup, heads: int, watch: RunObserver) -> Run:
     """The run with what its circuit's strongest heads do, where that can be shown."""
     watch.stage("looking at heads")
-    tokenizer = setup.model and setup.model.tokenizer
+    tokenizer, heads = setup.model and setup.model.tokenizer, heads if ranks.is_first() else 0
     shown = find_patterns(run.circuit, setup.engine, setup.pairs, setup.ablation, tokenizer, heads=heads)
     return replace(run, patterns=shown)
+
+
+def _say_if_bits_differ(stored: Mapping[str, Any] | None) -> None:
+    """Warn if a run is resumed on another number of ranks, which add up gradients in another order."""
+    before = stored.get("ranks", 1) if stored else ranks.count()
+    if before != ranks.count():
+        log.warning(
+            "this run began on %d rank%s and goes on on %d: its numbers will differ by rounding from those of a run "
+            "that stays on as many", before, "s" if before > 1 else "", ranks.count(),
+        )
 
 
 # --- what a run needs -------------------------------------------------------------------------------------------------
@@ -146,7 +160,7 @@ def checked_sizes(config: RunConfig, setup: Setup) -> tuple[int, ...]:
 
 def _again(path: Path, draw: bool) -> Run:
     run = Run.load(path)
-    if draw and not (path / "circuit.svg").exists():
+    if draw and ranks.is_first() and not (path / "circuit.svg").exists():
         run.save_pictures(path)
     return run
 

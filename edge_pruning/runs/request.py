@@ -12,7 +12,7 @@ from edge_pruning.loading.loading import load_model
 from edge_pruning.loading.model import Model
 from edge_pruning.own_functions import register_metric, register_objective
 from edge_pruning.runs.config import RunConfig, differences
-from edge_pruning.runs.folder import OWN_PAIRS, RunFolder
+from edge_pruning.runs.folder import OWN_PAIRS, Place
 from edge_pruning.runs.task_setting import task_setting
 from edge_pruning.tasks import Task, get_task
 
@@ -23,32 +23,27 @@ log = logging.getLogger("edge_pruning")
 class Request:
     """Settings that have been checked.
 
-    model: the model in memory, if one was given. stored: config.json of the run that is resumed, if there is one.
+    model: the model in memory, if one was given.
     """
 
     config: RunConfig
     model: Model | None
-    stored: Mapping[str, Any] | None
 
     @classmethod
-    def of(
-        cls, task: Any, model: Any, settings: Mapping[str, Any], folder: RunFolder | None, *, resume: bool
-    ) -> Request:
+    def of(cls, task: Any, model: Any, settings: Mapping[str, Any], place: Place, *, resume: bool) -> Request:
         """Resolve what `discover` is given; settings that are not given are those of the run that is resumed, if any.
 
         Raises ValueError with everything that is wrong, and for other settings than those of the resumed run.
         """
         model = in_hand(model)
-        place = None if folder is None else folder.path
-        given = {"task": _kept(task, place), **_named(model, settings), **_with_functions(settings)}
-        stored = folder.config if folder and resume else None
-        config = RunConfig.of(given, stored and stored["settings"])
-        if stored and folder:
-            before = RunConfig(**stored["settings"], source=config.source)
-            refuse_differences(folder.path, before.to_json(), config.to_json())
-        if resume and folder and folder.config is None:
-            log.warning("there is no run in %s to resume, so this one starts from the beginning", folder.path)
-        return cls(config, model if isinstance(model, Model) else None, stored)
+        given = {"task": _kept(task, place.path), **_named(model, settings), **_with_functions(settings)}
+        config = RunConfig.of(given, place.stored and place.stored["settings"])
+        if place.stored and place.path:
+            before = RunConfig(**place.stored["settings"], source=config.source)
+            refuse_differences(place.path, before.to_json(), config.to_json())
+        elif resume and place.path:
+            log.warning("there is no run in %s to resume, so this one starts from the beginning", place.path)
+        return cls(config, model if isinstance(model, Model) else None)
 
     def warn_of_ignored_seed(self) -> None:
         """Warn that the seed does not change the search, if that is so."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import safetensors
 
-from edge_pruning import files
+from edge_pruning import files, ranks
 from edge_pruning.checked import check
 from edge_pruning.contents import FoundContent
 from edge_pruning.discovery import Search
@@ -93,7 +93,8 @@ def _find(
     watch.stage(searching(sizes if part else ()))
     whose = json.dumps({"settings": config.to_json(), **identity(describe(config, setup))}, sort_keys=True)
     memory = Memory(watch) if folder is None else Recorder(folder, part, whose, watch)
-    stored = None if folder is None else _stored_scores(folder / scores_file(part), setup.graph, whose)
+    own = None if folder is None else _stored_scores(folder / scores_file(part), setup.graph, whose)
+    stored = _from_first(own, setup.graph)
     if stored is None:
         scores = config.method_value.find(
             Search(setup.engine, setup.train, setup.ablation, sizes=sizes, observer=memory)
@@ -104,6 +105,13 @@ def _find(
     if folder is not None and stored is None:
         _write_scores(folder / scores_file(part), scores, whose)
     return SearchResult(part, scores, memory.records, sizes or _open_size(config, setup, scores))
+
+
+def _from_first(scores: EdgeScores | None, graph: Graph) -> EdgeScores | None:
+    """The scores that the first rank, which alone has the folder, has read."""
+    tensors = ranks.tensors_from_first(None if scores is None else {"scores": scores.values})
+    size = ranks.from_first(None if scores is None else scores.natural_size)
+    return scores if tensors is None or ranks.is_first() else EdgeScores(graph, tensors["scores"], size)
 
 
 def _open_size(config: RunConfig, setup: Setup, scores: EdgeScores) -> tuple[int, ...]:

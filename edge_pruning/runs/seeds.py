@@ -28,7 +28,7 @@ from edge_pruning.files import json_values
 from edge_pruning.numbers import METRICS, NUMBERS
 from edge_pruning.patterns import MOST_HEADS
 from edge_pruning.runs.config import RunConfig
-from edge_pruning.runs.folder import CONFIG, RunFolder
+from edge_pruning.runs.folder import CONFIG, Place, RunFolder
 from edge_pruning.runs.observer import OneOfSeveral, RunObserver
 from edge_pruning.runs.pipeline import checked_sizes, run_in, setup_of
 from edge_pruning.runs.request import Request, refuse_differences
@@ -111,26 +111,26 @@ def discover_seeds(
     if seeds < 2:
         raise ValueError(f"expected at least 2 seeds to compare, got {seeds}; leave it out for a single run")
     settings |= {} if seed is None else {"seed": seed}
-    folder = None if out is None else SeedsFolder(out, resume=resume, overwrite=overwrite)
-    request = Request.of(task, model, settings, folder, resume=resume)
+    place = Place.of(SeedsFolder, out, resume=resume, overwrite=overwrite)
+    request = Request.of(task, model, settings, place, resume=resume)
     request.warn_of_ignored_seed()
-    config, stored = request.config, request.stored
-    if stored and folder:
-        refuse_differences(folder.path, {"seeds": stored["seeds"]}, {"seeds": seeds})
-    if stored and folder and folder.finished:
-        return SeedRuns.load(folder.path)
+    config, folder = request.config, place.folder
+    if place.path and place.stored:
+        refuse_differences(place.path, {"seeds": place.stored["seeds"]}, {"seeds": seeds})
+    if place.path and place.finished:
+        return SeedRuns.load(place.path)
     watch = observer or RunObserver()
     watch.stage("loading the model")
     setup = setup_of(config, request.model)
     if folder is None:
-        runs = _run_all(config, setup, seeds, None, watch, draw=False, patterns=patterns, overwrite=False)
+        runs = _run_all(config, setup, seeds, place.path, watch, draw=False, patterns=patterns, overwrite=overwrite)
         return _compared(config, setup, runs, watch)
     folder.begin({"settings": config.to_json(), "seeds": seeds}, resume=resume)
     try:
         runs = _run_all(config, setup, seeds, folder.path, watch, draw=draw, patterns=patterns, overwrite=overwrite)
         return _saved(_compared(config, setup, runs, watch), folder.path, draw)
     except ValueError:
-        if not stored:
+        if not place.stored:
             folder.withdraw()
         raise
     finally:
@@ -166,17 +166,16 @@ def _run_all(
     watch.stages(planned_seeds(config, setup, seeds))
     for i in range(seeds):
         own = replace(config, seed=config.seed + i)
-        place = None
-        if folder is not None:
-            place = RunFolder(folder / f"seed-{own.seed}", resume=not overwrite, overwrite=overwrite)
-        if place is not None and place.config is not None and not overwrite:
-            refuse_differences(place.path, place.config["settings"], own.to_json())
-        if place is not None and place.finished and not overwrite:
+        path = folder and folder / f"seed-{own.seed}"
+        place = Place.of(RunFolder, path, resume=not overwrite, overwrite=overwrite)
+        if place.path and place.stored:
+            refuse_differences(place.path, place.stored["settings"], own.to_json())
+        if place.path and place.finished:
             runs.append(Run.load(place.path))
             continue
         observer = OneOfSeveral(watch, _which(i, seeds))
         with_seed = setup.with_seed(own.seed, own.ablation_value)
-        runs.append(run_in(place, own, with_seed, observer, resume=not overwrite, draw=draw, patterns=patterns))
+        runs.append(run_in(place.folder, own, with_seed, observer, resume=not overwrite, draw=draw, patterns=patterns))
     return runs
 
 

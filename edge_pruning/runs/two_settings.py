@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from edge_pruning import files
+from edge_pruning import files, ranks
 from edge_pruning.circuit import Circuit
 from edge_pruning.compare_groups import GroupComparison
 from edge_pruning.contents import StudyContent
@@ -36,7 +36,7 @@ from edge_pruning.metrics import accuracy
 from edge_pruning.objectives import OBJECTIVES
 from edge_pruning.page.study import render_study
 from edge_pruning.runs.config import RunConfig
-from edge_pruning.runs.folder import CONFIG, RunFolder
+from edge_pruning.runs.folder import CONFIG, Place, RunFolder
 from edge_pruning.runs.observer import OneOfSeveral, RunObserver
 from edge_pruning.runs.pipeline import setup_of
 from edge_pruning.runs.request import in_hand, refuse_differences
@@ -58,6 +58,11 @@ class StudyFolder(RunFolder):
     format: ClassVar[str] = FORMAT
     patterns: ClassVar[tuple[str, ...]] = (STUDY, "study.svg", "study.html", "circuits.html", CONFIG)
     last: ClassVar[str] = STUDY
+
+    def withdraw(self) -> None:
+        """As long as no seed has begun."""
+        if not any(self.path.glob("*/seed-*")):
+            super().withdraw()
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,29 +120,31 @@ def study(
     other["data"] = {**given.get("data", {}), **(against_data or {})}
     asked = _Asked.of(task, given), _Asked.of(task if against is None else against, other)
     _refuse_equal(*asked)
-    folder = StudyFolder(out, resume=resume, overwrite=overwrite)
+    place = Place.of(StudyFolder, out, resume=resume, overwrite=overwrite)
     first, second = (side.config.to_json() for side in asked)
     description = {"settings": first, "against": second, "seeds": seeds}
-    if resume and folder.config is not None:
-        refuse_differences(folder.path, {key: folder.config[key] for key in description}, description)
-    if resume and folder.finished:
-        return Study.load(folder.path)
+    if place.stored:
+        refuse_differences(Path(out), {key: place.stored[key] for key in description}, description)
+    if place.finished:
+        return Study.load(out)
     watch = observer or RunObserver()
     watch.stage("loading the model")
     sides = _sides(*asked)
     _refuse_other_shapes(*sides)
     if not anyway:
         _refuse_what_is_not_done(sides)
-    folder.begin(description, resume=resume)
+    if place.folder:
+        place.folder.begin(description, resume=resume)
     try:
-        runs = _run_both(sides, folder.path, seeds, watch, overwrite=overwrite)
-        return _saved(sides, runs, folder.path, watch)
+        runs = _run_both(sides, Path(out), seeds, watch, overwrite=overwrite)
+        return _saved(sides, runs, Path(out), watch)
     except ValueError:
-        if not any(folder.path.glob("*/seed-*")):
-            folder.withdraw()
+        if place.folder:
+            place.folder.withdraw()
         raise
     finally:
-        folder.release()
+        if place.folder:
+            place.folder.release()
 
 
 # --- the two settings -------------------------------------------------------------------------------------------------
@@ -265,7 +272,8 @@ def _run_both(
     return [
         discover_seeds(
             side.asked.task, seeds=seeds, out=folder / side.place, overwrite=overwrite, patterns=0,
-            resume=(folder / side.place).exists() and not overwrite, observer=OneOfSeveral(watch, side.words),
+            resume=ranks.from_first((folder / side.place).exists()) and not overwrite,
+            observer=OneOfSeveral(watch, side.words),
             **{**side.asked.settings, "model": side.setup.model},
         )
         for side in sides
@@ -320,12 +328,15 @@ def _saved(sides: Sequence[_Side], runs: Sequence[SeedRuns], folder: Path, watch
                      for words in of_side.stability["sizes"][0]["warnings"]],
     })
     content["findings"] = findings(content)
+    done = Study(names, (runs[0], runs[1]), content, folder)
+    if not ranks.is_first():
+        return done
     picture = draw_overlap(agreed, title=f"{names[0]} and {names[1]}")
     files.write_text(folder / "study.svg", picture)
     files.write_text(folder / "study.html", render_study(content, picture))
     files.write_text(folder / "circuits.html", view_paths([folder / place / "consensus.json" for place in PLACES]))
     files.write_json(folder / STUDY, content)
-    return Study(names, (runs[0], runs[1]), content, folder)
+    return done
 
 
 def findings(content: Mapping[str, Any]) -> list[str]:
