@@ -15,7 +15,8 @@ from __future__ import annotations
 import atexit
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def add_up(*tensors: Tensor) -> None:
     import torch.distributed as dist
 
     flat = torch.cat([tensor.flatten() for tensor in tensors])
-    dist.all_reduce(flat)
+    with _all_ranks():
+        dist.all_reduce(flat)
     for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(total.view_as(tensor))
 
@@ -125,15 +127,28 @@ def _sent(content: bytes, source: int) -> bytes:
     import torch.distributed as dist
 
     size = torch.tensor([len(content)])
-    dist.broadcast(size, source)
-    buffer = torch.zeros(int(size), dtype=torch.uint8)
-    if _rank == source:
-        buffer.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
-    dist.broadcast(buffer, source)
+    with _all_ranks():
+        dist.broadcast(size, source)
+        buffer = torch.zeros(int(size), dtype=torch.uint8)
+        if _rank == source:
+            buffer.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+        dist.broadcast(buffer, source)
     return buffer.numpy().tobytes()
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _all_ranks() -> Iterator[None]:
+    """Raise ConnectionError if another rank has ended, so that what all have to do together cannot be done."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ConnectionError(
+            "another rank has ended, so this one cannot go on either; the last checkpoint was kept, and the same "
+            f"command with --resume continues from it ({str(error).strip().partition(chr(10))[0]})"
+        ) from error
 
 
 def speaks_of_failure() -> bool:

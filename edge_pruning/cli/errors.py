@@ -22,20 +22,21 @@ def errors_reported(*, interrupted: str = "interrupted") -> Iterator[None]:
     except KeyboardInterrupt:
         _exit(interrupted, INTERRUPTED)
     except Exception as error:
-        expected = isinstance(error, (ValueError, OSError, *_of_the_library()))
         if not ranks.speaks_of_failure():
-            raise SystemExit(BAD_INPUT if expected else UNEXPECTED) from None
-        if not expected:
+            raise SystemExit(BAD_INPUT if _is_expected(error) else UNEXPECTED) from None
+        if not _is_expected(error):
             raise
         _exit(f"error: {_words(error)}", BAD_INPUT)
 
 
-def _of_the_library() -> tuple[type[Exception], ...]:
-    """Imported when such an error may have happened: otherwise a command may not have needed these parts."""
+def _is_expected(error: Exception) -> bool:
+    """Whether a user's input or machine is the cause. Heavy parts of the library are imported only if it may be they."""
+    if isinstance(error, (ValueError, OSError)):
+        return True
     from edge_pruning.discovery.search import Diverged
     from edge_pruning.masked_pass.micro_batches import OutOfMemory
 
-    return Diverged, OutOfMemory
+    return isinstance(error, (Diverged, OutOfMemory))
 
 
 def _words(error: Exception) -> str:
