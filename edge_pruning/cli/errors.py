@@ -30,7 +30,7 @@ def errors_reported(*, interrupted: str = "interrupted") -> Iterator[None]:
 
 
 def _is_expected(error: Exception) -> bool:
-    """Whether a user's input or machine is the cause. Heavy parts of the library are imported only if it may be they."""
+    """Whether a user or the machine is the cause. What is heavy to import is imported only if it may be needed."""
     if isinstance(error, (ValueError, OSError)):
         return True
     from edge_pruning.discovery.search import Diverged
