@@ -17,12 +17,14 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+SECONDS = timedelta(seconds=10)  # to find out whether another rank has failed first
 _rank, _count = 0, 1
 
 
@@ -159,7 +161,7 @@ def speaks_of_failure() -> bool:
 
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     try:
-        store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+        store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=SECONDS)
         return bool(store.compare_set(f"edge-pruning/failed/{attempt}", "", str(_rank)) == str(_rank).encode())
     except RuntimeError:  # the store is gone: whoever failed first has said so
         return False
