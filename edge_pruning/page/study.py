@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from markupsafe import Markup
@@ -22,6 +23,7 @@ def render_study(study: Mapping[str, Any], picture: str) -> str:
     names, compared = list(study["judged"]), study["comparison"]
     return str(template("study.html").render(
         title=" and ".join(names),
+        about=_about(study["settings"]),
         study=study,
         names=names,
         compared=compared,
@@ -37,6 +39,14 @@ def render_study(study: Mapping[str, Any], picture: str) -> str:
         shown=SHOWN_EDGES,
         **look(),
     ))
+
+
+def _about(settings: Sequence[Mapping[str, Any]]) -> str:
+    """The tasks and the models, by the last part of their names."""
+    tasks, models = (
+        " and ".join(dict.fromkeys(PurePath(side[what]).name for side in settings)) for what in ("task", "model")
+    )
+    return f"{tasks} in {models}"
 
 
 def overlap_rows(compared: Mapping[str, Any]) -> list[tuple[str, list[float | None]]]:

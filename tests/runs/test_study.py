@@ -76,7 +76,7 @@ def test_a_study_judges_each_circuit_in_both_settings(study, pairs_file, other_p
         assert words[1:] in shown
     page = (folder / "study.html").read_text()
     assert "<b>" not in page
-    assert "other &lt;b&gt;.jsonl" in page
+    assert "pairs.jsonl and other &lt;b&gt;.jsonl in model" in page
     assert (folder / "circuits.html").exists()
     assert (folder / "study.svg").exists()
 
