@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import runpy
 from collections.abc import Iterator
@@ -14,11 +15,14 @@ from random_models import FAMILIES, VISION, config_of, mixed_pairs, random_mask,
 from running import relative, runner
 
 from edge_pruning.batch import Batch
+from edge_pruning.discovery import METHODS, Search
 from edge_pruning.loading.self_check import law_errors, self_check
 from edge_pruning.masked_pass import stream
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models import ADAPTERS
+from edge_pruning.runs import RunConfig
+from edge_pruning.runs.pipeline import setup_of
 
 ROOT = Path(__file__).parent.parent
 VARIANT = "smollm3, a layer without positions"
@@ -156,3 +160,39 @@ def test_the_row_in_the_readme_is_one_of_the_example_that_works_with_the_bundled
     assert (found.usable, found.refused, found.notices) == (24, (), ())
     assert found.accuracy is not None
     assert found.accuracy > 0.8
+
+
+# --- methods.md -------------------------------------------------------------------------------------------------------
+
+METHODS_PAGE = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_a_section_with_all_its_settings(name: str) -> None:
+    section = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", METHODS_PAGE, re.MULTILINE | re.DOTALL)
+    assert section, f"docs/methods.md has no section {name!r}"
+    settings = re.search(r"\*\*Settings:\*\*(.*?)^- ", section[1], re.MULTILINE | re.DOTALL)
+    assert settings
+    told = set(re.findall(r"`([a-z_]+)`", re.sub(r"\([^)]*\)", "", settings[1])))
+    assert told == {field.name for field in dataclasses.fields(METHODS[name])}
+
+
+def test_the_table_of_methods_links_to_every_section() -> None:
+    assert set(re.findall(r"^\| \[`([^`]+)`\]\(#", METHODS_PAGE, re.MULTILINE)) == set(METHODS)
+
+
+@pytest.mark.parametrize(("name", "told"), [
+    ("soft-top-k", "2,720 gradient"), ("edge-pruning", "96,000 gradient"), ("mattr", "5,000 gradient"),
+    ("ugs", "180,000 gradient"), ("eap", "N gradient"), ("eap-ig", "5 N gradient"), ("mean-gradient", "5 N gradient"),
+    ("node-attribution", "N gradient"), ("magnitude", "N forward"), ("random", "none"),
+])  # fmt: skip
+def test_the_passes_in_the_table_are_those_of_the_plan(name: str, told: str) -> None:
+    """N = 200 pairs of the bundled model's IOI."""
+    (row,) = re.findall(rf"^\| \[`{name}`\].*$", METHODS_PAGE, re.MULTILINE)
+    assert f"| {told}" in row
+    setup = setup_of(RunConfig(task="ioi", method=name))
+    cost = METHODS[name]().cost(Search(setup.engine, setup.train, setup.ablation))
+    numbers = {"N": 200, "5 N": 1000, "none": 0}
+    amount, _, kind = told.rpartition(" ")
+    expected = numbers[told] if told in numbers else numbers.get(amount) or int(amount.replace(",", ""))
+    assert (cost.forwards if kind == "forward" else cost.gradients) == expected
