@@ -167,6 +167,11 @@ class GeneratedTask(TextTask):
         if fit < wanted and self.sizes_are_limits and fit:
             notice = f"{split}: {fit} pairs, all that fit this tokenizer; {wanted} were asked for"
             return replace(pair_set, notices=(*pair_set.notices, notice))
+        if not fit:
+            raise ValueError(
+                f"task {self.name!r}: no pair of split {split!r} fits this tokenizer: its prompts have unknown tokens, "
+                "or no two of them have equally many; check that the tokenizer belongs to the model, or use another one"
+            )
         if fit < wanted:
             raise ValueError(
                 f"task {self.name!r}: only {fit} different pairs of split {split!r} fit this tokenizer, "

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from splitting import splitting_numbers
-from transformers import PreTrainedTokenizerBase
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from edge_pruning.tasks import SPLITS, TASKS, Encoder, GeneratedTask, PairSet, Task, TextPair, get_task, task_names
 from edge_pruning.tasks.agreement import VERBS
@@ -134,6 +136,14 @@ def test_a_split_without_pairs_is_refused(small: Task) -> None:
 def test_more_pairs_than_there_are_is_refused(words: PreTrainedTokenizerBase) -> None:
     with pytest.raises(ValueError, match="only [0-9]+ different pairs of split 'validation' .* 100000 were asked for"):
         get_task("gendered-pronoun", validation=100_000).pairs(words, "validation")
+
+
+def test_a_tokenizer_that_knows_no_prompt_is_refused() -> None:
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>")), unk_token="<unk>"
+    )
+    with pytest.raises(ValueError, match="no pair of split 'train' fits this tokenizer: its prompts have"):
+        get_task("boolean-expressions").pairs(tokenizer, "train")
 
 
 # --- what is held out ----------------------------------------------------------------------------------------------
