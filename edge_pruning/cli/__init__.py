@@ -13,7 +13,9 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from edge_pruning.cli.app import app
+    from edge_pruning.cli.errors import raise_on_sigterm
 
+    raise_on_sigterm()
     app(prog_name="edge-pruning")
 
 

@@ -7,14 +7,17 @@ import logging
 import os
 import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edge_pruning import files, ranks
 from edge_pruning.cli import flags, known
+from edge_pruning.cli.config_file import with_file
 from edge_pruning.cli.errors import errors_reported
 from edge_pruning.cli.help import ABOUT, DISCOVER, examples, flowing
+from edge_pruning.cli.interrupted import what_is_kept
 from edge_pruning.version import __version__
 
 if TYPE_CHECKING:
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -46,7 +48,7 @@ def edge_pruning(version: Annotated[bool, typer.Option("--version", help="Print 
     "discover ioi --out runs/ioi --resume",
 ))
 def discover(
-    task: flags.Task,
+    task: flags.TaskOrConfig = None,
     model: flags.Model = None,
     revision: flags.Revision = None,
     edges: flags.Edges = None,
@@ -68,25 +70,28 @@ def discover(
     columns: flags.Columns = None,
     embeddings: flags.Embeddings = None,
     heads: flags.Heads = None,
+    config: flags.Config = None,
     out: flags.Out = None,
     resume: flags.Resume = False,
     overwrite: flags.Overwrite = False,
-    draw: flags.Draw = True,
-    patterns: flags.Patterns = 24,
+    draw: flags.Draw = None,
+    patterns: flags.Patterns = None,
     device: flags.Device = None,
     dtype: flags.Dtype = None,
     trust_remote_code: flags.TrustRemoteCode = False,
 ) -> None:
-    with errors_reported(interrupted="interrupted; continue with the same command and --resume"):
-        given = flags.given(
+    place: Path | None = None
+    with errors_reported(kept=lambda: what_is_kept(place)):
+        given = with_file(flags.given(
+            task=task, draw=draw, patterns=patterns, seeds=seeds, out=out,
             model=model, revision=revision, method=method, preset=preset, steps=steps, batch_size=batch_size,
             learning_rate=learning_rate, ablation=ablation, train=train, test=test, seed=seed, embeddings=embeddings,
             heads=heads, device=device, dtype=dtype, polish=polish or None,
             trust_remote_code=trust_remote_code or None, chat=chat or None,
             edges=flags.numbers("--edges", edges, int), sparsity=flags.numbers("--sparsity", sparsity, float),
             settings=flags.assignments("--set", setting), data=flags.data(data, columns),
-        )
-        known.check_names(task=task, method=method, preset=preset, ablation=ablation)
+        ), config)
+        known.check_names(**{name: given.get(name) for name in ("task", "method", "preset", "ablation")})
         console = prepare()
         from edge_pruning.cli.progress import ProgressBar
         from edge_pruning.cli.report import print_run, print_seeds
@@ -94,14 +99,15 @@ def discover(
         from edge_pruning.runs import discover_seeds
         from edge_pruning.runs.config import default_folder
 
-        place = out or default_folder({"task": task, **given})
-        how = {"resume": resume, "overwrite": overwrite, "draw": draw, "patterns": patterns, **given}
+        about: dict[str, Any] = {name: given.pop(name) for name in ("draw", "patterns") if name in given}
+        chosen, several = given.pop("out", None), given.pop("seeds", None)
+        place = Path(chosen or default_folder(given, several))
+        how: dict[str, Any] = {"out": place, "resume": resume, "overwrite": overwrite, **about, **given}
         with ProgressBar() as bar:
-            if seeds is None:
-                print_after = partial(print_run, run_discover(task, out=place, observer=bar, **how))
+            if several is None:
+                print_after = partial(print_run, run_discover(observer=bar, **how))
             else:
-                place = out or place.with_name(f"{place.name}-seeds")
-                print_after = partial(print_seeds, discover_seeds(task, seeds=seeds, out=place, observer=bar, **how))
+                print_after = partial(print_seeds, discover_seeds(seeds=several, observer=bar, **how))
         print_after(console)
 
 

@@ -1,4 +1,4 @@
-"""Errors for users: one message on stderr and exit code 2, no traceback.
+"""Errors for users: one message on stderr and exit code 2, no traceback. Ctrl-C and SIGTERM are handled alike.
 
 Expected problems (a bad setting, a broken file, a full disk, a loss that is not finite, too little memory) arrive as
 ValueError, OSError, Diverged or OutOfMemory. Any other exception is a bug in this library and keeps its traceback.
@@ -6,21 +6,38 @@ ValueError, OSError, Diverged or OutOfMemory. Any other exception is a bug in th
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from edge_pruning import ranks
 
-UNEXPECTED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+UNEXPECTED, BAD_INPUT, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+
+
+class Terminated(KeyboardInterrupt):
+    """The process received SIGTERM."""
+
+
+def raise_on_sigterm() -> None:
+    """Make SIGTERM raise an exception, as Ctrl-C does, so that locks are released and a message is printed."""
+
+    def terminate(*_: Any) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
 
 
 @contextmanager
-def errors_reported(*, interrupted: str = "interrupted") -> Iterator[None]:
+def errors_reported(*, kept: Callable[[], str] | None = None) -> Iterator[None]:
+    """Print an error and end the process. kept: returns what to tell a user who interrupts."""
     try:
         yield
-    except KeyboardInterrupt:
-        _exit(interrupted, INTERRUPTED)
+    except KeyboardInterrupt as interrupt:
+        how, code = ("terminated", TERMINATED) if isinstance(interrupt, Terminated) else ("interrupted", INTERRUPTED)
+        _exit(f"{how}. {kept()}" if kept else how, code)
     except Exception as error:
         if not ranks.speaks_of_failure():
             raise SystemExit(BAD_INPUT if _is_expected(error) else UNEXPECTED) from None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Argument, Option
+
+from edge_pruning.cli import known
 
 _TASK = (
     "A name from `edge-pruning list tasks`, a file with your own pairs (.jsonl, .json, .csv, .tsv, .parquet; or "
@@ -39,9 +42,17 @@ def _in(panel: str, *names: str, **about: Any) -> Any:
     return Option(*names, rich_help_panel=panel, **about)
 
 
+def _completed(kind: str) -> Callable[[str], list[str]]:
+    """For the completion of the shell: the names of a kind that begin as given."""
+    return lambda incomplete: [name for name in known.names(kind) if name.startswith(incomplete)]
+
+
 # --- discover ---------------------------------------------------------------------------------------------------------
 
-Task = Annotated[str, Argument(help=_TASK, show_default=False)]
+Task = Annotated[str, Argument(help=_TASK, show_default=False, autocompletion=_completed("task"))]
+TaskOrConfig = Annotated[str | None, Argument(
+    metavar="TASK", help=_TASK + " Not needed with --config.", show_default=False, autocompletion=_completed("task")
+)]
 Model = Annotated[str | None, Option(help=_MODEL, show_default="bundled")]
 Revision = Annotated[str | None, Option(help="Branch, tag or commit of a hub model.")]
 
@@ -58,11 +69,12 @@ Sparsity = Annotated[str | None, _in(
 )]
 
 Method = Annotated[str | None, _in(
-    "Method", show_default="the preset's",
+    "Method", show_default="the preset's", autocompletion=_completed("method"),
     help="How edges are scored: a name from `edge-pruning list methods`. edge-pruning is the published algorithm.",
 )]
 Preset = Annotated[str | None, _in(
-    "Method", help="A method with settings: a name from `edge-pruning list presets`.", show_default="default"
+    "Method", help="A method with settings: a name from `edge-pruning list presets`.", show_default="default",
+    autocompletion=_completed("preset"),
 )]
 Steps = Annotated[int | None, _in("Method", help="Number of training steps.", show_default=_OWN)]
 BatchSize = Annotated[int | None, _in("Method", help="Pairs per step.", show_default=_OWN)]
@@ -80,7 +92,9 @@ Polish = Annotated[bool, _in(
     "Method", "--polish", help="After the search, swap edges for as long as that lowers the KL on training pairs."
 )]
 
-Ablation = Annotated[str | None, _in("Data", help=_ABLATION, show_default="patch")]
+Ablation = Annotated[str | None, _in(
+    "Data", help=_ABLATION, show_default="patch", autocompletion=_completed("ablation")
+)]
 Train = Annotated[int | None, _in("Data", help="Number of pairs to search with.", show_default="the task's")]
 Test = Annotated[int | None, _in("Data", help="Number of held-out pairs to evaluate on.", show_default="the task's")]
 Chat = Annotated[bool, _in(
@@ -99,6 +113,10 @@ Heads = Annotated[str | None, _in(
     help="kv: key and value readers per key-value head, as the model computes. query: per query head, as MIB counts.",
 )]
 
+Config = Annotated[Path | None, _in(
+    "Run folder", "--config", metavar="FILE",
+    help="Settings from a TOML file, such as the run.toml of another run. Flags win over it.",
+)]
 Out = Annotated[Path | None, _in(
     "Run folder", "--out", "-o", help="Folder for all output.",
     show_default="runs/TASK or runs/TASK-MODEL",
@@ -108,11 +126,12 @@ Resume = Annotated[bool, _in(
     help="Continue an interrupted run. Its settings need not be repeated. The result is the same, bit for bit.",
 )]
 Overwrite = Annotated[bool, _in("Run folder", "--overwrite", help="Replace the run in that folder.")]
-Draw = Annotated[bool, _in(
-    "Run folder", "--draw/--no-draw", help="Write pictures (SVG) and circuit.html, a page to explore the circuit."
+Draw = Annotated[bool | None, _in(
+    "Run folder", "--draw/--no-draw", show_default="draw",
+    help="Write pictures (SVG) and circuit.html, a page to explore the circuit."
 )]
-Patterns = Annotated[int, _in(
-    "Run folder", metavar="N", min=0,
+Patterns = Annotated[int | None, _in(
+    "Run folder", metavar="N", min=0, show_default="24",
     help="Store attention patterns and direct effects, on a few test pairs, for this many of the circuit's heads.",
 )]
 
@@ -129,9 +148,13 @@ TrustRemoteCode = Annotated[bool, _in(
 # --- evaluate and draw ------------------------------------------------------------------------------------------------
 
 CircuitFile = Annotated[Path, Argument(help="A circuit file.", show_default=False)]
-OtherTask = Annotated[str | None, Option("--task", help=_TASK, show_default=_CIRCUITS)]
+OtherTask = Annotated[str | None, Option(
+    "--task", help=_TASK, show_default=_CIRCUITS, autocompletion=_completed("task")
+)]
 OtherModel = Annotated[str | None, Option("--model", help=_MODEL, show_default=_CIRCUITS)]
-OtherAblation = Annotated[str | None, Option("--ablation", help=_ABLATION, show_default=_CIRCUITS)]
+OtherAblation = Annotated[str | None, Option(
+    "--ablation", help=_ABLATION, show_default=_CIRCUITS, autocompletion=_completed("ablation")
+)]
 OtherTest = Annotated[int | None, Option("--test", help="Number of test pairs.", show_default=_CIRCUITS)]
 OtherData = Annotated[list[str] | None, Option("--data", metavar="NAME=VALUE", help=_DATA)]
 OtherColumns = Annotated[str | None, Option("--columns", metavar="FIELD=COLUMN,...", help=_COLUMNS)]
@@ -157,7 +180,8 @@ Picture = Annotated[Path | None, Option(
 )]
 Title = Annotated[str | None, Option(help="Title above the picture.", show_default="TASK in MODEL")]
 Kind = Annotated[str, Argument(
-    help="models, tasks, methods, presets, ablations, formats or programs.", show_default=False
+    help="models, tasks, methods, presets, ablations, formats or programs.", show_default=False,
+    autocompletion=lambda incomplete: [what for what in known.KINDS if what.startswith(incomplete)],
 )]
 
 # --- from text to values ----------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from edge_pruning.registry import unknown
 PACKAGE = Path(__file__).parents[1]
 TABLE = Path(__file__).with_name("known.json")
 REGISTERING = ("tasks", "discovery", "ablation", "formats", "models", "models/tracr")  # packages whose files have names
+KINDS = ("models", "tasks", "methods", "presets", "ablations", "formats", "programs")
 SEVERAL = "{} problems:\n  {}"
 
 

@@ -189,11 +189,15 @@ class RunConfig:
         _ = self.method_value  # its own checks
 
 
-def default_folder(given: Mapping[str, Any]) -> Path:
-    """Return runs/<task>, with the model's name unless it is the bundled one; given: settings as for `RunConfig.of`."""
+def default_folder(given: Mapping[str, Any], seeds: int | None = None) -> Path:
+    """Return runs/<task>, with the model's name unless it is the bundled one.
+
+    given: settings as for `RunConfig.of`. seeds: the number of runs, if there are several.
+    """
     task, model = given["task"], {"model": "bundled", **_defaults_of_task(given), **given}["model"]
     names = [Path(task.replace(":", "-")).stem]
     names += [] if model in ("bundled", task) else [Path(model).name]
+    names += [] if seeds is None else ["seeds"]
     return Path("runs", "-".join(names))
 
 

@@ -1,6 +1,7 @@
 """One run, one folder: everything about it can be read with `cat`, and nothing in it is ever half written.
 
     config.json               every setting, what it was resolved to, data hashes, versions
+    run.toml                  the settings that repeat the run: `edge-pruning discover --config run.toml`
     metrics.jsonl             one line per training step
     checkpoint.safetensors    where a killed run goes on from: scores and optimizer, not the model
     scores.safetensors        every edge's score [writer, reader], written before anything is judged
@@ -34,13 +35,13 @@ FORMAT = "edge-pruning/run"
 FORMAT_VERSION = 1
 CONFIG, EVALUATION, CURVE, LOCK = "config.json", "evaluation.json", "curve.json", ".lock"
 PATTERNS_FILE = "patterns.json"
-OWN_PAIRS = "pairs.jsonl"
+OWN_PAIRS, RUN_TOML = "pairs.jsonl", "run.toml"
 PATTERNS = (
     *("metrics.jsonl", "metrics-*.jsonl", "checkpoint.safetensors", "checkpoint-*.safetensors"),
     *("scores.safetensors", "scores-*.safetensors", "circuit.json", "circuit-*.json"),
     *(EVALUATION, "evaluation-*.json", CURVE, PATTERNS_FILE),
     *("circuit.html", "circuit.svg", "truth.svg", "training.svg", "training-*.svg", "curve.svg"),
-    *("report.html", "report.json", OWN_PAIRS),
+    *("report.html", "report.json", OWN_PAIRS, RUN_TOML),
     CONFIG,  # last, so that a half-deleted run is still known as one
 )
 

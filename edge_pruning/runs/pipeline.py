@@ -17,12 +17,13 @@ from edge_pruning.loading.loading import load_model
 from edge_pruning.loading.model import Model
 from edge_pruning.patterns import MOST_HEADS, find_patterns
 from edge_pruning.runs.config import RunConfig
-from edge_pruning.runs.folder import Place, RunFolder
+from edge_pruning.runs.folder import RUN_TOML, Place, RunFolder
 from edge_pruning.runs.judging import judge
 from edge_pruning.runs.observer import Callback, RunObserver, with_callback
 from edge_pruning.runs.planned import planned_line
 from edge_pruning.runs.request import Request, refuse_differences
 from edge_pruning.runs.result import Run
+from edge_pruning.runs.run_toml import run_toml
 from edge_pruning.runs.search import describe, find_scores, identity
 from edge_pruning.runs.sizes import requested_sizes
 from edge_pruning.runs.stages import planned_work
@@ -97,6 +98,7 @@ def run_in(
     refuse_differences(folder.path, stored and identity(stored), identity(description))
     _say_if_bits_differ(stored)
     folder.begin({"settings": config.to_json(), **description, "ranks": ranks.count()}, resume=resume)
+    files.write_text(folder.path / RUN_TOML, run_toml(config))
     if config.source is not None and not isinstance(config.source, Task):
         files.write_text(Path(config.task), written(config.source))
     try:

@@ -28,11 +28,12 @@ from edge_pruning.files import json_values
 from edge_pruning.numbers import METRICS, NUMBERS
 from edge_pruning.patterns import MOST_HEADS
 from edge_pruning.runs.config import RunConfig
-from edge_pruning.runs.folder import CONFIG, Place, RunFolder
+from edge_pruning.runs.folder import CONFIG, RUN_TOML, Place, RunFolder
 from edge_pruning.runs.observer import OneOfSeveral, RunObserver
 from edge_pruning.runs.pipeline import checked_sizes, run_in, setup_of
 from edge_pruning.runs.request import Request, refuse_differences
 from edge_pruning.runs.result import Cut, Run
+from edge_pruning.runs.run_toml import run_toml
 from edge_pruning.runs.stages import planned_work
 from edge_pruning.setup import Setup
 
@@ -48,7 +49,7 @@ class SeedsFolder(RunFolder):
     format: ClassVar[str] = FORMAT
     patterns: ClassVar[tuple[str, ...]] = (
         STABILITY, "consensus.json", "consensus-*.json", "core.json", "core-*.json", "consensus.svg", "consensus-*.svg",
-        CONFIG,
+        RUN_TOML, CONFIG,
     )
     last: ClassVar[str] = STABILITY
 
@@ -126,6 +127,7 @@ def discover_seeds(
         runs = _run_all(config, setup, seeds, place.path, watch, draw=False, patterns=patterns, overwrite=overwrite)
         return _compared(config, setup, runs, watch)
     folder.begin({"settings": config.to_json(), "seeds": seeds}, resume=resume)
+    files.write_text(folder.path / RUN_TOML, run_toml(config, seeds=seeds))
     try:
         runs = _run_all(config, setup, seeds, folder.path, watch, draw=draw, patterns=patterns, overwrite=overwrite)
         return _saved(_compared(config, setup, runs, watch), folder.path, draw)

@@ -17,7 +17,7 @@ def test_a_run_folder_can_be_read_with_cat(discover, tmp_path):
     result = discover("--steps", 20, "--edges", "9,20")
     assert result.exit_code == 0, result.stderr
     assert {path.name for path in (tmp_path / "run").glob("[!.]*")} == {
-        "config.json", "metrics.jsonl", "checkpoint.safetensors", "scores.safetensors", "curve.json",
+        "config.json", "run.toml", "metrics.jsonl", "checkpoint.safetensors", "scores.safetensors", "curve.json",
         "circuit.json", "circuit-9.json", "circuit-20.json",
         "evaluation.json", "evaluation-9.json", "evaluation-20.json", "patterns.json",
         "circuit.html", "circuit.svg", "training.svg", "curve.svg",

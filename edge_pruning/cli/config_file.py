@@ -1,0 +1,97 @@
+"""Settings of `discover` in a file: run.toml as every run writes it, or one written by hand.
+
+    task = "ioi"
+    edges = [50, 100]
+
+    [settings]
+    steps = 500
+
+The names are those of the flags, with underscores. Flags on the command line win, which is said.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edge_pruning import files
+from edge_pruning.registry import nearest_in_words
+
+TEXT, WHOLE, NUMBER, SWITCH, TABLE = "a text", "a whole number", "a number", "true or false", "a table"
+KINDS: dict[str, type | tuple[type, ...]] = {
+    TEXT: str, WHOLE: int, NUMBER: (int, float), SWITCH: bool, TABLE: dict,
+}  # fmt: skip
+SETTINGS = {
+    **dict.fromkeys(("task", "model", "revision", "method", "preset", "ablation", "embeddings", "heads", "device",
+                     "dtype", "out"), TEXT),
+    **dict.fromkeys(("steps", "batch_size", "seed", "seeds", "train", "validation", "test", "edges", "patterns"),
+                    WHOLE),
+    **dict.fromkeys(("learning_rate", "sparsity"), NUMBER),
+    **dict.fromkeys(("polish", "chat", "trust_remote_code", "draw"), SWITCH),
+    **dict.fromkeys(("settings", "data"), TABLE),
+}  # fmt: skip
+SEVERAL = ("edges", "sparsity")  # may be lists
+EITHER = {"edges": "sparsity", "sparsity": "edges", "method": "preset", "preset": "method"}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a file of settings. Raises ValueError with everything that is wrong with it."""
+    try:
+        content = tomllib.loads(files.read_text(path).removeprefix("\ufeff"))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid TOML: {error}") from None
+    problems = [words for name, value in content.items() if (words := _problem(name, value))]
+    if problems:
+        raise ValueError(f"{path}: {'; '.join(problems)}")
+    return content
+
+
+def _problem(name: str, value: Any) -> str:
+    if name not in SETTINGS:
+        return f"there is no setting {name!r} ({nearest_in_words(name, SETTINGS)})"
+    expected = SETTINGS[name]
+    values = value if isinstance(value, list) and name in SEVERAL else [value]
+    fits = all(isinstance(one, KINDS[expected]) and isinstance(one, bool) == (expected == SWITCH) for one in values)
+    return "" if fits else f"{name}: expected {expected}, got {value!r}"
+
+
+def with_file(given: dict[str, Any], path: Path | None) -> dict[str, Any]:
+    """The settings of a file, if there is one, with the flags over them. Raises ValueError if neither names a task."""
+    if path is not None:
+        given, notes = merged(read(path), given, path)
+        for note in notes:
+            print(f"Note: {note}.", file=sys.stderr)
+    if "task" not in given:
+        raise ValueError("expected a task: edge-pruning discover TASK, or a file with one (--config run.toml)")
+    return given
+
+
+def merged(stored: Mapping[str, Any], flags: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the settings of a file with those of the command line over them, and where the latter win, in words."""
+    settings = {name: dict(value) if isinstance(value, dict) else value for name, value in stored.items()}
+    tables = [settings.setdefault(name, {}) for name in ("settings", "data")]
+    given = _one_by_one(flags)
+    notes = []
+    for name, value in given.items():
+        for place in (settings, *tables):
+            for loser in (name, EITHER.get(name, name)):
+                if loser in place and (loser != name or place[loser] != value):
+                    notes.append(f"{_flag(name, value)} wins over {loser} = {place[loser]!r} in {path}")
+                place.pop(loser, None)
+    for name, value in flags.items():
+        settings[name] = {**settings[name], **value} if name in ("settings", "data") else value
+    return {name: value for name, value in settings.items() if value != {}}, notes
+
+
+def _one_by_one(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Every setting that the command line gives, also those given as `--set` and `--data`."""
+    plain = {name: value for name, value in flags.items() if name not in ("settings", "data")}
+    return {**flags.get("data", {}), **flags.get("settings", {}), **plain}
+
+
+def _flag(name: str, value: Any) -> str:
+    words = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return f"--{name.replace('_', '-')} {words}" if value is not True else f"--{name.replace('_', '-')}"
