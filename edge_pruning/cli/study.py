@@ -63,7 +63,7 @@ def study(
     dtype: flags.Dtype = None,
     as_json: flags.Json = False,
 ) -> None:
-    with errors_reported(interrupted="interrupted; continue with the same command and --resume"):
+    with errors_reported(kept=lambda: "Go on with the same command and --resume"):
         given = flags.given(
             model=model, method=method, preset=preset, steps=steps, ablation=ablation, train=train, test=test,
             seed=seed, device=device, dtype=dtype, chat=chat or None, edges=flags.numbers("--edges", edges, int),
