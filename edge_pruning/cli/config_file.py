@@ -1,4 +1,4 @@
-"""Settings of `discover` in a file: run.toml as every run writes it, or one written by hand.
+"""Settings of `discover` or `study` in a file: run.toml as every run writes it, or one written by hand.
 
     task = "ioi"
     edges = [50, 100]
@@ -6,14 +6,18 @@
     [settings]
     steps = 500
 
-The names are those of the flags, with underscores. Flags on the command line win, which is said.
+The names are those of the flags, with underscores. Flags on the command line win, which is said. A file for `study` has
+a table of what differs in the second setting, such as
+
+    [against]
+    data = {style = "few-shot"}
 """
 
 from __future__ import annotations
 
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,39 +37,51 @@ SETTINGS = {
     **dict.fromkeys(("polish", "chat", "trust_remote_code", "draw"), SWITCH),
     **dict.fromkeys(("settings", "data"), TABLE),
 }  # fmt: skip
+OF_STUDY = {"against": TABLE, "anyway": SWITCH}
+OF_AGAINST = {"task": TEXT, "model": TEXT, "data": TABLE}
 SEVERAL = ("edges", "sparsity")  # may be lists
 EITHER = {"edges": "sparsity", "sparsity": "edges", "method": "preset", "preset": "method"}
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, *, of_study: bool = False) -> dict[str, Any]:
     """Read a file of settings. Raises ValueError with everything that is wrong with it."""
+    known = {**SETTINGS, **OF_STUDY} if of_study else SETTINGS
     try:
         content = tomllib.loads(files.read_text(path).removeprefix("\ufeff"))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not valid TOML: {error}") from None
-    problems = [words for name, value in content.items() if (words := _problem(name, value))]
+    if "against" in content and not of_study:
+        raise ValueError(f"{path} describes two settings ([against]): edge-pruning study --config {path}")
+    problems = list(_problems(content, known))
+    if not problems and of_study:
+        problems = [f"against: {words}" for words in _problems(content.get("against", {}), OF_AGAINST)]
     if problems:
         raise ValueError(f"{path}: {'; '.join(problems)}")
     return content
 
 
-def _problem(name: str, value: Any) -> str:
-    if name not in SETTINGS:
-        return f"there is no setting {name!r} ({nearest_in_words(name, SETTINGS)})"
-    expected = SETTINGS[name]
+def _problems(content: Mapping[str, Any], known: Mapping[str, str]) -> Iterator[str]:
+    return (words for name, value in content.items() if (words := _problem(name, value, known)))
+
+
+def _problem(name: str, value: Any, known: Mapping[str, str]) -> str:
+    if name not in known:
+        return f"there is no setting {name!r} ({nearest_in_words(name, known)})"
+    expected = known[name]
     values = value if isinstance(value, list) and name in SEVERAL else [value]
     fits = all(isinstance(one, KINDS[expected]) and isinstance(one, bool) == (expected == SWITCH) for one in values)
     return "" if fits else f"{name}: expected {expected}, got {value!r}"
 
 
-def with_file(given: dict[str, Any], path: Path | None) -> dict[str, Any]:
+def with_file(given: dict[str, Any], path: Path | None, *, of_study: bool = False) -> dict[str, Any]:
     """The settings of a file, if there is one, with the flags over them. Raises ValueError if neither names a task."""
     if path is not None:
-        given, notes = merged(read(path), given, path)
+        given, notes = merged(read(path, of_study=of_study), given, path)
         for note in notes:
             print(f"Note: {note}.", file=sys.stderr)
     if "task" not in given:
-        raise ValueError("expected a task: edge-pruning discover TASK, or a file with one (--config run.toml)")
+        command = "study" if of_study else "discover"
+        raise ValueError(f"expected a task: edge-pruning {command} TASK, or a file with one (--config run.toml)")
     return given
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from typer import Option
 
 from edge_pruning.cli import flags, known
 from edge_pruning.cli.app import app, prepare
+from edge_pruning.cli.config_file import with_file
 from edge_pruning.cli.errors import errors_reported
 from edge_pruning.cli.help import examples, flowing
 
@@ -28,17 +30,20 @@ Against = Annotated[list[str] | None, Option(
     help="How the second setting differs: a setting of the task, or another task or file of pairs. May be repeated.",
 )]
 AgainstModel = Annotated[str | None, Option(help="The second setting's model, if it is another one.")]
-Seeds = Annotated[int, Option(metavar="N", min=2, help="Circuits to find for each setting, with consecutive seeds.")]
+Seeds = Annotated[int | None, Option(
+    metavar="N", min=2, show_default="3", help="Circuits to find for each setting, with consecutive seeds.",
+)]
 Anyway = Annotated[bool, Option("--anyway", help="Search even if the model does a task badly (accuracy below 0.8).")]
 
 
 @app.command(help=flowing(STUDY), epilog=examples(
     "study capitals --data style=instruction --against style=few-shot --model PATH_OR_HUB_ID",
     "study ioi --against gendered-pronoun --seeds 2 --edges 60",
+    "study --config recipes/codellama-13b-boolean.toml",
     "study pairs-en.jsonl --against pairs-fr.jsonl --model PATH_OR_HUB_ID --out runs/languages",
 ))
 def study(
-    task: flags.Task,
+    task: flags.TaskOrConfig = None,
     against: Against = None,
     against_model: AgainstModel = None,
     model: flags.Model = None,
@@ -49,13 +54,14 @@ def study(
     steps: flags.Steps = None,
     setting: flags.Setting = None,
     seed: flags.Seed = None,
-    seeds: Seeds = 3,
+    seeds: Seeds = None,
     ablation: flags.Ablation = None,
     train: flags.Train = None,
     test: flags.Test = None,
     chat: flags.Chat = False,
     data: flags.Data = None,
     anyway: Anyway = False,
+    config: flags.Config = None,
     out: flags.Out = None,
     resume: flags.Resume = False,
     overwrite: flags.Overwrite = False,
@@ -64,35 +70,38 @@ def study(
     as_json: flags.Json = False,
 ) -> None:
     with errors_reported(kept=lambda: "Go on with the same command and --resume"):
-        given = flags.given(
-            model=model, method=method, preset=preset, steps=steps, ablation=ablation, train=train, test=test,
-            seed=seed, device=device, dtype=dtype, chat=chat or None, edges=flags.numbers("--edges", edges, int),
+        given = with_file(flags.given(
+            task=task, seeds=seeds, out=out, anyway=anyway or None, model=model, method=method, preset=preset,
+            steps=steps, ablation=ablation, train=train, test=test, seed=seed, device=device, dtype=dtype,
+            chat=chat or None, edges=flags.numbers("--edges", edges, int),
             sparsity=flags.numbers("--sparsity", sparsity, float), settings=flags.assignments("--set", setting),
             data=flags.data(data, None),
-        )
-        other, changed = _other(against or [])
-        known.check_names(task=task, method=method, preset=preset, ablation=ablation)
-        known.check_names(task=other)
+        ), config, of_study=True)
+        other = _other(given.pop("against", {}), against or [], against_model)
+        known.check_names(**{name: given.get(name) for name in ("task", "method", "preset", "ablation")})
+        known.check_names(task=other["against"])
         console = prepare()
         from edge_pruning.cli.progress import ProgressBar
         from edge_pruning.cli.study_report import print_study
         from edge_pruning.runs.two_settings import study as run_study
 
-        place = out or Path("runs", f"{Path(task).stem}-study")
+        place = given.pop("out", None) or Path("runs", f"{Path(given['task']).stem}-study")
         with ProgressBar() as bar:
-            done = run_study(
-                task, out=place, against=other, against_data=changed, against_model=against_model, seeds=seeds,
-                anyway=anyway, resume=resume, overwrite=overwrite, observer=bar, **given,
-            )
+            done = run_study(out=place, resume=resume, overwrite=overwrite, observer=bar, **other, **given)
         if as_json:
             print(json.dumps(done.content, indent=2, ensure_ascii=False))
         else:
             print_study(done, console)
 
 
-def _other(against: list[str]) -> tuple[str | None, dict[str, Any]]:
-    """The other task, if one is named, and the settings of the task that differ."""
+def _other(stored: Mapping[str, Any], against: list[str], model: str | None) -> dict[str, Any]:
+    """How the second setting differs, as `study` takes it. stored: the table of the file; flags win over it."""
     tasks = [text for text in against if "=" not in text]
     if len(tasks) > 1:
         raise ValueError(f"--against names {len(tasks)} tasks, {' and '.join(tasks)}; a study compares two settings")
-    return (tasks[0] if tasks else None), flags.assignments("--against", [text for text in against if "=" in text])
+    changed = flags.assignments("--against", [text for text in against if "=" in text])
+    return {
+        "against": tasks[0] if tasks else stored.get("task"),
+        "against_data": {**stored.get("data", {}), **changed},
+        "against_model": model or stored.get("model"),
+    }

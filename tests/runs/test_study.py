@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import torch
 import transformers
+from random_models import config_of, random_model
+from tokenizers import Regex, Tokenizer, decoders
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
+from transformers import PreTrainedTokenizerFast
 
 import edge_pruning as ep
 from edge_pruning.compare_groups import GroupComparison
@@ -16,7 +23,9 @@ from edge_pruning.runs import Study, seeds
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.pipeline import setup_of
 from edge_pruning.runs.two_settings import names_of
+from edge_pruning.tasks.boolean_expressions import BooleanExpressions
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 SHORT = ("--steps", 8, "--edges", 12, "--seeds", 2)
 
 
@@ -152,6 +161,45 @@ def test_models_of_unlike_shape_are_refused(model_folder, pairs_file, tmp_path):
             steps=8, edges=12,
         )
     assert not (tmp_path / "study").exists()
+
+
+@pytest.fixture
+def small_codellama(tmp_path: Path) -> Path:
+    """A random model of CodeLlama's kind cut to four layers, with a tokenizer that reads Boolean expressions."""
+    texts = " ".join([BooleanExpressions.instruction, *(shot for shot, _ in BooleanExpressions.examples), "is or"])
+    words = [f"{space}{word}" for word in sorted(set(re.findall("[A-Za-z]+", texts))) for space in ("", " ")]
+    words = ["<unk>", *words, *map(chr, (10, *range(32, 65)))]
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Split(Regex(" ?[A-Za-z]+|[^A-Za-z]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    config = config_of("llama", num_hidden_layers=4, max_position_embeddings=200, vocab_size=len(words))
+    random_model(config, torch.float32).hf.save_pretrained(tmp_path / "small")
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", clean_up_tokenization_spaces=False)
+    wrapped.save_pretrained(tmp_path / "small")
+    return tmp_path / "small"
+
+
+def test_the_recipe_for_codellama_runs_on_a_small_model(cli, small_codellama, tmp_path):
+    result = cli(
+        "study", "--config", RECIPES / "codellama-13b-boolean.toml", "--model", small_codellama, "--dtype", "float32",
+        "--edges", 20, "--steps", 4, "--train", 20, "--test", 8, "--out", tmp_path / "study", "--anyway",
+    )
+    assert result.exit_code == 0, result.stderr
+    loaded = Study.load(tmp_path / "study")
+    assert loaded.names == ("style=instruction", "style=few-shot")
+    assert [len(circuit) for circuit in loaded.circuits] == [20, 20]
+    assert f"--model {small_codellama} wins over model = 'codellama/CodeLlama-13b-Instruct-hf'" in result.stderr
+
+
+def test_a_file_of_a_study_is_refused_by_discover(cli, tmp_path):
+    result = cli("discover", "--config", RECIPES / "codellama-13b-boolean.toml")
+    assert result.exit_code == 2
+    assert "describes two settings ([against]): edge-pruning study --config" in result.stderr
+    (tmp_path / "study.toml").write_text("task = 'ioi'\n[against]\ntasks = 'gendered-pronoun'\ndata = 3\n")
+    result = cli("study", "--config", tmp_path / "study.toml")
+    assert result.exit_code == 2
+    assert "against: there is no setting 'tasks' (nearest: task" in result.stderr
+    assert "against: data: expected a table, got 3" in result.stderr
 
 
 def test_a_file_that_is_no_study_is_refused(tmp_path):
