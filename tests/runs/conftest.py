@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,7 +48,7 @@ def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def cli() -> Cli:
     """`cli("discover", task, ...)`: the command in this process, with what it printed and its exit code."""
 
@@ -64,3 +66,31 @@ def discover(cli: Cli, model_folder: Path, pairs_file: Path, tmp_path: Path) -> 
         return cli("discover", pairs_file, "--model", model_folder, "--out", tmp_path / "run", *arguments)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def finished_runs(
+    cli: Cli, model_folder: Path, pairs_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., tuple[Path, Result]]:
+    """Folders of finished runs of the tiny model by their flags, and what the command printed: one search for each."""
+
+    @cache
+    def find(*arguments: object) -> tuple[Path, Result]:
+        folder = tmp_path_factory.mktemp("finished")
+        result = cli("discover", pairs_file, "--model", model_folder, "--out", folder, *arguments)
+        assert result.exit_code == 0, result.stderr
+        return folder, result
+
+    return find
+
+
+@pytest.fixture
+def finished(finished_runs: Callable[..., tuple[Path, Result]], tmp_path: Path) -> Cli:
+    """`finished("--steps", 20)`: the same folder and result as `discover`, copied if another test has had this run."""
+
+    def copy(*arguments: object) -> Result:
+        folder, result = finished_runs(*arguments)
+        shutil.copytree(folder, tmp_path / "run")
+        return result
+
+    return copy

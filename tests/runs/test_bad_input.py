@@ -38,8 +38,8 @@ def assert_refused(result: Any, *words: str) -> None:
 
 
 @pytest.fixture
-def circuit_file(discover, tmp_path) -> Path:
-    assert discover("--steps", 10, "--edges", 12, "--no-draw").exit_code == 0
+def circuit_file(finished, tmp_path) -> Path:
+    finished("--steps", 20, "--no-draw", "--edges", 12)
     return tmp_path / "run" / "circuit.json"
 
 
@@ -205,7 +205,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(discov
 
     with monkeypatch.context() as patch:
         patch.setattr(metrics, "kl_divergence", sometimes_nan)
-        result = discover("--steps", 60, "--edges", 9, "--no-draw", *at_once)
+        result = discover("--steps", 30, "--edges", 9, "--no-draw", *at_once)
     assert_refused(result, "not finite at step 25", "checkpoint was kept", "lower learning rate")
     folder = tmp_path / "run"
     assert int(files.read_tensors(folder / "checkpoint.safetensors")["steps"]) in (10, 20)

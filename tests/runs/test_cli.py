@@ -11,11 +11,11 @@ from edge_pruning.circuit import Circuit
 from edge_pruning.version import __version__
 
 SHORT = ("--steps", 20, "--no-draw")
+TWELVE = (*SHORT, "--edges", 12)
 
 
-def test_a_run_folder_can_be_read_with_cat(discover, tmp_path):
-    result = discover("--steps", 20, "--edges", "9,20")
-    assert result.exit_code == 0, result.stderr
+def test_a_run_folder_can_be_read_with_cat(finished, tmp_path):
+    finished("--steps", 20, "--edges", "9,20")
     assert {path.name for path in (tmp_path / "run").glob("[!.]*")} == {
         "config.json", "run.toml", "metrics.jsonl", "checkpoint.safetensors", "scores.safetensors", "curve.json",
         "circuit.json", "circuit-9.json", "circuit-20.json",
@@ -30,8 +30,8 @@ def test_a_run_folder_can_be_read_with_cat(discover, tmp_path):
     assert all(row["kl"] >= 0 for row in rows)
 
 
-def test_the_table_says_sizes_with_both_counts_and_the_convention(discover):
-    shown = " ".join(discover(*SHORT, "--edges", 12).stdout.split())
+def test_the_table_says_sizes_with_both_counts_and_the_convention(finished):
+    shown = " ".join(finished(*TWELVE).stdout.split())
     for words in ("model (all edges)", "circuit", "soft mask, before the cut", "without dangling edges",
                   "empty circuit", "random circuits of that size", "KL (nats)", "logit difference", "faithfulness"):
         assert words in shown
@@ -41,8 +41,8 @@ def test_the_table_says_sizes_with_both_counts_and_the_convention(discover):
     assert "%" not in shown.partition("Note:")[0]
 
 
-def test_evaluation_json_holds_what_is_promised(discover, cli, tmp_path):
-    discover(*SHORT, "--edges", 12)
+def test_evaluation_json_holds_what_is_promised(finished, cli, tmp_path):
+    finished(*TWELVE)
     result = cli("evaluate", tmp_path / "run" / "circuit.json", "--json")
     assert result.exit_code == 0, result.stderr
     found = json.loads(result.stdout)
@@ -54,8 +54,8 @@ def test_evaluation_json_holds_what_is_promised(discover, cli, tmp_path):
     assert found["circuit"]["kl"] == pytest.approx(written["circuit"]["kl"], rel=1e-6)
 
 
-def test_evaluate_takes_other_splits_and_ablations(discover, cli, tmp_path):
-    discover(*SHORT, "--edges", 12)
+def test_evaluate_takes_other_splits_and_ablations(finished, cli, tmp_path):
+    finished(*TWELVE)
     file = tmp_path / "run" / "circuit.json"
     found = json.loads(cli("evaluate", file, "--split", "validation", "--ablation", "zero", "--json").stdout)
     assert (found["split"], found["ablation"]) == ("validation", "zero")
@@ -100,21 +100,21 @@ def test_the_report_is_in_float32_whatever_the_search_was_in(discover, tmp_path)
     assert Circuit.load(tmp_path / "run" / "circuit.json").provenance["dtype"] == "bfloat16"
 
 
-def test_nothing_but_results_on_stdout_and_nothing_on_a_stderr_that_is_no_terminal(discover):
-    assert discover(*SHORT, "--edges", 9).stderr == ""
+def test_nothing_but_results_on_stdout_and_nothing_on_a_stderr_that_is_no_terminal(finished):
+    assert finished(*TWELVE).stderr == ""
 
 
-def test_overwrite_replaces_a_run_and_leaves_other_files_alone(discover, tmp_path):
-    discover(*SHORT, "--edges", "9,20")
+def test_overwrite_replaces_a_run_and_leaves_other_files_alone(discover, finished, tmp_path):
+    finished("--steps", 20, "--edges", "9,20")
     (tmp_path / "run" / "notes.txt").write_text("mine")
-    assert discover(*SHORT, "--edges", 12, "--overwrite").exit_code == 0
+    assert discover(*TWELVE, "--overwrite").exit_code == 0
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert "notes.txt" in names
     assert "circuit-20.json" not in names
 
 
-def test_draw_writes_a_picture(discover, cli, tmp_path):
-    discover(*SHORT, "--edges", 12)
+def test_draw_writes_a_picture(finished, cli, tmp_path):
+    finished(*TWELVE)
     result = cli("draw", tmp_path / "run" / "circuit.json", "-o", tmp_path / "picture.svg", "--title", "a < b")
     assert result.exit_code == 0, result.stderr
     assert "a &lt; b" in (tmp_path / "picture.svg").read_text()
@@ -142,8 +142,8 @@ def test_list_shows_names(cli, what, name):
     assert name in result.stdout
 
 
-def test_a_curve_shows_every_size_the_levels_and_the_areas(discover, cli, tmp_path):
-    discover(*SHORT, "--edges", 12)
+def test_a_curve_shows_every_size_the_levels_and_the_areas(finished, cli, tmp_path):
+    finished(*TWELVE)
     file = tmp_path / "run" / "circuit.json"
     shown = " ".join(cli("curve", file).stdout.split())
     for words in ("without dangling", "faithfulness of 85 %", "KL of 5 % of the empty circuit's", "CPR", "CMD",
@@ -154,8 +154,8 @@ def test_a_curve_shows_every_size_the_levels_and_the_areas(discover, cli, tmp_pa
     assert (found["ablation"], found["cpr"]) == ("zero", None)
 
 
-def test_a_circuit_without_scores_has_no_curve(discover, cli, tmp_path):
-    discover(*SHORT, "--edges", 12)
+def test_a_circuit_without_scores_has_no_curve(finished, cli, tmp_path):
+    finished(*TWELVE)
     file = tmp_path / "run" / "circuit.json"
     content = json.loads(file.read_text())
     del content["scores"]
@@ -167,8 +167,8 @@ def test_a_circuit_without_scores_has_no_curve(discover, cli, tmp_path):
 
 
 @pytest.mark.parametrize(("sizes", "words"), [("0", "expected sizes from 1 to"), ("many", "--sizes: expected numbers")])
-def test_impossible_sizes_of_a_curve_are_refused(discover, cli, tmp_path, sizes, words):
-    discover(*SHORT, "--edges", 12)
+def test_impossible_sizes_of_a_curve_are_refused(finished, cli, tmp_path, sizes, words):
+    finished(*TWELVE)
     result = cli("curve", tmp_path / "run" / "circuit.json", "--sizes", sizes)
     assert result.exit_code == 2
     assert words in result.stderr
@@ -221,7 +221,7 @@ def test_a_preset_is_a_method_with_settings_that_flags_change(discover, tmp_path
 
 
 def test_polishing_keeps_the_size_and_is_written_down(discover, tmp_path):
-    discover(*SHORT, "--edges", 12, "--polish")
+    discover(*TWELVE, "--polish")
     circuit = Circuit.load(tmp_path / "run" / "circuit.json")
     assert len(circuit) == 12
     assert circuit.provenance["polish"]["swapped"] >= 0
@@ -235,8 +235,8 @@ def test_polishing_an_open_size_measures_the_polished_circuit(discover, tmp_path
     assert len(run.circuit) == run.curve[run.chosen]["edges"]
 
 
-def test_a_report_is_a_page_and_the_same_as_json(discover, cli, tmp_path):
-    discover("--steps", 20, "--edges", 12)
+def test_a_report_is_a_page_and_the_same_as_json(finished, cli, tmp_path):
+    finished("--steps", 20, "--edges", 12)
     folder = tmp_path / "run"
     result = cli("evaluate", folder / "circuit.json", "--report")
     assert result.exit_code == 0, result.stderr
@@ -253,8 +253,8 @@ def test_a_report_is_a_page_and_the_same_as_json(discover, cli, tmp_path):
     assert "What each edge is good for" in (folder / "circuit.html").read_text()  # a section that only a report has
 
 
-def test_a_report_elsewhere_with_json_on_stdout_and_the_seeds_beside_it(discover, cli, tmp_path):
-    discover(*SHORT, "--edges", 12, "--seeds", 2)
+def test_a_report_elsewhere_with_json_on_stdout_and_the_seeds_beside_it(finished, cli, tmp_path):
+    finished(*TWELVE, "--seeds", 2)
     for file in ("consensus.json", "seed-1/circuit.json"):
         result = cli("evaluate", tmp_path / "run" / file, "-o", tmp_path / "pages" / "one.html", "--json")
         assert json.loads(result.stdout)["format"] == "edge-pruning/evaluation"
@@ -263,8 +263,8 @@ def test_a_report_elsewhere_with_json_on_stdout_and_the_seeds_beside_it(discover
 
 
 @pytest.mark.parametrize("name", ["report.txt", "circuit.json", "circuit.html"])
-def test_a_report_does_not_replace_what_is_no_page(discover, cli, tmp_path, name):
-    discover(*SHORT, "--edges", 12)
+def test_a_report_does_not_replace_what_is_no_page(finished, cli, tmp_path, name):
+    finished(*TWELVE)
     file = tmp_path / "run" / "circuit.json"
     before = file.read_bytes()
     result = cli("evaluate", file, "-o", tmp_path / "run" / name)
@@ -273,9 +273,9 @@ def test_a_report_does_not_replace_what_is_no_page(discover, cli, tmp_path, name
     assert file.read_bytes() == before
 
 
-def test_a_circuit_in_another_tools_file_is_judged_too(discover, cli, tmp_path):
+def test_a_circuit_in_another_tools_file_is_judged_too(finished, cli, tmp_path):
     """Such a file says neither the task nor the model, but its edges and scores."""
-    discover(*SHORT, "--edges", 12)
+    finished(*TWELVE)
     ours, theirs = tmp_path / "run" / "circuit.json", tmp_path / "theirs.json"
     assert cli("convert", ours, theirs, "--to", "eap-ig-json", "--signed").exit_code == 0
     assert "does not say which task, model it belongs to" in cli("evaluate", theirs).stderr

@@ -16,11 +16,11 @@ from edge_pruning.runs.transfer import transfer
 
 
 @pytest.fixture
-def runs(discover, tmp_path):
+def runs(finished, tmp_path):
     """Two circuits of one model: for all pairs, and under another ablation."""
-    assert discover("--steps", 10, "--edges", 12, "--no-draw").exit_code == 0
+    finished("--steps", 20, "--no-draw", "--edges", 12)
     (tmp_path / "run").rename(tmp_path / "first")
-    assert discover("--steps", 10, "--edges", 20, "--no-draw", "--ablation", "zero", "--seed", 1).exit_code == 0
+    finished("--steps", 20, "--no-draw", "--edges", 20, "--ablation", "zero", "--seed", 1)
     return tmp_path / "first" / "circuit.json", tmp_path / "run" / "circuit.json"
 
 

@@ -24,7 +24,7 @@ SHORT = {
 def test_every_method_finds_a_circuit_and_writes_down_its_settings(discover, cli, tmp_path, name):
     settings = {field.name for field in dataclasses.fields(METHODS[name])}
     few_steps = ["--steps", "10"] if "steps" in settings else []
-    result = discover("--method", name, "--edges", 9, *SHORT.get(name, few_steps))
+    result = discover("--method", name, "--edges", 9, "--no-draw", *SHORT.get(name, few_steps))
     assert result.exit_code == 0, result.stderr
     circuit = json.loads((tmp_path / "run" / "circuit.json").read_text())
     assert circuit["counts"]["edges"] == 9
@@ -66,6 +66,7 @@ def test_a_run_with_an_older_name_in_its_folder_is_found_again(discover, tmp_pat
 def test_settings_are_flags(discover, tmp_path):
     result = discover(
         "--method", "eap-ig", "--edges", 9, "--steps", 2, "--set", "path=activations", "--set", "metric=kl",
+        "--no-draw",
     )
     assert result.exit_code == 0, result.stderr
     settings = json.loads((tmp_path / "run" / "config.json").read_text())["method"]["settings"]
@@ -73,7 +74,7 @@ def test_settings_are_flags(discover, tmp_path):
 
 
 def test_acdc_as_published_keeps_what_its_threshold_keeps(discover, tmp_path):
-    result = discover("--method", "acdc", "--set", "sweep=1", "--set", "threshold=1e-5", "--batch-size", 8)
+    result = discover("--method", "acdc", "--set", "sweep=1", "--set", "threshold=1e-5", "--batch-size", 8, "--no-draw")
     assert result.exit_code == 0, result.stderr
     last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     assert json.loads((tmp_path / "run" / "circuit.json").read_text())["counts"]["edges"] == last["edges"] > 0
@@ -127,5 +128,5 @@ def test_a_metric_that_needs_wrong_answers_is_refused_where_there_are_none(cli, 
     assert "needs wrong answers, and none of the" in result.stderr
     assert not out.exists()
     result = cli("discover", path, "--model", model_folder, "--out", out, "--edges", 9, "--method", "eap", "--set",
-                 "metric=answer_loss")
+                 "metric=answer_loss", "--no-draw")
     assert result.exit_code == 0, result.stderr

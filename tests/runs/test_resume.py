@@ -19,7 +19,7 @@ import edge_pruning as ep
 from edge_pruning import files
 from edge_pruning.runs import RunConfig, RunObserver, checkpoints, judging
 
-STEPS = 400
+STEPS = 150
 
 
 def lines(path: Path) -> int:
@@ -97,26 +97,26 @@ def test_metrics_ahead_of_the_checkpoint_are_cut_also_inside_a_line(discover, tm
     assert {name: (folder / name).read_bytes() for name in whole} == whole
 
 
-def test_missing_metrics_are_not_made_up(discover, tmp_path):
-    discover("--steps", 30, "--edges", 9)
+def test_missing_metrics_are_not_made_up(discover, finished, tmp_path):
+    finished("--steps", 20, "--edges", 12)
     folder = tmp_path / "run"
     (folder / "evaluation.json").unlink()
     (folder / "metrics.jsonl").write_text('{"step": 1, "kl": 1}\n')
     result = discover("--resume")
     assert result.exit_code == 2
-    assert "holds 1 whole lines, but the checkpoint beside it was written after step 30" in result.stderr
+    assert "holds 1 whole lines, but the checkpoint beside it was written after step 20" in result.stderr
 
 
-def test_resuming_with_other_settings_is_refused_with_the_differences(discover):
-    assert discover("--steps", 20, "--edges", 9).exit_code == 0
+def test_resuming_with_other_settings_is_refused_with_the_differences(discover, finished):
+    finished("--steps", 20, "--edges", 12)
     result = discover("--resume", "--steps", 30, "--ablation", "zero")
     assert result.exit_code == 2
     assert "settings.steps: 20 in the run, 30 now" in result.stderr
     assert 'ablation: "patch" in the run, "zero" now' in result.stderr
 
 
-def test_resuming_on_changed_pairs_is_refused(discover, pairs_file, tmp_path):
-    assert discover("--steps", 20, "--edges", 9).exit_code == 0
+def test_resuming_on_changed_pairs_is_refused(discover, finished, pairs_file, tmp_path):
+    finished("--steps", 20, "--edges", 12)
     (tmp_path / "run" / "evaluation.json").unlink()
     before = pairs_file.read_text()
     try:
@@ -128,11 +128,11 @@ def test_resuming_on_changed_pairs_is_refused(discover, pairs_file, tmp_path):
     assert "train.hash" in result.stderr
 
 
-def test_a_checkpoint_of_another_run_is_refused(discover, tmp_path):
+def test_a_checkpoint_of_another_run_is_refused(discover, finished, tmp_path):
     folder = tmp_path / "run"
-    discover("--steps", 20, "--edges", 9)
+    finished("--steps", 20, "--edges", 12)
     other = (folder / "checkpoint.safetensors").read_bytes()
-    discover("--steps", 20, "--edges", 9, "--seed", 1, "--overwrite")
+    discover("--steps", 20, "--edges", 12, "--seed", 1, "--overwrite", "--no-draw")
     (folder / "evaluation.json").unlink()
     (folder / "checkpoint.safetensors").write_bytes(other)
     result = discover("--resume")
@@ -140,8 +140,8 @@ def test_a_checkpoint_of_another_run_is_refused(discover, tmp_path):
     assert "belongs to a run with other settings or data" in result.stderr
 
 
-def test_a_finished_run_is_printed_again(discover, tmp_path):
-    first = discover("--steps", 20, "--edges", "9,20")
+def test_a_finished_run_is_printed_again(discover, finished, tmp_path):
+    first = finished("--steps", 20, "--edges", "9,20")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
     again = discover("--resume")
     assert again.exit_code == 0
@@ -150,7 +150,7 @@ def test_a_finished_run_is_printed_again(discover, tmp_path):
 
 
 def test_resume_without_a_run_begins_one(discover, tmp_path):
-    assert discover("--steps", 20, "--edges", 9, "--resume").exit_code == 0
+    assert discover("--steps", 20, "--edges", 9, "--resume", "--no-draw").exit_code == 0
     assert (tmp_path / "run" / "evaluation.json").exists()
 
 
@@ -174,7 +174,7 @@ def test_a_full_disk_keeps_the_previous_checkpoint_and_the_run_can_be_resumed(di
         patch.setattr(checkpoints, "SECONDS_BETWEEN", 0.0)
         patch.setattr(checkpoints, "LARGEST_SHARE", 1e9)
         patch.setattr(Path, "open", open_or_fail)
-        result = discover("--steps", 60, "--edges", 9, "--no-draw")
+        result = discover("--steps", 40, "--edges", 9, "--no-draw")
     assert result.exit_code == 2
     assert "checkpoint.safetensors: No space left on device. The previous version was kept." in result.stderr
     assert int(files.read_tensors(folder / "checkpoint.safetensors")["steps"]) == 20
@@ -182,13 +182,13 @@ def test_a_full_disk_keeps_the_previous_checkpoint_and_the_run_can_be_resumed(di
 
     assert discover("--resume").exit_code == 0
     resumed = {name: (folder / name).read_bytes() for name in ("metrics.jsonl", "scores.safetensors", "circuit.json")}
-    discover("--steps", 60, "--edges", 9, "--no-draw", "--overwrite")
+    discover("--steps", 40, "--edges", 9, "--no-draw", "--overwrite")
     assert {name: (folder / name).read_bytes() for name in resumed} == resumed
 
 
-def test_checkpoints_are_small_and_hold_no_weights(discover, tmp_path):
+def test_checkpoints_are_small_and_hold_no_weights(finished, tmp_path):
     """Scores and two moments per edge; the step, the range of sizes and the optimiser's count are numbers."""
-    discover("--steps", 20, "--edges", 9)
+    finished("--steps", 20, "--edges", 12)
     file = tmp_path / "run" / "checkpoint.safetensors"
     edges = json.loads((tmp_path / "run" / "circuit.json").read_text())["counts"]["edges_total"]
     assert sum(tensor.numel() for tensor in files.read_tensors(file).values()) <= 3 * edges + 4

@@ -11,7 +11,7 @@ from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation import Stability
 from edge_pruning.runs import SeedRuns, checkpoints
 
-SHORT = ("--steps", 20, "--edges", 12, "--no-draw")
+SHORT = ("--steps", 20, "--no-draw", "--edges", 12)
 
 
 def read(folder, name="stability.json"):
@@ -37,8 +37,8 @@ def test_every_seed_has_the_folder_of_its_own_run(discover, tmp_path):
     assert read(folder / "seed-5", "evaluation.json") == alone.evaluation
 
 
-def test_stability_is_that_of_the_circuits_in_the_subfolders(discover, cli, tmp_path):
-    result = discover(*SHORT, "--seeds", 3)
+def test_stability_is_that_of_the_circuits_in_the_subfolders(finished, cli, tmp_path):
+    result = finished(*SHORT, "--seeds", 3)
     folder = tmp_path / "run"
     circuits = [Circuit.load(folder / f"seed-{seed}" / "circuit.json") for seed in range(3)]
     found, expected = read(folder), Stability(tuple(circuits), (0, 1, 2))
@@ -90,7 +90,7 @@ class Killed(Exception):
     pass
 
 
-def test_a_killed_run_goes_on_where_it_was(discover, tmp_path, monkeypatch):
+def test_a_killed_run_goes_on_where_it_was(discover, finished_runs, tmp_path, monkeypatch):
     """Killed in the middle of the second of three seeds."""
     seen = []
 
@@ -103,7 +103,7 @@ def test_a_killed_run_goes_on_where_it_was(discover, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints.Recorder, "progress", killed)
         patch.setattr(checkpoints, "SECONDS_BETWEEN", 0.0)
-        assert isinstance(discover("--steps", 30, "--edges", 12, "--no-draw", "--seeds", 3).exception, Killed)
+        assert isinstance(discover(*SHORT, "--seeds", 3).exception, Killed)
     folder = tmp_path / "run"
     assert (folder / "seed-0" / "evaluation.json").exists()
     assert not (folder / "seed-1" / "evaluation.json").exists()
@@ -114,8 +114,8 @@ def test_a_killed_run_goes_on_where_it_was(discover, tmp_path, monkeypatch):
     assert contents(folder / "seed-0") == first
     before = {name: data for name, data in contents(folder).items() if "checkpoint" not in name.name}
     assert discover("--resume", "--no-draw", "--seeds", 3).stdout == resumed.stdout
-    assert discover("--steps", 30, "--edges", 12, "--no-draw", "--seeds", 3, "--overwrite").exit_code == 0
-    assert {name: data for name, data in contents(folder).items() if "checkpoint" not in name.name} == before
+    whole, _ = finished_runs(*SHORT, "--seeds", 3)
+    assert {name: data for name, data in contents(whole).items() if "checkpoint" not in name.name} == before
 
 
 @pytest.mark.parametrize("seeds", [0, 1, -2])
@@ -126,8 +126,8 @@ def test_fewer_than_two_seeds_are_refused_and_leave_nothing(discover, tmp_path, 
     assert not (tmp_path / "run").exists()
 
 
-def test_one_seed_and_several_do_not_share_a_folder(discover, tmp_path):
-    discover(*SHORT, "--seeds", 2)
+def test_one_seed_and_several_do_not_share_a_folder(discover, finished, tmp_path):
+    finished(*SHORT, "--seeds", 2)
     for flags in (("--resume",), ("--overwrite",)):
         result = discover(*SHORT, *flags)
         assert result.exit_code == 2
