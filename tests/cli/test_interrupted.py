@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-COMMAND = ("discover", "ioi", "--edges", "40", "--steps", "100000", "--no-draw", "--device", "cpu", "--train", "20")
+COMMAND = ("discover", "ioi", "--edges", "40", "--steps", "100000", "--no-draw", "--device", "cpu", "--train", "20",
+           "--set", "fresh=false")
 
 
 @pytest.mark.parametrize(("sent", "word", "code"), [

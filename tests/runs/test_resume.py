@@ -140,8 +140,8 @@ def test_a_checkpoint_of_another_run_is_refused(discover, finished, tmp_path):
     assert "belongs to a run with other settings or data" in result.stderr
 
 
-def test_a_finished_run_is_printed_again(discover, finished, tmp_path):
-    first = finished("--steps", 20, "--edges", "9,20")
+def test_a_finished_run_is_printed_again(discover, tmp_path):
+    first = discover("--steps", 20, "--edges", "9,20")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
     again = discover("--resume")
     assert again.exit_code == 0

@@ -27,7 +27,8 @@ def test_every_seed_has_the_folder_of_its_own_run(discover, tmp_path):
     assert result.exit_code == 0, result.stderr
     folder = tmp_path / "run"
     assert {path.name for path in folder.glob("[!.]*")} == {
-        "config.json", "seed-4", "seed-5", "seed-6", "stability.json", "consensus.json", "core.json", "consensus.svg",
+        "config.json", "run.toml", "seed-4", "seed-5", "seed-6", "stability.json", "consensus.json", "core.json",
+        "consensus.svg",
     }
     alone = ep.discover(
         read(folder, "config.json")["settings"]["task"], model=read(folder, "config.json")["settings"]["model"],
