@@ -25,6 +25,7 @@ def test_an_interrupted_run_says_what_was_kept_and_how_to_go_on(
     process = subprocess.Popen(
         [sys.executable, "-m", "edge_pruning", *COMMAND, "--out", "a run", "--overwrite"], cwd=tmp_path,
         env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
     )  # fmt: skip
     while not (tmp_path / "a run" / "checkpoint.safetensors").exists():
         assert process.poll() is None, process.communicate()[1]
