@@ -19,7 +19,7 @@ SHOWN = 5  # of many problems
 EXPECTED = {
     "a valid dictionary": "an object",
     "a valid list": "a list",
-    "a valid string": "a text",
+    "a valid string": "a string",
     "a valid integer": "a whole number",
     "a valid number": "a number",
     "a valid boolean": "true or false",

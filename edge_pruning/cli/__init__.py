@@ -1,4 +1,4 @@
-"""The `edge-pruning` command. Argument parsing and printing only; every command is a few calls of the Python API."""
+"""The `edge-pruning` command: argument parsing and printing only. Every command makes a few calls of the Python API."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from edge_pruning.cli import compare, convert, curve, inspect, plan, study, trac
 
 
 def main() -> None:
-    # Read when torch is loaded. Threads that spin while they wait for each other make a run many times slower as soon
-    # as another program wants the same cores (measured on two busy cores: 0.8 s of CPU time a step instead of 0.1).
+    # Torch reads this when it is loaded. Threads that spin while they wait for each other make a run many times slower
+    # when another program uses the same cores (measured on two busy cores: 0.8 s of CPU time per step instead of 0.1).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from edge_pruning.cli.app import app

@@ -1,4 +1,4 @@
-"""The commands. Each makes a few calls of the Python API and prints what they return."""
+"""The commands. Each makes a few calls of the Python API and prints the results."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def evaluate(
     out: flags.ReportPath = None,
     as_json: flags.Json = False,
 ) -> None:
-    """Evaluate a circuit on held-out pairs, beside the model, the empty circuit and random circuits of its size."""
+    """Evaluate a circuit on held-out pairs. Compare it with the model, the empty circuit and random circuits."""
     with errors_reported():
         settings = {**flags.given(test=test), **flags.data(data, columns)}
         files.check_exists(circuit)
@@ -192,7 +192,7 @@ def list_names(what: flags.Kind) -> None:
 
 
 def prepare() -> Console:
-    """Send messages of the library to stderr. Return the console for results. Of several ranks, only one prints."""
+    """Send log messages to stderr and return the console for results. With several ranks, only the first one prints."""
     from edge_pruning.cli.console import console
 
     ranks.join()

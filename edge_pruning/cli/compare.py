@@ -1,4 +1,4 @@
-"""`edge-pruning compare`: what circuits share, what only one of them has, and how well each does the others' tasks."""
+"""`edge-pruning compare`: shared and unique edges of circuits, and how well each circuit does the others' tasks."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 COMPARE = """Compare two or more circuits: which edges and nodes they share, and how well each does the others' tasks.
 
 [bold]Overlap[/bold] (intersection over union, IoU) is the number of edges in both circuits divided by the number in
-either: 1 means equal, 0 means nothing in common. Beside it stands the overlap of random circuits of the same sizes.
+either: 1 means equal, 0 means nothing in common. The overlap of random circuits of the same sizes is shown beside it.
 [bold]Transfer[/bold] evaluates every circuit on the held-out pairs of every circuit's task. Circuits that share few
 edges can still behave alike. Transfer needs circuits that were found in the same model.
 
-Files of other tools work, too (see `edge-pruning convert`). If circuits count edges in different ways, they are
-recounted, and a note says so. Models of different shapes have no edges in common. If they have equally many layers and
-heads, --nodes compares their nodes.
+Files of other tools are accepted (see `edge-pruning convert`). If circuits count edges in different ways, they are
+recounted, and a note says so. Models of different shapes have no edges in common. If their numbers of layers and heads
+are equal, --nodes compares their nodes.
 """
 
 Circuits = Annotated[list[Path], Argument(metavar="A B [C ...]", help="Circuit files.", show_default=False)]
@@ -38,9 +38,9 @@ DoTransfer = Annotated[bool, Option("--transfer/--no-transfer", help="Evaluate e
 Test = Annotated[int | None, Option(help="Number of test pairs for the transfer.", show_default="the tasks'")]
 Picture = Annotated[Path | None, Option(
     "--out", "-o",
-    help="Picture to write (.svg, .png or .pdf): two circuits over each other, or heat maps of the overlaps of more.",
+    help="Picture to write (.svg, .png or .pdf): an overlay of two circuits, or heat maps of the overlaps of more.",
 )]
-Json = Annotated[bool, Option("--json", help="Print JSON, with all edges and nodes by name.")]
+Json = Annotated[bool, Option("--json", help="Print JSON with the names of all edges and nodes.")]
 
 
 @app.command(help=flowing(COMPARE), epilog=examples(
@@ -86,7 +86,7 @@ def _letter(i: int) -> str:
 
 
 def _transfer(paths: Mapping[str, Path], test: int | None, device: str, dtype: str) -> tuple[Transfer | None, str]:
-    """Return the transfer, or None and the reason why there is none."""
+    """Return the transfer, or None and the reason for leaving it out."""
     from edge_pruning.cli.progress import ProgressBar
     from edge_pruning.runs.transfer import transfer
 

@@ -14,13 +14,13 @@ from edge_pruning.compare import Comparison, Sets
 from edge_pruning.drawing import Matrix, draw_matrices, draw_overlap, save_picture
 from edge_pruning.runs.transfer import Transfer
 
-SHOWN = 6  # names of what only one circuit has
+SHOWN = 6  # listed names of edges or nodes that only one circuit has
 
 
 def print_comparison(
     comparison: Comparison, judged: Transfer | None, reason: str, paths: Mapping[str, Path], out: Console
 ) -> None:
-    """Print sizes, overlap, what only one circuit has, transfer, and notes."""
+    """Print sizes, overlap, edges that only one circuit has, transfer, and notes."""
     out.print(_circuits(comparison, paths))
     convention = " / ".join(sorted({circuit.graph.convention for circuit in comparison.circuits.values()}))
     out.print(f"Counted: {convention}.\n")
@@ -35,7 +35,9 @@ def print_comparison(
 
 
 def draw_comparison(comparison: Comparison, judged: Transfer | None, paths: Mapping[str, Path], path: Path) -> None:
-    """Draw two circuits over each other; draw more, or circuits of different graphs, as heat maps of their overlaps."""
+    """Draw two circuits as an overlay. Draw more circuits, or circuits of different graphs, as heat maps of their
+    overlaps.
+    """
     named = {f"{name} {paths[name].parent.name}".strip(): circuit for name, circuit in comparison.circuits.items()}
     if len(named) == 2 and comparison.edges is not None:
         save_picture(path, draw_overlap(named))
@@ -73,7 +75,7 @@ def _origin(comparison: Comparison, name: str) -> str:
 
 
 def _overlap(comparison: Comparison) -> Table:
-    """Two circuits: what they share, in edges and in nodes."""
+    """Tabulate the edges and nodes that two circuits share."""
     first, second = comparison.names
     kinds = [sets for sets in (comparison.edges, comparison.nodes) if sets is not None]
     rows: list[tuple[str, list[str]]] = [
@@ -101,7 +103,7 @@ def _chance(comparison: Comparison, edges: Sets) -> list[list[float]]:
 
 
 def _pairs(comparison: Comparison) -> Table:
-    """More than two circuits: the overlap of every pair, edges above the diagonal and nodes below it."""
+    """Tabulate the overlap of every pair of circuits: edges above the diagonal, nodes below it."""
     edges = comparison.edges
     table = new_table("Overlap (IoU)")
     for column in ("", *comparison.names):
@@ -116,7 +118,7 @@ def _pairs(comparison: Comparison) -> Table:
 
 
 def _in_words(comparison: Comparison) -> list[str]:
-    """Say what all circuits share, and list for each circuit the strongest edges (or nodes) that no other has."""
+    """Report what all circuits share, and list the strongest edges (or nodes) that only one circuit has."""
     edges, lines = comparison.edges, []
     if len(comparison.names) > 2:
         above = "edges above the diagonal, nodes below it; in" if edges is not None else "in"

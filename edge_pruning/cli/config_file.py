@@ -1,4 +1,4 @@
-"""Settings of `discover` or `study` in a file: run.toml as every run writes it, or one written by hand.
+"""Settings of `discover` or `study` in a file: the run.toml that every run writes, or one written by hand.
 
     task = "ioi"
     edges = [50, 100]
@@ -6,8 +6,8 @@
     [settings]
     steps = 500
 
-The names are those of the flags, with underscores. Flags on the command line win, which is said. A file for `study` has
-a table of what differs in the second setting, such as
+The names are those of the flags, with underscores. Flags on the command line override the file, with a note on stderr.
+A file for `study` has a table with the differences of the second setting, such as
 
     [against]
     data = {style = "few-shot"}
@@ -24,7 +24,7 @@ from typing import Any
 from edge_pruning import files
 from edge_pruning.registry import nearest_in_words
 
-TEXT, WHOLE, NUMBER, SWITCH, TABLE = "a text", "a whole number", "a number", "true or false", "a table"
+TEXT, WHOLE, NUMBER, SWITCH, TABLE = "a string", "a whole number", "a number", "true or false", "a table"
 KINDS: dict[str, type | tuple[type, ...]] = {
     TEXT: str, WHOLE: int, NUMBER: (int, float), SWITCH: bool, TABLE: dict,
 }  # fmt: skip
@@ -39,19 +39,19 @@ SETTINGS = {
 }  # fmt: skip
 OF_STUDY = {"against": TABLE, "anyway": SWITCH}
 OF_AGAINST = {"task": TEXT, "model": TEXT, "data": TABLE}
-SEVERAL = ("edges", "sparsity")  # may be lists
+SEVERAL = ("edges", "sparsity")  # accept a list
 EITHER = {"edges": "sparsity", "sparsity": "edges", "method": "preset", "preset": "method"}
 
 
 def read(path: Path, *, of_study: bool = False) -> dict[str, Any]:
-    """Read a file of settings. Raises ValueError with everything that is wrong with it."""
+    """Read a file of settings. Raises ValueError with all problems in the file."""
     known = {**SETTINGS, **OF_STUDY} if of_study else SETTINGS
     try:
         content = tomllib.loads(files.read_text(path).removeprefix("\ufeff"))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not valid TOML: {error}") from None
     if "against" in content and not of_study:
-        raise ValueError(f"{path} describes two settings ([against]): edge-pruning study --config {path}")
+        raise ValueError(f"{path} describes two settings ([against]); run edge-pruning study --config {path}")
     problems = list(_problems(content, known))
     if not problems and of_study:
         problems = [f"against: {words}" for words in _problems(content.get("against", {}), OF_AGAINST)]
@@ -74,19 +74,19 @@ def _problem(name: str, value: Any, known: Mapping[str, str]) -> str:
 
 
 def with_file(given: dict[str, Any], path: Path | None, *, of_study: bool = False) -> dict[str, Any]:
-    """The settings of a file, if there is one, with the flags over them. Raises ValueError if neither names a task."""
+    """Return the settings of a file, if given, overridden by the flags. Raises ValueError if neither names a task."""
     if path is not None:
         given, notes = merged(read(path, of_study=of_study), given, path)
         for note in notes:
             print(f"Note: {note}.", file=sys.stderr)
     if "task" not in given:
         command = "study" if of_study else "discover"
-        raise ValueError(f"expected a task: edge-pruning {command} TASK, or a file with one (--config run.toml)")
+        raise ValueError(f"expected a task: edge-pruning {command} TASK, or a file that names one (--config run.toml)")
     return given
 
 
 def merged(stored: Mapping[str, Any], flags: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Return the settings of a file with those of the command line over them, and where the latter win, in words."""
+    """Return the settings of a file overridden by those of the command line, and a note for each overridden value."""
     settings = {name: dict(value) if isinstance(value, dict) else value for name, value in stored.items()}
     tables = [settings.setdefault(name, {}) for name in ("settings", "data")]
     given = _one_by_one(flags)
@@ -95,7 +95,7 @@ def merged(stored: Mapping[str, Any], flags: Mapping[str, Any], path: Path) -> t
         for place in (settings, *tables):
             for loser in (name, EITHER.get(name, name)):
                 if loser in place and (loser != name or place[loser] != value):
-                    notes.append(f"{_flag(name, value)} wins over {loser} = {place[loser]!r} in {path}")
+                    notes.append(f"{_flag(name, value)} overrides {loser} = {place[loser]!r} in {path}")
                 place.pop(loser, None)
     for name, value in flags.items():
         settings[name] = {**settings[name], **value} if name in ("settings", "data") else value
@@ -103,7 +103,7 @@ def merged(stored: Mapping[str, Any], flags: Mapping[str, Any], path: Path) -> t
 
 
 def _one_by_one(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Every setting that the command line gives, also those given as `--set` and `--data`."""
+    """Return every setting of the command line, including those given with `--set` and `--data`."""
     plain = {name: value for name, value in flags.items() if name not in ("settings", "data")}
     return {**flags.get("data", {}), **flags.get("settings", {}), **plain}
 

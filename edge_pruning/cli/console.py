@@ -1,4 +1,4 @@
-"""The console that results are printed on."""
+"""The console on which results are printed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 from rich.console import Console
 
-WIDTH = 120  # if stdout is no terminal
+WIDTH = 120  # if stdout is not a terminal
 
 
 def console() -> Console:

@@ -1,4 +1,4 @@
-"""`edge-pruning convert`: circuits to and from other tools' files."""
+"""`edge-pruning convert`: converts circuits to and from the formats of other tools."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from edge_pruning.cli.app import app
 from edge_pruning.cli.errors import errors_reported
 from edge_pruning.cli.help import examples, flowing
 
-CONVERT = """Convert a circuit to the file format of another tool, or from it.
+CONVERT = """Convert a circuit to or from the file format of another tool.
 
 The formats are [bold]circuit[/bold] (this library's), [bold]eap-ig-json[/bold] and [bold]eap-ig-pt[/bold] (EAP-IG,
 MIB), [bold]edges-json[/bold] (Edge Pruning's authors), [bold]graphml[/bold] (Gephi, networkx), [bold]dot[/bold]
-(Graphviz) and [bold]csv[/bold]; `edge-pruning list formats` describes them. The format of IN is recognised by its name
-and content, the format of OUT by its name. --from and --to override this.
+(Graphviz) and [bold]csv[/bold]; `edge-pruning list formats` describes them. The format of IN follows from its name
+and content, the format of OUT from its name. --from and --to override this.
 
 Tools count edges in different ways: MIB has one embedding writer, and key and value readers per query head. If the
-other format requires it, the circuit is recounted. Notes on stderr say what that changed and what the file cannot hold.
-Names that are not edges of the model are all reported at once. Torch files are opened with weights_only. Pickles are
+other format requires it, the circuit is recounted. Notes on stderr list the changes and what the file cannot hold.
+All names that are not edges of the model are reported at once. Torch files are opened with weights_only. Pickles are
 refused, because opening one can run code.
 """
 
 Source = Annotated[Path, Argument(metavar="IN", help="A circuit in any of the formats.", show_default=False)]
 Target = Annotated[Path, Argument(metavar="OUT", help="The file to write.", show_default=False)]
 To = Annotated[str | None, Option(
-    "--to", metavar="FORMAT", help="Format of OUT.", show_default="by its name; .json means circuit"
+    "--to", metavar="FORMAT", help="Format of OUT.", show_default="from its name; .json means circuit"
 )]
 From = Annotated[str | None, Option(
-    "--from", metavar="FORMAT", help="Format of IN.", show_default="by its name and content"
+    "--from", metavar="FORMAT", help="Format of IN.", show_default="from its name and content"
 )]
 Shape = Annotated[str | None, Option(
     metavar="NAME=VALUE[,...]",
-    help="The shape of the model, if IN does not hold it: layers=12,heads=12,kv_heads=2,parallel=true.",
+    help="Shape of the model, if IN does not contain it: layers=12,heads=12,kv_heads=2,parallel=true.",
 )]
-Like = Annotated[Path | None, Option(metavar="CIRCUIT", help="Take the shape from this circuit of the same model.")]
+Like = Annotated[Path | None, Option(metavar="CIRCUIT", help="Use the shape of this circuit of the same model.")]
 Embeddings = Annotated[str | None, Option(
     help="Count embeddings as one writer (joint) or as tokens and positions (split).", show_default="as IN or OUT does"
 )]
@@ -51,7 +51,7 @@ NewEdges = Annotated[int | None, Option(
 )]
 Signed = Annotated[bool, Option(
     "--signed", help="Rank edges by signed scores when reading or writing EAP-IG and MIB files. Those tools rank by "
-    "absolute value, which is the default."
+    "absolute value, which is also the default here."
 )]
 
 

@@ -1,4 +1,4 @@
-"""`edge-pruning curve`: quality against size, from the scores that a circuit was cut from."""
+"""`edge-pruning curve`: quality as a function of size, from the scores stored beside a circuit."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from edge_pruning.cli.help import examples, flowing
 
 CURVE = """Measure circuits of all sizes, cut from the scores beside CIRCUIT, on held-out pairs.
 
-One circuit shows how good a ranking is at one size. The curve shows it at every size. The command prints
+A circuit shows the quality of a ranking at one size; the curve shows it at every size. The command prints
 [bold]faithfulness[/bold], KL, accuracy and exact match at every size, the number of edges needed to reach given levels,
-and two summaries that MIB defines: [bold]CPR[/bold], the area under faithfulness as a function of the share of edges
+and two summaries defined by MIB: [bold]CPR[/bold], the area under faithfulness as a function of the share of edges
 (higher is better), and [bold]CMD[/bold], the area between that curve and 1 (0 is best). It also prints both as means
-over the logarithm of the size, which gives small circuits the same weight as large ones.
+over the logarithm of the size, which give small and large circuits the same weight.
 """
 
 Sizes = Annotated[str | None, Option(
     metavar="K[,K...]", help="Numbers of edges to measure.",
-    show_default="two per doubling, MIB's ten, and those needed to find the levels",
+    show_default="two per doubling, MIB's ten, and those needed for the levels",
 )]
 
 

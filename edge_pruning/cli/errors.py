@@ -1,6 +1,7 @@
 """Errors for users: one message on stderr and exit code 2, no traceback. Ctrl-C and SIGTERM are handled alike.
 
-Expected problems (a bad setting, a broken file, a full disk, a loss that is not finite, too little memory) arrive as
+Expected problems (a bad setting, a broken file, a full disk, a loss that is not finite, too little memory) are raised
+as
 ValueError, OSError, Diverged or OutOfMemory. Any other exception is a bug in this library and keeps its traceback.
 """
 
@@ -32,7 +33,7 @@ def raise_on_sigterm() -> None:
 
 @contextmanager
 def errors_reported(*, kept: Callable[[], str] | None = None) -> Iterator[None]:
-    """Print an error and end the process. kept: returns what to tell a user who interrupts."""
+    """Print an error and exit. kept: returns the message for a user who interrupts the command."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
@@ -47,7 +48,7 @@ def errors_reported(*, kept: Callable[[], str] | None = None) -> Iterator[None]:
 
 
 def _is_expected(error: Exception) -> bool:
-    """Whether a user or the machine is the cause. What is heavy to import is imported only if it may be needed."""
+    """Return whether the user or the machine caused the error. Heavy modules are imported only if needed."""
     if isinstance(error, (ValueError, OSError)):
         return True
     from edge_pruning.discovery.search import Diverged
@@ -57,7 +58,7 @@ def _is_expected(error: Exception) -> bool:
 
 
 def _words(error: Exception) -> str:
-    """Return the message of an error; of an OSError, without its number."""
+    """Return the message of an error, without the error number of an OSError."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     return str(error)

@@ -1,4 +1,4 @@
-"""The flags: what each means, and how its text becomes a value. Grouped as `--help` shows them."""
+"""Command-line flags, grouped as in `--help`: their help texts, and how their text is parsed."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _ABLATION = (
     "(its value on another training prompt, drawn at random) or zero."
 )
 _DEVICE = (
-    "cpu, cuda, cuda:1 or mps. auto: the fastest device of this machine. spread: distribute the layers over all GPUs, "
+    "cpu, cuda, cuda:1 or mps. auto: the fastest device on this machine. spread: distribute the layers over all GPUs, "
     "for a model that is too large for one."
 )
 _DATA = (
-    "Another setting of the task, such as seed=1, skip_unequal=true or bos=true (begin each prompt with a "
+    "Additional task setting, such as seed=1, skip_unequal=true or bos=true (begin each prompt with a "
     "beginning-of-text token). May be repeated."
 )
 _COLUMNS = (
-    "Which column of the file holds each field: "
+    "The column of the file for each field: "
     "clean=prompt,corrupted=other,answer=label,wrong_answer=distractor."
 )
 _OWN, _CIRCUITS = "the method's or preset's", "the circuit's"
@@ -43,7 +43,7 @@ def _in(panel: str, *names: str, **about: Any) -> Any:
 
 
 def _completed(kind: str) -> Callable[[str], list[str]]:
-    """For the completion of the shell: the names of a kind that begin as given."""
+    """Return a shell completion function for the names of one kind."""
     return lambda incomplete: [name for name in known.names(kind) if name.startswith(incomplete)]
 
 
@@ -62,10 +62,10 @@ Edges = Annotated[str | None, _in(
 )]
 Sparsity = Annotated[str | None, _in(
     "Size", metavar="S[,S...]",
-    help="The size as the share of edges to remove: 0.97 keeps 3 in 100. Without --edges and --sparsity, the size is "
-    "the method's own, if it has one. Otherwise 12 sizes are tried, from 16 edges to a fifth of the graph, and the "
-    "smallest circuit is chosen whose KL on validation pairs is at most a tenth of the empty circuit's. Test pairs "
-    "have no part in the choice.",
+    help="Share of edges to remove: 0.97 keeps 3 in 100. Without --edges and --sparsity, the method's own size is used "
+    "if it has one. Otherwise, 12 sizes from 16 edges to a fifth of the graph are tried. The result is the smallest "
+    "circuit whose KL on validation pairs is at most a tenth of the empty circuit's. Test pairs play no part in the "
+    "choice.",
 )]
 
 Method = Annotated[str | None, _in(
@@ -80,13 +80,13 @@ Steps = Annotated[int | None, _in("Method", help="Number of training steps.", sh
 BatchSize = Annotated[int | None, _in("Method", help="Pairs per step.", show_default=_OWN)]
 LearningRate = Annotated[float | None, _in("Method", help="Learning rate of the masks.", show_default=_OWN)]
 Setting = Annotated[list[str] | None, _in(
-    "Method", "--set", metavar="NAME=VALUE", help="Another setting of the method. May be repeated."
+    "Method", "--set", metavar="NAME=VALUE", help="Additional method setting. May be repeated."
 )]
-Seed = Annotated[int | None, _in("Method", help="Seed of everything random in the search.", show_default="0")]
+Seed = Annotated[int | None, _in("Method", help="Seed of all random choices in the search.", show_default="0")]
 Seeds = Annotated[int | None, _in(
     "Method", metavar="N",
-    help="Search N times, with consecutive seeds that start at --seed, each in its own subfolder. Report how much the "
-    "circuits agree and how good their consensus is.",
+    help="Search N times with consecutive seeds, starting at --seed, each in its own subfolder. Report how much the "
+    "circuits agree and the quality of their consensus.",
 )]
 Polish = Annotated[bool, _in(
     "Method", "--polish", help="After the search, swap edges for as long as that lowers the KL on training pairs."
@@ -95,11 +95,11 @@ Polish = Annotated[bool, _in(
 Ablation = Annotated[str | None, _in(
     "Data", help=_ABLATION, show_default="patch", autocompletion=_completed("ablation")
 )]
-Train = Annotated[int | None, _in("Data", help="Number of pairs to search with.", show_default="the task's")]
-Test = Annotated[int | None, _in("Data", help="Number of held-out pairs to evaluate on.", show_default="the task's")]
+Train = Annotated[int | None, _in("Data", help="Number of training pairs for the search.", show_default="the task's")]
+Test = Annotated[int | None, _in("Data", help="Number of held-out test pairs.", show_default="the task's")]
 Chat = Annotated[bool, _in(
     "Data", "--chat",
-    help="Put each prompt into the model's chat template, as a user's message. A file may also hold lists of messages.",
+    help="Wrap each prompt in the model's chat template, as a user message. A file may also contain lists of messages.",
 )]
 Data = Annotated[list[str] | None, _in("Data", "--data", metavar="NAME=VALUE", help=_DATA)]
 Columns = Annotated[str | None, _in("Data", metavar="FIELD=COLUMN,...", help=_COLUMNS, show_default="known names")]
@@ -115,7 +115,7 @@ Heads = Annotated[str | None, _in(
 
 Config = Annotated[Path | None, _in(
     "Run folder", "--config", metavar="FILE",
-    help="Settings from a TOML file, such as the run.toml of another run. Flags win over it.",
+    help="Settings from a TOML file, such as the run.toml of another run. Flags override it.",
 )]
 Out = Annotated[Path | None, _in(
     "Run folder", "--out", "-o", help="Folder for all output.",
@@ -125,24 +125,24 @@ Resume = Annotated[bool, _in(
     "Run folder", "--resume",
     help="Continue an interrupted run. Its settings need not be repeated. The result is the same, bit for bit.",
 )]
-Overwrite = Annotated[bool, _in("Run folder", "--overwrite", help="Replace the run in that folder.")]
+Overwrite = Annotated[bool, _in("Run folder", "--overwrite", help="Replace the run in the output folder.")]
 Draw = Annotated[bool | None, _in(
     "Run folder", "--draw/--no-draw", show_default="draw",
-    help="Write pictures (SVG) and circuit.html, a page to explore the circuit."
+    help="Write pictures (SVG) and circuit.html, a page for exploring the circuit."
 )]
 Patterns = Annotated[int | None, _in(
     "Run folder", metavar="N", min=0, show_default="24",
-    help="Store attention patterns and direct effects, on a few test pairs, for this many of the circuit's heads.",
+    help="Store attention patterns and direct effects on a few test pairs for N of the circuit's heads.",
 )]
 
 Device = Annotated[str | None, _in("Machine", help=_DEVICE, show_default="auto")]
 Dtype = Annotated[str | None, _in(
     "Machine", show_default="float32",
-    help="float32, or bfloat16, which is faster on some machines. Evaluation is always in float32.",
+    help="float32, or bfloat16, which is faster on some machines. Evaluation always uses float32.",
 )]
 
 TrustRemoteCode = Annotated[bool, _in(
-    "Machine", "--trust-remote-code", help="Allow code that comes with the model to run on this machine."
+    "Machine", "--trust-remote-code", help="Allow code from the model's repository to run on this machine."
 )]
 
 # --- evaluate and draw ------------------------------------------------------------------------------------------------
@@ -161,21 +161,21 @@ OtherColumns = Annotated[str | None, Option("--columns", metavar="FIELD=COLUMN,.
 OtherTruth = Annotated[Path | None, Option(
     "--truth", help="A file with the true circuit of a compiled program.", show_default="the program's own"
 )]
-Split = Annotated[str, Option(help="Split to evaluate on: train, validation or test.")]
-RandomCircuits = Annotated[int, Option("--random", help="Number of random circuits to compare with.")]
+Split = Annotated[str, Option(help="Split for the evaluation: train, validation or test.")]
+RandomCircuits = Annotated[int, Option("--random", help="Number of random circuits for comparison.")]
 RandomSeed = Annotated[int, Option("--seed", help="Seed of the random circuits and of the resample ablation.")]
 AnyDevice = Annotated[str, Option("--device", help=_DEVICE)]
 AnyDtype = Annotated[str, Option("--dtype", help="float32 or bfloat16.")]
 Json = Annotated[bool, Option("--json", help="Print the whole result as JSON instead of tables.")]
 Report = Annotated[bool, Option(
     "--report",
-    help="Also measure circuits of all sizes and the loss without each edge. Write a report as HTML and as JSON.",
+    help="Also measure circuits of all sizes and the loss without each edge. Write a report in HTML and JSON.",
 )]
 ReportPath = Annotated[Path | None, Option(
-    "--out", "-o", help="Page of the report (.html). Implies --report.", show_default="report.html beside the circuit"
+    "--out", "-o", help="Report page to write (.html). Implies --report.", show_default="report.html beside the circuit"
 )]
 Picture = Annotated[Path | None, Option(
-    "--out", "-o", help="The picture: .svg; .png or .pdf (extra \\[pictures]).",
+    "--out", "-o", help="Picture to write: .svg, or .png or .pdf with the extra \\[pictures].",
     show_default="the circuit's name with .svg"
 )]
 Title = Annotated[str | None, Option(help="Title above the picture.", show_default="TASK in MODEL")]
@@ -193,7 +193,7 @@ def given(**flags: Any) -> dict[str, Any]:
 
 
 def numbers(flag: str, words: str | None, kind: type[int] | type[float]) -> tuple[float, ...] | None:
-    """Read `30,50,100` as numbers."""
+    """Parse comma-separated numbers such as `30,50,100`."""
     if words is None:
         return None
     try:
@@ -204,7 +204,7 @@ def numbers(flag: str, words: str | None, kind: type[int] | type[float]) -> tupl
 
 
 def assignments(flag: str, words: list[str] | None) -> dict[str, Any]:
-    """Read `name=value` pairs. A value that is JSON (a number, true, false) is read as JSON, any other as text."""
+    """Parse `name=value` pairs. Values that are JSON (a number, true, false) are parsed as JSON, others are text."""
     bad = [word for word in words or () if "=" not in word]
     if bad:
         raise ValueError(f"{flag}: expected NAME=VALUE, got {', '.join(map(repr, bad))}")
@@ -213,7 +213,7 @@ def assignments(flag: str, words: list[str] | None) -> dict[str, Any]:
 
 
 def data(words: list[str] | None, columns: str | None) -> dict[str, Any]:
-    """Return the settings of the task from --data and --columns."""
+    """Return the task settings from --data and --columns."""
     return {**assignments("--data", words), **given(columns=columns)}
 
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 INSPECT = """Show pairs as the model reads them: tokens, with differences marked, and the model's predictions.
 
-Run this first on your own pairs. It says which rows are left out and why, how rows are divided into splits, and how
-often the model is right. It also points out text that may be a mistake, such as a misplaced space, a special token that
-is written out, or words that the tokenizer does not know. Without --model it shows the tokens of the bundled model's
-tokenizer and no predictions. With --model the exit code is 1 if `discover` would refuse the pairs.
+Run this first on your own pairs. It reports which rows are left out and why, how rows are divided into splits, and how
+often the model is right. It also reports text that may be a mistake, such as a misplaced space, a spelled-out special
+token, or words outside the tokenizer's vocabulary. Without --model, it shows the tokens of the bundled model's
+tokenizer and no predictions. With --model, the exit code is 1 if `discover` would refuse the pairs.
 """
 WIDTH = 100  # characters of a line of tokens
 MOST_REFUSALS = 10
@@ -31,9 +31,9 @@ MOST_REFUSALS = 10
 Column = tuple[list[str], int, bool]  # the token of each prompt, the column's width, whether the tokens differ
 
 OfModel = Annotated[str | None, Option(
-    "--model", help="Model whose tokens and predictions to show.", show_default="none"
+    "--model", help="Model whose tokens and predictions are shown.", show_default="none"
 )]
-Rows = Annotated[int, Option("--rows", min=0, help="Number of rows to show. Rows that are left out come first.")]
+Rows = Annotated[int, Option("--rows", min=0, help="Number of rows to show. Skipped rows come first.")]
 
 
 @app.command("inspect", help=flowing(INSPECT), epilog=examples(

@@ -1,8 +1,8 @@
-"""Names that are known before the library is imported: what `list` shows, and what names are checked against first.
+"""Names that are available without importing the library, for `list` and for early checks of names.
 
-Importing torch takes seconds, and a mistyped name should not. So `known.json` holds what the registries hold; `make
-names` writes it, and a test compares the two. The registries answer for themselves where torch is loaded already, and
-where the source files are not those that the table was made from: a new file may register a new name.
+Importing torch takes seconds, and a mistyped name should be reported at once. `known.json` therefore stores the content
+of the registries; `make names` writes it, and a test compares the two. The registries themselves are used if torch is
+loaded already, or if the source files have changed since the table was made, because a new file may register a name.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from edge_pruning.registry import unknown
 
 PACKAGE = Path(__file__).parents[1]
 TABLE = Path(__file__).with_name("known.json")
-REGISTERING = ("tasks", "discovery", "ablation", "formats", "models", "models/tracr")  # packages whose files have names
+REGISTERING = ("tasks", "discovery", "ablation", "formats", "models", "models/tracr")  # packages that register names
 KINDS = ("models", "tasks", "methods", "presets", "ablations", "formats", "programs")
 SEVERAL = "{} problems:\n  {}"
 
 
 def stored() -> dict[str, Any] | None:
-    """The table; None where the registries are to be asked."""
+    """Return the stored table, or None if the registries must be used."""
     return None if "torch" in sys.modules else _stored()
 
 
@@ -35,15 +35,15 @@ def _stored() -> dict[str, Any] | None:
 
 
 def sources() -> list[str]:
-    """The files that register names."""
+    """Return the files that register names."""
     paths = (path for package in REGISTERING for path in (PACKAGE / package).glob("*.py"))
     return sorted(path.relative_to(PACKAGE).as_posix() for path in paths)
 
 
 def check_names(*, task: str | None = None, **names: str | None) -> None:
-    """Raises ValueError for a task, method, preset or ablation that does not exist, and for a missing file of pairs.
+    """Check names early. Raises ValueError for unknown names and for a missing file of pairs.
 
-    It has the words of the library, which checks everything again, and more.
+    The wording is that of the library, which repeats these checks and makes further ones.
     """
     table = stored()
     if table is None:
@@ -70,12 +70,12 @@ def _of_names(names: dict[str, str | None], table: dict[str, Any]) -> Iterator[s
 
 
 def names(kind: str) -> list[str]:
-    """The names of a kind, without other names for them, for completion."""
+    """Return the names of a kind, without aliases, for shell completion."""
     return [name for name, _ in rows(f"{kind}s") if not name.isupper() and ":" not in name]
 
 
 def rows(what: str) -> list[tuple[str, str]]:
-    """What `list` shows. Raises ValueError for an unknown kind."""
+    """Return the rows of `list`. Raises ValueError for an unknown kind."""
     table = stored()
     if table is not None and what in table["kinds"]:
         return [(name, summary) for name, summary in table["kinds"][what]]
@@ -85,7 +85,7 @@ def rows(what: str) -> list[tuple[str, str]]:
 
 
 def made() -> dict[str, Any]:
-    """The table, as the registries have it now."""
+    """Return the table that the registries contain now."""
     from edge_pruning.ablation import ABLATIONS
     from edge_pruning.cli.names import KINDS
     from edge_pruning.discovery import METHODS, PRESETS

@@ -1,6 +1,6 @@
 """The content of `edge-pruning list`: names, descriptions and settings.
 
-Each kind is imported when it is listed, so that listing tasks does not load every model family.
+Each kind is imported only when it is listed, so that listing tasks does not load all model families.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Names = list[tuple[str, str]]
 
 
 def names_of(what: str) -> Names:
-    """Return (name, description) of everything of one kind. Raises ValueError if there is no such kind."""
+    """Return (name, description) for every entry of a kind. Raises ValueError for an unknown kind."""
     if what not in KINDS:
         raise unknown("list of", what, KINDS)
     return KINDS[what]()
@@ -38,7 +38,7 @@ def _models() -> Names:
     from edge_pruning.models.tracr.folder import PREFIX
 
     families = ", ".join(sorted(ADAPTERS))
-    shipped = [(name, "a small GPT-2 that comes with the library") for name in NAMED]
+    shipped = [(name, "a small GPT-2 that is part of the package") for name in NAMED]
     others = [("PATH", "a folder in Hugging Face format"), ("HUB_ID", "a model on the Hugging Face hub")]
     compiled = [(PREFIX + name, "a compiled program, whose circuit is known") for name in bundled_programs()]
     return [*shipped, *((name, f"{what} ({families})") for name, what in others), *compiled]

@@ -1,4 +1,4 @@
-"""`edge-pruning plan`: estimates the memory and time of a run before it is started."""
+"""`edge-pruning plan`: estimates the memory and time of a run before it starts."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from edge_pruning.planning import Plan
 
-PLAN = """Estimate what `discover` with the same task and settings will cost: edges, memory and time.
+PLAN = """Estimate the cost of `discover` with the same task and settings: edges, memory and time.
 
-The weights are not needed: the model's configuration is enough, and its tokenizer if there is one. If the weights are
+The weights are not needed: the configuration of the model and, if available, its tokenizer suffice. If the weights are
 on this machine and fit into memory, the model is loaded and one micro-batch is timed. Otherwise the time is computed
 from the number of operations, and the plan says so. [bold]--device[/bold] also accepts the name of a GPU that this
 machine does not have: a100, a100-40gb, h100, h200, l4, rtx-4090.
@@ -32,7 +32,7 @@ Calibrate = Annotated[bool | None, Option(
 )]
 PlannedDevice = Annotated[str | None, Option(
     "--device",
-    help="cpu, cuda or mps; auto: the fastest device of this machine; or the name of another GPU, such as h100.",
+    help="cpu, cuda or mps; auto: the fastest device on this machine; or the name of another GPU, such as h100.",
 )]
 Json = Annotated[bool, Option("--json", help="Print the plan as JSON.")]
 
@@ -111,7 +111,7 @@ def _rows(estimate: Plan) -> list[tuple[str, str]]:
     if not estimate.fits:
         return [*rows, ("fits", f"no: a step on one pair needs {gigabytes(estimate.least)}")]
     if estimate.search_seconds is None or estimate.seconds is None:
-        return [*rows, ("time", "this method's cost depends on what it finds, so there is no estimate")]
+        return [*rows, ("time", "no estimate, because this method's cost depends on its intermediate results")]
     step = f"{duration(estimate.step_seconds)} per step" if work.search.gradients else "no step"
     return [*rows, ("time", f"{step}, search {duration(estimate.search_seconds)}, judging about "
                             f"{duration(estimate.judging_seconds)}, together {duration(estimate.seconds)} "

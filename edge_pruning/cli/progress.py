@@ -19,11 +19,11 @@ from edge_pruning.objectives import OBJECTIVES
 from edge_pruning.runs import RunObserver
 
 SECONDS_BETWEEN_LINES = 60
-SPEED_OVER = 300  # seconds; steps differ in cost, so the time left is estimated from the last minutes only
+SPEED_OVER = 300  # seconds; steps differ in cost, so the remaining time is estimated from the last minutes only
 
 
 class ProgressBar(RunObserver):
-    """Use as a context: `with ProgressBar() as bar: discover(..., observer=bar)`."""
+    """A progress bar. Use it as a context: `with ProgressBar() as bar: discover(..., observer=bar)`."""
 
     def __init__(self, console: Console | None = None) -> None:
         console = console or Console(stderr=True, quiet=not ranks.is_first())
@@ -68,12 +68,12 @@ class ProgressBar(RunObserver):
         self._update(step, total, f"step {step:,} of {total:,}, {OBJECTIVES[name].short} {loss:.3f}{edges}")
 
     def _restart(self) -> None:
-        """Replace the bar by a new one, so that its speed is measured from now on."""
+        """Replace the bar with a new one, so that its speed is measured from now on."""
         self.bar.remove_task(self.task)
         self.task = self.bar.add_task(self.words, total=sum(self.work.values()) or None, state="")
 
     def _update(self, done: int, total: int, state: str) -> None:
-        """Show `done` of `total` of the current stage, as part of the whole run if its stages are known."""
+        """Show the progress of the current stage, as part of the whole run if its stages are known."""
         if not self.work:
             self._show(done, total or None, state)
             return
@@ -83,7 +83,7 @@ class ProgressBar(RunObserver):
                 before += units * done / max(1, total)
                 break
             before += units
-        else:  # a stage that is not in the plan takes no time of its own
+        else:  # a stage outside the plan adds no progress
             before = shown
         self._show(max(before, shown), self.bar.tasks[0].total, state)
 

@@ -1,4 +1,4 @@
-"""Results as tables. Every size is printed with and without dangling edges, beside the graph's total and convention."""
+"""Results as tables. Sizes always include the number without dangling edges, the graph's total and the convention."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edge_pruning.numbers import common_numbers, numbers_for
 from edge_pruning.runs import Run, SeedRuns
 from edge_pruning.truth.recovery import TruthComparison
 
-SHOWN_EDGES = 12  # of missed and of extra edges; evaluation.json has all
+SHOWN_EDGES = 12  # listed names of missed and of extra edges; evaluation.json has all
 RUNS = {
     "model": "model (all edges)",
     "circuit": "circuit",
@@ -26,7 +26,7 @@ RUNS = {
     "without_dangling": "  without dangling edges",
     "complement": "all edges but the circuit's",
     "empty": "empty circuit",
-    "random": "random circuits of that size",
+    "random": "random circuits of the same size",
 }
 
 
@@ -40,7 +40,7 @@ def print_run(run: Run, out: Console) -> None:
 
 
 def print_seeds(runs: SeedRuns, out: Console) -> None:
-    """Print each seed's circuit, the consensus and the core, and how much the circuits overlap."""
+    """Print each seed's circuit, the consensus and the core, and the overlap of the circuits."""
     about = runs.stability
     for size in about["sizes"]:
         table = new_table(escape(
@@ -73,7 +73,7 @@ def print_seeds(runs: SeedRuns, out: Console) -> None:
 
 
 def print_evaluation(evaluation: Evaluation, out: Console) -> None:
-    """Print the circuit beside the model, the empty circuit and random circuits: means over the pairs."""
+    """Print the circuit, the model, the empty circuit and random circuits: means over the pairs."""
     protocol = evaluation.protocol
     loss, *others = numbers_for(evaluation.loss, protocol.metric, agreement=protocol.is_agreement)
     table = new_table(escape(_protocol_line(vars(protocol))))
@@ -107,7 +107,7 @@ def print_evaluation(evaluation: Evaluation, out: Console) -> None:
 
 
 def _print_truth(truth: TruthComparison, out: Console) -> None:
-    """Print hits, misses and extra edges relative to the true circuit."""
+    """Print true positives (hits), missed edges and extra edges relative to the true circuit."""
     edges = truth.edges
     verdict = "exact" if edges.exact else "not exact"
     out.print(

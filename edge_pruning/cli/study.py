@@ -1,4 +1,4 @@
-"""`edge-pruning study`: two ways of asking, or any two settings, and whether one circuit does both."""
+"""`edge-pruning study`: finds circuits for two settings, and measures whether one circuit serves both."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from edge_pruning.cli.config_file import with_file
 from edge_pruning.cli.errors import errors_reported
 from edge_pruning.cli.help import examples, flowing
 
-STUDY = """Find circuits for two settings, several seeds each, and say how much they have in common.
+STUDY = """Find circuits for two settings, with several seeds each, and compare them.
 
-A setting is a task, its data and a model. `--against` says how the second one differs: another setting of the task
-(style=few-shot), or another task or file of pairs; `--against-model` takes another model of the same shape.
+A setting is a task, its data and a model. `--against` gives the difference of the second setting: another setting of
+the task (style=few-shot), or another task or file of pairs. `--against-model` names another model of the same shape.
 
-The result is one table and one page: how good each circuit is in [bold]its own setting and in the other[/bold], also
-what both share and what either has; the overlap of their edges beside that of [bold]two seeds of one setting[/bold] and
-of random circuits, without which an overlap says nothing; by kind of edge and by layer; what only one has.
+The result is a table and a page. They show the quality of every circuit in [bold]its own and the other setting[/bold]
+and that of their intersection and union; the overlap of edges, in total, by kind of edge and by layer, compared with
+the overlap of [bold]two seeds of one setting[/bold] and of random circuits; and the edges that only one circuit has.
 """
 
 Against = Annotated[list[str] | None, Option(
     "--against", metavar="NAME=VALUE|TASK", show_default=False,
-    help="How the second setting differs: a setting of the task, or another task or file of pairs. May be repeated.",
+    help="Difference of the second setting: a task setting, or another task or file of pairs. May be repeated.",
 )]
-AgainstModel = Annotated[str | None, Option(help="The second setting's model, if it is another one.")]
+AgainstModel = Annotated[str | None, Option(help="Model of the second setting, if it differs.")]
 Seeds = Annotated[int | None, Option(
-    metavar="N", min=2, show_default="3", help="Circuits to find for each setting, with consecutive seeds.",
+    metavar="N", min=2, show_default="3", help="Number of circuits per setting, with consecutive seeds.",
 )]
-Anyway = Annotated[bool, Option("--anyway", help="Search even if the model does a task badly (accuracy below 0.8).")]
+Anyway = Annotated[bool, Option("--anyway", help="Search even if the model's accuracy on a task is below 0.8.")]
 
 
 @app.command(help=flowing(STUDY), epilog=examples(
@@ -69,7 +69,7 @@ def study(
     dtype: flags.Dtype = None,
     as_json: flags.Json = False,
 ) -> None:
-    with errors_reported(kept=lambda: "Go on with the same command and --resume"):
+    with errors_reported(kept=lambda: "Continue with the same command and --resume"):
         given = with_file(flags.given(
             task=task, seeds=seeds, out=out, anyway=anyway or None, model=model, method=method, preset=preset,
             steps=steps, ablation=ablation, train=train, test=test, seed=seed, device=device, dtype=dtype,
@@ -95,10 +95,10 @@ def study(
 
 
 def _other(stored: Mapping[str, Any], against: list[str], model: str | None) -> dict[str, Any]:
-    """How the second setting differs, as `study` takes it. stored: the table of the file; flags win over it."""
+    """Return the arguments of `study` for the second setting. stored: the table of the file, which flags override."""
     tasks = [text for text in against if "=" not in text]
     if len(tasks) > 1:
-        raise ValueError(f"--against names {len(tasks)} tasks, {' and '.join(tasks)}; a study compares two settings")
+        raise ValueError(f"--against names {len(tasks)} tasks, {' and '.join(tasks)}; expected one")
     changed = flags.assignments("--against", [text for text in against if "=" in text])
     return {
         "against": tasks[0] if tasks else stored.get("task"),

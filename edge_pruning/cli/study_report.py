@@ -1,4 +1,4 @@
-"""A study as tables on stdout."""
+"""Print a study as tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge_pruning.runs.two_settings import Study
 
 
 def print_study(study: Study, out: Console) -> None:
-    """Each circuit in each setting, the overlaps, and what they say."""
+    """Print the quality of each circuit in each setting, the overlaps, and the findings in words."""
     content, compared = study.content, study.content["comparison"]
     sizes = edges_of(compared)
     for name, judged in content["judged"].items():
@@ -36,5 +36,5 @@ def print_study(study: Study, out: Console) -> None:
         out.print(f"{sentence[:1].upper()}{sentence[1:]}.", highlight=False, soft_wrap=True, markup=False)
     for warning in content["warnings"]:
         out.print(f"Note: {warning}.", highlight=False, soft_wrap=True, markup=False)
-    out.print(f"\nPage: {study.folder / 'study.html'}; the circuits to explore: {study.folder / 'circuits.html'}",
+    out.print(f"\nPage: {study.folder / 'study.html'}; circuits to explore: {study.folder / 'circuits.html'}",
               highlight=False, soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""`edge-pruning tracr`: programs whose circuit is known."""
+"""`edge-pruning tracr`: compiles programs whose circuit is known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from edge_pruning.truth.truth import Truths
 
-TRACR = """Make transformers whose circuit is known: RASP programs, compiled into weights by Tracr.
+TRACR = """Make transformers with a known circuit: RASP programs compiled into weights by Tracr.
 
 The bundled programs need no installation: [bold]edge-pruning discover tracr:reverse[/bold]
 """
@@ -31,9 +31,9 @@ examples/own_program.py.
 
 TRUTH = """Find the true circuits of a compiled program, and write truth.json and a card into its folder.
 
-The true circuit is found in two ways. By ablation: edges are removed as long as no output on any input changes. From
-the weights: every edge that can have an effect. Both are found for zero and for patch ablation, with one embedding
-writer and with two.
+The true circuit is found in two ways. By ablation: edges are removed as long as every output on every input stays the
+same. From the weights: every edge that can have an effect. Both are found for zero and patch ablation, with one and
+with two embedding writers.
 """
 
 tracr = typer.Typer(no_args_is_help=True, help=flowing(TRACR))
@@ -41,7 +41,7 @@ app.add_typer(tracr, name="tracr")
 
 
 class ManyWords(TyperCommand):
-    """`--vocab a b c` means `--vocab a --vocab b --vocab c`; words end where the next flag begins."""
+    """A command that reads `--vocab a b c` as `--vocab a --vocab b --vocab c`. The next flag ends the words."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         expanded: list[str] = []
@@ -61,7 +61,7 @@ class ManyWords(TyperCommand):
 def compile_(
     program: Annotated[str, typer.Argument(help="A name from `edge-pruning list programs`.", show_default=False)],
     vocab: Annotated[list[str] | None, typer.Option(
-        metavar="VALUE...", help="The values that inputs consist of. Words that look like numbers are read as numbers.",
+        metavar="VALUE...", help="The input vocabulary. Words that look like numbers are read as numbers.",
         show_default="the program's",
     )] = None,
     max_length: Annotated[int | None, typer.Option(
@@ -91,7 +91,7 @@ def compile_(
         about = compiled.program
         console.print(
             f"{about.name}: layers {about.layers}, heads {about.heads}, residual dimensions {len(about.residual)}; "
-            f"{len(compiled.inputs):,} inputs checked, at most {compiled.parity_error:.1e} off Tracr's own pass"
+            f"{len(compiled.inputs):,} inputs checked, at most {compiled.parity_error:.1e} from Tracr's own pass"
         )
         if truth:
             words = [f"--vocab {' '.join(vocab)}"] if vocab else []
@@ -120,7 +120,7 @@ def print_truths(truths: Truths, out: Console) -> None:
 
 
 def _value(word: str) -> Any:
-    """Read a word as a number if it looks like one."""
+    """Parse a word as a number if possible."""
     for kind in (int, float):
         try:
             return kind(word)

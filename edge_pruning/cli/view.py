@@ -1,4 +1,4 @@
-"""`edge-pruning view`: writes circuits as one page to explore in a browser."""
+"""`edge-pruning view`: writes one page for exploring circuits in a browser."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from edge_pruning.cli.help import examples, flowing
 
 VIEW = """Write one HTML page for exploring circuits.
 
-The page has a slider for the size of the circuit, focus on heads and edges, search, comparison of circuits and seeds,
-the true circuit where it is known, attention patterns, and the report. It is one file that needs no server and no
-network: open it in a browser, mail it, read it on a phone. It shows what the run folders hold. To add the whole curve
-and the loss without each edge, run `edge-pruning evaluate CIRCUIT --report` first.
+The page offers a slider for circuit size, focus on heads and edges, search, comparison of circuits and seeds,
+the true circuit if known, attention patterns, and the report. It is a single file that needs no server and no
+network: open it in a browser, mail it, read it on a phone. It shows the content of the run folders. To add the curve
+over all sizes and the loss without each edge, run `edge-pruning evaluate CIRCUIT --report` first.
 """
 
 Paths = Annotated[list[Path], Argument(

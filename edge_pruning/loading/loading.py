@@ -98,8 +98,8 @@ def _from_memory(hf: Any, tokenizer: Any) -> Model:
 
     if not isinstance(hf, transformers.PreTrainedModel):
         raise ValueError(
-            "expected a model: its name, a folder (a text or a Path), a Hugging Face model with its tokenizer, or what "
-            f"load_model returns; got {type(hf).__name__}"
+            "expected a model: its name, a folder (a string or a Path), a Hugging Face model with its tokenizer, or "
+            f"the result of load_model; got {type(hf).__name__}"
         )
     in_memory.check_usable(hf, tokenizer, DTYPES)
     if tokenizer is None and check_supported(hf.config).loader == Adapter.loader:

@@ -90,7 +90,7 @@ def checked_name(name: str, revision: str | None) -> str:
             "save_pretrained and give the folder"
         )
     if len(name) > LONGEST_NAME:
-        raise ValueError(f"expected the name of a model or a folder, got a text of {len(name):,} characters")
+        raise ValueError(f"expected the name of a model or a folder, got a string of {len(name):,} characters")
     here = name in NAMED or Path(name).exists()
     if revision is not None and here and not compiled_folder(name):
         raise ValueError(f"model {name!r} is on this machine and has no revision {revision!r}; leave out --revision")

@@ -27,7 +27,7 @@ RUNS = {
     "soft": "its soft mask, before the cut",
     "without_dangling": "without dangling edges",
     "complement": "all edges but the circuit's",
-    "random": "random circuits of that size",
+    "random": "random circuits of the same size",
     "empty": "the empty circuit",
 }
 SMALLEST_LOSS = 1e-4  # smaller losses stand next to 0

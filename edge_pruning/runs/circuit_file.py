@@ -105,7 +105,7 @@ def _loaded(given: Any) -> tuple[Path, Circuit]:
     if not isinstance(given, str | Path):
         raise ValueError(f"expected a circuit, a run, or the path of a circuit file; got {type(given).__name__}")
     if len(str(given)) > LONGEST_NAME:
-        raise ValueError(f"expected the path of a circuit file, got a text of {len(str(given)):,} characters")
+        raise ValueError(f"expected the path of a circuit file, got a string of {len(str(given)):,} characters")
     return Path(given), load_circuit(Path(given))
 
 

@@ -27,7 +27,7 @@ def get_task(name: Any, **settings: Any) -> Task:
             raise ValueError(f"task {name.name!r} is made already, so it takes no settings; got {', '.join(settings)}")
         return name
     if isinstance(name, str) and len(name) > LONGEST_NAME:
-        raise ValueError(f"expected the name of a task or a path, got a text of {len(name):,} characters")
+        raise ValueError(f"expected the name of a task or a path, got a string of {len(name):,} characters")
     if not isinstance(name, str) or is_source(name):
         from edge_pruning.tasks.own import OwnPairs  # like every task it builds on task.py, never on this file
 

@@ -38,13 +38,13 @@ def test_several_seeds_and_functions_are_written_down() -> None:
 
 @pytest.mark.parametrize(("flags", "settings", "notes"), [
     ({"steps": 5}, {"task": "ioi", "steps": 5, "sparsity": 0.9, "data": {"train": 9}},
-     ["--steps 5 wins over steps = 7 in x.toml"]),
+     ["--steps 5 overrides steps = 7 in x.toml"]),
     ({"steps": 7}, {"task": "ioi", "steps": 7, "sparsity": 0.9, "data": {"train": 9}}, []),
     ({"edges": (3,), "train": 4}, {"task": "ioi", "settings": {"steps": 7}, "edges": (3,), "train": 4},
-     ["--edges 3 wins over sparsity = 0.9 in x.toml", "--train 4 wins over train = 9 in x.toml"]),
+     ["--edges 3 overrides sparsity = 0.9 in x.toml", "--train 4 overrides train = 9 in x.toml"]),
     ({"settings": {"steps": 8}, "data": {"bos": True}},
      {"task": "ioi", "sparsity": 0.9, "settings": {"steps": 8}, "data": {"train": 9, "bos": True}},
-     ["--steps 8 wins over steps = 7 in x.toml"]),
+     ["--steps 8 overrides steps = 7 in x.toml"]),
 ])  # fmt: skip
 def test_flags_win_over_the_file_and_that_is_said(
     flags: dict[str, Any], settings: dict[str, Any], notes: list[str]

@@ -34,7 +34,7 @@ def test_an_interrupted_run_says_what_was_kept_and_how_to_go_on(
     out, err = process.communicate()
     assert (process.returncode, out) == (code, "")
     assert f"{word}. a run keeps a checkpoint after step " in err
-    assert err.endswith(f"Go on with:\n  edge-pruning {' '.join(COMMAND)} --out 'a run' --resume\n")
+    assert err.endswith(f"Continue with:\n  edge-pruning {' '.join(COMMAND)} --out 'a run' --resume\n")
 
 
 @pytest.mark.parametrize(("words", "expected"), [

@@ -460,7 +460,7 @@ def test_on_large_graphs_baselines_are_measured_until_they_are_known_well_enough
     out = Console(record=True, width=200)
     print_evaluation(few, out)
     assert "all edges but the circuit's: on 5 of the 12 pairs" in out.export_text(clear=False)
-    assert "random circuits of that size: 3 of them on 5 of the 12 pairs" in out.export_text()
+    assert "random circuits of the same size: 3 of them on 5 of the 12 pairs" in out.export_text()
     run = few.runs["random"]
     assert run.ids is not None
     assert whole.random is not None

@@ -33,7 +33,7 @@ def test_a_run_folder_can_be_read_with_cat(finished, tmp_path):
 def test_the_table_says_sizes_with_both_counts_and_the_convention(finished):
     shown = " ".join(finished(*TWELVE).stdout.split())
     for words in ("model (all edges)", "circuit", "soft mask, before the cut", "without dangling edges",
-                  "empty circuit", "random circuits of that size", "KL (nats)", "logit difference", "faithfulness"):
+                  "empty circuit", "random circuits of the same size", "KL (nats)", "logit difference", "faithfulness"):
         assert words in shown
     assert "Size: 12 edges, " in shown
     assert "without dangling ones, of " in shown

@@ -90,7 +90,7 @@ def test_watching_hooks_are_fine_and_changing_ones_are_named(hf):
     (lambda model, tokenizer: (model, "gpt2"), "expected its tokenizer, got str"),
     (lambda model, tokenizer: 5, "expected a model: its name, a folder .* got int"),
     (lambda model, tokenizer: torch.nn.Linear(2, 2), "got Linear"),
-    (lambda model, tokenizer: "x" * 5000, "got a text of 5,000 characters"),
+    (lambda model, tokenizer: "x" * 5000, "got a string of 5,000 characters"),
     (lambda model, tokenizer: "gpt2 (in memory)", "no file has this model. Hand it over again"),
 ])
 def test_models_that_cannot_be_used_are_refused(hf, made, message):

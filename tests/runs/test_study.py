@@ -188,13 +188,13 @@ def test_the_recipe_for_codellama_runs_on_a_small_model(cli, small_codellama, tm
     loaded = Study.load(tmp_path / "study")
     assert loaded.names == ("style=instruction", "style=few-shot")
     assert [len(circuit) for circuit in loaded.circuits] == [20, 20]
-    assert f"--model {small_codellama} wins over model = 'codellama/CodeLlama-13b-Instruct-hf'" in result.stderr
+    assert f"--model {small_codellama} overrides model = 'codellama/CodeLlama-13b-Instruct-hf'" in result.stderr
 
 
 def test_a_file_of_a_study_is_refused_by_discover(cli, tmp_path):
     result = cli("discover", "--config", RECIPES / "codellama-13b-boolean.toml")
     assert result.exit_code == 2
-    assert "describes two settings ([against]): edge-pruning study --config" in result.stderr
+    assert "describes two settings ([against]); run edge-pruning study --config" in result.stderr
     (tmp_path / "study.toml").write_text("task = 'ioi'\n[against]\ntasks = 'gendered-pronoun'\ndata = 3\n")
     result = cli("study", "--config", tmp_path / "study.toml")
     assert result.exit_code == 2

@@ -71,8 +71,8 @@ def test_generated_tasks_can_be_chats_too(talking: Any) -> None:
     [
         ({"clean": [said("user", "a"), said("system", "b")]}, "line 1: the chat template refuses .* comes first"),
         ({"clean": [said("user", "a"), said("assistant", "b")]}, "line 1: one prompt ends with a message of the assis"),
-        ({"clean": [{"role": "user"}]}, "line 1: clean: expected a text or a list of messages with role and content"),
-        ({"clean": []}, "line 1: clean: expected a text or a list of messages with role and content"),
+        ({"clean": [{"role": "user"}]}, r"line 1: clean: expected a string or a list of messages \(role, content\)"),
+        ({"clean": []}, r"line 1: clean: expected a string or a list of messages \(role, content\)"),
     ],
 )
 def test_messages_that_make_no_chat_are_refused(

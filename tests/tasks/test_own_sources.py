@@ -114,7 +114,7 @@ def test_token_ids_as_answers_of_texts_are_said(words: PreTrainedTokenizerBase) 
     ([3], "pair 1: expected an object with the fields clean, corrupted, answer, got int"),
     ([("a",)], "pair 1: expected an object .* got tuple"),
     ([["a", 3]], "pair 1: expected an object .* got list"),
-    ("x" * 5000, "expected the name of a task or a path, got a text of 5,000 characters"),
+    ("x" * 5000, "expected the name of a task or a path, got a string of 5,000 characters"),
     ([{"clean": "a", "corrupted": float("nan")}], "pair 1: missing corrupted"),
     ({}, "got a mapping with nothing in it"),
     ([{"clean": "\ud800", "corrupted": "a"}], "pair 1: clean: holds half of a surrogate pair, which is no text"),
@@ -238,7 +238,7 @@ def test_columns_can_be_named(words: PreTrainedTokenizerBase) -> None:
     (text,) = pairs([row], words, columns="clean=q, corrupted=other.q, answer=gold").texts
     assert text == TextPair(CLEAN, CORRUPTED, (" sat",))
     assert pairs([row], words, columns={"clean": "q", "corrupted": "other.q", "answer": "gold"}).texts == (text,)
-    with pytest.raises(ValueError, match="columns must be a text, got 5; space must be true or false, got 'yes'"):
+    with pytest.raises(ValueError, match="columns must be a string, got 5; space must be true or false, got 'yes'"):
         pairs([row], words, columns=5, space="yes")
     with pytest.raises(ValueError, match="columns: there is no column nothing; there are q, other, label, gold"):
         pairs([row], words, columns="clean=nothing")

@@ -92,7 +92,7 @@ class OwnPairs(TextTask):
         if isinstance(self.columns, Mapping):
             said = ",".join(f"{name}={column}" for name, column in self.columns.items())
             object.__setattr__(self, "columns", said)
-        problems = [] if isinstance(self.columns, str) else [f"columns must be a text, got {self.columns!r}"]
+        problems = [] if isinstance(self.columns, str) else [f"columns must be a string, got {self.columns!r}"]
         problems += [
             f"{name} must be true or false, got {getattr(self, name)!r}" for name in SWITCHES
             if not isinstance(getattr(self, name), bool)

@@ -61,7 +61,7 @@ def written(source: Any) -> str:
 def _as_json(value: Any) -> Any:
     if type(value) is TokenPair:
         return vars(value)
-    raise ValueError(f"expected texts, numbers and lists in pairs that are kept in a run folder; got {value!r:.60}")
+    raise ValueError(f"pairs stored in a run folder may contain only strings, numbers and lists; got {value!r:.60}")
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -133,16 +133,16 @@ def _is_answer(value: Any) -> bool:
 
 def _problems(fields: Mapping[str, Any], chat: Chat | None) -> Iterable[str]:
     prompt: tuple[Callable[[Any], bool], str] = (
-        lambda v: _is_text(v) or _is_ids(v), "a text that is not empty, or a list of token ids",
+        lambda v: _is_text(v) or _is_ids(v), "a non-empty string or a list of token ids",
     )
     if chat:
         prompt = (
-            lambda v: _is_text(v) or is_messages(v) or _is_ids(v), "a text or a list of messages with role and content",
+            lambda v: _is_text(v) or is_messages(v) or _is_ids(v), "a string or a list of messages (role, content)",
         )
     elif is_messages(fields.get("clean")):
         yield "these prompts are lists of messages, which need --chat (chat=true)"
         return
-    answer = _is_answer, "a text or a list of texts, none empty (or token ids)"
+    answer = _is_answer, "a string or a list of strings, none empty (or token ids)"
     checks: dict[str, tuple[Callable[[Any], bool], str]] = {
         **dict.fromkeys(PROMPTS, prompt),
         **dict.fromkeys(ANSWERS, answer),
