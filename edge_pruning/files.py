@@ -123,6 +123,7 @@ def read_own(path: Path, form: str, version: int, kind: type[T]) -> T:
     content = read_json(path)
     check_format(content, form, version, path)
     try:
+        _check_finite(content)
         return check(content, kind)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
@@ -165,6 +166,14 @@ def parse_json(text: str, made: Callable[[dict[str, Any]], Any] | None = None) -
     if SURROGATE.search(text):
         _check_texts(content)
     return content
+
+
+def _check_finite(content: Any) -> None:
+    """Raises ValueError for NaN and infinite numbers, which JSON has not and `write_json` does not write."""
+    try:
+        json.dumps(content, allow_nan=False)
+    except ValueError:
+        raise ValueError("expected finite numbers or null, got NaN or an infinite number") from None
 
 
 def _check_depth(content: Any) -> None:

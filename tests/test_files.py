@@ -156,3 +156,10 @@ def test_files_of_other_kinds_are_refused(tmp_path: Path, read: Callable[[Path],
     (tmp_path / "noise").write_bytes(bytes(range(256)) * 4)
     with pytest.raises(ValueError, match="noise is truncated or not"):
         read(tmp_path / "noise")
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e400"])
+def test_numbers_that_json_has_not_are_refused_in_own_files(tmp_path: Path, number: str) -> None:
+    (tmp_path / "x.json").write_text(f'{{"format": "f", "version": 1, "somewhere": [{number}]}}')
+    with pytest.raises(ValueError, match=r"x\.json is damaged: expected finite numbers or null"):
+        files.read_own(tmp_path / "x.json", "f", 1, dict)

@@ -10,7 +10,7 @@ from typing import Any
 from edge_pruning import files
 from edge_pruning.circuit import Circuit
 from edge_pruning.formats.circuit_json import CircuitJson
-from edge_pruning.formats.format import FORMATS, Format, get_format
+from edge_pruning.formats.format import FORMATS, Format, Found, get_format
 from edge_pruning.recount import Embeddings, KeyValues, recount
 from edge_pruning.registry import settings_of
 
@@ -55,11 +55,7 @@ def convert(
     writer = get_format(to or _wanted(target, reader, recounted=bool(embeddings or heads or edges)), **settings)
     if signed and not any("signed" in settings_of(type(side)) for side in (reader, writer)):
         raise ValueError(f"signed is about scores of EAP-IG and MIB, but this is from {reader.name} to {writer.name}")
-    given = {**_shape_like(like), **(shape or {})}
-    try:
-        found = reader.read(source, given)
-    except ValueError as error:
-        raise ValueError(_at(source, reader, str(error))) from None
+    found = read_with(reader, source, {**_shape_like(like), **(shape or {})})
     circuit, changed = recount(found.circuit, embeddings=embeddings, kv=heads)
     if edges is not None:
         circuit = _cut(circuit, edges)
@@ -71,11 +67,16 @@ def convert(
 def load(path: str | Path, shape: Mapping[str, Any] | None = None) -> Circuit:
     """The circuit in a file of any format that is known by its name and content."""
     path = Path(path)
-    reader = get_format(format_of(path))
+    return read_with(get_format(format_of(path)), path, shape or {}).circuit
+
+
+def read_with(reader: Format, path: Path, shape: Mapping[str, Any]) -> Found:
+    """What a file of this format holds. Raises ValueError with the file's name in front, once, and the format's."""
     try:
-        return reader.read(path, shape or {}).circuit
+        return reader.read(path, shape)
     except ValueError as error:
-        raise ValueError(_at(path, reader, str(error))) from None
+        named = str(error).startswith(str(path))
+        raise ValueError(str(error) if named else f"{path} (read as {reader.name}): {error}") from None
 
 
 def format_of(path: Path) -> str:
@@ -130,8 +131,3 @@ def _cut(circuit: Circuit, edges: int) -> Circuit:
     if circuit.scores is None:
         raise ValueError(f"expected scores to choose {edges:,} edges by, but the file has none; leave edges out")
     return Circuit.from_scores(circuit.scores, edges=edges, provenance=circuit.provenance)
-
-
-def _at(path: Path, reader: Format, problem: str) -> str:
-    """The problem with the file's name in front, once, and what it was read as."""
-    return problem if problem.startswith(str(path)) else f"{path} (read as {reader.name}): {problem}"

@@ -8,6 +8,7 @@ readings. `signed` leaves them as they are, in both directions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -52,7 +53,7 @@ def provenance_from(cfg: Mapping[str, Any], file: str) -> dict[str, Any]:
 
 
 def _is_json_scalar(value: Any) -> bool:
-    return isinstance(value, str | int | float | bool) or value is None
+    return isinstance(value, str | int | bool) or value is None or isinstance(value, float) and math.isfinite(value)
 
 
 def refuse_neurons(neurons: bool) -> None:
