@@ -38,7 +38,8 @@ def _models() -> Names:
     from edge_pruning.models.tracr.folder import PREFIX
 
     families = ", ".join(sorted(ADAPTERS))
-    shipped = [(name, "a small GPT-2 that is part of the package") for name in NAMED]
+    kinds = {"bundled": "a small GPT-2", "digits": "a small ViT for handwritten digits"}
+    shipped = [(name, f"{kinds[name]} that is part of the package") for name in NAMED]
     others = [("PATH", "a folder in Hugging Face format"), ("HUB_ID", "a model on the Hugging Face hub")]
     compiled = [(PREFIX + name, "a compiled program, whose circuit is known") for name in bundled_programs()]
     return [*shipped, *((name, f"{what} ({families})") for name, what in others), *compiled]

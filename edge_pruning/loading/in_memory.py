@@ -30,10 +30,19 @@ def check_usable(hf: Any, tokenizer: Any, dtypes: dict[str, Any]) -> None:
     wanted = check_supported(hf.config).attn_implementation
     if wanted and hf.config._attn_implementation != wanted:
         problems.append(f"load it with attn_implementation={wanted!r}; got {hf.config._attn_implementation!r}")
-    if tokenizer is not None and not (callable(tokenizer) and hasattr(tokenizer, "get_vocab")):
-        problems.append(f"expected its tokenizer, got {type(tokenizer).__name__}")
+    if tokenizer is not None and not _fits(tokenizer, images=check_supported(hf.config).reads_images):
+        expected = "image processor" if check_supported(hf.config).reads_images else "tokenizer"
+        problems.append(f"expected its {expected}, got {type(tokenizer).__name__}")
     if problems:
         raise ValueError(f"the model {name_of(hf)} cannot be used: {'; '.join(problems)}")
+
+
+def _fits(tokenizer: Any, *, images: bool) -> bool:
+    from transformers.image_processing_utils import BaseImageProcessor
+
+    if images:
+        return isinstance(tokenizer, BaseImageProcessor)
+    return callable(tokenizer) and hasattr(tokenizer, "get_vocab")
 
 
 def is_hooked(hf: Any) -> bool:

@@ -22,6 +22,7 @@ from edge_pruning.loading.placement import (
 )
 from edge_pruning.loading.self_check import self_check
 from edge_pruning.models import Adapter, adapt, check_supported
+from edge_pruning.models.image_reader import ImageReader
 from edge_pruning.models.tracr import Compiled, Tracr, compiled_folder
 
 log = logging.getLogger("edge_pruning")
@@ -36,10 +37,10 @@ def load_model(
     dtype: str = "float32",
     trust_remote_code: bool = False,
 ) -> Model:
-    """Load a model: `bundled`, a folder, a hub id, or a GGUF file; or a compiled program (`tracr:reverse`).
+    """Load a model: `bundled`, `digits`, a folder, a hub id, or a GGUF file; or a compiled program (`tracr:reverse`).
 
-    name: also a Hugging Face model in memory, with its tokenizer (or both as a tuple); it stays where it is, in its own
-    dtype. A `Model` is returned as it is.
+    name: also a Hugging Face model in memory, with its tokenizer or image processor (or both as a tuple); it stays
+    where it is, in its own dtype. A `Model` is returned as it is.
     device: cpu, cuda, mps or auto (the best there is); or spread (layers over all GPUs, where one is too small, which
     takes accelerate; a compiled program stays whole).
     dtype: float32 or bfloat16 (float64 for tests).
@@ -63,7 +64,7 @@ def load_model(
     family = check_supported(config)
     n_weights = source.without_weights(config, dtype).num_parameters()
     check_fits(name, n_weights, dtype, where, several=device == SPREAD)
-    tokenizer = source.tokenizer(config) if family.loader == Adapter.loader else None  # others do not read text
+    tokenizer = source.image_reader(config) if family.reads_images else source.tokenizer(config)
     options = _options(family, config, dtype) | (device_map_options() if device == SPREAD else {})
     hf = source.weights(family.loader, dtype, **options)
     bits = source.packed.bits(hf.num_parameters()) if source.packed else None
@@ -102,9 +103,11 @@ def _from_memory(hf: Any, tokenizer: Any) -> Model:
             f"the result of load_model; got {type(hf).__name__}"
         )
     in_memory.check_usable(hf, tokenizer, DTYPES)
-    if tokenizer is None and check_supported(hf.config).loader == Adapter.loader:
+    if check_supported(hf.config).reads_images:
+        tokenizer = tokenizer and ImageReader.of(tokenizer, hf.config)
+    elif tokenizer is None:
         raise ValueError(f"the model {in_memory.name_of(hf)} needs its tokenizer: load_model(model, tokenizer)")
-    if tokenizer is not None:
+    else:
         check_tokenizer(tokenizer, hf.config, in_memory.name_of(hf))
     model = Model(adapt(hf), tokenizer, in_memory.name_of(hf))
     try:
@@ -128,10 +131,11 @@ def describe_model(
         raise ValueError(f"{name} is a compiled program: it takes seconds and a few megabytes, and needs no plan")
     source = ModelSource.of(name, revision, trust_remote_code=trust_remote_code)
     config = source.configuration()
-    _options(check_supported(config), config, dtype)
+    family = check_supported(config)
+    _options(family, config, dtype)
     hf = source.without_weights(config, dtype)
     try:
-        tokenizer = source.tokenizer(config)
+        tokenizer = source.image_reader(config) if family.reads_images else source.tokenizer(config)
     except ValueError:
         tokenizer = None
     return Model(adapt(hf), tokenizer, name, revision)

@@ -19,10 +19,12 @@ from edge_pruning.loading.placement import DTYPES
 from edge_pruning.loading.pretrained import hint, only_local_files, read, without_weights
 from edge_pruning.models import check_supported
 from edge_pruning.models.bundled import BUNDLED
+from edge_pruning.models.digits import DIGITS
+from edge_pruning.models.image_reader import ImageReader
 from edge_pruning.models.tracr import compiled_folder
 
 log = logging.getLogger("edge_pruning")
-NAMED = {"bundled": BUNDLED}
+NAMED = {"bundled": BUNDLED, "digits": DIGITS}
 LONGEST_NAME = 500  # characters; a file system takes fewer
 
 
@@ -63,6 +65,15 @@ class ModelSource:
         tokenizer = self._read("AutoTokenizer", "tokenizer")
         check_tokenizer(tokenizer, config, self.name)
         return tokenizer
+
+    def image_reader(self, config: Any) -> ImageReader | None:
+        """Read the image processor, on Pillow, whose pixels are the same everywhere; None if the model has none."""
+        try:
+            processor = self._read("AutoImageProcessor", "image processor (preprocessor_config.json)", backend="pil")
+        except ValueError as error:
+            log.warning("%s; so it can be given images as tensors only", error)
+            return None
+        return ImageReader.of(processor, config)
 
     def weights(self, loader: str, dtype: str, **options: Any) -> Any:
         """Read the weights into a model of Hugging Face. Raises ValueError that says what is missing."""

@@ -28,13 +28,15 @@ class Adapter(ABC):
     """One model family, with the five methods above. `hf` is not changed.
 
     `causal`: no position sees a later one. If a family is not, its pairs are run whole, beside others of equal length.
-    `loader`: the class in `transformers` that reads its weights. `attn_implementation`: how transformers has to compute
-    attention, where what it would choose leaves something out. `example`: a public model and its sizes, by the names
-    in its configuration. The first line of a family's docstring says what is unusual; both are for docs/models.md.
+    `reads_images`: its prompts are images, not tokens. `loader`: the class in `transformers` that reads its weights.
+    `attn_implementation`: how transformers has to compute attention, where what it would choose leaves something out.
+    `example`: a public model and its sizes, by the names in its configuration. The first line of a family's docstring
+    says what is unusual; both are for docs/models.md.
     """
 
     model_type: ClassVar[str]
     causal: ClassVar[bool] = True
+    reads_images: ClassVar[bool] = False
     loader: ClassVar[str] = "AutoModelForCausalLM"
     attn_implementation: ClassVar[str | None] = None
     example: ClassVar[tuple[str, dict[str, int]]]

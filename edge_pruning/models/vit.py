@@ -25,6 +25,7 @@ class ViT(Decoder):
     model_type = "vit"
     example = "google/vit-base-patch16-224", {"num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 768}
     causal = False
+    reads_images = True
     loader = "AutoModelForImageClassification"
 
     @classmethod

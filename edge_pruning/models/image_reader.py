@@ -1,0 +1,102 @@
+"""How images become what a vision model reads, and what its classes are called.
+
+An image is converted only where nothing is lost: grey to RGB, a palette to its colours, transparency that is nowhere
+used. Anything else is refused, because a circuit for a guessed image is a circuit for something else. Size and range of
+the pixels are for the model's own image processor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from edge_pruning.registry import nearest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MODES = {1: "L", 3: "RGB"}  # Pillow's name for images of so many channels
+SHOWN = 5  # names of classes, in a message
+
+
+@dataclass(frozen=True, eq=False)
+class ImageReader:
+    """What stands where a language model has its tokenizer.
+
+    processor: the model's image processor. shape: channels, height and width of what the model reads.
+    classes: the names of its classes, by their numbers.
+    """
+
+    processor: Any
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, processor: Any, config: Any) -> ImageReader:
+        """The reader of a vision model in transformers, from its image processor and its configuration."""
+        size = config.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        names = tuple(str(config.id2label[number]) for number in range(config.num_labels))
+        return cls(processor, (config.num_channels, height, width), names)
+
+    def read(self, image: Image) -> Tensor:
+        """The image as the model reads it [channel, height, width]. Raises ValueError for one that does not fit."""
+        pixels: Tensor = self.processor(_converted(image, self.shape[0]), return_tensors="pt").pixel_values[0]
+        if tuple(pixels.shape) != self.shape:
+            raise ValueError(
+                f"an image of {image.width} x {image.height} pixels becomes {_size(pixels.shape)} in the model's image "
+                f"processor, but the model reads {_size(self.shape)}; resize it first"
+            )
+        return pixels
+
+    def number_of(self, name: str | int) -> int:
+        """The number of a class, from its name or one of the names in it ("tabby, tabby cat"), or from its number.
+
+        Raises ValueError if the model has no such class, or several.
+        """
+        word = str(name).strip().lower()
+        exact = [number for number, known in enumerate(self.classes) if known.lower() == word]
+        loose = [n for n, known in enumerate(self.classes) if word in (one.strip() for one in known.lower().split(","))]
+        found = exact or loose
+        if len(found) == 1:
+            return found[0]
+        if not found and word.isdecimal() and int(word) < len(self.classes):
+            return int(word)
+        if found:
+            numbers = ", ".join(map(str, found[:SHOWN]))
+            raise ValueError(f"classes {numbers} of the model are all called {name!r}; give one of these numbers")
+        near = nearest(str(name), self.classes)[:SHOWN] or self.classes[:SHOWN]
+        raise ValueError(
+            f"the model has no class {name!r}; it has {len(self.classes)} classes, such as {', '.join(map(repr, near))}"
+        )
+
+    def decode(self, numbers: Sequence[int]) -> str:
+        """The names of classes, by their numbers."""
+        return ", ".join(self.classes[number] for number in numbers)
+
+
+def _converted(image: Image, channels: int) -> Image:
+    """The same picture with as many channels as the model reads."""
+    if channels not in MODES:
+        raise ValueError(f"the model reads images of {channels} channels, which no image file holds; give tensors")
+    if image.mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode in ("LA", "RGBA"):
+        if image.getchannel("A").getextrema() != (255, 255):
+            raise ValueError("it has transparent pixels, whose colour nobody knows; put it on a background first")
+        image = image.convert(image.mode.removesuffix("A"))
+    if image.mode not in ("1", "L", "RGB"):
+        raise ValueError(f"its pixels are {image.mode}; expected grey or RGB with 8 bits per channel")
+    if MODES[channels] == "L" and image.mode == "RGB":
+        bands = [band.tobytes() for band in image.split()]
+        if bands.count(bands[0]) < len(bands):
+            raise ValueError("it is in colour, but the model reads grey images; convert it first")
+    return image.convert(MODES[channels])
+
+
+def _size(shape: Sequence[int]) -> str:
+    channels, height, width = shape
+    return f"{width} x {height} pixels of {channels} channel{'s' * (channels != 1)}"
