@@ -2,10 +2,10 @@
 
     precision = hits / found       recall = hits / true       exact: both are 1
 
-The area under the ROC curve (scikit-learn) asks the scores alone, whatever the size: how probably a true edge scores
-higher than another one; 0.5 is chance. Random scores, cut to the same size, are the baseline. Edges without a score
-rank last. A node counts as found if any of its edges is, and scores as much as the best of them. It misleads where a
-program has several minimal circuits (`Truth.other_sizes`): an inexact circuit may then be as true.
+The area under the ROC curve asks the scores alone, whatever the size: how probably a true edge scores higher than
+another one, ties counted half; 0.5 is chance. Random scores, cut to the same size, are the baseline. Edges without a
+score rank last. A node counts as found if any of its edges is, and scores as much as the best of them. It misleads
+where a program has several minimal circuits (`Truth.other_sizes`): an inexact circuit may then be as true.
 """
 
 from __future__ import annotations
@@ -137,14 +137,14 @@ class Recovery:
     def of_random_scores(self) -> dict[str, Any]:
         """Random scores, cut to as many as were found: their area, and how many true ones they hit."""
         generator = torch.Generator().manual_seed(self.seed)
-        drawn = [torch.rand(len(self.true), generator=generator) for _ in range(RANDOM)]
-        areas = [one for scores in drawn if (one := area(self.true, scores)) is not None]
+        drawn = torch.stack([torch.rand(len(self.true), generator=generator) for _ in range(RANDOM)])  # [draw, edge]
+        under = areas(self.true, drawn)
         kept, true = int(self.predicted.sum()), int(self.true.sum())
-        hits = torch.stack([self.true[scores.argsort(descending=True)[:kept]].sum() for scores in drawn]).double()
+        hits = self.true[drawn.argsort(dim=-1, descending=True)[:, :kept]].sum(-1).double()
         return {
             "draws": RANDOM,
-            "auc": sum(areas) / len(areas) if areas else None,
-            "auc_spread": float(torch.tensor(areas).std()) if areas else None,
+            "auc": None if under is None else float(under.mean()),
+            "auc_spread": None if under is None else float(under.std()),
             "hits": float(hits.mean()),
             "exact": float((hits == true).double().mean()) if kept == true else 0.0,
         }
@@ -195,24 +195,33 @@ def roc(true: Tensor, scores: Tensor) -> dict[str, list[float]] | None:
         return None
     from sklearn.metrics import roc_curve
 
-    false_rate, true_rate, _ = roc_curve(true.numpy(), _finite(scores).numpy())
+    false_rate, true_rate, _ = roc_curve(true.numpy(), _ranks(scores).numpy())
     return {"false_positive_rate": false_rate.tolist(), "true_positive_rate": true_rate.tolist()}
 
 
 def area(true: Tensor, scores: Tensor) -> float | None:
-    """Area under the ROC curve; None where all or none are true."""
-    if bool(true.all()) or not bool(true.any()):
+    """Area under the ROC curve of scores [n]; None where all or none are true."""
+    found = areas(true, scores[None])
+    return None if found is None else float(found[0])
+
+
+def areas(true: Tensor, scores: Tensor) -> Tensor | None:
+    """Areas under the ROC curves of several scores [k, n] for the same true edges [n]; None where all or none are true.
+
+    By ranks, which is the Mann-Whitney statistic: tied scores share the mean of their ranks.
+    """
+    n, total = int(true.sum()), len(true)
+    if n in (0, total):
         return None
-    from sklearn.metrics import roc_auc_score
+    least = n * (n + 1) / 2  # the sum of the true edges' ranks if all of them are below the others
+    return (_ranks(scores)[..., true].sum(-1) - least) / (n * (total - n))
 
-    return float(roc_auc_score(true.numpy(), _finite(scores).numpy()))
 
+def _ranks(scores: Tensor) -> Tensor:
+    """Ranks along the last dimension, from 1 for the lowest score; what has no score is last."""
+    from scipy.stats import rankdata
 
-def _finite(scores: Tensor) -> Tensor:
-    """What has no score is last."""
-    present = scores[scores.isfinite()]
-    last = float(present.min()) - 1 if len(present) else 0.0
-    return scores.where(scores.isfinite(), torch.tensor(last)).double()
+    return torch.from_numpy(rankdata(scores.where(scores.isfinite(), -torch.inf).numpy(), axis=-1))
 
 
 def _nodes(circuit: Circuit, truth: Truth, seed: int) -> Recovery:

@@ -19,7 +19,7 @@ from edge_pruning.drawing import draw_against_truth
 from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.graph import Graph
 from edge_pruning.models.tracr import bundled_programs
-from edge_pruning.truth.recovery import GroundTruth, area, roc
+from edge_pruning.truth.recovery import GroundTruth, area, areas, roc
 from edge_pruning.truth.truth import Truth
 from edge_pruning.truth.truths import known_truths
 
@@ -76,14 +76,30 @@ def test_the_truth_by_the_weights_stands_beside_it() -> None:
 
 
 def test_the_area_is_the_share_of_pairs_in_the_right_order() -> None:
-    """The literal oracle, with ties and edges without a score."""
-    rng = random.Random(0)
+    """The literal oracle, with ties, edges without a score and scores far apart; one row or several at once."""
+    rng, undefined = random.Random(0), 0
     for _ in range(20):
-        true = torch.tensor([rng.random() < 0.3 for _ in range(30)])
-        scores = torch.tensor([rng.choice([-torch.inf, 0.0, 1.0, 2.0, 3.0]) for _ in range(30)])
-        yes, no = scores[true].tolist(), scores[~true].tolist()
-        wins = [1.0 if a > b else 0.5 if a == b else 0.0 for a, b in itertools.product(yes, no)]
-        assert area(true, scores) == (pytest.approx(sum(wins) / len(wins)) if wins else None)
+        true = torch.tensor([rng.random() < 0.1 for _ in range(30)])
+        scores = torch.tensor([[rng.choice([-torch.inf, -1e30, 0.0, 1.0, 2.0]) for _ in range(30)] for _ in range(3)])
+        found = areas(true, scores)
+        if not true.any():
+            undefined += 1
+            assert found is None
+            continue
+        for row, one in zip(scores, found, strict=True):
+            pairs = itertools.product(row[true].tolist(), row[~true].tolist())
+            wins = [1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs]
+            assert float(one) == area(true, row) == pytest.approx(sum(wins) / len(wins))
+    assert 0 < undefined < 10
+
+
+def test_the_curve_encloses_the_area() -> None:
+    drawn = torch.rand(3, 30, generator=torch.Generator().manual_seed(0))
+    true, scores = drawn[0] > 0.7, drawn[1].where(drawn[2] > 0.3, -torch.inf)
+    curve = roc(true, scores)
+    assert curve is not None
+    x, y = torch.tensor(curve["false_positive_rate"]), torch.tensor(curve["true_positive_rate"])
+    assert float(torch.trapezoid(y, x)) == pytest.approx(area(true, scores))
 
 
 def test_there_is_no_area_where_all_or_none_are_true() -> None:
