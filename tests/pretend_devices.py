@@ -24,7 +24,6 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 import edge_pruning
 
@@ -87,7 +86,7 @@ class Pretended(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        leaves = tree_leaves((args, kwargs))
+        leaves = [*_leaves(args), *_leaves(tuple(kwargs.values()))]
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         home = self._home(func, tensors)
         target = home if kwargs.get("device") is None else _numbered(kwargs["device"])
@@ -101,10 +100,8 @@ class Pretended(TorchDispatchMode):
         if target == HOST and home == HOST:
             return func(*args, **kwargs)
         lent = {id(leaf.held): leaf for leaf in leaves if isinstance(leaf, Lent)}
-        found = func(*tree_map_only(Lent, _held, args), **tree_map_only(Lent, _held, kwargs))
-        if target == HOST:
-            return found
-        return tree_map_only(Tensor, lambda x: lent[id(x)] if id(x) in lent else Lent(x, target), found)
+        found = func(*_held(args), **{name: _held(value) for name, value in kwargs.items()})
+        return found if target == HOST else _lent(found, target, lent)
 
     @property
     def places(self) -> Counter[str]:
@@ -154,8 +151,27 @@ def _place(frame: FrameType) -> str:
     return f"{Path(frame.f_code.co_filename).stem}.{function}"
 
 
-def _held(x: Lent) -> Tensor:
-    return x.held
+def _leaves(arguments: tuple[Any, ...] | list[Any]) -> Iterator[Any]:
+    """An operation's arguments, and those in its lists: much faster than PyTorch's walks through any nesting."""
+    for argument in arguments:
+        if isinstance(argument, tuple | list):
+            yield from _leaves(argument)
+        else:
+            yield argument
+
+
+def _held(x: Any) -> Any:
+    """What the CPU holds in place of every lent tensor of an argument."""
+    if isinstance(x, Lent):
+        return x.held
+    return type(x)(map(_held, x)) if type(x) in (tuple, list) else x
+
+
+def _lent(x: Any, device: torch.device, known: dict[int, Lent]) -> Any:
+    """An operation's results on a device; what it changed in place stays the tensor that it was."""
+    if isinstance(x, Tensor):
+        return known[id(x)] if id(x) in known else Lent(x, device)
+    return type(x)(_lent(part, device, known) for part in x) if type(x) in (tuple, list) else x
 
 
 def _numbered(device: torch.device | str) -> torch.device:
