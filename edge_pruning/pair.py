@@ -61,6 +61,15 @@ class ImagePair(Pair):
                 f"{self.positions}, {len(self.answers)} and {len(self.wrong)}"
             )
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ImagePair):
+            return NotImplemented
+        same = (self.answers, self.wrong, self.template) == (other.answers, other.wrong, other.template)
+        return same and torch.equal(self.clean, other.clean) and torch.equal(self.corrupted, other.corrupted)
+
+    def __hash__(self) -> int:
+        return hash((self.answers, self.wrong, self.template))
+
 
 def unpadded(ids: Tensor, attention_mask: Tensor) -> list[tuple[int, ...]]:
     """The texts of a padded batch, as a tokenizer makes it: ids and mask [b, p], filled up on the left or on the right.

@@ -27,7 +27,7 @@ class ImageReader:
     """What stands where a language model has its tokenizer.
 
     processor: the model's image processor. shape: channels, height and width of what the model reads.
-    classes: the names of its classes, by their numbers.
+    classes: the names of its classes, by their numbers (which stand for classes that have no name).
     """
 
     processor: Any
@@ -39,8 +39,9 @@ class ImageReader:
         """The reader of a vision model in transformers, from its image processor and its configuration."""
         size = config.image_size
         height, width = (size, size) if isinstance(size, int) else size
-        names = tuple(str(config.id2label[number]) for number in range(config.num_labels))
-        return cls(processor, (config.num_channels, height, width), names)
+        names = (str(config.id2label[number]) for number in range(config.num_labels))
+        classes = tuple(str(n) if name == f"LABEL_{n}" else name for n, name in enumerate(names))  # no name was given
+        return cls(processor, (config.num_channels, height, width), classes)
 
     def read(self, image: Image) -> Tensor:
         """The image as the model reads it [channel, height, width]. Raises ValueError for one that does not fit."""
@@ -53,18 +54,18 @@ class ImageReader:
         return pixels
 
     def number_of(self, name: str | int) -> int:
-        """The number of a class, from its name or one of the names in it ("tabby, tabby cat"), or from its number.
+        """The number of a class, from its number, its name, or one of the names in it ("tabby, tabby cat").
 
         Raises ValueError if the model has no such class, or several.
         """
+        if isinstance(name, int) and 0 <= name < len(self.classes):
+            return name
         word = str(name).strip().lower()
         exact = [number for number, known in enumerate(self.classes) if known.lower() == word]
         loose = [n for n, known in enumerate(self.classes) if word in (one.strip() for one in known.lower().split(","))]
         found = exact or loose
         if len(found) == 1:
             return found[0]
-        if not found and word.isdecimal() and int(word) < len(self.classes):
-            return int(word)
         if found:
             numbers = ", ".join(map(str, found[:SHOWN]))
             raise ValueError(f"classes {numbers} of the model are all called {name!r}; give one of these numbers")

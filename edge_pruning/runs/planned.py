@@ -99,7 +99,7 @@ def _kind(device: Device) -> torch.device:
 
 def _pairs(config: RunConfig, model: Model) -> tuple[PairSet, bool]:
     """The training pairs, and whether they are those of the bundled model's tokenizer because there is no other."""
-    tokenizer, guessed = model.tokenizer, model.tokenizer is None
+    tokenizer, guessed = model.tokenizer, model.tokenizer is None and not model.adapter.reads_images
     if guessed:
         tokenizer = describe_model("bundled").tokenizer
     return config.task_value.pairs(tokenizer, "train", max_length=model.adapter.max_length), guessed

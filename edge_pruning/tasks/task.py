@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
+from edge_pruning.models.image_reader import ImageReader
 from edge_pruning.pair import Pair
 from edge_pruning.registry import Registry, build
 from edge_pruning.tasks.chat import Chat, Messages
@@ -128,7 +129,15 @@ class TextTask(Task):
     chat: bool = False
 
     def reader(self, tokenizer: PreTrainedTokenizerBase, what: str) -> tuple[Encoder, Chat | None]:
-        """How texts become tokens, and chats become texts (None if there are none)."""
+        """How texts become tokens, and chats become texts (None if there are none).
+
+        Raises ValueError if the model does not read text.
+        """
+        if tokenizer is None or isinstance(tokenizer, ImageReader):
+            raise ValueError(
+                f"{what}: its pairs are text, but the model reads images; use a language model, or a task of images, "
+                "such as digits"
+            )
         chat = Chat(tokenizer, what) if self.chat else None
         return Encoder(tokenizer, what, bos=False if chat else self.bos), chat
 
