@@ -1,4 +1,4 @@
-"""Find the circuit in a transformer that does a task.
+"""Find the circuit of a transformer that performs a task.
 
     import edge_pruning as ep
 
@@ -6,7 +6,7 @@
     print(run.circuit, run.evaluation.circuit.kl)
     run.draw("circuit.svg")
 
-Names are imported when they are first used, so that `import edge_pruning` is quick.
+Names are imported on first use, so that `import edge_pruning` is fast.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A batch of pairs as tensors.
 
-Under causal attention tokens to the right change nothing, so a shorter pair is filled up on the right and the result is
-exactly that of the pair alone; sorting by length (`MaskedPass.tiles`) keeps such filling rare. Where attention looks to
-the right as well, a batch holds whole prompts of one length. A vision transformer's prompts are images, and its one
+Under causal attention, tokens to the right change nothing. A shorter pair is therefore padded on the right, and the
+result is exactly that of the pair alone; sorting by length (`MaskedPass.tiles`) keeps padding rare. Without causal
+attention, a batch contains whole prompts of one length. The prompts of a vision transformer are images, and its one
 compared position is where the class is read.
 """
 
@@ -20,13 +20,13 @@ from edge_pruning.pair import Pair
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs side by side. `n` counts compared positions over the whole batch, example after example.
+    """Several pairs. `n` counts compared positions over the whole batch, example after example.
 
     clean, corrupted: token ids [b, p], or images [b, channel, height, width].
-    lengths: positions that each pair takes, [b].
+    lengths: number of positions of each pair, [b].
     positions: the compared positions as indices into the flattened [b * p], [n].
-    example: which pair each compared position belongs to, [n].
-    answers, wrong: accepted and wrong tokens, [n, any], filled with -1.
+    example: the pair of each compared position, [n].
+    answers, wrong: accepted and wrong tokens, [n, any], padded with -1.
     width: p.
     """
 
@@ -47,7 +47,9 @@ class Batch:
     def of(
         cls, pairs: Sequence[Pair], device: torch.device | str = "cpu", *, widths: Sequence[int] | None = None
     ) -> Batch:
-        """widths: how many positions of each pair are computed; by default none after the last compared one."""
+        """Build a batch. widths: number of computed positions of each pair; by default, up to its last compared
+        position.
+        """
         ends = widths or [max(pair.positions) + 1 for pair in pairs]
         width = max(ends)
         positions = [b * width + p for b, pair in enumerate(pairs) for p in pair.positions]

@@ -1,8 +1,8 @@
-"""Values from outside, checked against what their format is before anything is built from them.
+"""Checks of outside data against its format, before anything is built from it.
 
-A kind of content is a type: a `TypedDict` with its fields, a list, a union, numbers with bounds. `contents.py` has the
-kinds of this library's own files. Types are strict (the text "1" is no number, and neither is true), other fields are
-allowed, and every problem is reported with the place where it stands.
+A kind of content is a type: a `TypedDict` with its fields, a list, a union, numbers with bounds. `contents.py` defines
+the kinds of this library's own files. Types are strict (neither the string "1" nor true is a number), additional fields
+are allowed, and every problem is reported with its location.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 T = TypeVar("T")
-SHOWN = 5  # of many problems
+SHOWN = 5  # problems listed in an error
 EXPECTED = {
     "a valid dictionary": "an object",
     "a valid list": "a list",
@@ -25,11 +25,11 @@ EXPECTED = {
     "a valid boolean": "true or false",
     "None": "null",
 }
-ALONE = {"missing": "missing", "extra_forbidden": "there is no such field"}  # problems that show no value
+ALONE = {"missing": "missing", "extra_forbidden": "there is no such field"}  # problems reported without a value
 
 
 def check(content: Any, kind: type[T]) -> T:
-    """Return the content as it is. Raises ValueError with the first problems and where they stand."""
+    """Return the content unchanged. Raises ValueError with the first problems and their locations."""
     from pydantic import ValidationError
 
     try:
@@ -41,14 +41,15 @@ def check(content: Any, kind: type[T]) -> T:
 
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
-    """Made when it is first needed, since pydantic takes a fifth of a second to import."""
+    """Create the adapter on first use, because importing pydantic takes a fifth of a second."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)
 
 
 def _in_words(content: Any, errors: Sequence[Any]) -> str:
-    """Problems by where they stand: `graph.shape.layers: expected a whole number, got 'two'; edges: missing`."""
+    """Format problems with their locations: `graph.shape.layers: expected a whole number, got 'two'; edges: missing`.
+    """
     expected: dict[str, list[str]] = {}
     got: dict[str, str] = {}
     for error in errors:
@@ -68,7 +69,7 @@ def _in_words(content: Any, errors: Sequence[Any]) -> str:
 
 
 def _place(content: Any, steps: Sequence[str | int], missing: bool) -> str:
-    """Where a problem stands. Steps that the content does not have are the names of a union's types."""
+    """Format the location of a problem. Steps that the content does not have are names of a union's types."""
     where = ""
     for step in steps[:-1] if missing else steps:
         if isinstance(content, dict) and step in content:
@@ -79,7 +80,7 @@ def _place(content: Any, steps: Sequence[str | int], missing: bool) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value in a message: containers by their size, since they can be long or deep."""
+    """Format a value for a message: containers by their size, because they can be long or deep."""
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list | tuple):

@@ -1,7 +1,8 @@
-"""Circuits: sets of edges that know where they came from.
+"""Circuits: sets of edges with provenance.
 
-A circuit is a value: two circuits are equal if they have the same edges of the same graph, wherever they came from.
-It needs no model, so it can be loaded, compared and drawn on any laptop.
+A circuit is a value: two circuits are equal if they have the same edges of the same graph, whatever their provenance.
+It
+needs no model, so it can be loaded, compared and drawn on any laptop.
 """
 
 from __future__ import annotations
@@ -35,8 +36,10 @@ FORMAT_VERSION = 1
 class Circuit:
     """A set of edges of a graph, with provenance.
 
-    mask: bool [w, r]. scores: those that the circuit was cut from, if any. provenance: which model, task, method,
-    ablation, seed and versions it came from; a mapping of JSON values becomes a `Provenance`.
+    mask: bool [w, r].
+    scores: the scores that the circuit was cut from, if any.
+    provenance: the model, task, method, ablation, seed and versions behind it; a mapping of JSON values becomes a
+        `Provenance`.
     """
 
     graph: Graph
@@ -55,10 +58,10 @@ class Circuit:
                 f"the scores are of another graph: expected {self.graph.shape} ({self.graph.convention}), got "
                 f"{self.scores.graph.shape} ({self.scores.graph.convention})"
             )
-        mask = self.mask.detach().cpu().clone()  # a value: later changes to the caller's tensor do not reach it
+        mask = self.mask.detach().cpu().clone()  # copied, so that later changes to the caller's tensor have no effect
         outside = int((mask & ~self.graph.edge_mask).count_nonzero())
         if outside:
-            raise ValueError(f"{outside} entries of the mask are no edges of the graph; expected only edges")
+            raise ValueError(f"{outside} entries of the mask are not edges of the graph; expected edges only")
         object.__setattr__(self, "mask", mask)
         object.__setattr__(self, "provenance", Provenance.of(self.provenance))
 
@@ -73,10 +76,10 @@ class Circuit:
                     provenance: Mapping[str, Any] | None = None) -> Circuit:
         """Cut scores into a circuit: the best `edges`, all candidates at or above `threshold`, or the natural size.
 
-        A threshold that keeps nothing, or everything, is warned about.
+        Logs a warning if a threshold keeps no edge or every edge.
         """
         if edges is not None and threshold is not None:
-            raise ValueError("give edges or threshold, not both")
+            raise ValueError("expected edges or threshold, got both")
         if threshold is not None:
             mask = (scores.values >= threshold) & (scores.values > -torch.inf)
             if scores.n_candidates and int(mask.sum()) in (0, scores.n_candidates):
@@ -88,7 +91,7 @@ class Circuit:
         else:
             size = scores.natural_size if edges is None else edges
             if size is None:
-                raise ValueError("these scores have no natural size; give edges= or threshold=")
+                raise ValueError("these scores have no natural size; pass edges= or threshold=")
             mask = scores.top(size)
         return cls(scores.graph, mask, scores, Provenance(provenance or {}))
 
@@ -100,7 +103,9 @@ class Circuit:
 
     @cached_property
     def nodes(self) -> frozenset[str]:
-        """Nodes with an edge, in or out; an edge into a key-value head counts for every head that shares it."""
+        """Nodes with an incoming or outgoing edge. An edge into a key-value head counts for every query head that
+        shares it.
+        """
         graph, edges = self.graph, self.mask.numpy()
         reads = np.any(edges, axis=0)
         used = np.any(edges, axis=1) | np.any(graph.feeds.numpy()[reads], axis=0)
@@ -109,7 +114,7 @@ class Circuit:
 
     @property
     def counts(self) -> dict[str, int | str]:
-        """Size is always said with its convention, before and after dangling edges are removed."""
+        """The circuit's size with its counting convention, before and after removing dangling edges."""
         return {
             "edges": len(self),
             "edges_without_dangling": self._connected,
@@ -125,7 +130,7 @@ class Circuit:
         return int(self.mask.count_nonzero())
 
     def __contains__(self, name: object) -> bool:
-        """Whether an edge is in the circuit; False for what is no edge of the graph."""
+        """Return whether an edge is in the circuit; False for names that are not edges of the graph."""
         place = self.graph.place(name) if isinstance(name, str) else None
         return place is not None and bool(self.mask[place])
 
@@ -141,12 +146,12 @@ class Circuit:
     # --- tables and parts ------------------------------------------------------------------------------------------
 
     def to_pandas(self, what: str = "edges") -> pandas.DataFrame:
-        """A table of the edges (writer, reader, layer, kind, score), or of the `nodes` with their importance."""
+        """Return a table of the edges (writer, reader, layer, kind, score), or of the `nodes` with their importance."""
         return circuit_table.to_pandas(self, what)
 
     @property
     def importances(self) -> dict[str, float]:
-        """How much hangs on each head and MLP, the most important first; see `circuit_table.node_rows`."""
+        """Heads and MLPs with their importance, the most important first; see `circuit_table.node_rows`."""
         return {
             row["node"]: row["importance"] for row in circuit_table.node_rows(self) if row["kind"] in ("head", "mlp")
         }
@@ -159,7 +164,7 @@ class Circuit:
         kinds: Collection[str] | None = None,
         edges: int | None = None,
     ) -> Circuit:
-        """The edges that fulfil every condition; see `circuit_table.subcircuit`."""
+        """Return the edges that satisfy every condition; see `circuit_table.subcircuit`."""
         return circuit_table.subcircuit(self, nodes=nodes, layers=layers, kinds=kinds, edges=edges)
 
     # --- set algebra -----------------------------------------------------------------------------------------------
@@ -174,11 +179,13 @@ class Circuit:
         return self._derived("difference", other, self.mask & ~self._same_graph(other))
 
     def without_dangling(self) -> Circuit:
-        """The edges on some path from an embedding to the logits; see `Graph.without_dangling`."""
+        """Return the edges on a path from an embedding to the logits; see `Graph.without_dangling`."""
         return replace(self, mask=self.graph.without_dangling(self.mask))
 
     def edge_iou(self, other: Circuit) -> float:
-        """Shared edges over all edges of both, 0 to 1; two empty circuits agree (1)."""
+        """Return the number of shared edges divided by the number of edges in either circuit, 0 to 1; 1 for two empty
+        circuits.
+        """
         union = int((self.mask | self._same_graph(other)).count_nonzero())
         return int((self.mask & other.mask).count_nonzero()) / union if union else 1.0
 
@@ -202,7 +209,9 @@ class Circuit:
     # --- files -----------------------------------------------------------------------------------------------------
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the scores, as JSON values; edges are sorted so that `git diff` shows how circuits differ."""
+        """Return everything but the scores as JSON values. Edges are sorted, so that `git diff` shows how circuits
+        differ.
+        """
         graph = {"embeddings": self.graph.embeddings, "kv": self.graph.kv, "shape": asdict(self.graph.shape)}
         return {
             "format": FORMAT,
@@ -220,9 +229,9 @@ class Circuit:
         scores_file: str = "scores.safetensors",
         write_scores: bool = True,
     ) -> None:
-        """Write `path` (JSON) and any scores into `scores_file` beside it.
+        """Write the circuit to `path` (JSON), and any scores to `scores_file` beside it.
 
-        write_scores: False where several circuits share a file of scores that is there already.
+        write_scores: False if several circuits share a file of scores that already exists.
         """
         path, content = Path(path), self.to_json()
         if self.scores is not None:
@@ -233,9 +242,10 @@ class Circuit:
 
     @classmethod
     def load(cls, path: str | Path) -> Circuit:
-        """Read what `save` wrote. Raises ValueError: truncated, of another or a newer format, or with unknown edges.
+        """Read a saved circuit. Raises ValueError for files that are truncated, in another or newer format, or have
+        unknown edges.
 
-        The JSON file alone is enough: where the scores were not sent along, the circuit has none.
+        The JSON file alone is enough: without its file of scores, the circuit has none.
         """
         from edge_pruning.contents import CircuitContent
 

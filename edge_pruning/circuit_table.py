@@ -1,4 +1,4 @@
-"""A circuit as tables: its edges, and how much hangs on each head and MLP."""
+"""A circuit as tables: its edges, and the importance of each head and MLP."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ NODE = re.compile(r"([am])(\d+)(?:\.h(\d+))?(?:<([qkv])>)?")
 
 
 def edge_columns(circuit: Circuit) -> dict[str, Any]:
-    """One entry per edge: `writer`, `reader`, the reader's `layer` and `kind`, and the `score` (None without scores).
+    """Return one entry per edge: `writer`, `reader`, the reader's `layer` and `kind`, and the `score` (None without
+    scores).
 
-    layer: of the reader; None for the logits. kind: what the edge is an input of: query, key, value, mlp or logits.
+    layer: that of the reader; None for the logits.
+    kind: which input the edge feeds: query, key, value, mlp or logits.
     """
     graph = circuit.graph
     w, r = (place.tolist() for place in circuit.mask.nonzero(as_tuple=True))
@@ -36,17 +38,19 @@ def edge_columns(circuit: Circuit) -> dict[str, Any]:
 
 
 def _of_readers(readers: Sequence[str]) -> tuple[list[int | None], list[str]]:
-    """The layer and the kind of each reader."""
+    """Return the layer and the kind of each reader."""
     matches = [NODE.fullmatch(reader) for reader in readers]
     layers = [None if match is None else int(match[2]) for match in matches]
     return layers, ["logits" if match is None else KINDS[match[4] or ""] for match in matches]
 
 
 def node_rows(circuit: Circuit) -> list[dict[str, Any]]:
-    """One row per head, MLP and embedding of the circuit, the most important first.
+    """Return one row per head, MLP and embedding of the circuit, the most important first.
 
-    edges_in, edges_out: edges of the circuit that it reads and writes. importance: the highest score of the edges that
-    it writes, so how early it enters as circuits grow. Without scores, the number of edges that it writes.
+    edges_in, edges_out: numbers of edges of the circuit that the node reads and writes.
+    importance: the highest score among the edges that the node writes, and thus how early the node enters as circuits
+    grow.
+        Without scores, the number of edges that it writes.
     """
     graph, edges = circuit.graph, circuit.mask
     into = (edges.sum(0).float() @ graph.feeds.float()).int()
@@ -66,13 +70,13 @@ def node_rows(circuit: Circuit) -> list[dict[str, Any]]:
 
 
 def to_pandas(circuit: Circuit, what: str = "edges") -> pandas.DataFrame:
-    """The rows as a DataFrame. what: `edges` or `nodes`. Raises ValueError without pandas."""
+    """Return the rows as a DataFrame. what: `edges` or `nodes`. Raises ValueError if pandas is missing."""
     if what not in ("edges", "nodes"):
-        raise ValueError(f"expected a table of edges or nodes, got {what!r}")
+        raise ValueError(f"expected 'edges' or 'nodes', got {what!r}")
     try:
         import pandas
     except ImportError:
-        raise ValueError("a table needs pandas; install it with: pip install 'edge-pruning[datasets]'") from None
+        raise ValueError("tables require pandas; install it with: pip install 'edge-pruning[datasets]'") from None
     table = pandas.DataFrame(edge_columns(circuit) if what == "edges" else node_rows(circuit))
     return table.astype({"layer": "Int64"}) if len(table) else table
 
@@ -85,18 +89,18 @@ def subcircuit(
     kinds: Collection[str] | None = None,
     edges: int | None = None,
 ) -> Circuit:
-    """The edges of a circuit that fulfil every condition.
+    """Return the edges of a circuit that satisfy every condition.
 
-    nodes: edges that a head or MLP of these writes or reads, as `a3.h1` or `m2`.
+    nodes: edges that one of these heads or MLPs reads or writes, as `a3.h1` or `m2`.
     layers: edges into readers of these layers.
     kinds: edges into readers of these kinds: query, key, value, mlp, logits.
-    edges: the so many with the highest scores.
+    edges: number of edges to keep, those with the highest scores.
     """
     graph = circuit.graph
     wanted = None if nodes is None else set(nodes)
     unknown = (wanted or set()) - {*graph.writers, "logits"}
     if unknown:
-        raise ValueError(f"no nodes of this graph: {', '.join(sorted(unknown))}; expected names such as a0.h1 and m0")
+        raise ValueError(f"not nodes of this graph: {', '.join(sorted(unknown))}; expected names such as a0.h1 and m0")
     bad = set(kinds or ()) - {*KINDS.values(), "logits"}
     if bad:
         raise ValueError(f"expected kinds {', '.join(KINDS.values())}, logits; got {', '.join(sorted(bad))}")
@@ -118,9 +122,9 @@ def subcircuit(
 
 
 def _strongest(circuit: Circuit, mask: torch.Tensor, edges: int) -> torch.Tensor:
-    """The edges of the mask with the highest scores; ties in graph order."""
+    """Return the edges of the mask with the highest scores; ties go to the earlier edge in graph order."""
     if circuit.scores is None:
-        raise ValueError("this circuit has no scores, so no edges are the strongest; leave out edges=")
+        raise ValueError("edges= selects by score, but this circuit has no scores; leave it out")
     most = int(mask.sum())
     if not 0 <= edges <= most:
         raise ValueError(f"expected between 0 and {most} edges, got {edges}")

@@ -1,11 +1,15 @@
-"""Compare circuits: the edges and nodes that all of them share, those that only one has, and their overlap.
+"""Compare circuits: the edges and nodes that all share, those that only one circuit has, and their overlap.
 
 Overlap is the intersection over the union (IoU), 0 to 1. Two circuits of 100 edges that share 50 have an IoU of 1/3,
-far more than chance: random circuits of 100 of 32,491 edges share a third of one edge. Circuits are not unique, so a
-low IoU does not say that one of them is wrong; how well each does the other's task says more (`runs.transfer`).
+far
+more than chance: random circuits of 100 of 32,491 edges share a third of one edge on average. Circuits are not unique,
+so
+a low IoU does not mean that one of them is wrong. Evaluating each circuit on the other's task says more
+(`runs.transfer`).
 
 No model is needed. Circuits that differ only in the counting convention are recounted. Circuits of models with
-different shapes share no edges by definition; if their numbers of layers and heads agree, their nodes can be compared.
+different
+shapes share no edges by definition; if their numbers of layers and heads agree, their nodes can be compared.
 """
 
 from __future__ import annotations
@@ -24,13 +28,13 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class Sets:
-    """The edges, or the nodes, of several circuits. In matrices, rows and columns are the circuits in their order."""
+    """The edges, or the nodes, of several circuits. Rows and columns of matrices are the circuits in their order."""
 
     of: tuple[frozenset[str], ...]
 
     @property
     def shared(self) -> frozenset[str]:
-        """The elements that all circuits have."""
+        """The elements that all circuits contain."""
         return frozenset.intersection(*self.of)
 
     @property
@@ -38,21 +42,23 @@ class Sets:
         return frozenset.union(*self.of)
 
     def only(self, i: int) -> frozenset[str]:
-        """The elements that circuit i has and no other circuit has."""
+        """Return the elements that only circuit i contains."""
         return self.of[i].difference(*(other for j, other in enumerate(self.of) if j != i))
 
     @property
     def iou(self) -> list[list[float]]:
-        """Intersection over union of each pair, 0 to 1; 1 for two empty circuits."""
+        """The intersection over union of each pair, 0 to 1; 1 for two empty circuits."""
         return self._pairwise(lambda a, b: len(a & b) / len(a | b) if a | b else 1.0)
 
     @property
     def contained(self) -> list[list[float]]:
-        """The share of the row's elements that the column has too; 1 for an empty row."""
+        """The share of the row's elements that the column also contains; 1 for an empty row."""
         return self._pairwise(lambda a, b: len(a & b) / len(a) if a else 1.0)
 
     def chance(self, total: int) -> list[list[float]]:
-        """The approximate IoU of random sets of these sizes drawn from `total`: expected shared over expected union."""
+        """Return the approximate IoU of random sets of these sizes drawn from `total`: expected shared over expected
+        union.
+        """
 
         def expected(a: frozenset[str], b: frozenset[str]) -> float:
             shared = len(a) * len(b) / total
@@ -66,7 +72,7 @@ class Sets:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Circuits side by side, under one counting convention. `edges` is None if only nodes are compared."""
+    """Several circuits under one counting convention. `edges` is None if only nodes are compared."""
 
     circuits: Mapping[str, Circuit]
     edges: Sets | None
@@ -81,7 +87,7 @@ class Comparison:
         return tuple(self.circuits)
 
     def strongest(self, edges: frozenset[str], i: int) -> list[str]:
-        """Sort edges by their score in circuit i, highest first; by name if it has no scores."""
+        """Sort edges by their score in circuit i, highest first, or by name if it has no scores."""
         circuit = list(self.circuits.values())[i]
         if circuit.scores is None:
             return sorted(edges)
@@ -90,7 +96,7 @@ class Comparison:
         return sorted(names, key=lambda edge: -scores[edge])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values. Lists are sorted by name; the edges that only one circuit has, by score."""
+        """Return plain JSON values. Lists are sorted by name; the edges that only one circuit has, by score."""
         circuits = list(self.circuits.items())
         edges = None
         if self.edges is not None:
@@ -116,13 +122,14 @@ class Comparison:
 
 
 def compare_circuits(circuits: Mapping[str, Circuit], *, nodes_only: bool = False) -> Comparison:
-    """Compare two or more circuits, by name.
+    """Compare two or more circuits, given by name.
 
-    nodes_only: compare no edges. Circuits of different graphs can then be compared if layers and heads agree.
-    Raises ValueError if the models have different shapes; it says how they differ and what can be compared.
+    nodes_only: do not compare edges. Circuits of different graphs can then be compared if layers and heads agree.
+
+    Raises ValueError if the models have different shapes, with the differences and what can be compared.
     """
     if len(circuits) < 2:
-        raise ValueError(f"expected two circuits or more to compare, got {len(circuits)}")
+        raise ValueError(f"expected at least two circuits to compare, got {len(circuits)}")
     _check_shapes(circuits, nodes_only)
     compared, notices = dict(circuits), _different_models(circuits)
     if len({circuit.graph for circuit in circuits.values()}) > 1:
@@ -149,8 +156,8 @@ def _check_shapes(circuits: Mapping[str, Circuit], nodes_only: bool) -> None:
         f"{'parallel' if shape.parallel else 'sequential'} blocks" for name, shape in shapes.items()
     )
     offer = (
-        "They agree in layers and heads, so their nodes can be compared: --nodes (nodes_only=True)" if alike else
-        "Their layers or heads differ in number, so not even their nodes correspond"
+        "Their layers and heads agree, so their nodes can be compared: --nodes (nodes_only=True)" if alike else
+        "Their numbers of layers or heads differ, so their nodes do not correspond either"
     )
     raise ValueError(
         f"these circuits belong to different graphs, so their edges do not correspond ({described}). {offer}"
@@ -162,4 +169,4 @@ def _different_models(circuits: Mapping[str, Circuit]) -> list[str]:
     if len(set(models.values())) < 2:
         return []
     named = ", ".join(f"{name}: {model}" for name, model in models.items())
-    return [f"the circuits belong to different models ({named}): nodes with equal names need not do the same thing"]
+    return [f"the circuits belong to different models ({named}): nodes with the same name may have different functions"]

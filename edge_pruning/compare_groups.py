@@ -1,11 +1,13 @@
-"""Two groups of circuits, such as those of several seeds for two ways of asking: do they share more than chance does?
+"""Compare two groups of circuits, such as several seeds for each of two prompt styles.
 
-An overlap alone says nothing: two seeds of the same setting do not find the same circuit either. So the overlap
-*across* (a circuit of one group and one of the other) stands beside the overlap *within* each group, and beside that of
-random circuits of the same sizes. If across equals within, the two settings cannot be told apart by their edges.
+An overlap is meaningless alone: two seeds of the same setting do not find the same circuit either. Therefore the
+overlap
+*across* groups (a circuit of one and a circuit of the other) is reported beside the overlap *within* each group and the
+overlap of random circuits of the same sizes. If the overlap across equals that within, the edges do not distinguish the
+two settings.
 
-Overlap is the intersection over the union (IoU), and the share of the smaller circuit that the other has too, which is
-what Bhaskar and others (2024) report. No model is needed.
+Overlap is the intersection over the union (IoU), and the share of the smaller circuit that the other contains, which
+Bhaskar and others (2024) report. No model is needed.
 """
 
 from __future__ import annotations
@@ -24,10 +26,12 @@ from edge_pruning.compare import Sets
 
 @dataclass(frozen=True, eq=False)
 class GroupComparison:
-    """Two named groups of circuits of one graph, each with the circuit that stands for it.
+    """Two named groups of circuits of one graph, each with a representative circuit.
 
-    groups: at least one circuit each; a group of one has no overlap within. agreed: the circuits that the groups agree
-    on, which are compared edge by edge. Raises ValueError for another number of groups, or circuits of other graphs.
+    groups: at least one circuit each; a group of one has no overlap within.
+    agreed: the representative circuit of each group; these are compared edge by edge.
+
+    Raises ValueError for another number of groups, or for circuits of different graphs.
     """
 
     groups: Mapping[str, Sequence[Circuit]]
@@ -35,7 +39,7 @@ class GroupComparison:
 
     def __post_init__(self) -> None:
         if len(self.groups) != 2 or list(self.agreed) != list(self.groups) or not all(self.groups.values()):
-            raise ValueError(f"expected two groups of circuits, each with an agreed one, got {list(self.groups)}")
+            raise ValueError(f"expected two groups of circuits, each with its agreed circuit, got {list(self.groups)}")
         first, *others = (circuit for group in self.groups.values() for circuit in group)
         for other in (*others, *self.agreed.values()):
             first.edge_iou(other)  # raises for another graph
@@ -47,18 +51,18 @@ class GroupComparison:
 
     @cached_property
     def shared(self) -> Circuit:
-        """The edges that both agreed circuits have."""
+        """The edges that both agreed circuits contain."""
         first, second = self.agreed.values()
         return first & second
 
     @cached_property
     def union(self) -> Circuit:
-        """The edges that either agreed circuit has."""
+        """The edges that at least one agreed circuit contains."""
         first, second = self.agreed.values()
         return first | second
 
     def only(self, name: str) -> list[str]:
-        """The edges that only this agreed circuit has, those with the highest scores first."""
+        """Return the edges that only this agreed circuit contains, those with the highest scores first."""
         (other,) = (circuit for key, circuit in self.agreed.items() if key != name)
         circuit = self.agreed[name]
         own = circuit - other
@@ -68,10 +72,12 @@ class GroupComparison:
         return [edge for _, edge in sorted(zip(scores, own.edges, strict=True), key=lambda item: -item[0])]
 
     def overlap(self, what: Literal["edges", "nodes"]) -> dict[str, Any]:
-        """The overlap across the groups, within each, of the agreed circuits, and (of edges) of random ones.
+        """Return the overlap across groups, within each group, of the agreed circuits and (for edges) of random
+        circuits.
 
-        Each has `iou` and `of_smaller`, and these have `mean`, `least` and `most` over the pairs of circuits; None for
-        a group of one, which has no pairs.
+        Each has `iou` and `of_smaller`, which have `mean`, `least` and `most` over the pairs of circuits; None for a
+        group of
+        one, which has no pairs.
         """
         circuits = [circuit for group in self.groups.values() for circuit in group]
         sets = Sets(tuple(_elements(circuit, what) for circuit in [*circuits, *self.agreed.values()]))
@@ -89,16 +95,16 @@ class GroupComparison:
         }
 
     def by(self, column: str) -> list[dict[str, Any]]:
-        """How many edges each agreed circuit has and how many they share, by `kind` of reader or by its `layer`."""
+        """Count the edges of each agreed circuit and the shared edges, by `kind` of reader or by its `layer`."""
         counted = {name: _counts(circuit, column) for name, circuit in (*self.agreed.items(), ("shared", self.shared))}
         values = {value for counts in counted.values() for value in counts}
-        order = sorted(values, key=lambda value: (value is None, value))  # None: the logits, behind all layers
+        order = sorted(values, key=lambda value: (value is None, value))  # None: the logits, after all layers
         return [
             {column: value, **{name: counts.get(value, 0) for name, counts in counted.items()}} for value in order
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         nodes = {name: circuit.nodes for name, circuit in self.agreed.items()}
         first, second = nodes.values()
         return {
@@ -128,13 +134,13 @@ def _counts(circuit: Circuit, column: str) -> dict[Any, int]:
 
 
 def _of_smaller(contained: list[list[float]]) -> list[list[float]]:
-    """The share of the smaller circuit that the larger has, of every pair."""
+    """Return the share of the smaller circuit that the larger contains, for every pair."""
     n = range(len(contained))
     return [[max(contained[i][j], contained[j][i]) for j in n] for i in n]
 
 
 def _over(pairs: Sequence[tuple[int, ...]], measures: Mapping[str, list[list[float]]]) -> dict[str, Any] | None:
-    """Mean, least and most of each measure over pairs of circuits; None without pairs."""
+    """Return mean, minimum and maximum of each measure over pairs of circuits; None without pairs."""
     values = {name: [matrix[i][j] for i, j in pairs] for name, matrix in measures.items()}
     return {
         name: {"mean": statistics.fmean(each), "least": min(each), "most": max(each)} for name, each in values.items()

@@ -1,6 +1,6 @@
-"""What the JSON files of this library hold, as types that `files.read_json` checks a file against.
+"""The content of this library's JSON files, as types that `files.read_json` checks a file against.
 
-Only what is read is listed: a file may hold more.
+Only the fields that are read are listed; a file may contain more.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import zlib
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import AfterValidator, ConfigDict, FailFast, Field, with_config
-from typing_extensions import TypedDict  # of typing's own, pydantic takes those of Python 3.12
+from typing_extensions import TypedDict  # pydantic accepts typing.TypedDict only from Python 3.12
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Names = Annotated[list[str], FailFast()]
@@ -23,7 +23,7 @@ Json = dict[str, Any]
 
 @with_config(ConfigDict(extra="forbid"))
 class Shape(TypedDict):
-    """The fields of `graph.ModelShape`, which knows their limits; there are no others."""
+    """The fields of `graph.ModelShape`, which checks their limits. No other fields are allowed."""
 
     layers: int
     heads: int
@@ -48,7 +48,7 @@ class Named(TypedDict):
 
 
 class Origin(TypedDict):
-    """A provenance; files of other tools may give names alone."""
+    """A provenance; files of other tools may contain names only."""
 
     model: NotRequired[Named | str | None]
     task: NotRequired[Named | str | None]
@@ -59,7 +59,7 @@ class Origin(TypedDict):
 
 
 class CircuitContent(TypedDict):
-    """circuit.json; `scores` names the file beside it that holds them."""
+    """circuit.json; `scores` names the file with the scores beside it."""
 
     graph: Counting
     provenance: Origin
@@ -73,7 +73,7 @@ Pair = Annotated[list[Number], Field(min_length=2, max_length=2)]
 
 
 class SummaryContent(TypedDict):
-    """One run of an evaluation; its size and its means stand beside these."""
+    """One run of an evaluation, with its size and its means."""
 
     standard_error: dict[str, Number]
     interval: dict[str, Pair]
@@ -108,7 +108,7 @@ class RecoveredNodes(Recovered):
 
 
 class TruthContent(RecoveredEdges):
-    """A circuit beside the true one."""
+    """A comparison of a circuit with the true one."""
 
     nodes: RecoveredNodes
     by_weights: RecoveredEdges
@@ -177,16 +177,16 @@ class Settings(TypedDict):
 
 
 class ConfigContent(TypedDict):
-    """config.json of a run; what its settings may be is for `RunConfig` to say."""
+    """config.json of a run; `RunConfig` checks its settings."""
 
     settings: Settings
     ablation: NotRequired[str]
     seeds: NotRequired[int]
-    against: NotRequired[Settings]  # of a study: its second setting
+    against: NotRequired[Settings]  # second setting of a study
 
 
 class FoundContent(TypedDict):
-    """What stands in the metadata of a file of scores: whose they are, and how many edges the method would keep."""
+    """The metadata of a file of scores: their origin, and the number of edges that the method would keep."""
 
     run: str
     natural_size: Count | None
@@ -222,20 +222,22 @@ class Patterns(TypedDict):
 
 
 def _fitting(content: Patterns) -> Patterns:
-    """Raises ValueError unless the weights are as many as the heads, runs and pairs need, without unpacking more."""
+    """Raise ValueError unless the weights have the size that the heads, runs and pairs imply. Does not unpack more than
+    that.
+    """
     lengths = [len(pair["clean"]) for pair in content["pairs"]]
     expected = len(content["heads"]) * len(content["runs"]) * sum(n * (n + 1) // 2 for n in lengths)
     try:
         packed = base64.b64decode(content["weights"], validate=True)
         found = len(zlib.decompressobj().decompress(packed, expected + 1))
     except (ValueError, zlib.error):
-        raise ValueError("weights: not bytes in base64 as zlib compresses them") from None
+        raise ValueError("weights: expected zlib-compressed bytes in base64") from None
     if found != expected:
         raise ValueError(f"weights: expected {expected:,} bytes for its heads, runs and pairs, got another number")
     if any(len(head["effect_by_pair"]) != len(lengths) for head in content["heads"]):
-        raise ValueError("heads: expected an effect for each pair")
+        raise ValueError("heads: expected one effect for each pair")
     if any(pair["position"] >= len(pair["clean"]) for pair in content["pairs"]):
-        raise ValueError("pairs: expected a position among the tokens")
+        raise ValueError("pairs: expected a position within the tokens")
     return content
 
 
@@ -252,7 +254,7 @@ class Core(TypedDict):
 
 
 class Agreed(TypedDict):
-    """What several seeds agree on, of one size."""
+    """The agreement of several seeds at one size."""
 
     consensus: Counted
     core: Core
@@ -264,7 +266,7 @@ class StabilityContent(TypedDict):
     """stability.json."""
 
     seeds: list[int]
-    predicted: NotRequired[Count]  # pairs without an answer of their own
+    predicted: NotRequired[Count]  # number of pairs without their own answer
     sizes: list[Agreed]
 
 
@@ -276,7 +278,7 @@ class SettingContent(TypedDict):
 
 
 class JudgedContent(TypedDict):
-    """Circuits on the pairs of one setting: means by the name of the circuit."""
+    """Circuits judged on the pairs of one setting: means by the name of the circuit."""
 
     loss: Literal["kl", "squared_error"]
     examples: Count
@@ -293,7 +295,7 @@ class OverlapContent(TypedDict):
 
 
 class OverlapsContent(TypedDict):
-    """Overlaps of edges or of nodes; null for a group of one circuit, and for chance where it is not known."""
+    """Overlaps of edges or of nodes; null for a group of one circuit, and for an unknown chance level."""
 
     across: OverlapContent
     within: dict[str, OverlapContent | None]

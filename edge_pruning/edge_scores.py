@@ -1,4 +1,4 @@
-"""Edge scores: a number for every edge of a graph, from which circuits of any size are cut."""
+"""Edge scores: one number per edge of a graph, from which circuits of any size are cut."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ log = logging.getLogger("edge_pruning")
 
 @dataclass(frozen=True, eq=False)
 class EdgeScores:
-    """A number for every edge. Circuits keep the edges with the highest scores.
+    """One number per edge. Circuits keep the edges with the highest scores.
 
-    values: float [w, r]; minus infinity outside the graph and for edges that were no candidates.
-    natural_size: how many edges the method itself would keep; None if it leaves the size open.
+    values: float [w, r]; minus infinity outside the graph and for edges that were not candidates.
+    natural_size: the number of edges that the method itself would keep; None if it leaves the size open.
     """
 
     graph: Graph
@@ -46,25 +46,27 @@ class EdgeScores:
         return int((self.values > -torch.inf).count_nonzero())
 
     def top(self, edges: int) -> Tensor:
-        """The `edges` highest-scoring candidates as a bool mask [w, r]; ties go to the earlier edge in graph order."""
+        """Return the `edges` highest-scoring candidates as a bool mask [w, r]; ties go to the earlier edge in graph
+        order.
+        """
         if not 0 <= edges <= self.n_candidates:
             raise ValueError(f"expected between 0 and {self.n_candidates} edges, got {edges}")
         if edges == 0:
             return torch.zeros_like(self.graph.edge_mask)
         candidates = self.values[self.values > -torch.inf].numpy()
-        weakest = float(np.partition(candidates, -edges)[-edges])  # of those that are kept
+        weakest = float(np.partition(candidates, -edges)[-edges])  # lowest score that is kept
         kept, tied = self.values > weakest, (self.values == weakest).flatten().nonzero().flatten()
         kept.view(-1)[tied[: edges - int(kept.count_nonzero())]] = True
         return kept
 
 
 def scores_beside(path: Path, name: str | None, graph: Graph) -> EdgeScores | None:
-    """The scores in a file beside a circuit's own; None where it names none, or the file was not sent along."""
+    """Return the scores in the file that a circuit names; None if it names none or the file is missing."""
     if name is None:
         return None
     file = path.with_name(Path(name).name or name)
-    if not os.path.exists(file):  # False, too, for a name that no file can have
-        log.warning("%s: its scores are not beside it (%s), so it is read without", path, name)
+    if not os.path.exists(file):  # also False for invalid file names
+        log.warning("%s: its file of scores (%s) is missing, so the circuit has no scores", path, name)
         return None
     values = files.read_tensors(file).get("scores")
     if values is None or not values.is_floating_point():

@@ -1,8 +1,7 @@
-"""Files: written whole or not at all, and checked when they are read.
+"""Files: written atomically, and checked when they are read.
 
-A process killed at any moment leaves either the old file or the new one. JSON is read in this file only: text in UTF-8,
-at most 100 levels deep, whose texts can all be written again, and of the kind that was asked for. Every error names the
-file.
+A process killed at any moment leaves either the old file or the new one. All JSON is read here: UTF-8 text, at most 100
+levels deep, with strings that can be written again, and of the requested kind. Every error names the file.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write to a temporary name in the same folder, then rename. On failure the old file stays; raises OSError."""
+    """Write to a temporary file in the same folder, then rename it. On failure, the old file stays; raises OSError."""
     write_parts(path, [content])
 
 
 def write_parts(path: Path, parts: Iterable[bytes]) -> None:
-    """Like `write_bytes`, for content that is produced in parts and need not fit into memory as a whole."""
+    """Like `write_bytes`, for content that is produced in parts and may not fit into memory as a whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,20 +45,20 @@ def write_parts(path: Path, parts: Iterable[bytes]) -> None:
     except OSError as error:
         kept = " The previous version was kept." if path.is_file() else ""
         raise OSError(error.errno, f"could not write {path}: {error.strerror or error}.{kept}") from error
-    finally:  # also if the user interrupts; after the rename there is nothing left to remove
+    finally:  # also on an interrupt; after the rename, nothing is left to remove
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
 def check_exists(*paths: Path) -> None:
-    """Raises ValueError with the first path that does not exist. Reading says the same, but takes torch for tensors."""
+    """Raise ValueError for the first path that does not exist. A cheap check before imports that reading would need."""
     missing = next((path for path in paths if not path.exists()), None)
     if missing is not None:
         raise ValueError(f"{missing} does not exist")
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file. Raises ValueError with its name if it does not exist."""
+    """Read a file. Raises ValueError with the path if it does not exist."""
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -69,11 +68,11 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """Read UTF-8, without a byte order mark. Raises ValueError with the file's name if it is missing or not text."""
+    """Read UTF-8 text without a byte order mark. Raises ValueError with the path if the file is missing or not text."""
     try:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is truncated or not text in UTF-8: {error}") from None
+        raise ValueError(f"{path} is truncated or not UTF-8 text: {error}") from None
 
 
 def write_text(path: Path, content: str) -> None:
@@ -81,7 +80,7 @@ def write_text(path: Path, content: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON; numbers that are not finite become null, because JSON has no such numbers."""
+    """Write JSON. Numbers that are not finite become null, because JSON cannot represent them."""
     write_text(path, json.dumps(json_values(value), indent=2, ensure_ascii=False) + "\n")
 
 
@@ -99,11 +98,11 @@ def read_json(path: Path, kind: type[T]) -> T: ...
 @overload
 def read_json(path: Path, kind: None = None, *, made: Callable[[dict[str, Any]], Any] | None = None) -> Any: ...
 def read_json(path: Path, kind: type[T] | None = None, *, made: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    """Read a JSON file, and check it against a kind of content (see `checked`), if one is given.
+    """Read a JSON file, and check it against a kind of content (see `checked`), if given.
 
     made: called with each object of the file; its result replaces the object.
 
-    Raises ValueError with the file's name if it is missing, truncated, not JSON or of another kind.
+    Raises ValueError with the path if the file is missing, truncated, not JSON, or of another kind.
     """
     text = read_text(path)
     try:
@@ -118,7 +117,7 @@ def read_json(path: Path, kind: type[T] | None = None, *, made: Callable[[dict[s
 def read_own(path: Path, form: str, version: int, kind: type[T]) -> T:
     """Read a JSON file of this library, whose first fields are `format` and `version`.
 
-    Raises ValueError that names the file where it is another format, of a newer version, or damaged.
+    Raises ValueError with the path if the file has another format or a newer version, or is damaged.
     """
     content = read_json(path)
     check_format(content, form, version, path)
@@ -130,10 +129,10 @@ def read_own(path: Path, form: str, version: int, kind: type[T]) -> T:
 
 
 def check_format(content: Any, form: str, version: int, path: Path) -> None:
-    """Raise ValueError unless the content says that it is of this format, in this version or an older one."""
+    """Raise ValueError unless the content has this format, in this version or an older one."""
     said = content.get("format") if isinstance(content, dict) else None
     if said != form:
-        got = "a file that names no format" if said is None else shown(said)
+        got = "a file without a format" if said is None else shown(said)
         raise ValueError(f"{path}: expected the format {form!r}, got {got}")
     written = content.get("version")
     if not isinstance(written, int) or isinstance(written, bool):
@@ -146,7 +145,7 @@ def check_format(content: Any, form: str, version: int, path: Path) -> None:
 
 
 def read_json_lines(path: Path, kind: type[T]) -> list[T]:
-    """Read a file with a JSON value in each line. Raises ValueError with the number of the first broken line."""
+    """Read a file with one JSON value per line. Raises ValueError with the number of the first broken line."""
     found: list[T] = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         try:
@@ -157,7 +156,7 @@ def read_json_lines(path: Path, kind: type[T]) -> list[T]:
 
 
 def parse_json(text: str, made: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    """The value of a JSON text. Raises ValueError, or its JSONDecodeError, where it is not JSON or breaks a limit."""
+    """Return the value of a JSON text. Raises ValueError (or JSONDecodeError) if it is not JSON or exceeds a limit."""
     try:
         content = json.loads(text, object_hook=made)
         _check_depth(content)
@@ -189,7 +188,7 @@ def _check_depth(content: Any) -> None:
 
 
 def _check_texts(content: Any) -> None:
-    """Raises ValueError for half a character (a lone surrogate), which no file and no tokenizer takes."""
+    """Raise ValueError for half a character (a lone surrogate), which files and tokenizers cannot represent."""
     try:
         json.dumps(content, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError as error:
@@ -205,10 +204,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read safetensors. Raises ValueError with the file's name if it is missing, truncated or not safetensors."""
+    """Read safetensors. Raises ValueError with the path if the file is missing, truncated, or not safetensors."""
     import safetensors.torch
 
     try:
         return safetensors.torch.load(read_bytes(path))
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:  # KeyError: numbers of a type torch has not
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:  # KeyError: a dtype that torch lacks
         raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None

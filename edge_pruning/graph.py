@@ -21,17 +21,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LARGEST = 1_000  # layers, or heads of a layer: no model has more
-MOST_ENTRIES = 10**9  # of a matrix [writer, reader]; a larger claim is refused before anything of its size is made
+LARGEST = 1_000  # layers, or heads per layer; no model has more
+MOST_ENTRIES = 10**9  # of a matrix [writer, reader]; larger graphs are refused before any allocation
 EMBEDDING_WRITERS = {"joint": ("input",), "split": ("tok", "pos")}
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The facts about a transformer that determine its graph: its layers and heads, and how its blocks are wired.
+    """The properties of a transformer that determine its graph: layers, heads, and the wiring of its blocks.
 
     `kv_heads` is the number of key-value heads (grouped-query attention; defaults to `heads`). In a `parallel` block
-    the MLP reads the same stream as the heads of its layer, so it does not see what they write.
+    the MLP
+    reads the same stream as the heads of its layer, and therefore not their outputs.
     """
 
     layers: int
@@ -45,7 +46,7 @@ class ModelShape:
         sizes = self.layers, self.heads, self.kv_heads
         if min(sizes) < 1 or self.heads % self.kv_heads:
             raise ValueError(
-                f"expected at least one layer and one head, and a number of heads divisible by the key-value heads; "
+                f"expected at least one layer and one head, and heads divisible by kv_heads; "
                 f"got layers={self.layers}, heads={self.heads}, kv_heads={self.kv_heads}"
             )
         if max(sizes) > LARGEST:
@@ -54,10 +55,11 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class Site:
-    """One sublayer of a graph: the readers that read at the same time, and the writers that they feed.
+    """One sublayer of a graph: the readers that read at the same time, and the writers of their nodes.
 
-    before: the readers can read the writers `[:before]`. `logits` is the last site: it has no writers, and its layer
-    is the number of layers.
+    before: the readers can read the writers `[:before]`. `logits` is the last site: it has no writers, and its layer is
+    the
+    number of layers.
     """
 
     layer: int
@@ -73,8 +75,8 @@ class Graph:
 
     `embeddings="joint"` has one writer `input`; `"split"` has `tok` and `pos` (as Edge Pruning's authors count).
     `kv="kv"` has one key and one value reader per key-value head, which is what the model computes; `"query"` has one
-    per query head (as EAP-IG and MIB count). The same circuit has a different size under each. If every head has its
-    own keys and values, both conventions agree and `kv` is always set to `"kv"`, so that equal graphs compare equal.
+    per query head (as EAP-IG and MIB count). The size of a circuit depends on the convention. If every head has its
+    own keys and values, both conventions agree, and `kv` is always set to `"kv"` so that equal graphs compare equal.
     """
 
     shape: ModelShape
@@ -100,7 +102,7 @@ class Graph:
 
     @property
     def kv_readers(self) -> int:
-        """Key readers (and value readers) per layer."""
+        """Number of key readers (and of value readers) per layer."""
         return self.shape.kv_heads if self.kv == "kv" else self.shape.heads
 
     @property
@@ -109,13 +111,13 @@ class Graph:
 
     @cached_property
     def writers(self) -> tuple[str, ...]:
-        """Embeddings first, then layer by layer all heads and the MLP."""
+        """All writers: the embeddings, then the heads and the MLP of each layer."""
         blocks = ([*(f"a{i}.h{h}" for h in range(self.shape.heads)), f"m{i}"] for i in range(self.shape.layers))
         return (*EMBEDDING_WRITERS[self.embeddings], *(name for block in blocks for name in block))
 
     @cached_property
     def readers(self) -> tuple[str, ...]:
-        """Layer by layer all queries, all keys, all values, the MLP; `logits` last."""
+        """All readers: queries, keys, values and MLP of each layer, then `logits`."""
         names = []
         for i in range(self.shape.layers):
             for kind, count in (("q", self.shape.heads), ("k", self.kv_readers), ("v", self.kv_readers)):
@@ -146,7 +148,7 @@ class Graph:
         return self.writers_before_attention(layer + 1) - 1
 
     def writers_before_attention(self, layer: int) -> int:
-        """How many writers the queries, keys and values of a layer can read."""
+        """Number of writers that the queries, keys and values of a layer can read."""
         return self.n_embeddings + layer * (self.shape.heads + 1)
 
     def writers_before_mlp(self, layer: int) -> int:
@@ -158,7 +160,7 @@ class Graph:
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
-        """Every sublayer in the order of computation (a layer's heads, its MLP, the next layer), and `logits`."""
+        """All sublayers in the order of computation: the heads and the MLP of each layer, then `logits`."""
         sites = []
         for i in range(self.shape.layers):
             mlp = self.mlp_writer(i)
@@ -186,23 +188,25 @@ class Graph:
 
     @property
     def convention(self) -> str:
-        """How edges are counted, in words; always printed beside a count."""
+        """The counting convention in words; always printed beside a count."""
         embeddings = "one embedding writer" if self.embeddings == "joint" else "tok and pos as two writers"
         heads = "key-value head" if self.kv == "kv" else "query head"
         return f"{embeddings}; q per head, k and v per {heads}"
 
     def names(self, mask: Tensor) -> list[str]:
-        """Sorted edge names of a bool mask [writer, reader], in graph order."""
+        """Return the names of the edges in a bool mask [writer, reader], in graph order."""
         return [f"{self.writers[w]}->{self.readers[r]}" for w, r in mask.nonzero().tolist()]
 
     def mask(self, names: Iterable[str]) -> Tensor:
-        """Bool mask [writer, reader] of the named edges. Raises ValueError that lists all names that are not edges."""
+        """Return the bool mask [writer, reader] of the named edges. Raises ValueError listing all unknown names."""
         mask = torch.zeros_like(self.edge_mask)
         mask[self.places(names).unbind(1)] = True
         return mask
 
     def places(self, names: Iterable[str]) -> Tensor:
-        """Indices (writer, reader) of the named edges, [name, 2]. Raises ValueError that lists all names not found."""
+        """Return the indices (writer, reader) of the named edges, [name, 2]. Raises ValueError listing all unknown
+        names.
+        """
         names = list(names)
         pairs = [name.partition("->") for name in names]
         writers = [self._writer_index.get(writer, -1) for writer, _, _ in pairs]
@@ -215,7 +219,7 @@ class Graph:
         return places
 
     def place(self, name: str) -> tuple[int, int] | None:
-        """Writer and reader of an edge; None if there is no such edge."""
+        """Return the writer and reader of an edge, or None if there is no such edge."""
         writer, _, reader = name.partition("->")
         w, r = self._writer_index.get(writer), self._reader_index.get(reader)
         return None if w is None or r is None or not self.edge_mask[w, r] else (w, r)
@@ -264,7 +268,7 @@ class Graph:
         return feeds
 
     def leading_on(self, mask: Tensor, feeds: Tensor | None = None) -> Tensor:
-        """The edges of `mask` whose reader reaches the logits along edges of `mask`; bool [writer, reader].
+        """Return the edges of `mask` whose reader reaches the logits along edges of `mask`; bool [writer, reader].
 
         Costs one sweep from the last layer to the first, which visits each edge once.
         """
@@ -278,7 +282,7 @@ class Graph:
         return mask & torch.from_numpy(to_logits)
 
     def reached(self, mask: Tensor, feeds: Tensor | None = None) -> Tensor:
-        """The edges of `mask` whose writer is reached from the embeddings along edges of `mask`; bool [w, r].
+        """Return the edges of `mask` whose writer is reachable from the embeddings along edges of `mask`; bool [w, r].
 
         Costs one sweep from the first layer to the last, which visits each edge once.
         """
@@ -291,11 +295,13 @@ class Graph:
         return mask & torch.from_numpy(from_input)[:, None]
 
     def without_dangling(self, mask: Tensor, feeds: Tensor | None = None) -> Tensor:
-        """The edges of `mask` that lie on some path from an embedding to the logits; bool [writer, reader].
+        """Return the edges of `mask` that lie on a path from an embedding to the logits; bool [writer, reader].
 
-        An edge dangles if nothing reaches its writer from the embeddings, or if its reader cannot reach the logits.
-        Under patch ablation removing dangling edges changes nothing: an unreached writer carries its ablated value.
+        An edge dangles if its writer cannot be reached from the embeddings, or if its reader cannot reach the logits.
+        Under
+        patch ablation, removing dangling edges changes nothing: an unreachable writer carries its ablated value.
         feeds: which readers are inputs of which writers (default: `self.feeds`). If heads share a norm, an edge that
-        dangles by the default can still matter; pass `feeds_together` then.
+        dangles
+        by the default can still matter; pass `feeds_together` in that case.
         """
         return self.reached(mask, feeds) & self.leading_on(mask, feeds)

@@ -12,16 +12,16 @@ from torch.nn import functional
 
 from edge_pruning.batch import Batch
 
-CLOSE = 0.01  # numbers that count as equal
+CLOSE = 0.01  # largest difference of numbers that count as equal
 
 
 def kl_divergence(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
-    """KL(model || circuit) in nats, per example [b]; 0 is most faithful. Both are logits [n, vocab]."""
+    """Return KL(model || circuit) in nats, per example [b]; 0 is most faithful. Both are logits [n, vocab]."""
     return kl_from(log_probabilities(model), circuit, batch)
 
 
 def log_probabilities(logits: Tensor) -> Tensor:
-    """Log probabilities of all tokens, [n, vocab], in float32 or float64."""
+    """Return the log probabilities of all tokens, [n, vocab], in float32 or float64."""
     return functional.log_softmax(_at_least_float32(logits), -1)
 
 
@@ -32,21 +32,22 @@ def kl_from(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
 
 
 def squared_error(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
-    """Squared distance of the outputs, mean over their entries, per example [b]; 0 is most faithful.
+    """Return the squared distance of the outputs, averaged over their entries, per example [b]; 0 is most faithful.
 
-    For models whose outputs are numbers rather than logits; a softmax would hide an error that all of them share.
+    For models whose outputs are numbers rather than logits, where a softmax would hide an error shared by all of them.
     """
     return mean_per_example((_at_least_float32(model) - _at_least_float32(circuit)).square().mean(-1), batch)
 
 
 def surprise(logits: Tensor, batch: Batch) -> Tensor:
-    """Minus the log probability that a right answer comes next, in nats, per example [b]; lower is better."""
+    """Return minus the log probability of a right answer, in nats, per example [b]; lower is better."""
     log_p = functional.log_softmax(_at_least_float32(logits), -1).gather(-1, batch.answers.clamp_min(0))
     return mean_per_example(-log_p.masked_fill(batch.answers < 0, -torch.inf).logsumexp(-1), batch)
 
 
 def exact_match(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
-    """1 if circuit and model have the same most likely token at every compared position, else 0; per example [b].
+    """Return 1 if circuit and model have the same most likely token at every compared position, else 0; per example
+    [b].
 
     If the output is one number, it matches if both numbers are equal up to `CLOSE`.
     """
@@ -56,12 +57,14 @@ def exact_match(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
 
 
 def logit_difference(logits: Tensor, batch: Batch) -> Tensor:
-    """Mean logit of the answers minus that of the wrong answers, [b]; positive is right. NaN: no wrong answer."""
+    """Return the mean logit of the answers minus that of the wrong answers, [b]; positive is right. NaN: no wrong
+    answer.
+    """
     return _mean_where_compared(_logit_margin(logits, batch), batch)
 
 
 def probability_difference(logits: Tensor, batch: Batch) -> Tensor:
-    """Probability of the answers minus that of the wrong answers, [b], -1 to 1. NaN where there is no wrong answer."""
+    """Return the probability of the answers minus that of the wrong answers, [b], -1 to 1. NaN: no wrong answer."""
     return _mean_where_compared(_probability_margin(logits, batch), batch)
 
 
@@ -69,10 +72,11 @@ DIFFERENCES = {"logit_difference": logit_difference, "probability_difference": p
 
 
 def accuracy(logits: Tensor, batch: Batch, metric: str) -> Tensor:
-    """1 if the answers beat the wrong answers by `metric` at every position that has wrong answers, else 0; [b].
+    """Return 1 if the answers beat the wrong answers by `metric` at every position that has wrong answers, else 0; [b].
 
     A pair without wrong answers counts as right if an answer is the most likely token at every position. NaN if the
-    batch has no answers because its outputs are numbers.
+    batch
+    has no answers because its outputs are numbers.
     """
     compared = _compared(batch)
     beaten = _all_per_example((MARGINS[metric](logits, batch) > 0) | ~compared, batch)

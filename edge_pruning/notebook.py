@@ -1,7 +1,8 @@
-"""What notebooks show: circuits as pictures, runs and evaluations as tables.
+"""Notebook output: circuits as pictures, runs and evaluations as tables.
 
-`attach` gives the classes these methods when a public name is used first, because a circuit, which all else is built
-on, cannot know how it is drawn.
+`attach` adds these methods to the classes when a public name is first used, because drawing imports circuits and
+circuits
+therefore cannot import drawing.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from edge_pruning.runs import Run
 
 @cache
 def attach() -> None:
-    """Give the classes what notebooks ask for; once."""
+    """Add the notebook methods to the classes, once."""
     shown: dict[tuple[type[Any], str], Callable[[Any], Any]] = {
         (Circuit, "_repr_svg_"): draw_circuit,
         (Evaluation, "_repr_html_"): evaluation_html,
@@ -32,7 +33,7 @@ def attach() -> None:
 
 
 def evaluation_html(evaluation: Evaluation) -> str:
-    """The runs of an evaluation side by side, and what to know about them."""
+    """Return the runs of an evaluation as a table, with its notes."""
     protocol = evaluation.protocol
     numbers = numbers_for(evaluation.loss, protocol.metric, agreement=protocol.is_agreement)
     rows = [
@@ -45,7 +46,7 @@ def evaluation_html(evaluation: Evaluation) -> str:
 
 
 def run_html(run: Run) -> str:
-    """The run's circuit as a picture, and its evaluation."""
+    """Return the run's circuit as a picture, with its evaluation."""
     return f"<p><b>{escape(run.title)}</b></p>{draw_circuit(run.circuit)}{evaluation_html(run.evaluation)}"
 
 

@@ -76,13 +76,13 @@ class Number:
     """One number of an evaluation.
 
     name: the key in JSON files and the attribute in Python.
-    heading: of a table's column.
-    title, unit: of a chart.
+    heading: of its table column.
+    title, unit: of its chart.
     meaning: a sentence that is stored beside the number; `{metric}` stands for the task's metric.
-    of: takes the task's metric and returns a function to one value per example [b]; None if the number is computed
+    of: takes the task's metric and returns a function to one value per example [b]; None if the number is derived
         from other numbers.
     perfect: the value of a perfect circuit, if that is the same for all tasks.
-    decimals: how many are shown.
+    decimals: number of decimals in tables.
     """
 
     name: str

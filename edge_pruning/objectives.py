@@ -1,4 +1,4 @@
-"""Objectives: one number per example that measures how far a masked run is from the model; lower is always closer.
+"""Objectives: one number per example that measures how far a masked run is from the model; lower is closer.
 
 A method minimises an objective or takes its gradient. A task names the objective that fits its outputs
 (`Task.objective`). Answer differences are negated, so that a circuit that loses the task's behaviour scores higher.
@@ -19,10 +19,11 @@ from edge_pruning.registry import Registry
 
 @dataclass(frozen=True)
 class Objective:
-    """`objective(model, circuit, batch)` maps the logits [n, vocab] of the model and of a masked run to numbers [b].
+    """A function `objective(model, circuit, batch)` from the logits [n, vocab] of the model and of a masked run to
+    values [b].
 
-    If wrong answers are needed, a pair without one counts as 0. `compares`: the objective uses the model's logits, and
-    the model itself is its minimum.
+    If wrong answers are needed, a pair without one counts as 0.
+    compares: the objective uses the model's logits, and the model itself is its minimum.
     """
 
     name: str
@@ -38,7 +39,7 @@ class Objective:
 
     @property
     def heading(self) -> str:
-        """The heading of a table's column."""
+        """The heading of its table column."""
         return f"{self.short} ({self.unit})" if self.unit else self.short
 
     def check(self, pairs: Sequence[Pair], instead: Iterable[str] | None = None) -> None:
@@ -46,7 +47,7 @@ class Objective:
         if self.needs_wrong_answers and not any(wrong for pair in pairs for wrong in pair.wrong):
             others = [name for name in instead or OBJECTIVES if not OBJECTIVES[name].needs_wrong_answers]
             raise ValueError(
-                f"{self.name} needs wrong answers, and none of the {len(pairs)} pairs has one; give wrong answers, or "
+                f"{self.name} needs wrong answers, but none of the {len(pairs)} pairs has one; add wrong answers, or "
                 f"use {', '.join(others)}"
             )
 
@@ -73,5 +74,5 @@ KL = OBJECTIVES["kl"]
 
 
 def get_objective(name: str) -> Objective:
-    """Return the objective of a name. Raises ValueError with the nearest names if there is none."""
+    """Return the objective of a name. Raises ValueError with the nearest names if it is unknown."""
     return OBJECTIVES.named(name)

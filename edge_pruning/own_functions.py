@@ -1,12 +1,13 @@
-"""Metrics and objectives that users write: functions of logits, through the same checks as the built-in ones.
+"""User-defined metrics and objectives: functions of logits, with the checks of the built-in ones.
 
     def margin(logits, batch): ...              # a metric: higher is better, one number per example
     def distance(logits, batch): ...            # an objective: lower is closer
     def distance(model, circuit, batch): ...    # the same, with the model's own logits beside the run's
 
-`logits` [n, vocab] are those at the compared positions of a batch; `batch.example` [n] says which pair each belongs to,
-`batch.answers` and `batch.wrong` [n, any] which tokens count (-1: none). The result is a float tensor [batch.size].
-A function is known by its name, which result files keep.
+`logits` [n, vocab] are those at the compared positions of a batch. `batch.example` [n] is the pair of each position,
+and
+`batch.answers` and `batch.wrong` [n, any] are its tokens (-1: none). The result is a float tensor [batch.size]. Result
+files store the name of a function.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from edge_pruning.batch import Batch
 from edge_pruning.numbers import METRICS, NUMBERS, Number
 from edge_pruning.objectives import OBJECTIVES, Objective
 
-OWN: dict[str, Callable[..., Any]] = {}  # metrics that are functions of users, by name
+OWN: dict[str, Callable[..., Any]] = {}  # user-defined metrics by name
 
 
 def register_metric(function: Callable[..., Any]) -> str:
-    """Make a function known as a metric, and minus its value as an objective, for methods that follow the metric.
+    """Register a function as a metric, and its negative as an objective for methods that follow the metric.
 
-    Returns its name. Raises ValueError for what is no such function.
+    Returns its name. Raises ValueError if it is not such a function.
     """
     name, about = _named(function, "metric", (2,))
     if name in metrics.DIFFERENCES and name not in OWN:
@@ -52,7 +53,7 @@ def register_metric(function: Callable[..., Any]) -> str:
 
 
 def register_objective(function: Callable[..., Any]) -> str:
-    """Make a function known as an objective. Returns its name. Raises ValueError for what is no such function."""
+    """Register a function as an objective. Returns its name. Raises ValueError if it is not such a function."""
     name, about = _named(function, "objective", (2, 3))
     if name in OBJECTIVES and OBJECTIVES[name].function.__module__ != __name__:
         raise ValueError(f"there is a built-in objective {name!r}; give the function another name")
@@ -67,14 +68,14 @@ def register_objective(function: Callable[..., Any]) -> str:
 
 
 def _register(objective: Objective) -> None:
-    """In place of one with the same name, which a notebook cell that runs twice leaves behind."""
+    """Register an objective, replacing one with the same name, as when a notebook cell is run twice."""
     if objective.name in OBJECTIVES:
         OBJECTIVES.remove(objective.name)
     OBJECTIVES.register(objective)
 
 
 def refuse_nan(metric: str, values: Tensor) -> None:
-    """Raises ValueError if a user's metric is NaN or infinite on some examples, [..., b]."""
+    """Raise ValueError if a user-defined metric is NaN or infinite on some examples, [..., b]."""
     broken = (~values.isfinite()).flatten(0, -2).any(0) if metric in OWN else torch.zeros(1, dtype=torch.bool)
     if broken.any():
         first = int(broken.nonzero()[0]) + 1
@@ -85,10 +86,10 @@ def refuse_nan(metric: str, values: Tensor) -> None:
 
 
 def _named(function: Any, kind: str, expected: tuple[int, ...]) -> tuple[str, str]:
-    """The name of a function, and what its docstring says first."""
+    """Return the name of a function and the first line of its docstring."""
     signature = "(logits, batch)" + (" or (model, circuit, batch)" if 3 in expected else "")
     if not callable(function) or _arguments(function) not in expected:
-        raise ValueError(f"expected a function {signature} as {kind}, got {function!r:.60}")
+        raise ValueError(f"expected the {kind} to be a function {signature}, got {function!r:.60}")
     name = getattr(function, "__name__", "")
     if not name.isidentifier():
         got = name or type(function).__name__
@@ -97,7 +98,7 @@ def _named(function: Any, kind: str, expected: tuple[int, ...]) -> tuple[str, st
 
 
 def _arguments(function: Any) -> int | None:
-    """How many arguments a function must be given."""
+    """Return the number of required arguments."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -106,7 +107,7 @@ def _arguments(function: Any) -> int | None:
 
 
 def _checked(values: Any, name: str, kind: str, batch: Batch, *, needs_gradient: bool = False) -> Tensor:
-    """What a function has returned. Raises ValueError unless it is one number per example."""
+    """Return the result of a function. Raises ValueError unless it is one number per example."""
     what = f"the {kind} {name!r}"
     if not isinstance(values, Tensor):
         raise ValueError(f"{what} returned a {type(values).__name__}; expected a tensor with one number per example")

@@ -1,4 +1,4 @@
-"""A pair of prompts as token ids, or of images, with the positions whose logits are compared and the answers there."""
+"""A pair of prompts as token ids, or of images, with the compared positions and the answers there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Pair:
     """One clean and one corrupted prompt, as token ids.
 
     `positions[n]` is where the n-th compared prediction is made; `answers[n]` are the tokens that count as right there,
-    `wrong[n]` those that count as wrong (empty where nothing is wrong in particular). An answer of several tokens is
+    `wrong[n]` those that count as wrong (empty if no token in particular is wrong). An answer of several tokens is
     teacher-forced: the prompt ends with all its tokens but the last.
     """
 
@@ -39,10 +39,10 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class ImagePair(Pair):
-    """One clean and one corrupted image [channel, height, width], as the model's image processor leaves them.
+    """One clean and one corrupted image [channel, height, width], as the model's image processor returns them.
 
-    `answers` are the classes that count as right, `wrong` those that count as wrong: one tuple each, for the one place
-    where a class is predicted.
+    `answers` are the classes that count as right, `wrong` those that count as wrong: one tuple each, for the single
+    position where a class is predicted.
     """
 
     clean: Tensor  # type: ignore[assignment]
@@ -54,7 +54,7 @@ class ImagePair(Pair):
     def __post_init__(self) -> None:
         shapes = [tuple(image.shape) for image in (self.clean, self.corrupted)]
         if shapes[0] != shapes[1] or len(shapes[0]) != 3:
-            raise ValueError(f"expected two images of one shape [channel, height, width], got {shapes[0]}, {shapes[1]}")
+            raise ValueError(f"expected images of equal shape [channel, height, width], got {shapes[0]}, {shapes[1]}")
         if self.positions != (0,) or len(self.answers) != 1 or len(self.wrong) != 1:
             raise ValueError(
                 "an image has one class: expected positions (0,) and one tuple each of answers and wrong answers, got "
@@ -72,17 +72,18 @@ class ImagePair(Pair):
 
 
 def unpadded(ids: Tensor, attention_mask: Tensor) -> list[tuple[int, ...]]:
-    """The texts of a padded batch, as a tokenizer makes it: ids and mask [b, p], filled up on the left or on the right.
+    """Return the texts of a padded batch from a tokenizer: ids and mask [b, p], padded on the left or on the right.
 
-    Padding is not kept and masked but left out, so no result depends on it. Raises ValueError for empty texts, and for
-    masks with holes: a position that is not there would still be counted as one.
+    Padding is removed rather than masked, so no result depends on it. Raises ValueError for empty texts, and for masks
+    with
+    holes, because a missing position would still be counted.
     """
     if ids.shape != attention_mask.shape or ids.dim() != 2:
-        raise ValueError(f"expected ids and mask of one shape [b, p], got {tuple(ids.shape)}, "
+        raise ValueError(f"expected ids and mask of the same shape [b, p], got {tuple(ids.shape)}, "
                          f"{tuple(attention_mask.shape)}")  # fmt: skip
     present = attention_mask.bool()
     begins = present & ~torch.nn.functional.pad(present, (1, 0))[:, :-1]
     broken = (begins.sum(1) != 1).nonzero().flatten().tolist()
     if broken:
-        raise ValueError(f"expected one run of ones in each row of the attention mask; rows {broken} have none or more")
+        raise ValueError(f"expected one run of ones per row of the attention mask; rows {broken} have none or several")
     return [tuple(row[there].tolist()) for row, there in zip(ids, present, strict=True)]

@@ -1,7 +1,7 @@
-"""Where a circuit came from: the model, task, method, ablation, seed and versions behind it.
+"""Provenance: the model, task, method, ablation, seed and versions behind a circuit.
 
-Files of this library hold all of it. Files of other tools hold little, and may hold it in another form. A provenance
-can therefore be read like the JSON object in the file (`provenance["seed"]`), and the usual entries also as attributes,
+Files of this library contain all of it. Files of other tools contain little, and possibly in another form. A provenance
+can therefore be read like the JSON object in the file (`provenance["seed"]`). The usual entries are also attributes,
 which are None or empty if the file does not have them.
 """
 
@@ -19,7 +19,7 @@ NAMED = ("model", "task", "method", "ablation", "seed")
 
 @dataclass(frozen=True, eq=False)
 class Provenance(Mapping[str, Any]):
-    """Everything a file says about the origin of a circuit, as JSON values by name."""
+    """Everything a file contains about the origin of a circuit, as JSON values by name."""
 
     entries: Mapping[str, Any] = field(default_factory=dict)
 
@@ -42,7 +42,7 @@ class Provenance(Mapping[str, Any]):
         """Return a copy with some entries added or replaced."""
         return Provenance({**self.entries, **entries})
 
-    # --- the usual questions ---------------------------------------------------------------------------------------
+    # --- the usual entries -----------------------------------------------------------------------------------------
 
     @property
     def model(self) -> str | None:
@@ -81,12 +81,12 @@ class Provenance(Mapping[str, Any]):
 
     @property
     def names(self) -> dict[str, str]:
-        """The names of the model, task, method, ablation and seed, as far as they are known."""
+        """The names of the model, task, method, ablation and seed, as far as known."""
         known = {key: self._name(key) for key in NAMED}
         return {key: str(name) for key, name in known.items() if name is not None}
 
     def part(self, name: str) -> Mapping[str, Any]:
-        """Return an entry that is an object; an empty one if there is none."""
+        """Return an entry that is an object, or an empty one if there is none."""
         value = self.entries.get(name)
         return value if isinstance(value, Mapping) else {}
 
@@ -96,7 +96,7 @@ class Provenance(Mapping[str, Any]):
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of the software that a result depends on."""
+    """Return the versions of the software that a result depends on."""
     import torch
     import transformers
 

@@ -1,11 +1,12 @@
-"""Several processes on one search: what `torchrun` starts, and who of them does what.
+"""One search on several processes (ranks), started by `torchrun`.
 
     torchrun --nproc-per-node 8 -m edge_pruning discover ioi --model PATH_OR_HUB_ID
 
-Every rank holds the whole model and makes the same decisions; only passes over pairs are shared out. `share` gives a
-rank its part of some pairs or micro-batches, `add_up` adds what the ranks computed about theirs. What only one process
-can say (what a folder holds, where a search was interrupted) the first rank says for all (`from_first`). Only the first
-rank writes files and prints.
+Every rank holds the whole model and makes the same decisions; only passes over pairs are distributed. `share` returns a
+rank's part of some pairs or micro-batches, and `add_up` sums the results of all ranks. What depends on one process,
+such
+as the content of a folder or an interrupt, is decided by the first rank for all (`from_first`). Only the first rank
+writes files and prints.
 
 Without `join` there is one rank: every function returns its argument, and nothing is imported.
 """
@@ -24,17 +25,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
-SECONDS = timedelta(seconds=10)  # to find out whether another rank has failed first
+SECONDS = timedelta(seconds=10)  # for checking whether another rank failed first
 _rank, _count = 0, 1
 
 
 def launched() -> bool:
-    """Whether torchrun started this process as one of several."""
+    """Return whether torchrun started this process as one of several."""
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def join() -> None:
-    """Become one of the ranks that torchrun has started; nothing happens without it. Returns when all have joined."""
+    """Join the ranks started by torchrun, and return when all have joined. Does nothing without torchrun."""
     global _rank, _count
     if _count > 1 or not launched():
         return
@@ -54,12 +55,12 @@ def count() -> int:
 
 
 def is_first() -> bool:
-    """Whether this is the rank that writes and prints."""
+    """Return whether this is the rank that writes and prints."""
     return _rank == 0
 
 
 def local_rank() -> int:
-    """This process's number among those on its machine: the index of its GPU."""
+    """Return this process's number among those on its machine, which is the index of its GPU."""
     return int(os.environ["LOCAL_RANK"]) if launched() else 0
 
 
@@ -67,12 +68,12 @@ def local_rank() -> int:
 
 
 def share(items: Sequence[T]) -> Sequence[T]:
-    """This rank's part: every `count()`-th of the items. May be empty."""
+    """Return this rank's part: every `count()`-th of the items. May be empty."""
     return items[_rank::_count] if _count > 1 else items
 
 
 def add_up(*tensors: Tensor) -> None:
-    """Replace tensors of one dtype and device by their sums over all ranks, in place; the same bits on every rank."""
+    """Replace tensors of one dtype and device by their sums over all ranks, in place; bitwise equal on all ranks."""
     if _count == 1:
         return
     import torch
@@ -85,11 +86,11 @@ def add_up(*tensors: Tensor) -> None:
         tensor.copy_(total.view_as(tensor))
 
 
-# --- what one rank says for all ---------------------------------------------------------------------------------------
+# --- values of the first rank -----------------------------------------------------------------------------------------
 
 
 def from_first(value: T) -> T:
-    """The first rank's value, on every rank. It must be plain JSON; that of other ranks is ignored."""
+    """Return the first rank's value on every rank. It must be plain JSON; the values of other ranks are ignored."""
     if _count == 1:
         return value
     said: T = json.loads(_sent(json.dumps(value).encode(), 0))
@@ -97,7 +98,7 @@ def from_first(value: T) -> T:
 
 
 def tensors_from_first(tensors: Mapping[str, Tensor] | None) -> Mapping[str, Tensor] | None:
-    """The first rank's tensors, on every rank (on the CPU where they were sent); None if it has none."""
+    """Return the first rank's tensors on every rank (received tensors are on the CPU); None if it has none."""
     if _count == 1:
         return tensors
     import safetensors.torch
@@ -120,11 +121,11 @@ def refuse_differences(what: Mapping[str, Any]) -> None:
         for rank, one in enumerate(each) for name in what if one[name] != each[0][name]
     ]
     if problems:
-        raise ValueError(f"the ranks do not run the same thing: {'; '.join(problems)}")
+        raise ValueError(f"the ranks do not run the same command: {'; '.join(problems)}")
 
 
 def _sent(content: bytes, source: int) -> bytes:
-    """The bytes of one rank, on every rank."""
+    """Return the bytes of one rank on every rank."""
     import torch
     import torch.distributed as dist
 
@@ -143,18 +144,18 @@ def _sent(content: bytes, source: int) -> bytes:
 
 @contextmanager
 def _all_ranks() -> Iterator[None]:
-    """Raise ConnectionError if another rank has ended, so that what all have to do together cannot be done."""
+    """Raise ConnectionError if another rank has ended, so that a collective operation cannot finish."""
     try:
         yield
     except RuntimeError as error:
         raise ConnectionError(
-            "another rank has ended, so this one cannot go on either; the last checkpoint was kept, and the same "
+            "another rank has ended, so this one cannot continue; the last checkpoint was kept, and the same "
             f"command with --resume continues from it ({str(error).strip().partition(chr(10))[0]})"
         ) from error
 
 
 def speaks_of_failure() -> bool:
-    """Whether this rank is the first that fails, and so the one whose message is shown; the others end silently."""
+    """Return whether this rank failed first and therefore prints its message; the others end silently."""
     if _count == 1:
         return True
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
@@ -163,5 +164,5 @@ def speaks_of_failure() -> bool:
     try:
         store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=SECONDS)
         return bool(store.compare_set(f"edge-pruning/failed/{attempt}", "", str(_rank)) == str(_rank).encode())
-    except RuntimeError:  # the store is gone: whoever failed first has said so
+    except RuntimeError:  # the store is gone: the rank that failed first has printed its message
         return False

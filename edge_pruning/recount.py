@@ -3,7 +3,8 @@
 Published tools count differently, so a circuit is recounted when it is written for one of them or read from one.
 Expanding (`input` to `tok` and `pos`; a key-value head to the query heads that share it) copies an edge and its score,
 and the circuit computes the same. Merging keeps an edge if any of its parts is kept, with their largest score. A merged
-circuit never loses an edge but can gain some; the notice says how many. Expanding and then merging changes nothing.
+circuit never loses an edge but can gain some; the notice reports the number. Expanding and then merging changes
+nothing.
 """
 
 from __future__ import annotations
@@ -59,32 +60,32 @@ def _recounted(circuit: Circuit, graph: Graph, words: dict[str, str]) -> tuple[C
     notice = f"{words['more' if graph.n_edges > circuit.graph.n_edges else 'fewer']}; "
     notice += f"{len(circuit):,} of {circuit.graph.n_edges:,} edges became {len(recounted):,} of {graph.n_edges:,}"
     if partly := int((kept & ~in_full).sum()):
-        notice += f", {partly:,} of them were kept only in part before and are whole now"
+        notice += f", {partly:,} of them previously kept in part and now whole"
     return recounted, [notice]
 
 
 def _carried(values: Tensor, writers: Tensor, readers: Tensor, reduce: Literal["amax", "amin"]) -> Tensor:
-    """Map values [w, r] from one graph to another. `writers` and `readers` are index pairs (from, to), [pair, 2]."""
+    """Map values [w, r] to another graph. `writers` and `readers` are index pairs (from, to), [pair, 2]."""
     rows = _reduced(values, writers, reduce)
     return _reduced(rows.T, readers, reduce).T.contiguous()
 
 
 def _reduced(values: Tensor, pairs: Tensor, reduce: Literal["amax", "amin"]) -> Tensor:
-    """Gather rows of `values` by the first index of each pair; reduce rows with the same second index."""
+    """Gather rows of `values` by the first index of each pair, and reduce rows with the same second index."""
     empty = values.new_zeros(int(pairs[:, 1].max()) + 1, values.shape[1])
     into = pairs[:, 1:].expand(-1, values.shape[1])
     return empty.scatter_reduce(0, into, values[pairs[:, 0]], reduce, include_self=False)
 
 
 def _writer_pairs(old: Graph, new: Graph) -> Tensor:
-    """Index pairs (old, new) of writers that are the same or part of each other, [pair, 2]."""
+    """Return index pairs (old, new) of writers that are equal, or one part of the other, [pair, 2]."""
     a, b = old.n_embeddings, new.n_embeddings
     embeddings = [(i, j) for i in range(a) for j in range(b) if i == j or a != b]
     return torch.tensor(embeddings + [(a + i, b + i) for i in range(len(old.writers) - a)])
 
 
 def _reader_pairs(old: Graph, new: Graph) -> Tensor:
-    """Index pairs (old, new) of readers of the same kind (q, k or v) and head, or of the same MLP or logits."""
+    """Return index pairs (old, new) of readers of the same kind (q, k or v) and head, or of the same MLP or logits."""
     pairs = {(len(old.readers) - 1, len(new.readers) - 1)}
     for layer in range(old.shape.layers):
         pairs.add((old.mlp_reader(layer).start, new.mlp_reader(layer).start))

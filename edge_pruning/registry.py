@@ -1,4 +1,4 @@
-"""Registries: one per kind of thing that has a name (methods, tasks, file formats, ...).
+"""Registries: one for each kind of named thing (methods, tasks, file formats, ...).
 
     METHODS: Registry[type[Method]] = Registry("method")
     method = METHODS.register
@@ -8,8 +8,8 @@
     class SoftTopK(Method):
         name: ClassVar[str] = "soft-top-k"
 
-A registry is a read-only mapping from names to entries. An entry can also be found by its `aliases`, which are not
-listed. If a package's `__init__` calls `import_files`, all of its files are imported, so a new entry is one new file.
+A registry is a read-only mapping from names to entries. Entries can also be looked up by their `aliases`, which are not
+listed. If a package's `__init__` calls `import_files`, all its files are imported, so a new entry is one new file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     kind: the noun for error messages.
     key: the attribute of an entry that holds its name. The optional attribute `aliases` holds other names.
-    hint: the end of the error about an unknown name.
+    hint: appended to the error about an unknown name.
     """
 
     def __init__(self, kind: str, entries: Iterable[T] = (), *, key: str = "name", hint: str = "") -> None:
@@ -43,7 +43,7 @@ class Registry(Mapping[str, T], Generic[T]):
     def register(self, entry: AnyEntry) -> AnyEntry:
         """Add an entry under its name and its aliases; usable as a decorator. Raises ValueError if a name is taken.
 
-        If the same definition is registered again (as when a notebook cell runs twice), it replaces the first one.
+        If the same definition is registered again, as when a notebook cell is run twice, it replaces the first one.
         """
         attributes = vars(entry)
         if self._key not in attributes:
@@ -67,7 +67,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self._aliases = {alias: of for alias, of in self._aliases.items() if of != name}
 
     def named(self, name: str) -> T:
-        """Return the entry of a name or alias. Raises ValueError with the nearest names if there is none."""
+        """Return the entry with a name or alias. Raises ValueError with the nearest names if it is unknown."""
         if name not in self:
             raise unknown(self.kind, name, self.known, self.hint)
         return self[name]
@@ -78,7 +78,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return [*self, *self._aliases]
 
     def canonical(self, name: str) -> str:
-        """Return the name that an alias stands for; return any other name, known or not, unchanged."""
+        """Return the name that an alias stands for. Other names, known or not, are returned unchanged."""
         return self._aliases.get(name, name)
 
     def __getitem__(self, name: str) -> T:
@@ -92,21 +92,22 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> ValueError:
-    """Make the error for a name that does not exist: it lists the nearest names, or all names if none is near."""
+    """Make the error for an unknown name: it lists the nearest names, or all names if none is near."""
     return ValueError(f"there is no {kind} {name!r}; {nearest_in_words(name, known)}{hint and f'; {hint}'}")
 
 
 def nearest_in_words(name: str, known: Iterable[str]) -> str:
-    """`nearest: a, b`, the most similar first; `choose from a, b, c, d`, in alphabetical order, if none is near."""
+    """Return `nearest: a, b`, the most similar first; if none is near, `choose from a, b, c, d`, in alphabetical order.
+    """
     known = sorted(known)
     near = nearest(name, known)
     return f"nearest: {', '.join(near)}" if near else f"choose from {', '.join(known)}"
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """Return up to three of the known names that resemble a name: first those that contain it or lie in it.
+    """Return up to three known names that resemble a name, starting with those that contain it or are contained in it.
 
-    Upper and lower case count as the same. Names of one letter resemble nothing.
+    Case is ignored. Names of one letter resemble nothing.
     """
     lower, asked = {other.lower(): other for other in known}, name.lower()
     inside = [other for other in lower if len(other) > 1 and other in asked or len(asked) > 1 and asked in other]
@@ -116,7 +117,7 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
 
 def build(cls: Callable[..., T], what: str, settings: Mapping[str, Any]) -> T:
-    """Build a dataclass from settings. Raises ValueError that lists its settings if one of them does not exist."""
+    """Build a dataclass from settings. Raises ValueError with the known settings if one of them does not exist."""
     known = settings_of(cls)
     missing = [name for name in settings if name not in known]
     if missing:
@@ -137,7 +138,7 @@ def import_files(package: str, path: Iterable[str]) -> None:
 
 
 def _definition(entry: object) -> str:
-    """Where an entry was defined, for error messages, or the entry itself if it is a value."""
+    """Return where an entry was defined, for error messages, or the entry itself if it is a value."""
     if isinstance(entry, type):
         return f"{entry.__module__}.{entry.__qualname__}"
     return repr(entry)

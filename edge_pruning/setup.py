@@ -1,11 +1,11 @@
-"""Setup: everything that a circuit is found and judged on.
+"""Setup: everything needed to find and judge a circuit.
 
     model + graph    the masked pass (`engine`)
-    task             pairs per split: circuits are found on train, sizes are chosen on validation, test is for reports
-    ablation         what a removed edge carries; where that takes data, it comes from training pairs only
-    truth            the true circuit, where the model is a compiled program
+    task             pairs per split: train to find circuits, validation to choose sizes, test for reports
+    ablation         what a removed edge carries; any data it needs comes from training pairs only
+    truth            the true circuit, if the model is a compiled program
 
-Whatever takes time or memory is made when it is first used, and once.
+Everything that takes time or memory is made once, on first use.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from edge_pruning.truth.truths import truth_for
 class Setup:
     """A model on a graph, a task's pairs and an ablation. `Setup.of` makes one from names, the constructor from parts.
 
-    `split`: the pairs that circuits are judged on. `seed`: of everything drawn at random when circuits are judged.
+    split: the pairs on which circuits are judged.
+    seed: seed of all random choices in judging.
     """
 
     def __init__(
@@ -45,8 +46,10 @@ class Setup:
         seed: int = 0,
         model: Model | None = None,
     ) -> None:
-        """pairs: those to judge on, or a function from the name of a split to its pairs. ablation: one that is ready to
-        use, or, if `pairs` is a function, one that is fitted to the training pairs when it is first used.
+        """Assemble a setup from parts.
+
+        pairs: the pairs to judge on, or a function from the name of a split to its pairs.
+        ablation: a fitted ablation. If `pairs` is a function, it is fitted to the training pairs on first use.
         """
         self.engine, self.seed, self.model = engine, seed, model
         self._ablation, self._truth = ablation, truth
@@ -69,10 +72,10 @@ class Setup:
         metric: str | None = None,
         objective: str | None = None,
     ) -> Setup:
-        """A task on a loaded model, which is the one that circuits are found in and judged in.
+        """Make the setup of a task on a loaded model, in which circuits are found and judged.
 
-        truth: a file with the true circuit (default: that of the compiled program itself, if the model is one).
-        metric, objective: others than the task's, by their names.
+        truth: a file with the true circuit (default: that of the compiled program, if the model is one).
+        metric, objective: names that replace the metric and objective of the task.
         """
         task.check_split(split)
         engine = model.engine(graph)
@@ -92,13 +95,13 @@ class Setup:
 
     @property
     def dtype(self) -> str:
-        """What the model computes in, such as `float32`."""
+        """The dtype of the computation, such as `float32`."""
         return str(self.engine.dtype).removeprefix("torch.")
 
     # --- pairs -----------------------------------------------------------------------------------------------------
 
     def pairs_of(self, split: str) -> PairSet:
-        """The pairs of a split, those without an answer with the model's prediction for one.
+        """Return the pairs of a split. For pairs without an answer, the model's prediction becomes the answer.
 
         Raises ValueError if only other pairs were given.
         """
@@ -118,27 +121,27 @@ class Setup:
 
     @property
     def pairs(self) -> PairSet:
-        """The pairs that circuits are judged on."""
+        """The pairs on which circuits are judged."""
         return self.pairs_of(self.split)
 
-    # --- what is removed, and what is true -------------------------------------------------------------------------
+    # --- ablation and truth ----------------------------------------------------------------------------------------
 
     @cached_property
     def ablation(self) -> Ablation:
-        """Ready to use: fitted to the training pairs if it takes data."""
+        """The ablation, fitted to the training pairs if it needs data."""
         if self._pairs_of is None or not self._ablation.needs_pairs:
             return self._ablation
         return self._ablation.fitted(self.engine, self.train.pairs)
 
     @cached_property
     def truth(self) -> Truth | None:
-        """The true circuit under this ablation, where it is known."""
+        """The true circuit under this ablation, if known."""
         return self._truth() if callable(self._truth) else self._truth
 
     # --- variants --------------------------------------------------------------------------------------------------
 
     def with_seed(self, seed: int, ablation: Ablation) -> Setup:
-        """The same model and pairs under another seed; `ablation`: the same one under that seed, not fitted."""
+        """Return the setup with another seed. ablation: the same ablation under that seed, not fitted."""
         assert self._pairs_of is not None
         return Setup(
             self.engine, self.pairs_of, ablation, truth=lambda: self.truth, split=self.split, seed=seed,
@@ -147,9 +150,9 @@ class Setup:
 
     @cached_property
     def judging(self) -> Setup:
-        """The setup to judge circuits on: the same model in float32 arithmetic, whatever it was searched in.
+        """The setup for judging: the same model in float32 arithmetic, whatever the dtype of the search.
 
-        No weights are loaded or copied for it. The ablation is fitted again, because its values are those of a run.
+        No weights are loaded or copied. The ablation is fitted again, because its values depend on the dtype.
         """
         engine = self.engine.in_float32()
         if engine is self.engine:
@@ -160,14 +163,14 @@ class Setup:
         )
 
     def on_some_pairs(self, most: int) -> Setup:
-        """The setup with at most so many of the pairs to judge on, drawn at random by the seed, in their order."""
+        """Return the setup with at most `most` of its pairs, sampled with the seed and kept in order."""
         some = self.pairs.sample(most, self.seed)
         if some is self.pairs:
             return self
         return Setup(self.engine, some, self.ablation, truth=lambda: self.truth, seed=self.seed, model=self.model)
 
     def restricted(self, candidates: Tensor) -> MaskedPass:
-        """The pass for masks that are zero outside `candidates`, bool [w, r]. The last one is kept."""
+        """Return the pass for masks that are zero outside `candidates`, bool [w, r]. The last one is cached."""
         if self._restricted is None or not torch.equal(self._restricted[0], candidates):
             engine = self.engine.restricted(candidates, consistent=self.ablation.consistent)
             self._restricted = candidates.clone(), engine

@@ -93,7 +93,7 @@ def test_a_padded_batch_gives_what_hugging_face_gives_under_its_mask(side: str, 
 
 def test_masks_with_holes_and_empty_texts_are_refused() -> None:
     mask = torch.tensor([[1, 1, 0], [1, 0, 1], [0, 0, 0]])
-    with pytest.raises(ValueError, match=r"one run of ones in each row of the attention mask; rows \[1, 2\] have none"):
+    with pytest.raises(ValueError, match=r"one run of ones per row of the attention mask; rows \[1, 2\] have none"):
         unpadded(torch.ones(3, 3, dtype=torch.long), mask)
-    with pytest.raises(ValueError, match=r"ids and mask of one shape \[b, p\], got \(3, 3\), \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"ids and mask of the same shape \[b, p\], got \(3, 3\), \(3, 2\)"):
         unpadded(torch.ones(3, 3, dtype=torch.long), mask[:, :2])

@@ -172,7 +172,7 @@ def test_a_circuit_can_be_sent_without_its_scores(tmp_path: Path, caplog: pytest
     (tmp_path / "scores.safetensors").unlink()
     found = Circuit.load(tmp_path / "circuit.json")
     assert (found, found.scores) == (circuit, None)
-    assert "its scores are not beside it (scores.safetensors)" in caplog.text
+    assert "its file of scores (scores.safetensors) is missing" in caplog.text
 
 
 def test_truncated_scores_are_refused(tmp_path: Path) -> None:
@@ -311,9 +311,9 @@ def test_scores_are_cut_by_number_by_threshold_or_by_natural_size() -> None:
     assert len(Circuit.from_scores(scores)) == 6
     at = float(scores.values[scores.top(11)].min())
     assert Circuit.from_scores(scores, threshold=at) == Circuit.from_scores(scores, edges=11)
-    with pytest.raises(ValueError, match="give edges or threshold, not both"):
+    with pytest.raises(ValueError, match="expected edges or threshold, got both"):
         Circuit.from_scores(scores, edges=3, threshold=0.0)
-    with pytest.raises(ValueError, match="no natural size; give edges= or threshold="):
+    with pytest.raises(ValueError, match="no natural size; pass edges= or threshold="):
         Circuit.from_scores(_scores())
 
 
@@ -351,7 +351,7 @@ def test_masks_of_other_shapes_and_types_are_refused(mask: Tensor) -> None:
 
 
 def test_masks_outside_the_graph_and_scores_of_other_graphs_are_refused() -> None:
-    with pytest.raises(ValueError, match="entries of the mask are no edges of the graph"):
+    with pytest.raises(ValueError, match="entries of the mask are not edges of the graph"):
         Circuit(GRAPH, torch.ones_like(GRAPH.edge_mask))
     with pytest.raises(ValueError, match="the scores are of another graph: expected"):
         Circuit(GRAPH, GRAPH.edge_mask, _scores(GRAPHS[1]))
@@ -384,7 +384,7 @@ def test_a_table_has_a_row_per_edge(scored: Circuit) -> None:
     assert (of["a1.h2->logits"].kind, pandas.isna(of["a1.h2->logits"].layer)) == ("logits", True)
     assert EMPTY.to_pandas().empty
     assert Circuit(GRAPH, scored.mask).to_pandas().score.isna().all()
-    with pytest.raises(ValueError, match="expected a table of edges or nodes, got 'heads'"):
+    with pytest.raises(ValueError, match="expected .edges. or .nodes., got 'heads'"):
         scored.to_pandas("heads")
 
 
@@ -414,7 +414,7 @@ def test_a_subcircuit_has_the_edges_that_fulfil_every_condition(scored: Circuit)
 
 
 @pytest.mark.parametrize(("conditions", "message"), [
-    ({"nodes": ["m9"]}, "no nodes of this graph: m9"),
+    ({"nodes": ["m9"]}, "not nodes of this graph: m9"),
     ({"kinds": ["keys"]}, "expected kinds query, key, value, mlp, logits; got keys"),
     ({"edges": 6}, "expected between 0 and 5 edges, got 6"),
 ])

@@ -96,7 +96,7 @@ def test_different_models_of_one_shape_are_mentioned():
     a, b = (random_circuit(i, 30, provenance={"model": {"name": name}}) for i, name in enumerate(("gpt2", "distil")))
     notice = (
         "the circuits belong to different models (a: gpt2, b: distil): "
-        "nodes with equal names need not do the same thing"
+        "nodes with the same name may have different functions"
     )
     assert compare_circuits({"a": a, "b": b}).notices == (notice,)
     assert compare_circuits({"a": a, "b": a}).notices == ()
@@ -128,10 +128,10 @@ def test_nodes_of_different_graphs_are_compared_under_one_way_of_counting_embedd
 @pytest.mark.parametrize("nodes_only", [False, True])
 def test_where_not_even_layers_and_heads_agree_nothing_is_offered(nodes_only):
     circuits = {"a": random_circuit(1, 30), "b": random_circuit(1, 30, Graph(ModelShape(3, 4, 2)))}
-    with pytest.raises(ValueError, match="layers or heads differ in number, so not even their nodes correspond"):
+    with pytest.raises(ValueError, match="numbers of layers or heads differ, so their nodes do not correspond either"):
         compare_circuits(circuits, nodes_only=nodes_only)
 
 
 def test_one_circuit_is_nothing_to_compare():
-    with pytest.raises(ValueError, match="expected two circuits or more to compare, got 1"):
+    with pytest.raises(ValueError, match="expected at least two circuits to compare, got 1"):
         compare_circuits({"a": random_circuit(1, 30)})

@@ -83,5 +83,5 @@ def test_other_graphs_and_numbers_of_groups_are_refused() -> None:
     own, other = random_circuit(0, 10), Circuit.from_names(Graph(ModelShape(1, 1)), ["input->m0"])
     with pytest.raises(ValueError, match="belong to different graphs"):
         GroupComparison({"a": [own], "b": [other]}, {"a": own, "b": other})
-    with pytest.raises(ValueError, match="expected two groups of circuits, each with an agreed one, got .*'a'"):
+    with pytest.raises(ValueError, match="expected two groups of circuits, each with its agreed circuit, got .*'a'"):
         GroupComparison({"a": [own]}, {"a": own})

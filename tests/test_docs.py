@@ -77,7 +77,7 @@ def smollm3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def test_the_check_finds_what_the_first_try_leaves_out(smollm3: Any) -> None:
     first, _ = code("add-a-model.md")
-    with pytest.raises(ValueError, match="right before layer 1; the error is in that layer, the final norm"):
+    with pytest.raises(ValueError, match="exact before layer 1; the error is in that layer, the final norm"):
         self_check(FusedPass(smollm3(first, torch.float32)))
 
 

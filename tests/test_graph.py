@@ -97,7 +97,7 @@ def test_all_unknown_edges_are_reported_at_once_with_the_nearest_names() -> None
 
 @pytest.mark.parametrize("sizes", [(0, 2, 0), (2, 0, 0), (2, 4, 3), (1, 2, -1)])
 def test_impossible_shapes_are_refused(sizes: tuple[int, int, int]) -> None:
-    with pytest.raises(ValueError, match="divisible by the key-value heads; got layers="):
+    with pytest.raises(ValueError, match="heads divisible by kv_heads; got layers="):
         ModelShape(*sizes)
 
 

@@ -63,7 +63,7 @@ def test_the_squared_error_is_the_mean_over_outputs_and_positions() -> None:
 @pytest.mark.parametrize("name", ["logit_difference", "probability_difference"])
 def test_differences_need_a_wrong_answer_somewhere(name: str) -> None:
     get_objective(name).check([*PAIRS, *WITHOUT_WRONG])
-    with pytest.raises(ValueError, match=f"{name} needs wrong answers, and none of the 1 pairs .* use kl, squared_err"):
+    with pytest.raises(ValueError, match=f"{name} needs wrong answers, but none of the 1 pairs .* use kl, squared_err"):
         get_objective(name).check(WITHOUT_WRONG)
     both = Batch.of([PAIRS[0], *WITHOUT_WRONG])
     assert get_objective(name)(LOGITS[0][:2], LOGITS[1][:2], both)[1] == 0

@@ -86,7 +86,7 @@ def test_a_merged_edge_that_was_kept_in_part_is_in_the_notice():
     merged, (embeddings, heads) = recount(circuit, embeddings="joint", kv="kv")
     assert merged.edges == ["input->a0.h0<k>", "input->logits"]
     assert embeddings == ("tok and pos are counted as one writer, input; 4 of 21 edges became 3 of 13, "
-                          "2 of them were kept only in part before and are whole now")
+                          "2 of them previously kept in part and now whole")
     assert heads.endswith("3 of 13 edges became 2 of 11")
     assert merged.provenance == circuit.provenance
 

@@ -1,13 +1,15 @@
 """Ablations: what a removed edge carries instead of its clean value.
 
-`patch` (the default) carries what the writer writes on the corrupted prompt: the circuit must explain what tells the
-two prompts apart. `mean` carries what the writer writes on the task's prompts on average: what all prompts share stays.
-`resample` carries what it writes on another prompt of the task, drawn at random: plausible, and wrong in every fact at
-once. `zero` carries nothing: the circuit must do everything, and biases are all that is left. A circuit is only
-faithful under a stated ablation.
+`patch` (the default) carries the writer's output on the corrupted prompt: the circuit must explain the difference
+between the two prompts. `mean` carries the writer's mean output on the task's prompts: what all prompts share stays.
+`resample` carries its output on another prompt of the task, drawn at random: plausible, but wrong in every fact at
+once.
+`zero` carries nothing: the circuit must do everything, and only biases remain. A circuit is faithful only under a
+stated
+ablation.
 
-`mean` and `resample` need data. `Ablation.fitted` takes it from *training* pairs, and reads their clean prompts only:
-no held-out pair is looked at, whatever the ablation is used for later.
+`mean` and `resample` need data. `Ablation.fitted` takes it from the clean prompts of *training* pairs: no held-out pair
+is used, whatever the ablation is used for later.
 """
 
 from __future__ import annotations
@@ -33,22 +35,22 @@ ablation = ABLATIONS.register
 class Ablation(ABC):
     """A way to fill removed edges. Its settings are its fields.
 
-    `consistent`: the values are those of one run, so that a node which reads only them writes its own ablated value.
+    consistent: the values are those of one run, so that a node which reads only them writes its own ablated value.
     """
 
     name: ClassVar[str]
     consistent: ClassVar[bool] = False
-    needs_pairs: ClassVar[bool] = False  # whether it can only be used once it is `fitted`
+    needs_pairs: ClassVar[bool] = False  # whether it must be `fitted` before use
 
     @abstractmethod
     def writes(self, engine: MaskedPass, batch: Batch) -> Writes:
-        """The values c of every writer on `batch`.
+        """Return the values c of every writer on `batch`.
 
-        A pair's values depend on the pair alone: not on its neighbours in the batch, nor on what ran before.
+        A pair's values depend on the pair alone: not on other pairs in the batch, nor on earlier batches.
         """
 
     def fitted(self, engine: MaskedPass, pairs: Sequence[Pair]) -> Ablation:
-        """This ablation with what it takes from `pairs`, which are training pairs; it then belongs to this engine."""
+        """Return this ablation with its data from training pairs. The result is valid for this engine only."""
         return self
 
     @property
@@ -58,14 +60,14 @@ class Ablation(ABC):
 
     @torch.no_grad()
     def freeze(self, engine: MaskedPass, batch: Batch, *, logits: bool = True) -> Frozen:
-        """Everything about `batch` that no mask changes; the clean model's `logits` cost a run of their own."""
+        """Compute everything about `batch` that no mask changes. The clean model's `logits` cost an additional run."""
         return engine.freeze(batch, self.writes(engine, batch), logits=logits)
 
     def _refuse_unfitted(self, fit: object) -> None:
-        """Raises ValueError if there is nothing in `fit`."""
+        """Raise ValueError if there is nothing in `fit`."""
         if not fit:
             raise ValueError(
-                f"ablation {self.name!r} takes its values from training pairs and has seen none; use what "
+                f"ablation {self.name!r} takes its values from training pairs and is not fitted; use "
                 f"{type(self).__name__}().fitted(engine, training_pairs) returns"
             )
 
@@ -73,7 +75,7 @@ class Ablation(ABC):
 def get_ablation(name: str, *, seed: int = 0) -> Ablation:
     """Build the ablation of a name, not fitted yet. `seed` is for ablations that draw at random.
 
-    Raises ValueError with the nearest names if there is none.
+    Raises ValueError with the nearest names if the name is unknown.
     """
     cls = ABLATIONS.named(name)
     return cls(**({"seed": seed} if "seed" in settings_of(cls) else {}))
@@ -94,7 +96,7 @@ class Patch(Ablation):
 @ablation
 @dataclass(frozen=True)
 class Zero(Ablation):
-    """Zero. Output biases of attention belong to no writer, so they stay."""
+    """Zero. Output biases of attention belong to no writer and therefore stay."""
 
     name: ClassVar[str] = "zero"
 

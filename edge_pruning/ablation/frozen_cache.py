@@ -1,8 +1,9 @@
-"""Frozen passes, once per example instead of once per step, in bounded memory.
+"""A cache for frozen passes: computed once per example instead of once per step, in bounded memory.
 
-The first examples that fit into `max_bytes` are kept, position after position in one tensor per field, so that a batch
-is one gather per field; a batch's other examples are computed again. Which ones are kept depends only on their number
-and size, and they are always computed in the same chunks: a resumed run sees the same bits as a whole one.
+The first examples that fit into `max_bytes` are kept in one tensor per field, position after position, so that a batch
+is
+one gather per field. The other examples of a batch are recomputed. Which examples are kept depends only on their number
+and size, and they are always computed in the same chunks: a resumed run uses the same bits as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from edge_pruning.pair import Pair
 
 
 class FrozenCache:
-    """Hands out `Frozen` values for batches of `pairs`.
+    """Returns `Frozen` values for batches of `pairs`.
 
-    max_bytes: memory for what is kept; None is a share of the memory there is. logits: whether the values hold those of
-    the clean model. remember: whether batches that have to be computed are kept as well, until `forget`: for batches
-    that are used several times in a row.
+    max_bytes: memory for kept values; None is a share of the available memory.
+    logits: whether the values include the logits of the clean model.
+    remember: whether recomputed batches are also kept, until `forget`; for batches that are used several times in a
+    row.
     """
 
     def __init__(
@@ -53,11 +55,11 @@ class FrozenCache:
 
     @property
     def bytes(self) -> int:
-        """Memory taken by what is kept."""
+        """Memory of the kept values, in bytes."""
         return sum(kept.nbytes for kept in self._values.values())
 
     def batch(self, ids: Sequence[int]) -> tuple[Batch, Frozen]:
-        """The pairs `ids` as a batch, with everything about it that no mask changes."""
+        """Return the pairs `ids` as a batch, with everything about it that no mask changes."""
         if tuple(ids) in self._recent:
             return self._recent[tuple(ids)]
         batch = self._as_batch(ids)
@@ -73,13 +75,13 @@ class FrozenCache:
         return batch, frozen
 
     def forget(self) -> None:
-        """Drop what `remember` keeps."""
+        """Drop the batches that `remember` keeps."""
         self._recent.clear()
 
-    # --- what is kept ----------------------------------------------------------------------------------------------
+    # --- kept values -----------------------------------------------------------------------------------------------
 
     def _keep(self, ids: list[int], frozen: Frozen) -> None:
-        """Copies what was computed about the pairs `ids`, side by side in a batch, to where each is kept."""
+        """Copy the values of the pairs `ids` from a batch into the kept tensors."""
         device, width = frozen.embeddings.device, frozen.embeddings.shape[1]
         widths = [self.engine.width(self.pairs[i]) for i in ids]
         kept = _ranges((self._positions[i], n) for i, n in zip(ids, widths, strict=True))
@@ -95,7 +97,7 @@ class FrozenCache:
         self._values["logits"][indices_on(self._rows_of(ids), device)] = frozen.logits
 
     def _gathered(self, batch: Batch, ids: Sequence[int]) -> Frozen:
-        """What is kept about the pairs `ids`; at positions and pairs of which nothing is kept, values of others."""
+        """Gather the kept values of the pairs `ids`. Entries of pairs that are not kept hold values of other pairs."""
         device, shape, parts = batch.clean.device, (batch.size, batch.width), {}
         places = [self._positions[i] if i < self.kept else 0 for i in ids]
         last = self._positions[-1] - 1
@@ -106,7 +108,7 @@ class FrozenCache:
         return Frozen(logits=self._values["logits"][indices_on(self._rows_of(ids), device)], **parts)
 
     def _fill(self, frozen: Frozen, ids: Sequence[int], rest: Sequence[int]) -> None:
-        """Computes the pairs at some places of a batch, and puts them where they belong; in place."""
+        """Compute the pairs at some places of a batch, and write them to these places, in place."""
         computed, device = self._compute([ids[place] for place in rest]), frozen.embeddings.device
         width, at = computed.embeddings.shape[1], indices_on(rest, device)
         for name in PER_POSITION:
@@ -116,10 +118,10 @@ class FrozenCache:
         frozen.logits[indices_on(rows, device)] = computed.logits
 
     def _rows_of(self, ids: Sequence[int]) -> list[int]:
-        """Where the logits of pairs are kept; row 0 stands in for those that are not."""
+        """Return the rows of the kept logits of pairs; row 0 stands in for pairs that are not kept."""
         return [self._rows[i] + n if i < self.kept else 0 for i in ids for n in range(len(self.pairs[i].positions))]
 
-    # --- what is computed ------------------------------------------------------------------------------------------
+    # --- computed values -------------------------------------------------------------------------------------------
 
     def _as_batch(self, ids: Sequence[int]) -> Batch:
         return self.engine.batch([self.pairs[i] for i in ids])
@@ -131,7 +133,7 @@ class FrozenCache:
         return self.ablation.freeze(self.engine, batch, logits=self.logits)
 
     def _how_many_fit(self, max_bytes: int) -> int:
-        """Measured on one pair: bytes per position and per compared position."""
+        """Return how many examples fit, from the bytes per position and per compared position of one pair."""
         frozen, first = self._compute([0]), self.pairs[0]
         per_row = frozen.logits.nbytes // len(first.positions)
         per_position = sum(getattr(frozen, name).nbytes for name in PER_POSITION) // self.engine.width(first)
@@ -140,10 +142,10 @@ class FrozenCache:
 
 
 def _starts(counts: Sequence[int]) -> list[int]:
-    """Where each of some runs of entries starts when they lie side by side, and where the last one ends."""
+    """Return the start of each of several consecutive ranges, and the end of the last one."""
     return [0, *accumulate(counts)]
 
 
 def _ranges(runs: Iterable[tuple[int, int]]) -> list[int]:
-    """The indices of runs of entries, each given as its start and length."""
+    """Return the indices of ranges, each given by its start and length."""
     return [start + n for start, length in runs for n in range(length)]

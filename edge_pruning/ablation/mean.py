@@ -1,11 +1,11 @@
-"""Mean ablation: a removed edge carries what its writer writes on the task's prompts on average.
+"""Mean ablation: a removed edge carries its writer's mean output on the task's prompts.
 
-What all prompts of the task share stays, so the circuit has to explain only what tells them apart. Unlike `patch` it
-needs no matching corrupted prompt. It misleads where a mean of activations is nothing that the model ever sees.
+What all prompts of the task share stays, so the circuit only has to explain their differences. Unlike `patch`, it needs
+no matching corrupted prompt. It misleads where a mean of activations is far from any activation of the model.
 
-The mean is taken per position among prompts of the same length; few prompts of a length are no mean (with one, the
-ablated value would be the example's own), so those get the mean over all positions of all prompts. Cost: one unmasked
-pass over the training pairs.
+The mean is taken per position over prompts of the same length. A length with few prompts has no useful mean (with one
+prompt, the ablated value would be the example's own) and uses the mean over all positions of all prompts. Cost: one
+unmasked pass over the training pairs.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ ANY_LENGTH = 0
 class Mean(Ablation):
     """The mean over the clean prompts of training pairs, per position where lengths agree, else over all positions.
 
-    least: how many prompts of a length there must be for a mean of their own. means: by length, [..., p, d], as the
-    engine keeps writes in its stream.
+    least: minimum number of prompts of a length for a mean of their own.
+    means: by length, [..., p, d], in the layout of the engine's stream.
     """
 
     name: ClassVar[str] = "mean"
@@ -73,14 +73,14 @@ class Mean(Ablation):
         return filled
 
     def _refuse_another(self, engine: MaskedPass) -> None:
-        """Two engines keep a write alike if they run the same model in the same way."""
+        """Raise ValueError for another engine. Engines are equal if they run the same model in the same way."""
         one, other = ((type(e), id(e.adapter), e.dtype, e.graph.embeddings) for e in (self.engine, engine) if e)
         if one != other:
-            raise ValueError(f"ablation {self.name!r} was fitted on another engine than this one; fit it on this one")
+            raise ValueError(f"ablation {self.name!r} was fitted on another engine; fit it on this one")
 
 
 def _sum_over_prompts(engine: MaskedPass, prompts: Sequence[Prompt]) -> Writes:
-    """The writes on prompts of one length, summed over the prompts, in float32 or better: [..., p, d]."""
+    """Sum the writes on prompts of one length over the prompts, in float32 or better: [..., p, d]."""
     sum_dtype = torch.promote_types(engine.dtype, torch.float32)
     at_once, summed = max(1, engine.tile_tokens // len(prompts[0])), []
     for first in range(0, len(prompts), at_once):

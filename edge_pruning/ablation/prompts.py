@@ -1,4 +1,4 @@
-"""The clean prompts of training pairs, as ablations that need data read them: by length, cut where the run ends."""
+"""The clean prompts of training pairs, for ablations that need data: grouped by length, cut where the run ends."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Prompt = tuple[int, ...]
 
 
 def prompts_of(engine: MaskedPass, pairs: Sequence[Pair]) -> tuple[Prompt, ...]:
-    """Raises ValueError for images: what they have in common position by position is their corners."""
+    """Return the clean prompts. Raises ValueError for images, whose positions have nothing in common."""
     if any(isinstance(pair, ImagePair) for pair in pairs):
-        raise ValueError("mean and resample ablation are for prompts of tokens; for images use patch or zero")
+        raise ValueError("mean and resample ablation require token prompts; use patch or zero for images")
     return tuple(pair.clean[: engine.width(pair)] for pair in pairs)
 
 
 def by_length(prompts: Iterable[Prompt]) -> dict[int, list[Prompt]]:
-    """Shortest first."""
+    """Group prompts by length, shortest first."""
     groups: dict[int, list[Prompt]] = defaultdict(list)
     for prompt in prompts:
         groups[len(prompt)].append(prompt)

@@ -1,11 +1,12 @@
-"""Resample ablation: a removed edge carries what its writer writes on another prompt of the task, drawn at random.
+"""Resample ablation: a removed edge carries its writer's output on another prompt of the task, drawn at random.
 
-Harder than `patch`, whose corrupted prompt differs in one fact: another prompt differs in all of them, and so the
-circuit must carry everything that matters. What it carries is plausible, unlike a zero or a mean (Chan and others,
-"Causal scrubbing", 2022). It is noisy: one draw per pair, so look at many pairs or several seeds.
+This is harder than `patch`, whose corrupted prompt differs in one fact: another prompt differs in all of them, so the
+circuit must carry everything that matters. The value is plausible, unlike a zero or a mean (Chan and others, "Causal
+scrubbing", 2022). It is noisy, with one draw per pair, so use many pairs or several seeds.
 
-The other prompt is always the same one for a pair, a function of the seed and of the pair's tokens. So what is frozen
-can be kept, and a resumed run has the same bits. Cost: that of `patch`.
+The other prompt of a pair is a function of the seed and of the pair's tokens. The frozen values can therefore be
+cached,
+and a resumed run has the same bits. Cost: that of `patch`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from edge_pruning.pair import Pair
 class Resample(Ablation):
     """The value on the clean prompt of another training pair, drawn at random, of the same length if there is one.
 
-    Where there is none, the two prompts end at the same place, and the beginning of a shorter one is repeated.
+    If there is none, both prompts end at the same position, and the beginning of a shorter one is repeated.
     """
 
     name: ClassVar[str] = "resample"
@@ -45,7 +46,7 @@ class Resample(Ablation):
         different = len(set(donors))
         if different < 2:
             raise ValueError(
-                f"ablation {self.name!r} draws another training prompt for every pair, so it needs at least 2 that "
+                f"ablation {self.name!r} draws another training prompt for each pair, so it needs at least 2 that "
                 f"differ, got {different}; give more training pairs or choose another ablation"
             )
         return replace(self, donors=donors)
@@ -76,10 +77,10 @@ class Resample(Ablation):
         return by_length(self.donors)
 
     def _donor(self, prompt: Prompt) -> Prompt:
-        """Another prompt: a function of the seed and this prompt alone."""
+        """Return another prompt, as a function of the seed and this prompt alone."""
         first = int.from_bytes(hashlib.sha256(f"{self.seed} {prompt}".encode()).digest()[:8])
         for others in (self._by_length.get(len(prompt), []), self.donors):
             for i in range(len(others)):
                 if (other := others[(first + i) % len(others)]) != prompt:
                     return other
-        raise AssertionError("donors hold at least two different prompts")
+        raise AssertionError("the donors contain at least two different prompts")

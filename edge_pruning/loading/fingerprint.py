@@ -1,7 +1,8 @@
-"""Which weights a result came from: a fingerprint that changes when a model is trained further.
+"""A fingerprint of a model's weights, which changes when the model is trained further.
 
-Cost: about 16 KB are read of each tensor, whatever its size. Of larger tensors evenly spaced values are taken, so a
-change of a few single weights can stay unseen; training, merging or quantising a model changes them all over.
+Cost: about 16 KB are read of each tensor. Larger tensors are sampled at even spacing, so changes of a few single
+weights
+can go unnoticed; training, merging or quantising a model changes most weights.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-MOST_VALUES = 4096  # of each tensor
+MOST_VALUES = 4096  # per tensor
 DIGITS = 16
 
 
 @torch.no_grad()
 def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """A hash of names, shapes, types and values; the order of the tensors does not matter."""
+    """Hash names, shapes, types and values; the order of the tensors does not matter."""
     whole = hashlib.sha256()
     for name, tensor in sorted(tensors, key=lambda item: item[0]):
         whole.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -28,7 +29,7 @@ def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
 
 
 def is_sampled(tensors: Iterable[tuple[str, Tensor]]) -> bool:
-    """Whether some values have no part in the fingerprint."""
+    """Return whether some values are excluded from the fingerprint."""
     return any(tensor.numel() > MOST_VALUES for _, tensor in tensors)
 
 

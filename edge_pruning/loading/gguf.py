@@ -1,9 +1,9 @@
-"""Models in GGUF files, the form in which llama.cpp and its relatives share them.
+"""Models in GGUF files, the format of llama.cpp and related tools.
 
-A GGUF file holds configuration, tokenizer and weights, usually packed into 4 to 8 bits per weight. Transformers unpacks
-it into an ordinary model, so circuits are found in it as in any other: they are those of the rounded weights. Reading
-takes the package gguf, which the extra of that name installs, and is slow: the file is parsed once each for the
-configuration, the tokenizer and the weights, and words are parsed one by one.
+A GGUF file contains configuration, tokenizer and weights, usually packed into 4 to 8 bits per weight. Transformers
+unpacks it into an ordinary model, so circuits are found in it as in any other, but for the rounded weights. Reading
+requires the package gguf (the extra of that name) and is slow: the file is parsed separately for the configuration, the
+tokenizer and the weights, and tokens are parsed one by one.
 """
 
 from __future__ import annotations
@@ -26,16 +26,18 @@ class GgufFile:
 
     @property
     def source(self) -> str:
-        """What `from_pretrained` takes as the model."""
+        """The model argument of `from_pretrained`."""
         return str(self.path.parent)
 
     @property
     def options(self) -> dict[str, str]:
-        """What `from_pretrained` takes besides."""
+        """Further arguments of `from_pretrained`."""
         return {"gguf_file": self.path.name}
 
     def configuration(self) -> Any:
-        """Raises ValueError: truncated, not GGUF, or of an architecture that transformers does not unpack."""
+        """Read the configuration. Raises ValueError: truncated, not GGUF, or of an architecture that transformers
+        cannot unpack.
+        """
         with self.path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
                 raise ValueError(f"{self.path} is not a GGUF file: expected it to begin with {MAGIC.decode()}")
@@ -43,7 +45,7 @@ class GgufFile:
 
         try:
             return transformers.AutoConfig.from_pretrained(self.source, **self.options)
-        except Exception as error:  # numpy and transformers raise half a dozen kinds
+        except Exception as error:  # numpy and transformers raise many types
             raise ValueError(self._why_not(error)) from error
 
     def _why_not(self, error: Exception) -> str:
@@ -59,20 +61,21 @@ class GgufFile:
         )
 
     def bits(self, weights: int) -> float:
-        """How many bits of the file there are for each weight, with one decimal."""
+        """Return the number of bits per weight in the file, with one decimal."""
         return round(8 * self.path.stat().st_size / weights, 1)
 
 
 def gguf_file(name: str, revision: str | None = None) -> GgufFile | None:
-    """The GGUF file that a model's name stands for; None where the name is no such file.
+    """Return the GGUF file that a model's name stands for; None if the name is not such a file.
 
-    name: a path that ends with .gguf, or `owner/repository/file.gguf` on the hub. Raises ValueError: there is no such
-    file, or the package gguf is not installed.
+    name: a path that ends with .gguf, or `owner/repository/file.gguf` on the hub.
+
+    Raises ValueError if there is no such file, or the package gguf is not installed.
     """
     if not name.lower().endswith(SUFFIX):
         return None
     if importlib.util.find_spec("gguf") is None:
-        raise ValueError(f"{name} is unpacked with the package gguf, which is not installed: pip install "
+        raise ValueError(f"{name} needs the package gguf, which is not installed: pip install "
                          "'edge-pruning[gguf]'")  # fmt: skip
     path, parts = Path(name), name.split("/", 2)
     if path.is_file():

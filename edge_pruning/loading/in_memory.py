@@ -1,7 +1,6 @@
-"""A Hugging Face model that somebody has in memory: fine-tuned, edited, in any dtype. It is used as it is.
+"""A Hugging Face model that the caller has in memory: fine-tuned, edited, in any dtype. It is used as it is.
 
-Nothing is loaded or copied, and the weights are those that the caller has. The model is put into evaluation mode, and
-its parameters get no gradients.
+Nothing is loaded or copied. The model is put into evaluation mode, and its parameters get no gradients.
 """
 
 from __future__ import annotations
@@ -10,20 +9,20 @@ from typing import Any
 
 from edge_pruning.models import check_supported
 
-IN_MEMORY = " (in memory)"  # behind the name of a model that no file has
+IN_MEMORY = " (in memory)"  # suffix of the name of a model without a file
 
 
 def name_of(hf: Any) -> str:
-    """The name of the model it began as, if it knows one, and that it was in memory."""
+    """Return the name of the original model, if known, with a suffix for models in memory."""
     began_as = str(getattr(hf.config, "_name_or_path", "") or type(hf).__name__)
     return began_as.removesuffix(IN_MEMORY) + IN_MEMORY
 
 
 def check_usable(hf: Any, tokenizer: Any, dtypes: dict[str, Any]) -> None:
-    """Raise ValueError with the reasons if a model in memory cannot be used as it is."""
+    """Raise ValueError with all reasons if a model in memory cannot be used as it is."""
     problems = []
     if any(type(module).__module__.partition(".")[0] == "peft" for module in hf.modules()):
-        problems.append("it has adapters of peft; merge them into the weights first: model.merge_and_unload()")
+        problems.append("it has peft adapters; merge them into the weights first: model.merge_and_unload()")
     if hf.dtype not in dtypes.values():
         expected = f"expected weights in {', '.join(dtypes)}"
         problems.append(f"{expected}; got {hf.dtype}. Convert it: model.to(torch.bfloat16)")
@@ -46,5 +45,5 @@ def _fits(tokenizer: Any, *, images: bool) -> bool:
 
 
 def is_hooked(hf: Any) -> bool:
-    """Whether somebody's forward hooks run with the model."""
+    """Return whether the model has forward hooks."""
     return any(module._forward_hooks or module._forward_pre_hooks for module in hf.modules())

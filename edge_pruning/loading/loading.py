@@ -1,4 +1,4 @@
-"""Load a model that circuits can be found in: from a folder or a hub, untouched, and proven to be run exactly."""
+"""Load a model for circuit discovery from a folder or the hub, unmodified, and check that it is run exactly."""
 
 from __future__ import annotations
 
@@ -39,20 +39,22 @@ def load_model(
 ) -> Model:
     """Load a model: `bundled`, `digits`, a folder, a hub id, or a GGUF file; or a compiled program (`tracr:reverse`).
 
-    name: also a Hugging Face model in memory, with its tokenizer or image processor (or both as a tuple); it stays
-    where it is, in its own dtype. A `Model` is returned as it is.
-    device: cpu, cuda, mps or auto (the best there is); or spread (layers over all GPUs, where one is too small, which
-    takes accelerate; a compiled program stays whole).
+    name: also a Hugging Face model in memory, with its tokenizer or image processor (or both as a tuple); it keeps its
+        device and dtype. A `Model` is returned as it is.
+    device: cpu, cuda, mps or auto (the best available); or spread (layers over all GPUs, for a model that is too large
+        for one; requires accelerate; compiled programs are not spread).
     dtype: float32 or bfloat16 (float64 for tests).
-    trust_remote_code: whether code that comes with the model may run on this machine.
-    Raises ValueError: not found, no weights or tokenizer, an architecture that cannot be run exactly (with the reason).
+    trust_remote_code: whether code from the model's repository may run on this machine.
+
+    Raises ValueError: not found, no weights or tokenizer, or an architecture that cannot be run exactly (with the
+    reason).
     """
     if not isinstance(name, str | Path):
         ignored = {"revision": revision, "device": device, "dtype": dtype}
         _refuse_ignored({key: value for key, value in ignored.items() if value not in (None, "auto", "float32")})
         return name if isinstance(name, Model) else _from_memory(*_with_tokenizer(name, tokenizer))
     if tokenizer is not None:
-        raise ValueError(f"model {name!r} brings its own tokenizer; leave out the other one")
+        raise ValueError(f"model {name!r} has its own tokenizer; leave out the other one")
     name = checked_name(str(name), revision)
     if dtype not in DTYPES:
         raise ValueError(f"expected dtype {', '.join(DTYPES)}; got {dtype!r}")
@@ -90,7 +92,7 @@ def _with_tokenizer(given: Any, tokenizer: Any) -> tuple[Any, Any]:
 def _refuse_ignored(settings: Mapping[str, Any]) -> None:
     if settings:
         asked = ", ".join(f"{name}={value!r}" for name, value in settings.items())
-        raise ValueError(f"a model in memory stays as it is, so {asked} has no effect; leave it out, or model.to(...)")
+        raise ValueError(f"a model in memory is not converted, so {asked} has no effect; omit it, or use model.to(...)")
 
 
 def _from_memory(hf: Any, tokenizer: Any) -> Model:
@@ -113,7 +115,7 @@ def _from_memory(hf: Any, tokenizer: Any) -> Model:
     try:
         self_check(model.engine())
     except ValueError as error:
-        hooks = " It has forward hooks: remove those that change what it computes." if in_memory.is_hooked(hf) else ""
+        hooks = " It has forward hooks: remove those that change its outputs." if in_memory.is_hooked(hf) else ""
         raise ValueError(f"{error}{hooks}") from None
     return model
 
@@ -121,10 +123,11 @@ def _from_memory(hf: Any, tokenizer: Any) -> Model:
 def describe_model(
     name: str = "bundled", *, revision: str | None = None, dtype: str = "float32", trust_remote_code: bool = False
 ) -> Model:
-    """The model without its weights (they are on the device `meta`), for what follows from shapes alone.
+    """Return the model without its weights (they are on the device `meta`), for properties that depend on shapes alone.
 
-    The weights need not be there. The tokenizer is None where there is none. Raises ValueError like `load_model`, and
-    for compiled programs, which are small enough to be loaded.
+    The weights need not exist. The tokenizer is None if there is none. Raises ValueError like `load_model`, and for
+    compiled
+    programs, which are small enough to be loaded.
     """
     name = checked_name(name, revision)
     if compiled_folder(source_of(name)):
@@ -145,10 +148,10 @@ def _options(family: type[Adapter], config: Any, dtype: str) -> dict[str, Any]:
     """Return options for reading the weights. Raises ValueError if they are quantised."""
     options = {"attn_implementation": family.attn_implementation} if family.attn_implementation else {}
     quantised = getattr(config, "quantization_config", None)
-    if quantised is None:  # the fast way to run experts has no float64
+    if quantised is None:  # the fast implementation of experts does not support float64
         return options | ({"experts_implementation": "eager"} if dtype == "float64" else {})
     how = quantised if isinstance(quantised, Mapping) else quantised.to_dict()
-    if how.get("quant_method") == "mxfp4":  # experts only, and they can be unpacked on reading
+    if how.get("quant_method") == "mxfp4":  # only experts are packed, and they can be unpacked on reading
         import transformers
 
         return options | {"quantization_config": transformers.Mxfp4Config(dequantize=True)}
@@ -161,7 +164,7 @@ def _options(family: type[Adapter], config: Any, dtype: str) -> dict[str, Any]:
 def _compiled_program(
     name: str, folder: Path, device: torch.device, dtype: torch.dtype, revision: str | None
 ) -> Model:
-    """Programs read values, so the program itself stands where other models have a tokenizer."""
+    """Load a compiled program. Programs read values, so the program itself takes the place of the tokenizer."""
     compiled = Compiled.load(folder)
     if revision not in (None, compiled.fingerprint):
         raise ValueError(

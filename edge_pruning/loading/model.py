@@ -1,4 +1,4 @@
-"""A loaded model: a transformer behind its adapter, its tokenizer, its weights' fingerprint, and its masked passes."""
+"""A loaded model: a transformer behind its adapter, with its tokenizer, weight fingerprint, and masked passes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from edge_pruning.models.parts import PartsAdapter
 
 @dataclass(frozen=True, repr=False)
 class Model:
-    """A transformer with its tokenizer, and where it came from.
+    """A transformer with its tokenizer and its origin.
 
-    unpacked_bits: how many bits each weight had in the file that it was unpacked from; None where none was packed.
+    unpacked_bits: number of bits per weight in the file that it was unpacked from; None if it was not packed.
     """
 
     adapter: Adapter
@@ -33,9 +33,10 @@ class Model:
         return f"Model({self.name}, {shape.layers} layers of {shape.heads} heads, {self.dtype} on {self.device})"
 
     def engine(self, graph: Graph | None = None) -> MaskedPass:
-        """The masked pass over this model, on `graph` (default: one embedding writer, k and v per key-value head).
+        """Return the masked pass over this model on `graph` (default: one embedding writer, k and v per key-value
+        head).
 
-        There is one per graph: engines hold memory that the next pass uses again.
+        There is one engine per graph, because engines hold memory that the next pass reuses.
         """
         graph = graph or Graph(self.adapter.shape)
         if graph not in self._engines:
@@ -62,7 +63,7 @@ class Model:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What a circuit's provenance says about its model."""
+        """The entry of the model in a circuit's provenance."""
         packed = {} if self.unpacked_bits is None else {"weights_unpacked_from_bits": self.unpacked_bits}
         return {"name": self.name, "revision": self.revision, "type": self.adapter.model_type,
                 "shape": asdict(self.adapter.shape), "d_model": self.adapter.d_model, **packed,

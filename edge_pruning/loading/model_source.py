@@ -1,6 +1,6 @@
-"""What a model's name stands for: the bundled model, a folder, a GGUF file or a repository on the hub.
+"""Resolve the name of a model: the bundled model, a folder, a GGUF file, or a repository on the hub.
 
-A `ModelSource` reads configuration, tokenizer and weights from there, each on its own.
+A `ModelSource` reads configuration, tokenizer and weights separately.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from edge_pruning.models.tracr import compiled_folder
 
 log = logging.getLogger("edge_pruning")
 NAMED = {"bundled": BUNDLED, "digits": DIGITS}
-LONGEST_NAME = 500  # characters; a file system takes fewer
+LONGEST_NAME = 500  # characters; file systems accept fewer
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where the parts of a model are read from.
+    """The source of the parts of a model.
 
     name: as the user gave it.
-    path: what `from_pretrained` takes: a folder or a hub id.
-    packed: the GGUF file, where the model is in one.
-    options: what `from_pretrained` takes besides.
+    path: the model argument of `from_pretrained`: a folder or a hub id.
+    packed: the GGUF file, if the model is in one.
+    options: further arguments of `from_pretrained`.
     """
 
     name: str
@@ -45,7 +45,7 @@ class ModelSource:
 
     @classmethod
     def of(cls, name: str, revision: str | None, *, trust_remote_code: bool) -> ModelSource:
-        """Find out what a name stands for. Raises ValueError for a GGUF file that does not exist."""
+        """Resolve a name. Raises ValueError for a GGUF file that does not exist."""
         path, options = source_of(name), {"revision": revision, "trust_remote_code": trust_remote_code}
         packed = gguf_file(path, revision)
         if packed:
@@ -55,13 +55,13 @@ class ModelSource:
         return cls(name, path, packed, options)
 
     def configuration(self) -> Any:
-        """Read the configuration. Raises ValueError that says what is missing."""
+        """Read the configuration. Raises ValueError with what is missing."""
         if self.packed:
             return self.packed.configuration()
         return self._read("AutoConfig", "configuration (config.json)")
 
     def tokenizer(self, config: Any) -> Any:
-        """Read the tokenizer. Raises ValueError if it knows no words, or words that the model does not."""
+        """Read the tokenizer. Raises ValueError if it has no tokens, or tokens beyond the model's vocabulary."""
         tokenizer = self._read("AutoTokenizer", "tokenizer")
         check_tokenizer(tokenizer, config, self.name)
         return tokenizer
@@ -76,7 +76,7 @@ class ModelSource:
         return ImageReader.of(processor, config)
 
     def weights(self, loader: str, dtype: str, **options: Any) -> Any:
-        """Read the weights into a model of Hugging Face. Raises ValueError that says what is missing."""
+        """Read the weights into a Hugging Face model. Raises ValueError with what is missing."""
         return self._read(loader, "weights", dtype=DTYPES[dtype], **options)
 
     def without_weights(self, config: Any, dtype: str) -> Any:
@@ -89,27 +89,28 @@ class ModelSource:
 
 
 def source_of(name: str) -> str:
-    """The folder or hub id that a name stands for."""
+    """Return the folder or hub id that a name stands for."""
     return str(NAMED.get(name, name))
 
 
 def checked_name(name: str, revision: str | None) -> str:
-    """Return the name of a model. Raises ValueError for one that was in memory, and for a revision without effect."""
+    """Return the name of a model. Raises ValueError for a model that was in memory, and for a revision without effect.
+    """
     if name.endswith(IN_MEMORY):
         raise ValueError(
-            f"{name}: no file has this model. Hand it over again (model=(model, tokenizer)), or save it with "
+            f"{name}: this model is not in a file. Pass it again (model=(model, tokenizer)), or save it with "
             "save_pretrained and give the folder"
         )
     if len(name) > LONGEST_NAME:
         raise ValueError(f"expected the name of a model or a folder, got a string of {len(name):,} characters")
     here = name in NAMED or Path(name).exists()
     if revision is not None and here and not compiled_folder(name):
-        raise ValueError(f"model {name!r} is on this machine and has no revision {revision!r}; leave out --revision")
+        raise ValueError(f"model {name!r} is a local model, which has no revision {revision!r}; leave out --revision")
     return name
 
 
 def weights_at_hand(name: str, revision: str | None = None) -> bool:
-    """Return whether a model's weights are on this machine already."""
+    """Return whether a model's weights are already on this machine."""
     from huggingface_hub import try_to_load_from_cache
 
     source = source_of(name)
@@ -120,12 +121,12 @@ def weights_at_hand(name: str, revision: str | None = None) -> bool:
 
 
 def check_tokenizer(tokenizer: Any, config: Any, name: str) -> None:
-    """Raise ValueError if a tokenizer knows no words, or words that the model does not; warn if it knows few."""
-    ids, added = tokenizer.get_vocab(), tokenizer.get_added_vocab()  # each call makes a dictionary of all words
-    if set(ids.values()) <= set(tokenizer.all_special_ids):  # made up where there is none
-        raise ValueError(f"could not load the tokenizer of model {name!r}: it knows no words{hint(name, NAMED)}")
+    """Raise ValueError if a tokenizer has no tokens, or tokens beyond the model's vocabulary; warn if it has few."""
+    ids, added = tokenizer.get_vocab(), tokenizer.get_added_vocab()  # each call makes a dictionary of all tokens
+    if set(ids.values()) <= set(tokenizer.all_special_ids):  # transformers invents a tokenizer if there is none
+        raise ValueError(f"could not load the tokenizer of model {name!r}: it has no tokens{hint(name, NAMED)}")
     size, own = config.vocab_size, ids.keys() - added.keys()
-    beyond = sum(ids[word] >= size for word in own)  # added ones may lie beyond; no text has them
+    beyond = sum(ids[word] >= size for word in own)  # added tokens may lie beyond; no text contains them
     if beyond:
         raise ValueError(
             f"the tokenizer of model {name!r} belongs to another model: {beyond:,} of its {len(own):,} tokens have ids "

@@ -1,13 +1,15 @@
-"""Where a model's weights lie: on one device, or, where one is too small for all layers, spread over several.
+"""Placement of a model's weights: on one device, or spread over several if one is too small for all layers.
 
-For a spread model accelerate decides which layers go where (`device_map="auto"` in transformers) and makes every module
-take its inputs to its own device, so the model itself runs as before. The masked pass uses weights without their
-modules, so it moves by itself (`stream.Stream.moved`): frozen values, masks and logits stay on the home device, with
-the embeddings; the differences cross each boundary once. Cost on top of one device: those copies, during which the
-other devices wait.
+For a spread model, accelerate assigns layers to devices (`device_map="auto"` in transformers) and makes every module
+move
+its inputs to its own device, so the model itself runs as before. The masked pass uses weights without their modules and
+therefore moves tensors itself (`stream.Stream.moved`): frozen values, masks and logits stay on the home device, with
+the
+embeddings; the differences cross each boundary once. Additional cost: those copies, during which the other devices
+wait.
 
-Offloading, where accelerate leaves layers on the CPU or on disk and fetches them for each use, is refused: the pass
-keeps every folded weight where it is used, and would need the memory after all.
+Offloading, in which accelerate keeps layers on the CPU or on disk and fetches them for each use, is refused: the pass
+keeps every folded weight on the device that uses it, and would need the memory anyway.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ ELSEWHERE = ("cpu", "disk", "meta")
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device called cpu, cuda, mps or auto. Raises ValueError where this machine has none of that kind."""
+    """Return the device called cpu, cuda, mps or auto. Raises ValueError if this machine has none of that kind."""
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
@@ -40,7 +42,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def check_fits(name: str, weights: int, dtype: str, device: torch.device, *, several: bool) -> None:
-    """Raise ValueError if the weights alone are larger than the memory of the device (or of all GPUs together)."""
+    """Raise ValueError if the weights alone exceed the memory of the device (or of all GPUs together)."""
     places = [torch.device(device.type, i) for i in range(torch.cuda.device_count())] if several else [device]
     have = sum(total_and_free(place)[0] for place in places or [device])
     need = {kind: weights * DTYPES[kind].itemsize for kind in (dtype, "bfloat16")}
@@ -55,18 +57,19 @@ def check_fits(name: str, weights: int, dtype: str, device: torch.device, *, sev
 
 
 def device_map_options() -> dict[str, Any]:
-    """Tell transformers to spread a model over the GPUs. Raises ValueError if accelerate is not installed."""
+    """Return the options with which transformers spreads a model over the GPUs. Raises ValueError without accelerate.
+    """
     if importlib.util.find_spec("accelerate") is None:
         raise ValueError(
-            "a model is spread over several devices by accelerate, which is not installed: pip install "
+            "spreading a model requires accelerate, which is not installed: pip install "
             "'edge-pruning[spread]', or choose one device"
         )
     return {"device_map": "auto"}
 
 
 def refuse_offloading(hf: Any) -> Any:
-    """Return a spread model. Raises ValueError unless all of it lies on accelerators (or all on the CPU)."""
-    places = {name: str(place) for name, place in getattr(hf, "hf_device_map", {}).items()}  # none: it fits on one
+    """Return a spread model. Raises ValueError unless all of it is on accelerators (or all on the CPU)."""
+    places = {name: str(place) for name, place in getattr(hf, "hf_device_map", {}).items()}  # empty: on one device
     away = [name for name, place in places.items() if place in ELSEWHERE]
     if "disk" in places.values() or (away and len(away) < len(places)):
         raise ValueError(

@@ -1,7 +1,7 @@
-"""Reading the parts of a model from a folder or the hub, with errors that say what is missing and what to do.
+"""Read the parts of a model from a folder or the hub, with errors that name what is missing and what to do.
 
-Only functions import transformers and huggingface_hub, because that takes seconds, and a mistyped name or a circuit
-that is only drawn needs neither. While they read, their progress bars and notices are off.
+Transformers and huggingface_hub are imported inside functions, because importing them takes seconds, and neither a
+mistyped name nor drawing a circuit needs them. Their progress bars and notices are off while they read.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 
 log = logging.getLogger("edge_pruning")
 
-SECONDS_TO_ANSWER = 5.0  # for the hub
+SECONDS_TO_ANSWER = 5.0  # timeout for the hub
 
 
 def read(loader: str, name: str, source: str, what: str, *, known: Collection[str] = (), **options: Any) -> Any:
-    """`from_pretrained` of a class in transformers. Raises ValueError: which part of the model is missing, why, and
-    what to do.
+    """Call `from_pretrained` of a class in transformers. Raises ValueError with the missing part, the reason, and what
+    to do.
     """
     import transformers
 
@@ -29,7 +29,7 @@ def read(loader: str, name: str, source: str, what: str, *, known: Collection[st
 
 
 def without_weights(loader: str, config: Any, name: str, dtype: Any, *, known: Collection[str] = ()) -> Any:
-    """`from_config` of a class in transformers. Raises ValueError like `read`."""
+    """Call `from_config` of a class in transformers. Raises ValueError like `read`."""
     import transformers
 
     with explained(name, "model", known), quiet():
@@ -37,9 +37,9 @@ def without_weights(loader: str, config: Any, name: str, dtype: Any, *, known: C
 
 
 def only_local_files(source: str, revision: str | None = None) -> bool:
-    """Whether a model's files can only be those on this machine: it is a folder, or the hub does not answer.
+    """Return whether only local files can be used: the model is a folder, or the hub does not answer.
 
-    One question decides, because transformers asks for every file again and again, which takes half a minute.
+    A single request decides, because transformers requests every file repeatedly, which takes half a minute.
     """
     if Path(source).exists():
         return True
@@ -48,9 +48,9 @@ def only_local_files(source: str, revision: str | None = None) -> bool:
 
     try:
         HfApi().model_info(source, revision=revision, timeout=SECONDS_TO_ANSWER)
-    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled):  # an answer; `explained` says what it means
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled):  # an answer, which `explained` interprets
         return False
-    except Exception as error:  # each HTTP library raises its own
+    except Exception as error:  # each HTTP library has its own exceptions
         log.debug("the hub does not answer: %s", error)
         return True
     return False
@@ -58,7 +58,7 @@ def only_local_files(source: str, revision: str | None = None) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Turn off progress bars and notices of transformers, and set them back afterwards."""
+    """Turn off progress bars and notices of transformers, and restore them afterwards."""
     from transformers.utils import logging as notices
 
     before, bars = notices.get_verbosity(), notices.is_progress_bar_enabled()
@@ -74,7 +74,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def explained(name: str, what: str, known: Collection[str] = ()) -> Iterator[None]:
-    """Turn whatever transformers and the hub raise into a ValueError that says what is missing, and what to do."""
+    """Turn any error of transformers and the hub into a ValueError with what is missing and what to do."""
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
@@ -89,7 +89,7 @@ def explained(name: str, what: str, known: Collection[str] = ()) -> Iterator[Non
 
 
 def hint(name: str, known: Collection[str] = ()) -> str:
-    """What is in the folder, or which names there are."""
+    """Describe the content of the folder, or the available names."""
     path = Path(name)
     if path.is_dir():
         entries = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
@@ -100,7 +100,7 @@ def hint(name: str, known: Collection[str] = ()) -> str:
 
 
 def _about_the_hub(error: BaseException, name: str) -> str:
-    """What the hub has against it, and what helps; nothing if it was not asked."""
+    """Return advice about an error of the hub; nothing if the hub was not used."""
     from huggingface_hub.errors import (
         GatedRepoError,
         LocalEntryNotFoundError,
@@ -112,11 +112,11 @@ def _about_the_hub(error: BaseException, name: str) -> str:
     advice = {
         GatedRepoError: f"the model is gated: open https://huggingface.co/{name}, accept its licence, then log in with "
         "`hf auth login`",
-        RevisionNotFoundError: f"the branches, tags and commits it has are on https://huggingface.co/{name}/tree/main",
+        RevisionNotFoundError: f"its branches, tags and commits are listed at https://huggingface.co/{name}/tree/main",
         RepositoryNotFoundError: "check the name; if the model is private, log in with `hf auth login`",
-        OfflineModeIsEnabled: "offline mode is on (HF_HUB_OFFLINE); download the model first and give its folder",
-        LocalEntryNotFoundError: "the hub cannot be reached and there is no local copy; where there is a connection, "
-        f"`hf download {name} --local-dir FOLDER`, then give that folder",
+        OfflineModeIsEnabled: "offline mode is on (HF_HUB_OFFLINE); download the model first and pass its folder",
+        LocalEntryNotFoundError: "the hub cannot be reached and there is no local copy; on a connected machine, run "
+        f"`hf download {name} --local-dir FOLDER`, then pass that folder",
     }
     for cause in _chain(error):
         for kind, words in advice.items():

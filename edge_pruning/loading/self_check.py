@@ -1,9 +1,10 @@
-"""Prove at load time that a model is run exactly: three laws on a short random batch.
+"""Check at load time that the masked pass runs a model exactly: three laws on a short random batch.
 
 1. All ones: the masked pass gives the model's own logits.
 2. All zeros: it gives the model's logits on the corrupted input.
-3. Zeros inside, ones at `logits`: every head and MLP writes what it writes on the corrupted input. (The first two laws
-   alone never exercise the inner reads.)
+3. Zeros inside, ones at `logits`: every head and MLP has its output on the corrupted input. (The first two laws alone
+do
+   not test the inner reads.)
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.bfloat16: 0.1, torc
 
 @torch.no_grad()
 def law_errors(engine: MaskedPass, *, seed: int = 0) -> list[float]:
-    """Return the error of each of `LAWS`, relative to the largest expected number."""
+    """Return the error of each of `LAWS`, relative to the largest expected value."""
     adapter, graph = engine.adapter, engine.graph
     batch = engine.batch(adapter.sample(seed))
     frozen = Patch().freeze(engine, batch)
@@ -46,9 +47,9 @@ def law_errors(engine: MaskedPass, *, seed: int = 0) -> list[float]:
 
 
 def self_check(engine: MaskedPass) -> list[float]:
-    """Return the three errors. Raises ValueError with the laws that are broken, and by how much."""
+    """Return the three errors. Raises ValueError with the violated laws and their errors."""
     errors = law_errors(engine)
-    engine.release()  # a loaded model takes its weights' memory and no more
+    engine.release()  # a loaded model needs only the memory of its weights
     tolerance = TOLERANCE[engine.dtype]
     broken = [f"{law}: off by {e:.1e}" for law, e in zip(LAWS, errors, strict=True) if not e <= tolerance]
     if broken:
@@ -61,12 +62,12 @@ def self_check(engine: MaskedPass) -> list[float]:
 
 @torch.no_grad()
 def _where(engine: MaskedPass, tolerance: float) -> str:
-    """Say in which layer the adapter's own methods first differ from the model's residual stream."""
+    """Locate the first layer in which the adapter's own methods differ from the model's residual stream."""
     adapter, graph = engine.adapter, engine.graph
     reference, batch = MaskedPass(adapter, graph), engine.batch(adapter.sample(0))
     try:
         expected = adapter.own_stream(batch.clean)
-    except Exception as error:  # a message about an error must not become another one
+    except Exception as error:  # a diagnostic must not raise another error
         return f"the model's own residual stream cannot be read ({type(error).__name__})"
     if len(expected) != graph.shape.layers:
         return f"the model's own residual stream has {len(expected)} layers, expected {graph.shape.layers}"
@@ -75,11 +76,11 @@ def _where(engine: MaskedPass, tolerance: float) -> str:
         off = _relative(stream - own.to(stream.device), own)
         if not off <= tolerance:
             what = f"layer {layer - 1}" if layer else "the embeddings"
-            return f"its residual stream is wrong from {what} on (off by {off:.1e} behind it)"
+            return f"its residual stream is wrong after {what} (relative error {off:.1e})"
     if max(law_errors(reference)) <= tolerance:
-        return "the adapter's `attend` and `feed_forward` are right, so its parts for the fast path are wrong"
+        return "the adapter's `attend` and `feed_forward` are exact, so the error is in its parts for the fast path"
     last = graph.shape.layers - 1
-    return f"its residual stream is right before layer {last}; the error is in that layer, the final norm or the logits"
+    return f"its residual stream is exact before layer {last}; the error is in that layer, the final norm or the logits"
 
 
 def _both(batch: Batch) -> tuple[Tensor, Tensor]:

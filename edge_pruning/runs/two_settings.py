@@ -229,7 +229,7 @@ def _refuse_other_shapes(first: _Side, second: _Side) -> None:
     offer = (
         "their layers and heads agree, so the nodes of finished runs can be compared: edge-pruning compare --nodes"
         if (one.layers, one.heads) == (other.layers, other.heads)
-        else "their layers or heads differ in number, so not even their nodes correspond"
+        else "their numbers of layers or heads differ, so their nodes do not correspond either"
     )
     raise ValueError(f"the two models have different shapes ({one} and {other}): {offer}")
 

@@ -70,7 +70,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not exist"):
         read(tmp_path / "x.toml")
     (tmp_path / "x.toml").write_bytes(b"\xff\x00")
-    with pytest.raises(ValueError, match="not text in UTF-8"):
+    with pytest.raises(ValueError, match="not UTF-8 text"):
         read(tmp_path / "x.toml")
     (tmp_path / "x.toml").write_bytes(b"\xef\xbb\xbftask = 'ioi'\r\n")
     assert read(tmp_path / "x.toml") == {"task": "ioi"}

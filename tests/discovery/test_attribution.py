@@ -251,8 +251,8 @@ def test_random_scores_are_spread_evenly() -> None:
 def test_a_metric_that_needs_a_wrong_answer_where_there_is_none_is_refused(name: str) -> None:
     none = replace(DATA, pairs=tuple(replace(p, wrong=((),)) for p in DATA.pairs))
     message = (
-        f"method '{name}', metric 'difference': logit_difference needs wrong answers, and none of the 10 pairs has "
-        f"one; give wrong answers, or use {'kl, squared_error, ' if name == 'eap-ig' else ''}answer_loss"
+        f"method '{name}', metric 'difference': logit_difference needs wrong answers, but none of the 10 pairs has "
+        f"one; add wrong answers, or use {'kl, squared_error, ' if name == 'eap-ig' else ''}answer_loss"
     )
     with pytest.raises(ValueError, match=message):
         find(get_method(name), data=none)

@@ -126,7 +126,7 @@ def test_each_rank_runs_its_share_of_the_pairs(results: list[Results]) -> None:
 
 def test_ranks_that_run_different_things_are_refused_on_all(results: list[Results]) -> None:
     said = "; ".join(f"rank {rank}: seed is 2, not 1 as on rank 0" for rank in range(1, COUNT))
-    assert [each["refused"] for each in results] == [f"the ranks do not run the same thing: {said}"] * COUNT
+    assert [each["refused"] for each in results] == [f"the ranks do not run the same command: {said}"] * COUNT
 
 
 def test_one_rank_speaks_of_a_failure_of_all(results: list[Results]) -> None:

@@ -84,7 +84,7 @@ TENSORS = {
     "unknown names": (tensors_with(src_nodes=["input", "a0.h0", "a0.h9", "mlp"]),
                       r"2 unknown \(a0.h9, mlp\); 2 missing \(a0.h1, m0\)"),
     "a name twice": (tensors_with(dst_nodes=["logits"] * 8), "missing"),
-    "edges that are none": (tensors_with(edges_in_graph=torch.ones(4, 8)), "are no edges of the graph"),
+    "edges that are none": (tensors_with(edges_in_graph=torch.ones(4, 8)), "are not edges of the graph"),
     "NaN": (tensors_with(edges_scores=torch.full((4, 8), torch.nan)), "13 edge scores are not finite numbers"),
     "neurons": (tensors_with(neurons_in_graph=torch.ones(4, 8)), "a circuit of neurons"),
 }

@@ -85,7 +85,7 @@ def test_what_is_no_image_of_the_model_is_refused(engine: MaskedPass) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"corrupted": torch.zeros(2, 8, 9)}, r"two images of one shape .*, got \(2, 8, 8\), \(2, 8, 9\)"),
+        ({"corrupted": torch.zeros(2, 8, 9)}, r"images of equal shape .*, got \(2, 8, 8\), \(2, 8, 9\)"),
         ({"clean": torch.zeros(8, 8), "corrupted": torch.zeros(8, 8)}, r"\[channel, height, width\], got \(8, 8\)"),
         ({"positions": (1,)}, r"an image has one class: expected positions \(0,\) .*, got \(1,\)"),
         ({"answers": ((1,), (2,))}, r"one tuple each of answers and wrong answers, got \(0,\), 2 and 1"),
@@ -98,5 +98,5 @@ def test_images_that_do_not_fit_together_are_refused(changes: dict[str, Any], me
 
 @pytest.mark.parametrize("name", ["mean", "resample"])
 def test_ablations_that_compare_prompts_position_by_position_refuse_images(name: str, engine: MaskedPass) -> None:
-    with pytest.raises(ValueError, match="for images use patch or zero"):
+    with pytest.raises(ValueError, match="use patch or zero for images"):
         get_ablation(name).fitted(engine, images(4))

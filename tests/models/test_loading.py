@@ -60,7 +60,7 @@ def rewrite(folder: Path, **changes: Any) -> str:
     [
         (hub.GatedRepoError, "gated: open https://huggingface.co/someone/model, accept its licence, then log in"),
         (hub.RepositoryNotFoundError, "check the name; if the model is private, log in with `hf auth login`"),
-        (hub.RevisionNotFoundError, "tags and commits it has are on https://huggingface.co/someone/model/tree/main"),
+        (hub.RevisionNotFoundError, "tags and commits are listed at https://huggingface.co/someone/model/tree/main"),
         (hub.LocalEntryNotFoundError, "cannot be reached and there is no local copy; .*hf download someone/mod"),
         (hub.OfflineModeIsEnabled, r"offline mode is on \(HF_HUB_OFFLINE\)"),
     ],
@@ -160,7 +160,7 @@ def test_the_command_line_asks_for_trust(monkeypatch: pytest.MonkeyPatch) -> Non
     ("kind", "changes", "reason"),
     [
         ("gpt2", {"n_head": 5}, r"its width of 12 does not divide into 5 heads; check config.json"),
-        ("llama", {"num_attention_heads": 4, "num_key_value_heads": 3}, r"divisible by the key-value heads; got"),
+        ("llama", {"num_attention_heads": 4, "num_key_value_heads": 3}, r"divisible by kv_heads; got"),
         ("llama", {"hidden_size": 18, "head_dim": None}, r"size \(18\) is not a multiple|could not load the weights"),
     ],
 )
@@ -286,7 +286,7 @@ def with_half_an_mlp_in(layer: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("broken", "where"),
-    [(0, r"wrong from layer 0 on \(off by .* behind it\)"), (2, "right before layer 2; the error is in that layer")],
+    [(0, r"wrong after layer 0 \(relative error .*\)"), (2, "exact before layer 2; the error is in that layer")],
 )
 def test_the_check_says_at_which_layer_an_adapter_goes_wrong(
     broken: int, where: str, monkeypatch: pytest.MonkeyPatch
@@ -300,7 +300,7 @@ def test_the_check_says_at_which_layer_an_adapter_goes_wrong(
 def test_embeddings_that_are_wrong_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     real = GptNeoX.embed
     monkeypatch.setattr(GptNeoX, "embed", lambda self, inputs, *, split: 2 * real(self, inputs, split=split))
-    with pytest.raises(ValueError, match="its residual stream is wrong from the embeddings on"):
+    with pytest.raises(ValueError, match="its residual stream is wrong after the embeddings"):
         self_check(MaskedPass(random_model(config_of("gpt_neox"), torch.float32)))
 
 
@@ -312,5 +312,5 @@ def test_parts_that_are_wrong_are_told_from_verbs(monkeypatch: pytest.MonkeyPatc
         return replace(parts, finish=lambda hidden: -parts.finish(hidden))
 
     monkeypatch.setattr(GptNeoX, "mlp", negated)
-    with pytest.raises(ValueError, match="`attend` and `feed_forward` are right, so its parts .* are wrong"):
+    with pytest.raises(ValueError, match="`attend` and `feed_forward` are exact, so the error is in its parts"):
         self_check(FusedPass(random_model(config_of("gpt_neox"), torch.float32)))

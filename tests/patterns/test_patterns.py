@@ -162,12 +162,12 @@ FILE = {
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"weights": "=="}, "weights: not bytes in base64 as zlib compresses them"),
-    ({"weights": base64.b64encode(b"x" * 9).decode()}, "weights: not bytes in base64 as zlib compresses them"),
+    ({"weights": "=="}, "weights: expected zlib-compressed bytes in base64"),
+    ({"weights": base64.b64encode(b"x" * 9).decode()}, "weights: expected zlib-compressed bytes in base64"),
     ({"weights": base64.b64encode(zlib.compress(bytes(10**7))).decode()}, "weights: expected 6 bytes"),
     ({"runs": ["model"]}, "weights: expected 3 bytes for its heads, runs and pairs, got another number"),
-    ({"heads": [{**FILE["heads"][0], "effect_by_pair": []}]}, "heads: expected an effect for each pair"),
-    ({"pairs": [{**FILE["pairs"][0], "position": 2}]}, "pairs: expected a position among the tokens"),
+    ({"heads": [{**FILE["heads"][0], "effect_by_pair": []}]}, "heads: expected one effect for each pair"),
+    ({"pairs": [{**FILE["pairs"][0], "position": 2}]}, "pairs: expected a position within the tokens"),
     ({"pairs": [{**FILE["pairs"][0], "clean": "a b"}]}, r"pairs.0..clean: expected a list, got 'a b'"),
     ({"heads": 3}, "heads: expected a list, got 3"),
 ])  # fmt: skip

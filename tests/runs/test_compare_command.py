@@ -114,7 +114,7 @@ def test_different_graphs_are_refused_and_their_nodes_offered(cli, runs, tmp_pat
 
 
 def test_one_circuit_or_a_broken_file_is_refused(cli, runs, tmp_path):
-    assert "expected two circuits or more" in cli("compare", runs[0]).stderr
+    assert "expected at least two circuits" in cli("compare", runs[0]).stderr
     (tmp_path / "broken.json").write_text("{")
     result = cli("compare", runs[0], tmp_path / "broken.json")
     assert result.exit_code == 2

@@ -65,12 +65,12 @@ def test_a_model_in_half_precision_stays_in_it(hf, rows):
         with pytest.raises(ValueError, match=rf"handed over is in bfloat16 on cpu.* so leave out {next(iter(other))}"):
             ep.discover(rows, model=hf, **other, **EAP)
         if other != {"dtype": "float32"}:
-            with pytest.raises(ValueError, match="a model in memory stays as it is, so .* has no effect"):
+            with pytest.raises(ValueError, match="a model in memory is not converted, so .* has no effect"):
                 ep.load_model(*hf, **other)
 
 
 def test_a_tokenizer_beside_a_name_is_refused(hf):
-    with pytest.raises(ValueError, match="model 'bundled' brings its own tokenizer"):
+    with pytest.raises(ValueError, match="model 'bundled' has its own tokenizer"):
         ep.load_model("bundled", hf[1])
 
 
@@ -91,7 +91,7 @@ def test_watching_hooks_are_fine_and_changing_ones_are_named(hf):
     (lambda model, tokenizer: 5, "expected a model: its name, a folder .* got int"),
     (lambda model, tokenizer: torch.nn.Linear(2, 2), "got Linear"),
     (lambda model, tokenizer: "x" * 5000, "got a string of 5,000 characters"),
-    (lambda model, tokenizer: "gpt2 (in memory)", "no file has this model. Hand it over again"),
+    (lambda model, tokenizer: "gpt2 (in memory)", "this model is not in a file. Pass it again"),
 ])
 def test_models_that_cannot_be_used_are_refused(hf, made, message):
     given = made(*hf)
@@ -108,7 +108,7 @@ def test_adapters_that_are_not_merged_are_refused(hf):
 
 def test_a_revision_of_what_is_on_this_machine_is_refused(model_folder):
     for name in ("bundled", str(model_folder)):
-        with pytest.raises(ValueError, match="is on this machine and has no revision 'main'; leave out --revision"):
+        with pytest.raises(ValueError, match="is a local model, which has no revision 'main'; leave out --revision"):
             ep.load_model(name, revision="main")
 
 
@@ -277,8 +277,8 @@ def test_an_objective_of_ones_own_is_descended_on(model_folder, rows):
 
 @pytest.mark.parametrize(("function", "message"), [
     (lambda logits, batch: 3, "expected a metric with a name"),
-    (5, r"expected a function \(logits, batch\) as metric, got 5"),
-    (print, r"expected a function \(logits, batch\) as metric"),
+    (5, r"expected the metric to be a function \(logits, batch\), got 5"),
+    (print, r"expected the metric to be a function \(logits, batch\)"),
 ])
 def test_what_is_no_metric_is_refused(model_folder, rows, function, message):
     with pytest.raises(ValueError, match=message):

@@ -125,7 +125,7 @@ def test_a_metric_that_needs_wrong_answers_is_refused_where_there_are_none(cli, 
     out = tmp_path / "run"
     result = cli("discover", path, "--model", model_folder, "--out", out, "--edges", 9, "--method", "eap")
     assert result.exit_code == 2
-    assert "needs wrong answers, and none of the" in result.stderr
+    assert "needs wrong answers, but none of the" in result.stderr
     assert not out.exists()
     result = cli("discover", path, "--model", model_folder, "--out", out, "--edges", 9, "--method", "eap", "--set",
                  "metric=answer_loss", "--no-draw")

@@ -155,7 +155,7 @@ def test_models_of_unlike_shape_are_refused(model_folder, pairs_file, tmp_path):
     tokenizer = load_model(model_folder).tokenizer
     config = transformers.GPT2Config(vocab_size=len(tokenizer), n_embd=8, n_head=1, n_layer=1, n_positions=64)
     smaller = transformers.GPT2LMHeadModel(config)
-    with pytest.raises(ValueError, match="different shapes .*not even their nodes correspond"):
+    with pytest.raises(ValueError, match="different shapes .*their nodes do not correspond either"):
         ep.study(
             str(pairs_file), model=str(model_folder), against_model=(smaller, tokenizer), out=tmp_path / "study",
             steps=8, edges=12,
