@@ -1,8 +1,7 @@
 """Circuits: sets of edges with provenance.
 
 A circuit is a value: two circuits are equal if they have the same edges of the same graph, whatever their provenance.
-It
-needs no model, so it can be loaded, compared and drawn on any laptop.
+It needs no model, so it can be loaded, compared and drawn on any laptop.
 """
 
 from __future__ import annotations

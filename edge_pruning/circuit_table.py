@@ -49,8 +49,7 @@ def node_rows(circuit: Circuit) -> list[dict[str, Any]]:
 
     edges_in, edges_out: numbers of edges of the circuit that the node reads and writes.
     importance: the highest score among the edges that the node writes, and thus how early the node enters as circuits
-    grow.
-        Without scores, the number of edges that it writes.
+        grow. Without scores, the number of edges that it writes.
     """
     graph, edges = circuit.graph, circuit.mask
     into = (edges.sum(0).float() @ graph.feeds.float()).int()

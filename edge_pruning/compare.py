@@ -1,15 +1,12 @@
 """Compare circuits: the edges and nodes that all share, those that only one circuit has, and their overlap.
 
 Overlap is the intersection over the union (IoU), 0 to 1. Two circuits of 100 edges that share 50 have an IoU of 1/3,
-far
-more than chance: random circuits of 100 of 32,491 edges share a third of one edge on average. Circuits are not unique,
-so
-a low IoU does not mean that one of them is wrong. Evaluating each circuit on the other's task says more
+far more than chance: random circuits of 100 of 32,491 edges share a third of one edge on average. Circuits are not
+unique, so a low IoU does not mean that one of them is wrong. Evaluating each circuit on the other's task says more
 (`runs.transfer`).
 
 No model is needed. Circuits that differ only in the counting convention are recounted. Circuits of models with
-different
-shapes share no edges by definition; if their numbers of layers and heads agree, their nodes can be compared.
+different shapes share no edges by definition; if their numbers of layers and heads agree, their nodes can be compared.
 """
 
 from __future__ import annotations

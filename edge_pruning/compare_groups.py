@@ -1,10 +1,9 @@
 """Compare two groups of circuits, such as several seeds for each of two prompt styles.
 
 An overlap is meaningless alone: two seeds of the same setting do not find the same circuit either. Therefore the
-overlap
-*across* groups (a circuit of one and a circuit of the other) is reported beside the overlap *within* each group and the
-overlap of random circuits of the same sizes. If the overlap across equals that within, the edges do not distinguish the
-two settings.
+overlap *across* groups (a circuit of one and a circuit of the other) is reported beside the overlap *within* each group
+and the overlap of random circuits of the same sizes. If the overlap across equals that within, the edges do not
+distinguish the two settings.
 
 Overlap is the intersection over the union (IoU), and the share of the smaller circuit that the other contains, which
 Bhaskar and others (2024) report. No model is needed.
@@ -76,8 +75,7 @@ class GroupComparison:
         circuits.
 
         Each has `iou` and `of_smaller`, which have `mean`, `least` and `most` over the pairs of circuits; None for a
-        group of
-        one, which has no pairs.
+        group of one, which has no pairs.
         """
         circuits = [circuit for group in self.groups.values() for circuit in group]
         sets = Sets(tuple(_elements(circuit, what) for circuit in [*circuits, *self.agreed.values()]))

@@ -31,8 +31,7 @@ class ModelShape:
     """The properties of a transformer that determine its graph: layers, heads, and the wiring of its blocks.
 
     `kv_heads` is the number of key-value heads (grouped-query attention; defaults to `heads`). In a `parallel` block
-    the MLP
-    reads the same stream as the heads of its layer, and therefore not their outputs.
+    the MLP reads the same stream as the heads of its layer, and therefore not their outputs.
     """
 
     layers: int
@@ -58,8 +57,7 @@ class Site:
     """One sublayer of a graph: the readers that read at the same time, and the writers of their nodes.
 
     before: the readers can read the writers `[:before]`. `logits` is the last site: it has no writers, and its layer is
-    the
-    number of layers.
+        the number of layers.
     """
 
     layer: int
@@ -298,10 +296,8 @@ class Graph:
         """Return the edges of `mask` that lie on a path from an embedding to the logits; bool [writer, reader].
 
         An edge dangles if its writer cannot be reached from the embeddings, or if its reader cannot reach the logits.
-        Under
-        patch ablation, removing dangling edges changes nothing: an unreachable writer carries its ablated value.
+        Under patch ablation, removing dangling edges changes nothing: an unreachable writer carries its ablated value.
         feeds: which readers are inputs of which writers (default: `self.feeds`). If heads share a norm, an edge that
-        dangles
-        by the default can still matter; pass `feeds_together` in that case.
+            dangles by the default can still matter; pass `feeds_together` in that case.
         """
         return self.reached(mask, feeds) & self.leading_on(mask, feeds)

@@ -75,8 +75,7 @@ def accuracy(logits: Tensor, batch: Batch, metric: str) -> Tensor:
     """Return 1 if the answers beat the wrong answers by `metric` at every position that has wrong answers, else 0; [b].
 
     A pair without wrong answers counts as right if an answer is the most likely token at every position. NaN if the
-    batch
-    has no answers because its outputs are numbers.
+    batch has no answers because its outputs are numbers.
     """
     compared = _compared(batch)
     beaten = _all_per_example((MARGINS[metric](logits, batch) > 0) | ~compared, batch)

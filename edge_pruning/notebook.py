@@ -1,8 +1,7 @@
 """Notebook output: circuits as pictures, runs and evaluations as tables.
 
 `attach` adds these methods to the classes when a public name is first used, because drawing imports circuits and
-circuits
-therefore cannot import drawing.
+circuits therefore cannot import drawing.
 """
 
 from __future__ import annotations

@@ -5,9 +5,8 @@
     def distance(model, circuit, batch): ...    # the same, with the model's own logits beside the run's
 
 `logits` [n, vocab] are those at the compared positions of a batch. `batch.example` [n] is the pair of each position,
-and
-`batch.answers` and `batch.wrong` [n, any] are its tokens (-1: none). The result is a float tensor [batch.size]. Result
-files store the name of a function.
+and `batch.answers` and `batch.wrong` [n, any] are its tokens (-1: none). The result is a float tensor [batch.size].
+Result files store the name of a function.
 """
 
 from __future__ import annotations

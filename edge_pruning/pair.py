@@ -75,8 +75,7 @@ def unpadded(ids: Tensor, attention_mask: Tensor) -> list[tuple[int, ...]]:
     """Return the texts of a padded batch from a tokenizer: ids and mask [b, p], padded on the left or on the right.
 
     Padding is removed rather than masked, so no result depends on it. Raises ValueError for empty texts, and for masks
-    with
-    holes, because a missing position would still be counted.
+    with holes, because a missing position would still be counted.
     """
     if ids.shape != attention_mask.shape or ids.dim() != 2:
         raise ValueError(f"expected ids and mask of the same shape [b, p], got {tuple(ids.shape)}, "

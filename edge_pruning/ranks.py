@@ -4,9 +4,8 @@
 
 Every rank holds the whole model and makes the same decisions; only passes over pairs are distributed. `share` returns a
 rank's part of some pairs or micro-batches, and `add_up` sums the results of all ranks. What depends on one process,
-such
-as the content of a folder or an interrupt, is decided by the first rank for all (`from_first`). Only the first rank
-writes files and prints.
+such as the content of a folder or an interrupt, is decided by the first rank for all (`from_first`). Only the first
+rank writes files and prints.
 
 Without `join` there is one rank: every function returns its argument, and nothing is imported.
 """

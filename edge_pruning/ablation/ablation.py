@@ -3,10 +3,8 @@
 `patch` (the default) carries the writer's output on the corrupted prompt: the circuit must explain the difference
 between the two prompts. `mean` carries the writer's mean output on the task's prompts: what all prompts share stays.
 `resample` carries its output on another prompt of the task, drawn at random: plausible, but wrong in every fact at
-once.
-`zero` carries nothing: the circuit must do everything, and only biases remain. A circuit is faithful only under a
-stated
-ablation.
+once. `zero` carries nothing: the circuit must do everything, and only biases remain. A circuit is faithful only under a
+stated ablation.
 
 `mean` and `resample` need data. `Ablation.fitted` takes it from the clean prompts of *training* pairs: no held-out pair
 is used, whatever the ablation is used for later.

@@ -1,9 +1,9 @@
 """A cache for frozen passes: computed once per example instead of once per step, in bounded memory.
 
 The first examples that fit into `max_bytes` are kept in one tensor per field, position after position, so that a batch
-is
-one gather per field. The other examples of a batch are recomputed. Which examples are kept depends only on their number
-and size, and they are always computed in the same chunks: a resumed run uses the same bits as an uninterrupted one.
+is one gather per field. The other examples of a batch are recomputed. Which examples are kept depends only on their
+number and size, and they are always computed in the same chunks: a resumed run uses the same bits as an uninterrupted
+one.
 """
 
 from __future__ import annotations

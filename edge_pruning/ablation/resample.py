@@ -5,8 +5,7 @@ circuit must carry everything that matters. The value is plausible, unlike a zer
 scrubbing", 2022). It is noisy, with one draw per pair, so use many pairs or several seeds.
 
 The other prompt of a pair is a function of the seed and of the pair's tokens. The frozen values can therefore be
-cached,
-and a resumed run has the same bits. Cost: that of `patch`.
+cached, and a resumed run has the same bits. Cost: that of `patch`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Errors for users: one message on stderr and exit code 2, no traceback. Ctrl-C and SIGTERM are handled alike.
 
 Expected problems (a bad setting, a broken file, a full disk, a loss that is not finite, too little memory) are raised
-as
-ValueError, OSError, Diverged or OutOfMemory. Any other exception is a bug in this library and keeps its traceback.
+as ValueError, OSError, Diverged or OutOfMemory. Any other exception is a bug in this library and keeps its traceback.
 """
 
 from __future__ import annotations

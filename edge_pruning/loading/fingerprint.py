@@ -1,8 +1,7 @@
 """A fingerprint of a model's weights, which changes when the model is trained further.
 
 Cost: about 16 KB are read of each tensor. Larger tensors are sampled at even spacing, so changes of a few single
-weights
-can go unnoticed; training, merging or quantising a model changes most weights.
+weights can go unnoticed; training, merging or quantising a model changes most weights.
 """
 
 from __future__ import annotations

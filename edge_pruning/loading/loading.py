@@ -126,8 +126,7 @@ def describe_model(
     """Return the model without its weights (they are on the device `meta`), for properties that depend on shapes alone.
 
     The weights need not exist. The tokenizer is None if there is none. Raises ValueError like `load_model`, and for
-    compiled
-    programs, which are small enough to be loaded.
+    compiled programs, which are small enough to be loaded.
     """
     name = checked_name(name, revision)
     if compiled_folder(source_of(name)):

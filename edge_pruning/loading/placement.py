@@ -1,12 +1,10 @@
 """Placement of a model's weights: on one device, or spread over several if one is too small for all layers.
 
 For a spread model, accelerate assigns layers to devices (`device_map="auto"` in transformers) and makes every module
-move
-its inputs to its own device, so the model itself runs as before. The masked pass uses weights without their modules and
-therefore moves tensors itself (`stream.Stream.moved`): frozen values, masks and logits stay on the home device, with
-the
-embeddings; the differences cross each boundary once. Additional cost: those copies, during which the other devices
-wait.
+move its inputs to its own device, so the model itself runs as before. The masked pass uses weights without their
+modules and therefore moves tensors itself (`stream.Stream.moved`): frozen values, masks and logits stay on the home
+device, with the embeddings; the differences cross each boundary once. Additional cost: those copies, during which the
+other devices wait.
 
 Offloading, in which accelerate keeps layers on the CPU or on disk and fetches them for each use, is refused: the pass
 keeps every folded weight on the device that uses it, and would need the memory anyway.

@@ -3,8 +3,7 @@
 1. All ones: the masked pass gives the model's own logits.
 2. All zeros: it gives the model's logits on the corrupted input.
 3. Zeros inside, ones at `logits`: every head and MLP has its output on the corrupted input. (The first two laws alone
-do
-   not test the inner reads.)
+   do not test the inner reads.)
 """
 
 from __future__ import annotations

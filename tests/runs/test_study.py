@@ -204,5 +204,5 @@ def test_a_file_of_a_study_is_refused_by_discover(cli, tmp_path):
 
 def test_a_file_that_is_no_study_is_refused(tmp_path):
     (tmp_path / "study.json").write_text("{}")
-    with pytest.raises(ValueError, match="study.json: expected the format 'edge-pruning/study', got a file that names"):
+    with pytest.raises(ValueError, match="study.json: expected the format 'edge-pruning/study', got a file without"):
         Study.load(tmp_path)
