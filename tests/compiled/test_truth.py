@@ -90,7 +90,7 @@ def test_the_true_circuit_is_what_literally_taking_edges_away_leaves(name: str) 
     assert torch.equal(mask, needed_in_order(asked, asked.engine.graph.edge_mask, seed=5))
 
 
-@pytest.mark.parametrize("name", ["count", "length", "sort_unique", "xproportion"])
+@pytest.mark.parametrize("name", ["count", "length", "sort_unique"])  # xproportion: where truths are written anew
 def test_stored_truths_are_found_anew(name: str) -> None:
     for stored in truths(name).truths:
         engine, pairs = place(name, stored.graph.embeddings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from watching import DATA, engine, search
@@ -18,16 +20,19 @@ from edge_pruning.truth.outputs import Outputs
 from edge_pruning.truth.truths import known_truths
 
 
-@pytest.mark.parametrize(("name", "attribution"), [
-    ("xproportion", False), ("reverse", False), ("xproportion", True), ("count_less_freq", True),
-])
-def test_the_true_circuit_is_found_exactly(name: str, attribution: bool) -> None:
+@pytest.mark.parametrize(("name", "settings"), [
+    ("xproportion", {"steps": 100, "batch_size": 128}),
+    ("reverse", {}),
+    ("xproportion", {"attribute_first": True}),
+    ("count_less_freq", {"attribute_first": True}),
+], ids=["xproportion", "reverse", "xproportion, attributed", "count_less_freq, attributed"])  # fmt: skip
+def test_the_true_circuit_is_found_exactly(name: str, settings: dict[str, Any]) -> None:
     model, known = load_model(f"tracr:{name}"), known_truths(f"tracr:{name}")
     assert known
     graph = Graph(model.adapter.shape, "split")
     truth = known.get(model.revision, "zero", graph).by_ablation
     data = get_task(f"tracr:{name}").pairs(model.tokenizer, "train")
-    scores = IterativePruning(attribute_first=attribution).find(Search(model.engine(graph), data, Zero()))
+    scores = IterativePruning(**settings).find(Search(model.engine(graph), data, Zero()))
     assert scores.natural_size == int(truth.sum())
     assert torch.equal(scores.top(scores.natural_size), truth)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import random
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from edge_pruning.tasks.agreement import VERBS
 from edge_pruning.tasks.names import STORY_GIRLS, all_names
 from edge_pruning.tasks.plurals import Plurals
 from edge_pruning.tasks.questions import QuestionTask
-from edge_pruning.tasks.task import TextTask, task
+from edge_pruning.tasks.task import Split, TextTask, task
 
 SMALL = {"train": 16, "validation": 16, "test": 16}
 TEXT = [name for name in task_names() if issubclass(TASKS[name], TextTask)]  # for images: test_digits.py
@@ -70,11 +72,22 @@ def test_pair_sets_are_enlarged_by_later_pairs_of_the_split(
         assert more == dataclasses.replace(asked, notices=more.notices)
 
 
+class Greetings(GeneratedTask):
+    """As many different prompts as there are ordered pairs of three names, again and again."""
+
+    name = "greetings"
+
+    def candidates(self, encoder: Encoder, split: Split, rng: random.Random) -> Iterator[TextPair]:
+        while True:
+            one, other = rng.sample(all_names(split)[:3], 2)
+            yield TextPair(f"{one} saw {other} and", f"{other} saw {one} and", (f" {other}",), (f" {one}",))
+
+
 def test_pair_sets_are_enlarged_as_far_as_there_are_pairs(words: PreTrainedTokenizerBase) -> None:
-    pairs = get_task("gendered-pronoun", **SMALL).pairs(words, "train")
-    everything = pairs.enlarged(10**5)
-    assert len(pairs.pairs) < len(everything.pairs) < 10**5
-    assert everything.pairs[: len(pairs.pairs)] == pairs.pairs
+    pairs = Greetings(train=4).pairs(words, "train")
+    everything = pairs.enlarged(100)
+    assert (len(pairs.pairs), len(everything.pairs)) == (4, 6)
+    assert everything.pairs[:4] == pairs.pairs
 
 
 def test_pairs_that_were_picked_are_not_enlarged(words: PreTrainedTokenizerBase) -> None:
