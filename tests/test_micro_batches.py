@@ -104,6 +104,21 @@ def test_logits_count_as_memory_of_a_micro_batch(monkeypatch: pytest.MonkeyPatch
     assert [len(tile) for tile in engine.tiles(chats)] == [1] * 6
 
 
+def test_on_a_cpu_buffers_are_bounded_and_weights_are_loaded_for_enough_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smaller of two bounds counts, but no micro-batch is smaller than `CPU_TILE_TOKENS`."""
+    engine = FusedPass(random_model(config_of("gpt2")))
+    writers, readers = engine.graph.edge_mask.shape
+    row = engine.adapter.d_model * engine.dtype.itemsize
+    monkeypatch.setattr(tiles, "CPU_TILE_BYTES", 300 * engine.layout.most_readers * row)
+    assert engine.tile_tokens == 300
+    for tokens, most in ((200, 200), (400, 300), (10, tiles.CPU_TILE_TOKENS)):
+        monkeypatch.setattr(tiles, "CPU_BUFFER_BYTES", tokens * (2 * writers + readers) * row)
+        assert engine.tile_tokens == most
+    engine.keep_reads = False
+    monkeypatch.setattr(tiles, "CPU_BUFFER_BYTES", 200 * 2 * writers * row)
+    assert engine.tile_tokens == 200
+
+
 def test_on_an_accelerator_the_memory_that_is_free_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether reads are kept, and how many tokens a micro-batch has."""
     engine = FusedPass(random_model(config_of("gpt2")))

@@ -14,6 +14,7 @@ from edge_pruning.models.adapter import Adapter
 from edge_pruning.pair import Pair
 
 CPU_TILE_BYTES = 14 << 20
+CPU_BUFFER_BYTES = 512 << 20  # for differences, their gradients and reads of all layers: more saves no time
 CPU_TILE_TOKENS = 64  # at least, because every micro-batch loads all weights, which fit no cache
 GPU_TILE_BYTES = 512 << 20
 FEWEST_TOKENS_WITH_READS = 128
@@ -35,12 +36,14 @@ class Tiles:
     def tile_tokens(self) -> int:
         """Tokens per micro-batch: on a CPU a layer's reads should fit into the cache; on a GPU they should occupy it.
 
-        Two bounds hold for large models: on a CPU at least `CPU_TILE_TOKENS`, so that loading the weights pays off; on
-        a GPU as many as a pass has memory for.
+        Further bounds hold for large models. On a CPU, a pass's buffers take at most `CPU_BUFFER_BYTES`, but a
+        micro-batch has at least `CPU_TILE_TOKENS`, so that loading the weights pays off. On a GPU, it has as many as a
+        pass has memory for.
         """
         per_token = max(1, self.layout.most_readers) * self.adapter.d_model * self.dtype.itemsize
         if self.home.type == "cpu":
-            most = max(CPU_TILE_BYTES // per_token, CPU_TILE_TOKENS)
+            in_buffers = CPU_BUFFER_BYTES // self._buffer_bytes_per_token(self.keeps_reads)
+            most = max(min(CPU_TILE_BYTES // per_token, in_buffers), CPU_TILE_TOKENS)
         else:
             most = max(1, min(GPU_TILE_BYTES // per_token, self._tokens_that_fit(self.keeps_reads)))
         return min(most, self.largest_tile or most)
@@ -54,8 +57,12 @@ class Tiles:
 
     def _tokens_that_fit(self, reads: bool) -> int:
         """Tokens that a forward and backward pass has memory for: its buffers, and a margin for everything else."""
+        return self.memory_for_pass // (self._buffer_bytes_per_token(reads) * 5 // 4)
+
+    def _buffer_bytes_per_token(self, reads: bool) -> int:
+        """Bytes of the differences, their gradients and, if they are kept, the reads of a pass."""
         rows = 2 * self.layout.n_writers + (self.layout.n_readers if reads else 0)
-        return self.memory_for_pass // (rows * self.adapter.d_model * self.dtype.itemsize * 5 // 4)
+        return rows * self.adapter.d_model * self.dtype.itemsize
 
     @cached_property
     def memory_for_pass(self) -> int:
