@@ -9,12 +9,17 @@ from typing import Any
 
 from edge_pruning import files
 from edge_pruning.circuit import Circuit
+from edge_pruning.formats.acdc import unpickled
+from edge_pruning.formats.auto_circuit import MODULE
 from edge_pruning.formats.circuit_json import CircuitJson
 from edge_pruning.formats.format import FORMATS, Format, Found, get_format
+from edge_pruning.formats.torch_file import read_torch
 from edge_pruning.recount import Embeddings, KeyValues, recount
 from edge_pruning.registry import settings_of
 
-PICKLES = (".pkl", ".pickle", ".npy", ".npz", ".joblib")
+PICKLES = (".npy", ".npz", ".joblib")
+
+TORCH, ZIP = (".pt", ".pth"), b"PK"  # a torch file is a ZIP archive, whatever it is called
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,16 +93,28 @@ def format_of(path: Path) -> str:
         )
     found = _by_suffix(path)
     if len(found) > 1:
-        content = files.read_json(path, made=_outermost)
+        content = _content(path)
         found = [cls for cls in found if cls.holds(content)]
     if len(found) != 1:
         raise ValueError(f"{path}: of no known format; if it is one of these, say which with --from: {_known()}")
     return found[0].name
 
 
+def _content(path: Path) -> Any:
+    """What a file holds whose name does not say its format. Raises ValueError with the file's name."""
+    if path.suffix.lower() == ".json":
+        return files.read_json(path, made=_outermost)
+    is_torch = path.suffix.lower() in TORCH or files.read_bytes(path)[:2] == ZIP
+    try:
+        return read_torch(path) if is_torch else unpickled(path)
+    except ValueError as error:
+        raise ValueError(f"{path} was not read: {error}") from None
+
+
 def _outermost(value: dict[str, Any]) -> dict[str, Any] | None:
     """An object if it can be that of a whole file; those inside it are dropped, since there can be millions."""
-    return value if value.keys() & {"format", "edges"} else None
+    whole = value.keys() & {"format", "edges", "links"} or any(map(MODULE.fullmatch, value))
+    return value if whole else None
 
 
 def _wanted(path: Path, reader: Format, *, recounted: bool) -> str:
@@ -106,7 +123,8 @@ def _wanted(path: Path, reader: Format, *, recounted: bool) -> str:
     if not found:
         raise ValueError(f"{path}: no format writes files that end so; choose one with --to: {_known()}")
     def fit(cls: type[Format]) -> tuple[int, bool]:
-        return max(len(s) for s in cls.suffixes if path.name.lower().endswith(s)), cls is CircuitJson
+        suffix = max((s for s in cls.suffixes if path.name.lower().endswith(s)), key=len)
+        return len(suffix), cls is CircuitJson or suffix == cls.suffixes[0]
 
     longest = max(found, key=fit)
     if longest.name == reader.name and not recounted:

@@ -3,15 +3,11 @@
     cfg, src_nodes, dst_nodes, edges_scores, edges_in_graph, nodes_in_graph
 
 Readers are in the order of the matrices: per layer all queries, all keys, all values, then the MLP; `logits` last.
-
-A torch file is a pickle, and a pickle is a program that runs when it is opened. So it is read with `weights_only=True`,
-which builds tensors, numbers, texts and plain containers and refuses everything else; there is no switch to trust one.
 """
 
 from __future__ import annotations
 
 import io
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +20,10 @@ from edge_pruning import files
 from edge_pruning.circuit import Circuit
 from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.formats import eap_ig
+from edge_pruning.formats.auto_circuit import AutoCircuit
 from edge_pruning.formats.edge_table import shown
 from edge_pruning.formats.format import Format, Found, circuit_format
+from edge_pruning.formats.torch_file import read_torch
 from edge_pruning.provenance import Provenance
 from edge_pruning.recount import Embeddings, KeyValues
 
@@ -45,8 +43,12 @@ class EapIgTensors(Format):
 
     signed: bool = False
 
+    @classmethod
+    def holds(cls, content: Any) -> bool:
+        return not AutoCircuit.holds(content)
+
     def read(self, path: Path, shape: Mapping[str, Any]) -> Found:
-        content = _load(path)
+        content = read_torch(path)
         _check_content(content)
         graph = eap_ig.graph_from(content["cfg"], shape)
         rows, columns = _order(content["src_nodes"], graph.writers), _order(content["dst_nodes"], graph.readers)
@@ -74,23 +76,6 @@ class EapIgTensors(Format):
         torch.save(content, file)
         files.write_bytes(path, file.getvalue())
         return [*about_cfg, *about_scores]
-
-
-def _load(path: Path) -> Any:
-    content = io.BytesIO(files.read_bytes(path))
-    try:
-        return torch.load(content, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            "refused: it holds more than tensors and plain values, and opening it would run code that came with the "
-            f"file ({_first_line(error)}). Ask its author for a plain one, or for JSON"
-        ) from None
-    except Exception as error:  # whatever a broken file makes of the reader: it raises a dozen kinds of error
-        raise ValueError(f"truncated or not a torch file ({_first_line(error)})") from None
-
-
-def _first_line(error: Exception) -> str:
-    return f"{str(error).strip().partition(chr(10))[0] or type(error).__name__:.160}"
 
 
 def _check_content(content: Any) -> None:

@@ -17,9 +17,10 @@ from typing import Any, ClassVar
 
 from edge_pruning import files
 from edge_pruning.circuit import Circuit
+from edge_pruning.formats.acdc import Acdc
 from edge_pruning.formats.edge_table import EdgeTable, circuit_of, shown
 from edge_pruning.formats.format import Format, Found, circuit_format
-from edge_pruning.formats.shape import shape_from
+from edge_pruning.formats.shape import at_least, shape_from
 from edge_pruning.graph import Graph
 from edge_pruning.recount import KeyValues
 
@@ -40,12 +41,13 @@ class EdgesJson(Format):
 
     @classmethod
     def holds(cls, content: Any) -> bool:
-        return isinstance(content, list)
+        """Entries are pairs of names, those of `acdc` begin with a list."""
+        return isinstance(content, list) and not Acdc.holds(content)
 
     def read(self, path: Path, shape: Mapping[str, Any]) -> Found:
         content = files.read_json(path)
         pairs = _pairs(content)
-        found = shape_from({}, shape, _at_least(pairs))
+        found = shape_from({}, shape, at_least(name for pair in pairs for name in pair))
         writers = {writer for writer, _ in pairs}
         if "input" in writers and writers & {"tok", "pos"}:
             raise ValueError("expected one embedding writer (embeds) or two (tok_embeds, pos_embeds), got both kinds")
@@ -93,10 +95,3 @@ def _ours(name: str) -> str:
 
 def _theirs(name: str) -> str:
     return THEIRS.get(name, name.replace("<", ".").removesuffix(">"))
-
-
-def _at_least(pairs: list[tuple[str, str]]) -> str:
-    """How large the model must be for these names, in words."""
-    names = " ".join(name for pair in pairs for name in pair)
-    layers, heads = (max(map(int, re.findall(form, names)), default=-1) + 1 for form in (r"\b[am](\d+)", r"\.h(\d+)"))
-    return f" (its names need at least layers={layers},heads={heads})" if layers else ""

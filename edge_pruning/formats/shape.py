@@ -6,7 +6,8 @@ model with 2 layers or with 200.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from edge_pruning.graph import LARGEST, ModelShape
@@ -39,6 +40,13 @@ def shape_from(said: Mapping[str, Any], given: Mapping[str, Any], why: str = "")
     if problems:
         raise ValueError("; ".join(problems))
     return ModelShape(**known)
+
+
+def at_least(names: Iterable[str]) -> str:
+    """How large the model must be for these names of nodes, in words, for a file that does not say its shape."""
+    text = " ".join(names)
+    layers, heads = (max(map(int, re.findall(form, text)), default=-1) + 1 for form in (r"\b[am](\d+)", r"\.h(\d+)"))
+    return f" (its names need at least layers={layers},heads={heads})" if layers else ""
 
 
 def _fits(name: str, value: Any) -> bool:

@@ -159,7 +159,7 @@ def test_broken_torch_files(tmp_path, content):
 
 @pytest.mark.parametrize(("target", "options", "reason"), [
     ("x.json", {"to": "eap-json"}, "there is no format 'eap-json'; nearest: eap-ig-json"),
-    ("x.json", {}, "x.json would be circuit again; choose another format with --to: eap-ig-json, edges-json"),
+    ("x.json", {}, "x.json would be circuit again; choose another format with --to: auto-circuit, eap-ig-json, edges-json"),
     ("x.xml", {}, "no format writes files that end so"),
     ("mine.json", {"to": "csv"}, "would be overwritten by its own conversion"),
     ("x.csv", {"signed": True}, "signed is about scores of EAP-IG and MIB, but this is from circuit to csv"),

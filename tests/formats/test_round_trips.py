@@ -54,7 +54,7 @@ def test_the_edges_come_back(name, circuit):
     wanted, _ = recount(circuit, embeddings=FORMATS[name].embeddings, kv=FORMATS[name].kv)
     found = through(name, wanted)
     assert found.edges == wanted.edges
-    if name != "edges-json":  # where no edge leaves an embedding, it does not say how many embeddings there are
+    if name not in ("edges-json", "acdc"):  # without an edge from an embedding, they do not say how many there are
         assert found == wanted
 
 
