@@ -167,16 +167,22 @@ def evaluate(
 
 
 @app.command(epilog=examples("draw runs/ioi/circuit.json -o circuit.svg", "draw runs/ioi/circuit.json -o circuit.pdf"))
-def draw(circuit: flags.CircuitFile, out: flags.Picture = None, title: flags.Title = None) -> None:
+def draw(
+    circuit: flags.CircuitFile,
+    out: flags.Picture = None,
+    title: flags.Title = None,
+    shape: flags.Shape = None,
+    like: flags.Like = None,
+) -> None:
     """Draw a circuit as SVG: layers upward, heads from left to right, queries, keys and values in different colours."""
     with errors_reported():
         files.check_exists(circuit)
-        from edge_pruning.circuit import Circuit
+        from edge_pruning import formats
         from edge_pruning.drawing import check_picture, draw_circuit, save_picture, title_of
 
         path = out or circuit.with_suffix(".svg")
         check_picture(path)
-        loaded = Circuit.load(circuit)
+        loaded = formats.load(circuit, flags.shape(shape), like=like)
         save_picture(path, draw_circuit(loaded, title=title_of(loaded) if title is None else title))
         print(path)
 

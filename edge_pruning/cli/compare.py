@@ -55,6 +55,8 @@ def compare(
     test: Test = None,
     device: flags.AnyDevice = "auto",
     dtype: flags.AnyDtype = "float32",
+    shape: flags.Shape = None,
+    like: flags.Like = None,
     out: Picture = None,
     as_json: Json = False,
 ) -> None:
@@ -69,7 +71,8 @@ def compare(
         if out:
             check_picture(out)
         paths = {_letter(i): path for i, path in enumerate(circuits)}
-        comparison = compare_circuits({name: formats.load(path) for name, path in paths.items()}, nodes_only=nodes)
+        found = {name: formats.load(path, flags.shape(shape), like=like) for name, path in paths.items()}
+        comparison = compare_circuits(found, nodes_only=nodes)
         judged, reason = _transfer(paths, test, device, dtype) if transfer else (None, "")
         if out:
             draw_comparison(comparison, judged, paths, out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from typer import Argument, Option
 
@@ -17,8 +17,9 @@ from edge_pruning.cli.help import examples, flowing
 CONVERT = """Convert a circuit to or from the file format of another tool.
 
 The formats are [bold]circuit[/bold] (this library's), [bold]eap-ig-json[/bold] and [bold]eap-ig-pt[/bold] (EAP-IG,
-MIB), [bold]edges-json[/bold] (Edge Pruning's authors), [bold]graphml[/bold] (Gephi, networkx), [bold]dot[/bold]
-(Graphviz) and [bold]csv[/bold]; `edge-pruning list formats` describes them. The format of IN follows from its name
+MIB), [bold]edges-json[/bold] (Edge Pruning's authors), [bold]acdc[/bold], [bold]auto-circuit[/bold],
+[bold]neuronpedia[/bold] (for its graph viewer), [bold]graphml[/bold] (Gephi, networkx), [bold]dot[/bold] (Graphviz) and
+[bold]csv[/bold]; `edge-pruning list formats` describes them. The format of IN follows from its name
 and content, the format of OUT from its name. --from and --to override this.
 
 Tools count edges in different ways: MIB has one embedding writer, and key and value readers per query head. If the
@@ -35,11 +36,6 @@ To = Annotated[str | None, Option(
 From = Annotated[str | None, Option(
     "--from", metavar="FORMAT", help="Format of IN.", show_default="from its name and content"
 )]
-Shape = Annotated[str | None, Option(
-    metavar="NAME=VALUE[,...]",
-    help="Shape of the model, if IN does not contain it: layers=12,heads=12,kv_heads=2,parallel=true.",
-)]
-Like = Annotated[Path | None, Option(metavar="CIRCUIT", help="Use the shape of this circuit of the same model.")]
 Embeddings = Annotated[str | None, Option(
     help="Count embeddings as one writer (joint) or as tokens and positions (split).", show_default="as IN or OUT does"
 )]
@@ -67,8 +63,8 @@ def convert(
     target: Target,
     to: To = None,
     read_as: From = None,
-    shape: Shape = None,
-    like: Like = None,
+    shape: flags.Shape = None,
+    like: flags.Like = None,
     embeddings: Embeddings = None,
     heads: Heads = None,
     edges: NewEdges = None,
@@ -79,7 +75,7 @@ def convert(
         from edge_pruning import formats
 
         done = formats.convert(
-            source, target, to=to, read_as=read_as, shape=_shape(shape), like=like,
+            source, target, to=to, read_as=read_as, shape=flags.shape(shape), like=like,
             embeddings=embeddings, heads=heads, edges=edges, signed=signed,  # type: ignore[arg-type]  # checked by Graph
         )
         for notice in done.notices:
@@ -88,7 +84,3 @@ def convert(
         print(f"{target}: {done.written_as}, read as {done.read_as}. {counts['edges']:,} edges, "
               f"{counts['edges_without_dangling']:,} without dangling ones, of {counts['edges_total']:,} in the graph "
               f"({counts['convention']}).")
-
-
-def _shape(words: str | None) -> dict[str, Any]:
-    return flags.assignments("--shape", words.split(",") if words else None)

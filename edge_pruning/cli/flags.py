@@ -148,6 +148,12 @@ TrustRemoteCode = Annotated[bool, _in(
 # --- evaluate and draw ------------------------------------------------------------------------------------------------
 
 CircuitFile = Annotated[Path, Argument(help="A circuit file.", show_default=False)]
+Shape = Annotated[str | None, Option(
+    metavar="NAME=VALUE[,...]",
+    help="The shape of the model, if another tool's file does not hold it: "
+    "layers=12,heads=12,kv_heads=2,parallel=true.",
+)]
+Like = Annotated[Path | None, Option(metavar="CIRCUIT", help="Take the shape from this circuit of the same model.")]
 OtherTask = Annotated[str | None, Option(
     "--task", help=_TASK, show_default=_CIRCUITS, autocompletion=_completed("task")
 )]
@@ -215,6 +221,11 @@ def assignments(flag: str, words: list[str] | None) -> dict[str, Any]:
 def data(words: list[str] | None, columns: str | None) -> dict[str, Any]:
     """Return the task settings from --data and --columns."""
     return {**assignments("--data", words), **given(columns=columns)}
+
+
+def shape(words: str | None) -> dict[str, Any]:
+    """Read --shape."""
+    return assignments("--shape", words.split(",") if words else None)
 
 
 def _value(word: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from edge_pruning import files
+from edge_pruning.cli import flags
 from edge_pruning.cli.app import app
 from edge_pruning.cli.errors import errors_reported
 from edge_pruning.cli.help import examples, flowing
@@ -27,11 +28,11 @@ Out = Annotated[Path | None, Option("--out", "-o", help="The page.", show_defaul
 
 
 @app.command(help=flowing(VIEW), epilog=examples("view runs/ioi", "view runs/ioi runs/gp -o circuits.html"))
-def view(paths: Paths, out: Out = None) -> None:
+def view(paths: Paths, out: Out = None, shape: flags.Shape = None, like: flags.Like = None) -> None:
     with errors_reported():
         files.check_exists(*paths)
         from edge_pruning.view import view_paths
 
         page = out or (paths[0] / "circuit.html" if paths[0].is_dir() else paths[0].with_suffix(".html"))
-        files.write_text(page, view_paths(paths))
+        files.write_text(page, view_paths(paths, shape=flags.shape(shape), like=like))
         print(page)

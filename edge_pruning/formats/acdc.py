@@ -47,7 +47,7 @@ class Acdc(Format):
 
     name: ClassVar[str] = "acdc"
     summary: ClassVar[str] = "ACDC's edges: a pickle, of which nothing is run, or JSON; needs --shape or --like"
-    suffixes: ClassVar[tuple[str, ...]] = ("-graph.json", *PICKLES)
+    suffixes: ClassVar[tuple[str, ...]] = ("-graph.json", ".json", *PICKLES)
     kv: ClassVar[KeyValues | None] = "query"
 
     @classmethod
@@ -57,7 +57,7 @@ class Acdc(Format):
         return isinstance(first, list | tuple) and bool(first) and isinstance(first[0], list | tuple)
 
     def read(self, path: Path, shape: Mapping[str, Any]) -> Found:
-        entries = _entries(files.read_json(path) if path.suffix.lower() == ".json" else unpickled(path))
+        entries = _entries(unpickled(path) if path.suffix.lower() in PICKLES else files.read_json(path))
         open_readers, notices = _inside_heads(entries)
         names = [(_writer(edge), reader, edge[4]) for edge in entries if (reader := _reader(edge))]
         kept = [(f"{writer}->{reader}", effect) for writer, reader, effect in names

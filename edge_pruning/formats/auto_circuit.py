@@ -30,7 +30,7 @@ from edge_pruning.formats import eap_ig
 from edge_pruning.formats.edge_table import shown
 from edge_pruning.formats.format import Format, Found, circuit_format
 from edge_pruning.formats.shape import shape_from
-from edge_pruning.formats.torch_file import read_torch
+from edge_pruning.formats.torch_file import is_torch, read_torch
 from edge_pruning.graph import Graph
 from edge_pruning.provenance import Provenance
 from edge_pruning.recount import Embeddings
@@ -56,7 +56,7 @@ class AutoCircuit(Format):
         return isinstance(content, dict) and any(isinstance(name, str) and MODULE.fullmatch(name) for name in content)
 
     def read(self, path: Path, shape: Mapping[str, Any]) -> Found:
-        modules = _matrices(files.read_json(path) if path.suffix.lower() == JSON else read_torch(path))
+        modules = _matrices(read_torch(path) if is_torch(path) else files.read_json(path))
         graph = _graph(modules, shape)
         scores, notices = torch.zeros(graph.edge_mask.shape), []
         for name, (layer, kind) in _places(modules).items():
@@ -105,7 +105,7 @@ def _matrices(content: Any) -> dict[str, Tensor]:
         try:
             matrix = value.detach() if isinstance(value, Tensor) else torch.tensor(value)
             matrix = matrix if matrix.dtype == torch.bool else matrix.float()
-            if not matrix.isfinite().all():
+            if not matrix.dim() or not matrix.isfinite().all():
                 raise ValueError
             found[name] = matrix
         except (ValueError, TypeError, RuntimeError, OverflowError, NotImplementedError):

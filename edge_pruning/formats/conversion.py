@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,13 +14,14 @@ from edge_pruning.formats.acdc import unpickled
 from edge_pruning.formats.auto_circuit import MODULE
 from edge_pruning.formats.circuit_json import CircuitJson
 from edge_pruning.formats.format import FORMATS, Format, Found, get_format
-from edge_pruning.formats.torch_file import read_torch
+from edge_pruning.formats.torch_file import is_torch, read_torch
 from edge_pruning.recount import Embeddings, KeyValues, recount
 from edge_pruning.registry import settings_of
 
+log = logging.getLogger("edge_pruning")
+
 PICKLES = (".npy", ".npz", ".joblib")
 
-TORCH, ZIP = (".pt", ".pth"), b"PK"  # a torch file is a ZIP archive, whatever it is called
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +71,23 @@ def convert(
     return Conversion(circuit, reader.name, writer.name, (*found.notices, *changed, *wanted, *lost))
 
 
-def load(path: str | Path, shape: Mapping[str, Any] | None = None) -> Circuit:
-    """The circuit in a file of any format that is known by its name and content."""
+def load(
+    path: str | Path, shape: Mapping[str, Any] | None = None, *, like: str | Path | None = None
+) -> Circuit:
+    """The circuit in a file of any format that is known by its name and content. shape, like: as `convert` has them.
+
+    Notices about what the file does not say are logged.
+    """
     path = Path(path)
-    return read_with(get_format(format_of(path)), path, shape or {}).circuit
+    found = read_with(get_format(format_of(path)), path, {**_shape_like(like), **(shape or {})})
+    for notice in found.notices:
+        log.warning("%s: %s", path, notice)
+    return found.circuit
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a file is of another tool."""
+    return format_of(path) != CircuitJson.name
 
 
 def read_with(reader: Format, path: Path, shape: Mapping[str, Any]) -> Found:
@@ -104,9 +119,8 @@ def _content(path: Path) -> Any:
     """What a file holds whose name does not say its format. Raises ValueError with the file's name."""
     if path.suffix.lower() == ".json":
         return files.read_json(path, made=_outermost)
-    is_torch = path.suffix.lower() in TORCH or files.read_bytes(path)[:2] == ZIP
     try:
-        return read_torch(path) if is_torch else unpickled(path)
+        return read_torch(path) if is_torch(path) else unpickled(path)
     except ValueError as error:
         raise ValueError(f"{path} was not read: {error}") from None
 

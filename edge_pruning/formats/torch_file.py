@@ -15,6 +15,8 @@ import torch
 
 from edge_pruning import files
 
+SUFFIXES = (".pt", ".pth")
+
 
 def read_torch(path: Path) -> Any:
     """What a torch file holds. Raises ValueError for a broken one, and for one that holds more than plain values."""
@@ -28,6 +30,11 @@ def read_torch(path: Path) -> Any:
         ) from None
     except Exception as error:  # whatever a broken file makes of the reader: it raises a dozen kinds of error
         raise ValueError(f"truncated or not a torch file ({_first_line(error)})") from None
+
+
+def is_torch(path: Path) -> bool:
+    """Whether a file should be a torch file: by its name, or because it is the ZIP archive that torch writes."""
+    return path.suffix.lower() in SUFFIXES or files.read_bytes(path)[:2] == b"PK"
 
 
 def _first_line(error: Exception) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from edge_pruning.ablation import get_ablation
 from edge_pruning.circuit import Circuit
 from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.formats import load as load_circuit
+from edge_pruning.formats.conversion import is_foreign
 from edge_pruning.loading.loading import load_model
 from edge_pruning.loading.model import Model
 from edge_pruning.own_functions import register_metric
@@ -43,7 +45,7 @@ class CircuitFile:
 
 
 def open_circuit(
-    path: str | Path | Circuit | Run,
+    given: str | Path | Circuit | Run,
     *,
     task: Any = None,
     model: Any = None,
@@ -60,7 +62,8 @@ def open_circuit(
 ) -> CircuitFile:
     """Load a circuit and what to judge it on. What is not given is taken from the circuit's own provenance.
 
-    The file may be another tool's (see `formats`), which seldom says more than the edges.
+    The file may be another tool's (see `formats`), which seldom says more than the edges. What it does not say of the
+    shape of its model is then that of the `model` that is given.
 
     task, split, data: which pairs (`data`: settings of the task). model: where another one of the same shape is meant.
     ablation: also another one than the circuit was found under; those that need data take it from training pairs,
@@ -68,16 +71,20 @@ def open_circuit(
     one). seed: of all that is drawn at random (circuits, resampled prompts, intervals). Raises ValueError with
     everything that is wrong: a broken file, unknown names, a circuit of another model.
     """
-    path, circuit = _loaded(path)
+    load = partial(load_model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    path, shape = _place(given), None
+    if isinstance(given, str | Path) and is_foreign(path):  # it says neither, and seldom its model's shape
+        _refuse_missing(path, task=task, model=model)
+        model = model if isinstance(model, Model) else load(model, revision=revision)
+        shape = asdict(model.adapter.shape)
+    circuit = open_value(given, shape)
     origin = circuit.provenance
     chosen = {
         "task": origin.task if task is None else task,
         "model": origin.model if model is None else model,
         "ablation": ablation or origin.ablation or "patch",
     }
-    missing = [name for name, value in chosen.items() if value is None or value == ""]
-    if missing:
-        raise ValueError(f"{path} does not say which {', '.join(missing)} it belongs to; give --{', --'.join(missing)}")
+    _refuse_missing(path, **chosen)
     settings = origin.task_settings if task is None or isinstance(task, str) and task == origin.task else {}
     if chosen["task"] == IN_MEMORY:
         raise ValueError(f"{path} was found with pairs in memory; hand them over again (task=...), or give a file")
@@ -86,32 +93,38 @@ def open_circuit(
     pairs_of.check_split(split)
     if not isinstance(model, Model):
         same = model is None or isinstance(model, str) and model == origin.model  # of another one it says nothing
-        model = load_model(
-            chosen["model"], revision=revision or (origin.revision if same else None), device=device, dtype=dtype,
-            trust_remote_code=trust_remote_code,
-        )
+        model = load(chosen["model"], revision=revision or (origin.revision if same else None))
     check_model(path, circuit, model)
     name = None if metric is None else register_metric(metric)
     setup = Setup.of(model, pairs_of, how, graph=circuit.graph, split=split, seed=seed, truth=truth, metric=name)
     return CircuitFile(path, circuit, setup)
 
 
-def _loaded(given: Any) -> tuple[Path, Circuit]:
-    """A circuit and where it lies; what is not on disk is called by a made-up name. Raises ValueError."""
+def _refuse_missing(path: Path, **chosen: Any) -> None:
+    missing = [name for name, value in chosen.items() if value is None or value == ""]
+    if missing:
+        raise ValueError(f"{path} does not say which {', '.join(missing)} it belongs to; give --{', --'.join(missing)}")
+
+
+def _place(given: Any) -> Path:
+    """Where a circuit lies; what is not on disk is called by a made-up name. Raises ValueError for anything else."""
     if isinstance(given, Run):
-        return (given.folder or Path("run")) / "circuit.json", given.circuit
+        return (given.folder or Path("run")) / "circuit.json"
     if isinstance(given, Circuit):
-        return Path("circuit"), given
+        return Path("circuit")
     if not isinstance(given, str | Path):
         raise ValueError(f"expected a circuit, a run, or the path of a circuit file; got {type(given).__name__}")
     if len(str(given)) > LONGEST_NAME:
-        raise ValueError(f"expected the path of a circuit file, got a string of {len(str(given)):,} characters")
-    return Path(given), load_circuit(Path(given))
+        raise ValueError(f"expected the path of a circuit file, got a text of {len(str(given)):,} characters")
+    return Path(given)
 
 
-def open_value(given: str | Path | Circuit | Run) -> Circuit:
-    """The circuit of a value, a run or a file. Raises ValueError for anything else."""
-    return _loaded(given)[1]
+def open_value(given: str | Path | Circuit | Run, shape: Mapping[str, Any] | None = None) -> Circuit:
+    """The circuit of a value, a run or a file (shape: see `formats.load`). Raises ValueError for anything else."""
+    path = _place(given)
+    if isinstance(given, Run):
+        return given.circuit
+    return given if isinstance(given, Circuit) else load_circuit(path, shape)
 
 
 def check_model(path: Path, circuit: Circuit, model: Model) -> None:

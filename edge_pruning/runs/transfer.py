@@ -15,8 +15,7 @@ from edge_pruning.ablation import get_ablation
 from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation import evaluate
 from edge_pruning.files import json_values
-from edge_pruning.formats.circuit_json import CircuitJson
-from edge_pruning.formats.conversion import format_of
+from edge_pruning.formats.conversion import is_foreign
 from edge_pruning.graph import Graph
 from edge_pruning.loading.loading import load_model
 from edge_pruning.numbers import common_numbers
@@ -70,7 +69,7 @@ def transfer(
     one common model, or one names no task.
     """
     paths = {name: Path(path) for name, path in circuits.items()}
-    foreign = [name for name, path in paths.items() if format_of(path) != CircuitJson.name]
+    foreign = [name for name, path in paths.items() if is_foreign(path)]
     if foreign:
         raise ValueError(f"{', '.join(foreign)} came from another tool, whose files do not say which task they are for")
     origins = {name: Circuit.load(path).provenance for name, path in paths.items()}

@@ -48,9 +48,9 @@ def view_page(sources: Sequence[Source]) -> str:
     ))
 
 
-def view_paths(paths: Sequence[Path]) -> str:
-    """The page about run folders and circuit files."""
-    return view_page(sources_of(paths))
+def view_paths(paths: Sequence[Path], **of_foreign_files: Any) -> str:
+    """The page about run folders and circuit files; see `sources_of`."""
+    return view_page(sources_of(paths, **of_foreign_files))
 
 
 def hash_of(script: str) -> str:

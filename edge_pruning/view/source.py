@@ -60,12 +60,13 @@ class Source:
         return Circuit.from_names(self.circuit.graph, [*known["hits"], *known["missed"]]) if known else None
 
 
-def sources_of(paths: Sequence[Path]) -> list[Source]:
+def sources_of(paths: Sequence[Path], **of_foreign_files: Any) -> list[Source]:
     """Every circuit at these paths: run folders, folders of several seeds, circuit files (also of other tools).
 
+    of_foreign_files: `shape` and `like`, as `formats.load` takes them.
     Raises ValueError that names what is missing or broken.
     """
-    found = [source for path in paths for source in _at(path)]
+    found = [source for path in paths for source in _at(path, of_foreign_files)]
     return [replace(source, name=name) for source, name in zip(found, _distinct([s.name for s in found]), strict=True)]
 
 
@@ -77,11 +78,11 @@ def report_of(circuit: Circuit, evaluation: Json) -> dict[str, Any]:
     }
 
 
-def _at(path: Path) -> Iterator[Source]:
+def _at(path: Path, of_foreign_files: Json) -> Iterator[Source]:
     if not path.exists():
         raise ValueError(f"{path} does not exist; expected run folders or circuit files")
     if not path.is_dir():
-        yield _of_file(path)
+        yield _of_file(path, of_foreign_files)
     elif (path / STABILITY).exists():
         yield from _of_seeds(path)
     else:
@@ -104,8 +105,8 @@ def _of_folder(folder: Path, name: str = "") -> Source:
     )
 
 
-def _of_file(path: Path) -> Source:
-    circuit = formats.load(path)
+def _of_file(path: Path, of_foreign_files: Json) -> Source:
+    circuit = formats.load(path, **of_foreign_files)
     report, evaluation = (
         _read(path.with_name(f"{name}{path.stem.removeprefix('circuit')}.json"), KINDS[name])
         for name in ("report", "evaluation")

@@ -91,3 +91,18 @@ DOT = """digraph circuit {
   m0 -> logits [edge="m0->logits", score="-1e-3"];
 }
 """
+
+ACDC_JSON = """[
+[["blocks.0.hook_v_input", [null, null, 1], "blocks.0.hook_resid_pre", [null]], 2.5],
+[["blocks.0.hook_mlp_in", [null], "blocks.0.attn.hook_result", [null, null, 1]], 1.5],
+[["blocks.0.hook_resid_post", [null], "blocks.0.hook_mlp_out", [null]], 3.0]
+]
+"""
+
+AUTO_CIRCUIT = """{
+"blocks.0.hook_q_input": [[0], [0]],
+"blocks.0.hook_k_input": [[0], [0]],
+"blocks.0.hook_v_input": [[0], [-2.5]],
+"blocks.0.hook_mlp_in": [0.5, 0, 1.5],
+"blocks.0.hook_resid_post": [0, 0, 0, 3.0]}
+"""

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import pickle
+import sys
+import types
 
+import numpy as np
 import pytest
 import torch
 from foreign_files import (
+    ACDC_JSON,
+    AUTO_CIRCUIT,
     CIRCUIT,
     CSV,
     DOT,
@@ -21,9 +27,12 @@ from foreign_files import (
     SRC,
     eap_ig_tensors,
 )
+from typer.testing import CliRunner
 
 from edge_pruning.circuit import Circuit
-from edge_pruning.formats import convert, get_format
+from edge_pruning.cli.app import app
+from edge_pruning.edge_scores import EdgeScores
+from edge_pruning.formats import convert, get_format, load
 from edge_pruning.graph import Graph, ModelShape
 
 SHAPE = {"layers": 1, "heads": 2}
@@ -49,7 +58,7 @@ def read(tmp_path):
 
 @pytest.mark.parametrize(("name", "content", "shape"), [
     ("eap-ig-json", EAP_IG_JSON, {}), ("eap-ig-pt", eap_ig_tensors(), {}), ("edges-json", EDGES_JSON, SHAPE),
-    ("csv", CSV, {}), ("graphml", GRAPHML, SHAPE), ("dot", DOT, {}),
+    ("csv", CSV, {}), ("graphml", GRAPHML, SHAPE), ("dot", DOT, {}), ("acdc", ACDC_JSON, SHAPE),
 ])
 def test_the_circuit_of_a_foreign_file(read, name, content, shape):
     assert read(name, content, shape).circuit == CIRCUIT
@@ -125,6 +134,105 @@ def test_a_table_of_some_edges_needs_a_shape(read):
         read("csv", part)
 
 
+class TorchIndex:
+    """As ACDC has it: pickled with both of its fields."""
+
+    def __init__(self, parts: list[int | None]) -> None:
+        self.as_index = tuple(slice(None) if part is None else part for part in parts)
+        self.hashable_tuple = tuple(parts)
+
+
+@pytest.fixture
+def acdc_pickle(tmp_path, monkeypatch):
+    """`acdc_pickle(entries)`: a file as ACDC's `save_edges` writes it. The class is not there when it is read."""
+
+    def write(entries):
+        module = types.ModuleType("acdc.TLACDCEdge")
+        module.TorchIndex = TorchIndex
+        with monkeypatch.context() as there:
+            there.setattr(TorchIndex, "__module__", "acdc.TLACDCEdge")
+            there.setitem(sys.modules, "acdc", types.ModuleType("acdc"))
+            there.setitem(sys.modules, "acdc.TLACDCEdge", module)
+            edges = [((a, TorchIndex(i), b, TorchIndex(j)), effect) for (a, i, b, j), effect in entries]
+            (tmp_path / "edges.pkl").write_bytes(pickle.dumps(edges))
+        return tmp_path / "edges.pkl"
+
+    return write
+
+
+@pytest.mark.parametrize("effect", [float, torch.tensor, np.float32])
+def test_acdc_s_pickles_are_read_without_its_classes(acdc_pickle, effect):
+    entries = [(edge, effect(score)) for edge, score in json.loads(ACDC_JSON)]
+    circuit = load(acdc_pickle(entries), SHAPE)
+    assert circuit == CIRCUIT
+    if effect is float:
+        assert circuit.scores.values[circuit.mask].tolist() == [2.5, 1.5, 3.0]
+
+
+def test_edges_into_a_head_that_acdc_cut_off_inside_are_left_out(acdc_pickle):
+    def inside(head):
+        return [f"blocks.0.attn.hook_{'qv'[head]}", [None, None, head], f"blocks.0.hook_{'qv'[head]}_input", [None] * 3]
+
+    entries = [*json.loads(ACDC_JSON), ([*inside(0)], 1.0)]
+    found = get_format("acdc").read(acdc_pickle(entries), SHAPE)
+    assert found.circuit.edges == ["a0.h1->m0", "m0->logits"]
+    assert found.notices[0] == "1 edges inside heads are no edges here"
+    assert "1 edges lead to a query, key or value that was cut off" in found.notices[1]
+    assert load(acdc_pickle([*entries, ([*inside(1)], 1.0)]), SHAPE) == CIRCUIT
+
+
+def test_auto_circuit_ranks_by_absolute_value_and_says_no_size(read):
+    found = read("auto-circuit", AUTO_CIRCUIT)
+    assert found.circuit.edges == ["input->a0.h1<v>", "input->m0", "a0.h1->m0", "m0->logits"]
+    assert found.circuit.scores.values[found.circuit.mask].tolist() == [2.5, 0.5, 1.5, 3.0]
+    assert found.notices[0].startswith("the file says no size: its 4 edges with a score other than 0")
+
+
+def test_auto_circuit_s_truth_values_are_a_circuit(read):
+    content = {name: torch.tensor(rows).abs() > 1 for name, rows in json.loads(AUTO_CIRCUIT).items()}
+    assert (found := read("auto-circuit", content)).circuit == CIRCUIT
+    assert (found.circuit.scores, found.notices) == (None, ())
+
+
+def test_heads_that_auto_circuit_did_not_divide(read):
+    content = json.loads(AUTO_CIRCUIT)
+    rest = {name: rows for name, rows in content.items() if "mlp" in name or "resid" in name}
+    undivided = {"blocks.0.hook_attn_in": [[0], [1.0]], **rest}
+    found = read("auto-circuit", json.dumps(undivided))
+    assert [edge for edge in found.circuit.edges if "<" in edge] == [f"input->a0.h1<{kind}>" for kind in "qkv"]
+    assert "an edge into a head stands for three" in found.notices[0]
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("x-graph.json", ACDC_JSON), ("x.json", ACDC_JSON), ("x.json", EDGES_JSON), ("x.json", EAP_IG_JSON),
+])
+def test_json_files_are_told_apart_by_what_is_in_them(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    assert load(tmp_path / name, SHAPE) == CIRCUIT
+
+
+def test_torch_files_are_told_apart_by_what_is_in_them(tmp_path):
+    torch.save(eap_ig_tensors(), tmp_path / "a.pt")
+    torch.save({n: torch.tensor(rows) for n, rows in json.loads(AUTO_CIRCUIT).items()}, tmp_path / "b.pt")
+    torch.save({n: torch.tensor(rows) for n, rows in json.loads(AUTO_CIRCUIT).items()}, tmp_path / "c.pkl")
+    assert load(tmp_path / "a.pt") == CIRCUIT
+    assert len(load(tmp_path / "b.pt")) == len(load(tmp_path / "c.pkl")) == 4
+
+
+def test_commands_take_a_foreign_file_and_say_what_it_leaves_open(tmp_path, caplog):
+    (tmp_path / "x-graph.json").write_text(ACDC_JSON)
+    (tmp_path / "scores.json").write_text(AUTO_CIRCUIT)
+    with pytest.raises(ValueError, match=r"does not say how many layers and heads .* at least layers=1,heads=2"):
+        load(tmp_path / "x-graph.json")
+    CIRCUIT.save(tmp_path / "mine.json")
+    assert load(tmp_path / "x-graph.json", like=tmp_path / "mine.json") == CIRCUIT
+    load(tmp_path / "scores.json")
+    assert "scores.json: the file says no size" in caplog.text
+    picture = CliRunner().invoke(app, ["draw", str(tmp_path / "x-graph.json"), "--shape", "layers=1,heads=2"])
+    assert picture.exit_code == 0, picture.stderr
+    assert "a0.h1" in (tmp_path / "x-graph.svg").read_text()
+
+
 # --- out --------------------------------------------------------------------------------------------------------------
 
 
@@ -164,6 +272,31 @@ def test_edge_pruning_s_pairs(written):
     assert json.loads(written(CIRCUIT, "edges-json").read_text()) == json.loads(EDGES_JSON)
     split = written(CIRCUIT, "edges-json", embeddings="split").read_text()
     assert sorted(json.loads(split)) == sorted(json.loads(EDGES_JSON_GPT2))
+
+
+def test_acdc_s_list(written):
+    entries = json.loads(written(CIRCUIT, "acdc").read_text())
+    assert [edge for edge, _ in entries] == [edge for edge, _ in json.loads(ACDC_JSON)]
+
+
+def test_auto_circuit_s_modules(written):
+    content = torch.load(written(CIRCUIT, "auto-circuit"), weights_only=True)
+    assert {name: list(matrix.shape) for name, matrix in content.items()} == {
+        name: list(torch.tensor(rows).shape) for name, rows in json.loads(AUTO_CIRCUIT).items()
+    }
+    assert content["blocks.0.hook_v_input"].tolist() == [[0], [1]]
+
+
+def test_neuronpedia_s_graph(written):
+    scores = EdgeScores(GRAPH, torch.arange(32.0).view(4, 8))
+    content = json.loads(written(Circuit(GRAPH, CIRCUIT.mask | GRAPH.mask(["input->a0.h1<q>"]), scores),
+                                 "neuronpedia").read_text())
+    assert [node["node_id"] for node in content["nodes"]] == ["input", "a0.h1", "m0", "logits"]
+    assert [node["layer"] for node in content["nodes"]] == ["E", "0", "0", "1"]
+    assert {(link["source"], link["target"]): link["weight"] for link in content["links"]} == {
+        ("input", "a0.h1"): 5.0, ("a0.h1", "m0"): 22.0, ("m0", "logits"): 31.0
+    }
+    assert {"slug", "scan", "prompt", "prompt_tokens"} <= content["metadata"].keys()
 
 
 def test_dot_has_hues_and_runs_upward(written):

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 import torch
-from foreign_files import CIRCUIT, CSV, DOT, EAP_IG_JSON, EDGES_JSON, GRAPHML, eap_ig_tensors
+from foreign_files import ACDC_JSON, AUTO_CIRCUIT, CIRCUIT, CSV, DOT, EAP_IG_JSON, EDGES_JSON, GRAPHML, eap_ig_tensors
 from typer.testing import CliRunner
 
 from edge_pruning.circuit import Circuit
@@ -59,6 +59,23 @@ TEXTS = {
     "both kinds of embeddings": (
         "edges-json", '[["embeds", "m0"], ["tok_embeds", "m0"]]', "expected one embedding writer .* got both kinds"
     ),
+    "no entries of ACDC": ("acdc", '[["m0", "resid_post"], [["a", [], "b", [true]], 1]]',
+                           r"2 entries are none: entry 1 \(\['m0', 'resid_post'\]\), entry 2"),
+    "a circuit of positions": ("acdc", ACDC_JSON.replace("[null]", "[null, 3]", 1), "a circuit with positions"),
+    "places that ACDC has not": ("acdc", ACDC_JSON.replace("hook_mlp_in", "mlp.hook_pre"),
+                                 "expected a place that reads, .*; got blocks.0.mlp.hook_pre"),
+    "a head without number": ("acdc", ACDC_JSON.replace("[null, null, 1]", "[null]", 1), "the number of a head"),
+    "modules of something else": ("auto-circuit", '{"blocks.0.hook_mlp_in": [1], "lm_head": [2]}',
+                                  "1 names are no modules that read: lm_head"),
+    "too few modules": ("auto-circuit", '{"blocks.0.hook_mlp_in": [1, 2, 3]}', "4 are missing: blocks.0.hook_k_input"),
+    "modules of another shape": ("auto-circuit", AUTO_CIRCUIT.replace("[0.5, 0, 1.5]", "[0.5, 0]"),
+                                 r"blocks.0.hook_mlp_in: expected scores of shape \[1, 3\], got \[2\]"),
+    "scores of each position": ("auto-circuit", AUTO_CIRCUIT.replace("[[0], [0]]", "[[[0], [0]], [[0], [0]]]"),
+                                "scores for each position of a prompt cannot be read"),
+    "scores that are no numbers": ("auto-circuit", AUTO_CIRCUIT.replace("1.5", '"x"'),
+                                   "hook_mlp_in: expected a matrix of finite numbers"),
+    "a graph of features": ("neuronpedia", '{"nodes": [], "links": [{"source": "0_1_2", "target": "27_3_4"}]}',
+                            "a graph of features is not one of heads and MLPs"),
     "an edge twice": (
         "edges-json", '[["m0", "resid_post"], ["m0", "resid_post"]]', "expected every edge once, 1 are listed"
     ),
@@ -107,7 +124,7 @@ def test_malformed_tensor_files(tmp_path, content, reason):
 
 
 def size_for(name):
-    return SHAPE if name in ("edges-json", "graphml", "dot") else {}
+    return SHAPE if name in ("edges-json", "graphml", "dot", "acdc") else {}
 
 
 @pytest.mark.parametrize("name", ["eap-ig-json", "edges-json", "csv", "graphml", "dot"])
@@ -159,7 +176,7 @@ def test_broken_torch_files(tmp_path, content):
 
 @pytest.mark.parametrize(("target", "options", "reason"), [
     ("x.json", {"to": "eap-json"}, "there is no format 'eap-json'; nearest: eap-ig-json"),
-    ("x.json", {}, "x.json would be circuit again; choose another format with --to: auto-circuit, eap-ig-json, edges-json"),
+    ("x.json", {}, "x.json would be circuit again; choose another format with --to: acdc, auto-circuit, eap-ig-json"),
     ("x.xml", {}, "no format writes files that end so"),
     ("mine.json", {"to": "csv"}, "would be overwritten by its own conversion"),
     ("x.csv", {"signed": True}, "signed is about scores of EAP-IG and MIB, but this is from circuit to csv"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import pickle
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -89,6 +90,15 @@ def torch_file() -> dict[str, bytes]:
     file = io.BytesIO()
     torch.save(foreign.eap_ig_tensors(), file)
     return {"file": file.getvalue()}
+
+
+def acdc_pickle() -> dict[str, bytes]:
+    """The list as plain values; the classes of ACDC's own files are not installed."""
+    return {"x.pkl": pickle.dumps([(tuple(edge), effect) for edge, effect in json.loads(foreign.ACDC_JSON)])}
+
+
+def neuronpedia() -> dict[str, bytes]:
+    return written(lambda folder: get_format("neuronpedia").write(foreign.CIRCUIT, folder / "x.json"))
 
 
 def saved_circuit() -> dict[str, bytes]:
@@ -192,6 +202,12 @@ READERS = {
     "edges-json": Reader(in_format("edges-json", SHAPE), one(foreign.EDGES_JSON), "file", text_json),
     "csv": Reader(in_format("csv", {}), one(foreign.CSV), "file", damaged_bytes),
     "graphml": Reader(in_format("graphml", SHAPE), one(foreign.GRAPHML), "file", damaged_bytes),
+    "acdc-json": Reader(in_format("acdc", SHAPE), lambda: {"x-graph.json": foreign.ACDC_JSON.encode()}, "x-graph.json",
+                        text_json),
+    "acdc": Reader(in_format("acdc", SHAPE), acdc_pickle, "x.pkl", damaged_bytes),
+    "auto-circuit": Reader(in_format("auto-circuit", {}), lambda: {"x.json": foreign.AUTO_CIRCUIT.encode()}, "x.json",
+                           text_json),
+    "neuronpedia": Reader(in_format("neuronpedia", {}), neuronpedia, "x.json", text_json),
     "dot": Reader(in_format("dot", SHAPE), one(foreign.DOT), "file", damaged_bytes, 20),
     "pairs jsonl": Reader(read_pairs, pairs_file("pairs.jsonl"), "pairs.jsonl", damaged_bytes, 4),
     "pairs json": Reader(read_pairs, pairs_file("pairs.json"), "pairs.json", text_json, 4),

@@ -284,3 +284,14 @@ def test_a_circuit_in_another_tools_file_is_judged_too(finished, cli, tmp_path):
     expected, found = (json.loads(cli("evaluate", file, *known).stdout) for file in (ours, theirs))
     assert found["circuit"]["kl"] == pytest.approx(expected["circuit"]["kl"], abs=1e-6)
     assert json.loads(cli("curve", theirs, *known, "--sizes", 12).stdout)["points"][1]["edges"] == 12
+
+
+def test_the_shape_that_another_tools_file_does_not_say_is_that_of_the_model(finished, cli, tmp_path):
+    finished(*TWELVE)
+    ours, theirs = tmp_path / "run" / "circuit.json", tmp_path / "x-graph.json"
+    assert cli("convert", ours, theirs).exit_code == 0
+    assert "does not say which task, model it belongs to; give --task, --model" in cli("evaluate", theirs).stderr
+    origin = json.loads(ours.read_text())["provenance"]
+    known = ("--task", origin["task"]["name"], "--model", origin["model"]["name"], "--json")
+    expected, found = (json.loads(cli("evaluate", file, *known).stdout) for file in (ours, theirs))
+    assert found["circuit"]["kl"] == pytest.approx(expected["circuit"]["kl"], abs=1e-6)
