@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from transformers import PreTrainedTokenizerBase, ViTImageProcessorPil
+from image_readers import reader_of
+from transformers import PreTrainedTokenizerBase
 
 from edge_pruning.models.image_reader import ImageReader
 from edge_pruning.tasks import SPLITS, get_task
@@ -21,13 +21,6 @@ SMALL: Any = {"train": 16, "validation": 16, "test": 16}
 @pytest.fixture(scope="module")
 def reader() -> ImageReader:
     return reader_of(tuple("0123456789"))
-
-
-def reader_of(classes: tuple[str, ...]) -> ImageReader:
-    processor = ViTImageProcessorPil(size={"height": 8, "width": 8}, image_mean=[0.5], image_std=[0.5])
-    names = dict(enumerate(classes))
-    config = SimpleNamespace(image_size=8, num_channels=1, id2label=names, num_labels=len(names))
-    return ImageReader.of(processor, config)
 
 
 def test_the_same_settings_give_the_same_pairs_and_another_seed_others(reader: ImageReader) -> None:
@@ -88,7 +81,7 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], messa
 
 def test_a_model_without_the_classes_is_refused_with_all_that_it_lacks() -> None:
     with pytest.raises(ValueError, match="no class 0, 1, 2, 4, 5, 6, 7, 8, 9; its 4 classes begin with cat, dog"):
-        get_task("digits").pairs(reader_of(("cat", "dog", "3", "owl")), "test")  # type: ignore[arg-type]
+        get_task("digits").pairs(reader_of(("cat", "dog", "3", "owl")), "test")
 
 
 def test_classes_without_names_are_called_by_their_numbers() -> None:
@@ -102,7 +95,7 @@ def test_images_for_a_language_model_and_text_for_a_vision_model_are_refused(
     with pytest.raises(ValueError, match="'digits': its pairs are images, but the model does not read images; use a"):
         get_task("digits").pairs(words, "test")
     with pytest.raises(ValueError, match="'digits': the model has no image processor.*preprocessor_config.json"):
-        get_task("digits").pairs(None, "test")  # type: ignore[arg-type]
+        get_task("digits").pairs(None, "test")
     for name in ("ioi", "boolean-expressions", "capitals"):
         with pytest.raises(ValueError, match=f"'{name}': its pairs are text, but the model reads images"):
-            get_task(name).pairs(reader, "test")  # type: ignore[arg-type]
+            get_task(name).pairs(reader, "test")

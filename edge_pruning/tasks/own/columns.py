@@ -18,13 +18,15 @@ from edge_pruning.registry import nearest
 Fields = Mapping[str, Any]
 FIELDS = ("clean", "corrupted", "answer", "wrong_answer", "split")
 NAMES = {
-    "clean": ("clean", "clean_prompt", "prompt", "prefix", "ioi_sentences_input"),
+    "clean": ("clean", "clean_prompt", "clean_image", "prompt", "prefix", "ioi_sentences_input"),
     "corrupted": (
-        "corrupted", "corrupt", "corrupted_prompt", "corr_prefix", "counterfactual", "corr_ioi_sentences_input",
+        "corrupted", "corrupt", "corrupted_prompt", "corrupted_image", "corr_prefix", "counterfactual",
+        "corr_ioi_sentences_input",
     ),
-    "answer": ("answer", "answers", "correct_answer", "label", "pronoun", "ioi_sentences_labels"),
+    "answer": ("answer", "answers", "correct_answer", "class", "label", "pronoun", "ioi_sentences_labels"),
     "wrong_answer": (
-        "wrong_answer", "wrong_answers", "incorrect_answer", "corr_pronoun", "ioi_sentences_labels_wrong",
+        "wrong_answer", "wrong_answers", "incorrect_answer", "other_class", "corr_pronoun",
+        "ioi_sentences_labels_wrong",
     ),
     "split": ("split",),
 }

@@ -2,6 +2,8 @@
 
     {"clean": "The capital of France is", "corrupted": "The capital of Japan is", "answer": " Paris"}
 
+For a vision model `clean` and `corrupted` are paths or addresses of images, and answers are classes.
+
 `answer` may be a list of single tokens that all count as right; without it the model's own prediction is the target.
 Optional: `wrong_answer` (without one there is no logit difference to report) and `split` (all rows or none). A source
 with problems is refused as a whole, with all problems at once; `edge-pruning inspect` shows it row by row.
@@ -14,10 +16,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_pruning.models.image_reader import ImageReader
 from edge_pruning.pair import Pair
-from edge_pruning.tasks.encoding import Encoder, Ids, TextPair, UnequalLengths
+from edge_pruning.tasks.encoding import Ids, TextPair, UnequalLengths
+from edge_pruning.tasks.image_text import image_reader
 from edge_pruning.tasks.own.border import settle, special_tokens
 from edge_pruning.tasks.own.columns import columns_of
+from edge_pruning.tasks.own.encoded import Encoded
+from edge_pruning.tasks.own.image_files import is_image_name
+from edge_pruning.tasks.own.image_rows import EncodedImages
 from edge_pruning.tasks.own.problems import Notices, Problems
 from edge_pruning.tasks.own.records import HUB, read
 from edge_pruning.tasks.own.rows import Row, rows_of
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
 
 IN_MEMORY = "own pairs"
 SWITCHES = ("skip_unequal", "space", "first_token", "chat")
+OF_TEXT = (*SWITCHES, "bos")
 SHOWN = 3  # numbers of rows that differ in length, in a message
 
 
@@ -131,55 +139,72 @@ class OwnPairs(TextTask):
         self._last[:] = [(tokenizer, max_length, reading)]
         return reading
 
-    def _read(self, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> Reading:
+    def _read(self, tokenizer: Any, max_length: int | None) -> Reading:
         problems = Problems(f"task {self.name_of_source!r}")
-        encoder, chat = self.reader(tokenizer, problems.what)
-        records = read(self.source, problems)
+        records = read(self.source, problems, self.seed)
         columns = columns_of(records, str(self.columns))
-        rows = rows_of(records, columns, chat, problems)
-        notices = Notices(problems.unit, len(rows))
-        encoded = _Encoded(self, encoder, problems, notices, max_length)
+        notices = Notices(problems.unit, len(records))
+        encoded = self._encoded(tokenizer, problems, notices, max_length)
+        rows = rows_of(records, columns, encoded.chat, problems)
+        notices.total = len(rows)
         encoded.add_all(rows)
         usable = [row for row in rows if row.number in encoded.pairs]
         splits = splits_of(usable, self.seed, self.group, problems)
-        about = (*columns.notices, *encoder.notices, *_about_answers(usable, encoded.pairs))
+        about = (*columns.notices, *encoded.about, *_about_answers(usable, encoded.pairs))
         if encoded.unequal and not self.skip_unequal:
             problems.add(None, _describe_unequal(encoded.unequal, len(rows), problems.unit))
         return Reading(rows, encoded.pairs, encoded.texts, splits, encoded.unequal, problems, notices, about)
 
+    def _encoded(self, tokenizer: Any, problems: Problems, notices: Notices, max_length: int | None) -> Encoded:
+        """What reads rows for this model. Raises ValueError for settings of text where the model reads images."""
+        if tokenizer is not None and not isinstance(tokenizer, ImageReader):
+            return _EncodedTexts(self, tokenizer, problems, notices, max_length)
+        given = [name for name in OF_TEXT if getattr(self, name) not in (None, False)]
+        if given:
+            words = ", ".join(given)
+            raise ValueError(f"{problems.what}: the model reads images, so {words} would have no effect; leave it out")
+        return EncodedImages(image_reader(tokenizer, problems.what), self._folder, problems)
 
-class _Encoded:
-    """Rows as token ids, by their number; what cannot be encoded is noted."""
+    @property
+    def _folder(self) -> Path:
+        """Where relative paths of images begin: the folder of the source, or the current one."""
+        if not isinstance(self.source, str | Path) or str(self.source).startswith(HUB):
+            return Path()
+        path = Path(self.source)
+        return path if path.is_dir() else path.parent
+
+
+class _EncodedTexts(Encoded):
+    """Rows as token ids."""
 
     def __init__(
-        self, task: OwnPairs, encoder: Encoder, problems: Problems, notices: Notices, max_length: int | None
+        self, task: OwnPairs, tokenizer: Any, problems: Problems, notices: Notices, max_length: int | None
     ) -> None:
-        self.task, self.encoder, self.problems, self.notices = task, encoder, problems, notices
-        self.max_length = max_length
-        self.pairs: dict[int, Pair] = {}
-        self.texts: dict[int, TextPair] = {}
-        self.unequal: dict[int, UnequalLengths] = {}
+        super().__init__(problems)
+        self.task, self.notices, self.max_length = task, notices, max_length
+        self.encoder, self.chat = task.reader(tokenizer, problems.what)
+
+    @property
+    def about(self) -> Sequence[str]:
+        return self.encoder.notices
 
     def add_all(self, rows: Sequence[Row]) -> None:
+        if rows and all(is_image_name(row.clean) for row in rows):
+            raise ValueError(
+                f"{self.problems.what}: its pairs are images, but the model does not read images; use a vision model, "
+                "such as a ViT"
+            )
         self.encoder.prepare(
             string for row in rows if isinstance(row.clean, str) and isinstance(row.corrupted, str)
             for string in TextPair(row.clean, row.corrupted, _texts(row.answer), _texts(row.wrong)).strings
         )
-        for row in rows:
-            try:
-                text, pair = self._encoded(row)
-            except UnequalLengths as error:
-                self.unequal[row.number] = error
-                continue
-            except ValueError as error:
-                self.problems.add(row.number, str(error))
-                continue
+        super().add_all(rows)
+        for number, pair in self.pairs.items():
             if self.max_length is not None and len(pair.clean) > self.max_length:
                 words = f"{len(pair.clean)} tokens, but the model's context ends at {self.max_length}"
-                self.problems.add(row.number, words)
-            self.pairs[row.number], self.texts[row.number] = pair, text
+                self.problems.add(number, words)
 
-    def _encoded(self, row: Row) -> tuple[TextPair, Pair]:
+    def encoded(self, row: Row) -> tuple[TextPair, Pair]:
         if isinstance(row.clean, str) and isinstance(row.corrupted, str):
             return self._from_text(row, row.clean, row.corrupted)
         pair = row.tokens if type(row.tokens) is Pair else _from_ids(row)

@@ -5,7 +5,8 @@
     .csv .tsv         a header and rows; commas, semicolons or tabs
     .parquet          needs pyarrow (extra `[datasets]`)
     hub://OWNER/NAME  a dataset of the Hugging Face hub, or hub://OWNER/NAME/CONFIG (extra `[datasets]`)
-    a folder          a dataset that `save_to_disk` wrote (extra `[datasets]`)
+    a folder          a dataset that `save_to_disk` wrote (extra `[datasets]`), or a folder of images for each class
+                      (`image_files.py`)
     objects           a list of `Pair`, dictionaries or tuples; a pandas DataFrame; a `datasets.Dataset`
 
 Other rows than objects are noted as problems. A source that cannot be read at all raises ValueError.
@@ -24,6 +25,7 @@ from typing import Any
 from edge_pruning import files
 from edge_pruning.pair import Pair as TokenPair
 from edge_pruning.tasks.encoding import TextPair
+from edge_pruning.tasks.own.image_files import folder_rows, is_image_folder, is_image_name
 from edge_pruning.tasks.own.pair import Pair
 from edge_pruning.tasks.own.problems import Problems
 
@@ -41,15 +43,18 @@ EXPECTED = (
 
 def is_source(name: str) -> bool:
     """Whether a name is that of a file of pairs, or of a dataset, rather than of a task."""
-    return name.startswith(HUB) or Path(name).suffix.lower() in READERS or _is_dataset_folder(Path(name))
+    path = Path(name)
+    return (
+        name.startswith(HUB) or path.suffix.lower() in READERS or _is_dataset_folder(path) or is_image_folder(path)
+    )
 
 
-def read(source: Any, problems: Problems) -> Records:
-    """All records of a source. Sets what `problems` calls a row."""
+def read(source: Any, problems: Problems, seed: int = 0) -> Records:
+    """All records of a source. Sets what `problems` calls a row. seed: of the partners in a folder of images."""
     if isinstance(source, str | Path):
-        return _from_name(str(source), problems)
+        return _from_name(str(source), problems, seed)
     problems.unit = "pair"
-    return _numbered(_from_objects(source), problems)
+    return [(number, _with_whole_paths(fields)) for number, fields in _numbered(_from_objects(source), problems)]
 
 
 def written(source: Any) -> str:
@@ -67,11 +72,14 @@ def _as_json(value: Any) -> Any:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def _from_name(name: str, problems: Problems) -> Records:
+def _from_name(name: str, problems: Problems, seed: int) -> Records:
     problems.unit = "row"
     if name.startswith(HUB):
         return _numbered(_from_objects(_downloaded(name.removeprefix(HUB))), problems)
     path = Path(name)
+    if is_image_folder(path):
+        problems.unit = "image"
+        return _numbered(folder_rows(path, seed), problems)
     if path.is_dir():
         return _numbered(_from_objects(_stored_dataset(path)), problems)
     return READERS[path.suffix.lower()](path, problems)
@@ -227,6 +235,14 @@ def _from_objects(source: Any) -> Iterable[Any]:
     if isinstance(source, str | bytes) or not isinstance(source, Iterable):
         raise ValueError(f"{EXPECTED}; got {type(source).__name__}")
     return source
+
+
+def _with_whole_paths(fields: Fields) -> Fields:
+    """Paths of images from the root, so that they are found when the pairs are read back from another folder."""
+    return {
+        name: str(Path(value).absolute()) if is_image_name(value) and Path(value).is_file() else value
+        for name, value in fields.items()
+    }
 
 
 def _numbered(rows: Iterable[Any], problems: Problems) -> Records:

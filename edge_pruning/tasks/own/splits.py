@@ -40,15 +40,19 @@ def splits_of(rows: Sequence[Row], seed: int, group: str, problems: Problems) ->
 
 
 def _hashed(rows: Sequence[Row], seed: int, group: str) -> dict[int, Split]:
-    """Groups in the order of their hashes, cut at the shares; three or more of them leave no split empty."""
     key = {row.number: row.key if group == "clean" else repr(row.content) for row in rows}
-    ordered = sorted(set(key.values()), key=lambda text: hashlib.sha256(f"{seed} {text}".encode()).digest())
+    by_key = divided(list(key.values()), seed)
+    return {row.number: by_key[key[row.number]] for row in rows}
+
+
+def divided(keys: Sequence[str], seed: int) -> dict[str, Split]:
+    """A split for every key: in the order of their hashes, cut at the shares; three or more leave no split empty."""
+    ordered = sorted(set(keys), key=lambda text: hashlib.sha256(f"{seed} {text}".encode()).digest())
     held_out = max(1, round(HELD_OUT * len(ordered)))
     order: list[Split] = [*repeat(SPLITS[2], held_out), *repeat(SPLITS[1], held_out)]
     order = order[: max(0, len(ordered) - 1)]  # a circuit cannot be found without training rows
     order += repeat(SPLITS[0], len(ordered) - len(order))
-    by_key = dict(zip(ordered, order, strict=True))
-    return {row.number: by_key[key[row.number]] for row in rows}
+    return dict(zip(ordered, order, strict=True))
 
 
 def why_empty(split: str, usable: Sequence[Row], unit: str) -> str:
