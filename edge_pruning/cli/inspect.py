@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated
 
 from rich.markup import escape
@@ -27,6 +28,7 @@ tokenizer and no predictions. With --model, the exit code is 1 if `discover` wou
 """
 WIDTH = 100  # characters of a line of tokens
 MOST_REFUSALS = 10
+SIDE, SHADES = 16, " ░▒▓█"  # pixels of a picture's longer side; from black to white
 
 Column = tuple[list[str], int, bool]  # the token of each prompt, the column's width, whether the tokens differ
 
@@ -38,6 +40,7 @@ Rows = Annotated[int, Option("--rows", min=0, help="Number of rows to show. Skip
 
 @app.command("inspect", help=flowing(INSPECT), epilog=examples(
     "inspect pairs.jsonl", "inspect pairs.csv --model gpt2 --columns clean=prompt,answer=label", "inspect ioi",
+    "inspect images.jsonl --model google/vit-base-patch16-224",
 ))
 def inspect_pairs(
     task: flags.Task,
@@ -82,9 +85,10 @@ def _print(inspection: Inspection, out: Console) -> None:
 
 
 def _lines(inspection: Inspection, row: InspectedRow) -> list[str]:
-    about = [f"{inspection.unit} {row.number}", row.split or "no split", f"{len(row.clean)} tokens"]
+    about = [f"{inspection.unit} {row.number}", row.split or "no split"]
+    about += [] if inspection.of_images else [f"{len(row.clean)} tokens"]
     lines = [f"[bold]{escape(', '.join(about))}[/bold]"]
-    lines += _side_by_side(row)
+    lines += _side_by_side(row) if not inspection.of_images else _named_images(row)
     answers = [f"answer {_shown(row.answer)}"] if row.answer else ["answer: the model's own prediction"]
     answers += [f"wrong {_shown(row.wrong)}"] if row.wrong else []
     lines += [f"  {escape('   '.join(answers))}"] if row.clean else []
@@ -93,6 +97,28 @@ def _lines(inspection: Inspection, row: InspectedRow) -> list[str]:
         lines.append(f"  model {escape(predicted)}   {_verdict(row)}".rstrip())
     lines += [f"  [red]left out:[/red] {escape(words)}" for words in row.left_out]
     return lines + [f"  note: {escape(words)}" for words in row.notices]
+
+
+def _named_images(row: InspectedRow) -> list[str]:
+    """Return where both images come from, and below them both pictures in shades."""
+    names = zip(("clean", "corrupted"), row.clean + row.corrupted, strict=False)
+    return [f"  {side:10}{escape(name)}" for side, name in names] + _in_shades(row.pictures)
+
+
+def _in_shades(pictures: tuple[str, ...]) -> list[str]:
+    """Return pictures side by side, each pixel as two characters."""
+    import base64
+    import io
+
+    from PIL import Image
+
+    columns = []
+    for picture in pictures:
+        image = Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2]))).convert("L")
+        image.thumbnail((SIDE, SIDE))
+        rows = [image.crop((0, y, image.width, y + 1)).tobytes() for y in range(image.height)]
+        columns.append(["".join(2 * SHADES[value * len(SHADES) // 256] for value in row) for row in rows])
+    return [f"  {'':10}{'   '.join(cells)}".rstrip() for cells in zip_longest(*columns, fillvalue="")]
 
 
 def _verdict(row: InspectedRow) -> str:
@@ -141,8 +167,8 @@ def _cell(token: str, differs: bool) -> str:
 
 def _summary(inspection: Inspection) -> list[str]:
     splits = ", ".join(f"{n:,} {split}" for split, n in inspection.splits.items())
-    lines = [f"{inspection.usable:,} of {inspection.total:,} {inspection.unit}s can be used: {splits}; "
-             f"{inspection.lengths[0]} to {inspection.lengths[1]} tokens"]  # fmt: skip
+    tokens = "" if inspection.of_images else f"; {inspection.lengths[0]} to {inspection.lengths[1]} tokens"
+    lines = [f"{inspection.usable:,} of {inspection.total:,} {inspection.unit}s can be used: {splits}{tokens}"]
     if inspection.accuracy is not None:
         judged = f"{inspection.judged:,} {inspection.unit}s that have an answer"
         lines.append(f"The model is right on {inspection.accuracy:.0%} of the {judged}")

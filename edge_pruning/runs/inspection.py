@@ -1,7 +1,8 @@
 """What pairs become for a model, before anything is searched: every row as tokens, and what the model makes of it.
 
-Without a model only the tokens are shown, those of the bundled model's tokenizer. Cost with a model: one unmasked
-run on every pair. The pairs are read as `discover` reads them, but nothing is refused: what is wrong is shown in place.
+Images are shown as small pictures. Without a model only the tokens are shown, those of the bundled model's tokenizer.
+Cost with a model: one unmasked run on every pair. The pairs are read as `discover` reads them, but nothing is refused:
+what is wrong is shown in place.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from torch import Tensor
 from edge_pruning import metrics
 from edge_pruning.loading.loading import describe_model, load_model
 from edge_pruning.loading.model import Model
+from edge_pruning.loading.model_source import NAMED
 from edge_pruning.masked_pass.devices import indices_on
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.micro_batches import over_tiles
+from edge_pruning.models.image_reader import ImageReader
 from edge_pruning.pair import Pair
-from edge_pruning.tasks import SPLITS, Encoder, PairSet, Task, get_task
+from edge_pruning.tasks import SPLITS, Encoder, PairSet, Task, TextPair, get_task
+from edge_pruning.tasks.image_text import ImageText
 from edge_pruning.tasks.own import OwnPairs
 from edge_pruning.tasks.own.border import tokens_of
 from edge_pruning.tasks.own.own_pairs import Reading
@@ -32,7 +36,8 @@ TOP = 3  # predictions shown
 
 @dataclass(frozen=True)
 class InspectedRow:
-    """One row. clean, corrupted: the texts of its tokens. differs: the positions where the two differ.
+    """One row. clean, corrupted: the texts of its tokens, or where its images come from. differs: the positions where
+    the two differ. pictures: the images as data URIs.
 
     answer, wrong: texts. left_out: why `discover` does not use the row. notices: what may not have been meant.
     top: the model's most likely tokens after the prompt, with their probabilities. right: whether its answer is right.
@@ -48,6 +53,7 @@ class InspectedRow:
     notices: tuple[str, ...] = ()
     top: tuple[tuple[str, float], ...] = ()
     right: bool | None = None
+    pictures: tuple[str, ...] = ()
 
     @property
     def differs(self) -> tuple[int, ...]:
@@ -61,7 +67,8 @@ class Inspection:
     """The pairs of a task. rows: some of them, those that are left out first. total: how many there are.
 
     refused: what makes `discover` refuse the source as a whole. lengths: the fewest and most tokens of usable prompts.
-    accuracy: the model's on the `judged` rows, which are the usable ones with an answer.
+    accuracy: the model's on the `judged` rows, which are the usable ones with an answer. of_images: whether the pairs
+    are images.
     """
 
     task: str
@@ -75,6 +82,7 @@ class Inspection:
     total: int = 0
     judged: int = 0
     accuracy: float | None = None
+    of_images: bool = False
 
     @property
     def usable(self) -> int:
@@ -96,16 +104,23 @@ def inspect(
 ) -> Inspection:
     """Read the pairs of a task as a model reads them.
 
-    model: what `discover` takes; None shows tokens only.
+    model: what `discover` takes; None shows tokens (or images) only.
     rows: how many to show in detail; None for all.
     settings: those of the task. Raises ValueError where there is nothing to show.
     """
     task = get_task(task, **settings)
-    known = describe_model("bundled") if model is None else load_model(model, device=device, dtype=dtype)
+    known = describe_model(_usual_model(task)) if model is None else load_model(model, device=device, dtype=dtype)
     longest = None if model is None else known.adapter.max_length
-    name = "the bundled model's tokenizer" if model is None else f"the tokenizer of {known.name}"
+    reader = "image processor" if known.adapter.reads_images else "tokenizer"
+    name = f"the bundled model's {reader}" if model is None else f"the {reader} of {known.name}"
     inspection, pairs = _read(task, known, longest, name, rows)
     return inspection if model is None else _judged(inspection, pairs, known, task.metric)
+
+
+def _usual_model(task: Task) -> str:
+    """The bundled model that reads this task."""
+    model = task.defaults.get("model")
+    return model if model in NAMED else "bundled"
 
 
 def _read(
@@ -126,19 +141,35 @@ def _of_sets(
 ) -> Inspection:
     """Pairs of a built-in task, which has none that are wrong."""
     each = [(of.split, pair, text) for of in sets for pair, text in zip(of.pairs, of.texts, strict=True)]
-    rows = []
-    for number, (split, pair, text) in enumerate(each[:most], 1):
-        clean, corrupted = (tuple(tokens_of(tokenizer, ids)) for ids in (pair.clean, pair.corrupted))
-        rows.append(InspectedRow(number, split, clean, corrupted, text.answer, text.wrong))
+    rows = [
+        InspectedRow(number, split, *_prompts(tokenizer, pair, text), text.answer, text.wrong, pictures=_pictures(text))
+        for number, (split, pair, text) in enumerate(each[:most], 1)
+    ]
     notices = tuple(dict.fromkeys(notice for of in sets for notice in of.notices))
     splits = {of.split: len(of.pairs) for of in sets}
-    return Inspection(sets[0].task, name, "pair", tuple(rows), splits, _lengths(pairs), notices, (), len(pairs))
+    return Inspection(
+        sets[0].task, name, "pair", tuple(rows), splits, _lengths(pairs), notices, (), len(pairs),
+        of_images=isinstance(tokenizer, ImageReader),
+    )
+
+
+def _prompts(tokenizer: Any, pair: Pair, text: TextPair) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Both prompts as the texts of their tokens, or where both images come from."""
+    if isinstance(text, ImageText):
+        return (text.clean,), (text.corrupted,)
+    end = pair.positions[0] + 1  # without what is teacher-forced of the answer
+    return tuple(tokens_of(tokenizer, pair.clean[:end])), tuple(tokens_of(tokenizer, pair.corrupted[:end]))
+
+
+def _pictures(text: TextPair) -> tuple[str, ...]:
+    return text.pictures if isinstance(text, ImageText) else ()
 
 
 def _of_reading(
     task: OwnPairs, reading: Reading, usable: Mapping[int, Pair], tokenizer: Any, name: str, most: int | None
 ) -> Inspection:
-    encoder, unit = Encoder(tokenizer, bos=False if task.chat else task.bos), reading.problems.unit
+    unit, of_images = reading.problems.unit, isinstance(tokenizer, ImageReader)
+    encoder = None if of_images else Encoder(tokenizer, bos=False if task.chat else task.bos)
     by_number = {row.number: row for row in reading.rows}
     numbers = sorted({*by_number, *reading.problems.numbers})
     shown = sorted(sorted(numbers, key=lambda number: number in usable)[:most])
@@ -149,31 +180,34 @@ def _of_reading(
     refused += [f"split {split!r} has no pairs" for split, n in splits.items() if not n and usable]
     return Inspection(
         task.name_of_source, name, unit, rows, splits, _lengths(usable), tuple(reading.sentences), tuple(refused),
-        len(numbers),
+        len(numbers), of_images=of_images,
     )
 
 
-def _row(number: int, row: Row | None, reading: Reading, encoder: Encoder) -> InspectedRow:
-    """A row as tokens, as far as it has any."""
+def _row(number: int, row: Row | None, reading: Reading, encoder: Encoder | None) -> InspectedRow:
+    """A row as tokens or images, as far as it has any. encoder: None for images."""
     problems = tuple(reading.problems.of(number))
     if row is None:
         return InspectedRow(number, None, (), (), left_out=problems)
     if number in reading.unequal:
         problems = (*problems, f"the prompts differ in length: {reading.unequal[number]}")
     pair, text = reading.pairs.get(number), reading.texts.get(number)
-    if pair is not None and text is not None:
-        end = pair.positions[0] + 1  # without what is teacher-forced of the answer
-        prompts: tuple[Sequence[int], Sequence[int]] = pair.clean[:end], pair.corrupted[:end]
-        answer, wrong = text.answer, text.wrong
-    else:
-        clean, corrupted = (encoder.encode(p) if isinstance(p, str) else p for p in (row.clean, row.corrupted))
-        prompts = clean, corrupted
+    split, notices = reading.splits.get(number), tuple(reading.notices.of(number))
+    if pair is None or text is None:
+        prompts = (_alone(row.clean, encoder), _alone(row.corrupted, encoder))
         answer, wrong = (tuple(map(str, answers)) for answers in (row.answer, row.wrong))
-    clean_tokens, corrupted_tokens = (tuple(tokens_of(encoder.tokenizer, ids)) for ids in prompts)
+        return InspectedRow(number, split, *prompts, answer, wrong, problems, notices)
+    prompts = _prompts(encoder and encoder.tokenizer, pair, text)
     return InspectedRow(
-        number, reading.splits.get(number), clean_tokens, corrupted_tokens, answer, wrong, problems,
-        tuple(reading.notices.of(number)),
+        number, split, *prompts, text.answer, text.wrong, problems, notices, pictures=_pictures(text)
     )
+
+
+def _alone(prompt: str | Sequence[int], encoder: Encoder | None) -> tuple[str, ...]:
+    """A prompt of a row that could not be read as a pair."""
+    if encoder is None:
+        return (str(prompt),)
+    return tuple(tokens_of(encoder.tokenizer, encoder.encode(prompt) if isinstance(prompt, str) else prompt))
 
 
 def _lengths(pairs: Mapping[int, Pair]) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from PIL import Image
 
 import edge_pruning as ep
 from edge_pruning.evaluation import evaluate
@@ -110,3 +111,24 @@ def test_bad_input_is_refused(cli, tmp_path):
         result = cli("inspect", task)
         assert result.exit_code == 2
         assert words in result.stderr
+
+
+def test_images_are_drawn_in_shades_and_what_is_wrong_stands_beside_them(cli, tmp_path):
+    for i in range(4):
+        Image.new("L", (8, 8), 250 if i else 0).save(tmp_path / f"{i}.png")
+    Image.new("L", (8, 8), 100).save(tmp_path / "1.png")
+    rows = [("0.png", "1.png", "3"), ("1.png", "2.png", "8"), ("2.png", "1.png", "8"), ("none.png", "0.png", "zebra")]
+    path = tmp_path / "images.csv"
+    path.write_text("clean,corrupted,class\n" + "".join(",".join(row) + "\n" for row in rows))
+    result = cli("inspect", path, "--model", "digits")
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert lines[0].endswith("as the image processor of digits reads it")
+    assert "  clean     0.png" in lines
+    assert f"  {'':10}{16 * ' '}   {16 * '░'}" in lines
+    assert f"  {'':10}{16 * '░'}   {16 * '█'}" in lines
+    assert "there is no image" in result.stdout
+    assert "the model has no class 'zebra'" in result.stdout
+    alone = cli("inspect", "digits", "--rows", 1).stdout
+    assert "digits, as the bundled model's image processor reads it" in alone
+    assert "800 of 800 pairs can be used: 200 train, 200 validation, 400 test\n" in alone

@@ -191,8 +191,8 @@ class _EncodedTexts(Encoded):
     def add_all(self, rows: Sequence[Row]) -> None:
         if rows and all(is_image_name(row.clean) for row in rows):
             raise ValueError(
-                f"{self.problems.what}: its pairs are images, but the model does not read images; use a vision model, "
-                "such as a ViT"
+                f"{self.problems.what}: its pairs are images, but the model does not read images; use a vision model "
+                "(--model), such as a ViT"
             )
         self.encoder.prepare(
             string for row in rows if isinstance(row.clean, str) and isinstance(row.corrupted, str)
