@@ -66,6 +66,11 @@ class Measurements:
         """On some of the examples only; None: on all of them."""
         return self if ids is None else Measurements({n: v[:, ids] for n, v in self.values.items()}, self.metric, ids)
 
+    def with_examples(self, more: Measurements) -> Measurements:
+        """The same circuits on these examples and on more of them."""
+        values = {name: torch.cat([value, more.values[name]], 1) for name, value in self.values.items()}
+        return Measurements(values, self.metric)
+
     @property
     def difference(self) -> Tensor:
         """The task's metric."""

@@ -10,23 +10,18 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.circuit import Circuit
 from edge_pruning.discovery import polish
 from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.evaluation import Evaluation, evaluate
-from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS, Measurements, measure
+from edge_pruning.runs.choosing import choose, validated
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.observer import RunObserver
 from edge_pruning.runs.result import Cut, Run, circuit_file
 from edge_pruning.runs.search import SearchResult, describe
-from edge_pruning.runs.sizes import EXACT_RULE, FAITHFUL, RULE, evaluated_row, scanned_row, smallest_faithful
+from edge_pruning.runs.sizes import EXACT_RULE, RULE, evaluated_row, scanned_row
 from edge_pruning.runs.stages import CHOOSING, evaluating
 from edge_pruning.setup import Setup
-from edge_pruning.tasks import PairSet
 
 
 def cut_circuits(
@@ -64,16 +59,15 @@ def judge(
     circuits, scores = [cut.circuit for cut in cuts], [part.scores for part in searches for _ in part.sizes]
     if config.polish and sizes:
         circuits = [_polished(setup, circuit, watch) for circuit in circuits]
-    if not sizes and len(circuits) > 1 and setup.graph.n_edges > LARGE:
-        kept, scanned, chosen = _choose_by_halving(setup, circuits, watch)
-        cuts, circuits, scores = [cuts[i] for i in kept], [circuits[i] for i in kept], [scores[i] for i in kept]
-    else:
-        scanned, chosen = _choose(setup, circuits, watch)
+    choice = choose(setup, circuits, watch, halve=not sizes)
+    scanned, chosen = choice.measured, choice.chosen
+    cuts, circuits = [cuts[i] for i in choice.places], [circuits[i] for i in choice.places]
+    scores = [scores[i] for i in choice.places]
     if config.polish and not sizes:  # all of them would cost more than the search
         circuits[chosen] = _polished(setup, circuits[chosen], watch)
-        scanned[chosen : chosen + 1] = (
-            _scan(setup, [circuits[chosen].mask], setup.validation, watch) if scanned else []
-        )
+        if scanned:
+            progress = partial(watch.stage, CHOOSING)
+            scanned[chosen : chosen + 1] = validated(setup, [circuits[chosen].mask], setup.validation, progress)
     done = []
     for i, circuit in enumerate(circuits):
         judged = sizes or i == chosen
@@ -85,53 +79,6 @@ def judge(
     training = {part.part: part.records for part in searches}
     content = {"settings": config.to_json(), **describe(config, setup)}
     return Run(tuple(done), chosen, training, content, setup.train.notices)
-
-
-def _choose(setup: Setup, circuits: Sequence[Circuit], watch: RunObserver) -> tuple[list[Measurements], int]:
-    """What every circuit scores on validation pairs, and which of them is the run's; one needs no choice."""
-    if len(circuits) == 1:
-        return [], 0
-    masks = [*(circuit.mask for circuit in circuits), torch.zeros_like(circuits[0].mask)]
-    *scanned, empty = _scan(setup, masks, setup.validation, watch)
-    return scanned, smallest_faithful([run.mean_loss for run in scanned], empty.mean_loss)
-
-
-def _choose_by_halving(
-    setup: Setup, circuits: Sequence[Circuit], watch: RunObserver
-) -> tuple[list[int], list[Measurements], int]:
-    """The same where each look is expensive: by halving, because the loss falls with size, and on some of the pairs.
-
-    Returns which circuits were looked at, what they score, and which of these is the run's. All looks share the frozen
-    values of the pairs.
-    """
-    pairs = setup.validation.sample(LARGE_PAIRS, setup.seed)
-    cache = FrozenCache(setup.engine, pairs.pairs, setup.ablation)
-    (empty,) = _scan(setup, [torch.zeros_like(circuits[0].mask)], pairs, watch, cache)
-    seen: dict[int, Measurements] = {}
-    low, high = -1, len(circuits) - 1
-    while high - low > 1 or high not in seen:
-        middle = (low + high) // 2 if high - low > 1 else high
-        (seen[middle],) = _scan(setup, [circuits[middle].mask], pairs, watch, cache)
-        if seen[middle].mean_loss <= FAITHFUL * empty.mean_loss:
-            high = middle
-        else:
-            low = middle
-        if low == len(circuits) - 1:  # not even the largest is faithful; it is the circuit all the same
-            break
-    kept = sorted(seen)
-    return kept, [seen[i] for i in kept], kept.index(high)
-
-
-def _scan(
-    setup: Setup,
-    masks: Sequence[Tensor],
-    pairs: PairSet,
-    watch: RunObserver,
-    cache: FrozenCache | None = None,
-) -> list[Measurements]:
-    """What each mask scores on validation pairs, at one masked pass each. cache: see `measure`."""
-    _, measured = measure(setup, masks, pairs, cache=cache, progress=partial(watch.stage, CHOOSING))
-    return [measured.one(i) for i in range(len(masks))]
 
 
 def _polished(setup: Setup, circuit: Circuit, watch: RunObserver) -> Circuit:

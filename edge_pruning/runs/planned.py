@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from statistics import fmean
 from typing import Any
 
@@ -11,7 +10,6 @@ import torch
 
 from edge_pruning.discovery import Search
 from edge_pruning.evaluation.faithfulness import expected_passes
-from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS
 from edge_pruning.graph import Graph
 from edge_pruning.loading.loading import describe_model, load_model
 from edge_pruning.loading.model import Model
@@ -25,7 +23,7 @@ from edge_pruning.planning.costs import Costs
 from edge_pruning.planning.devices import Device, named_device, this_device
 from edge_pruning.planning.plan import Plan, Work
 from edge_pruning.runs.config import RunConfig
-from edge_pruning.runs.sizes import OFFERED
+from edge_pruning.runs.sizes import OFFERED, choosing_passes
 from edge_pruning.setup import Setup
 from edge_pruning.tasks import PairSet
 
@@ -124,8 +122,6 @@ def _judged(config: RunConfig, sizes: int, edges: int) -> int:
     """
     task = config.task_value
     validation, test = (getattr(task, split, None) or HELD_OUT for split in ("validation", "test"))
-    validation = min(validation, LARGE_PAIRS) if edges > LARGE else validation
-    offered = math.ceil(math.log2(OFFERED)) if edges > LARGE else OFFERED  # sizes of large graphs by halving
-    compared = sizes if sizes > 1 else 0 if sizes or not config.method_value.one_run_ranks_all else offered
-    scanned = (compared + 1) * validation if compared else 0
-    return scanned + max(1, sizes) * expected_passes(edges, test)
+    offered = OFFERED if config.method_value.one_run_ranks_all else 1
+    choosing = choosing_passes(edges, sizes or offered, validation, halve=not sizes)
+    return choosing + max(1, sizes) * expected_passes(edges, test)

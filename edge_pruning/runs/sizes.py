@@ -12,7 +12,7 @@ from typing import Any
 
 from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation import Evaluation
-from edge_pruning.evaluation.measure import Measurements
+from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS, Measurements
 from edge_pruning.files import json_values
 from edge_pruning.graph import Graph
 from edge_pruning.numbers import common_numbers
@@ -64,6 +64,19 @@ def default_sizes(graph: Graph, candidates: int) -> tuple[int, ...]:
 def smallest_faithful(losses: Sequence[float], empty: float) -> int:
     """Which of the sizes (ascending) is the circuit; see `RULE`. Losses on validation pairs."""
     return next((i for i, loss in enumerate(losses) if loss <= FAITHFUL * empty), len(losses) - 1)
+
+
+def choosing_passes(edges: int, sizes: int, pairs: int, *, halve: bool) -> int:
+    """Roughly how many masked forward passes of one pair it takes to choose among sizes on a graph of so many edges.
+
+    halve: whether a large graph allows to measure some sizes only (see `choosing.py`).
+    """
+    if sizes <= 1:
+        return 0
+    if not halve or edges <= LARGE:
+        return (sizes + 1) * pairs
+    some = min(pairs, LARGE_PAIRS)
+    return (1 + sizes.bit_length()) * some + 3 * (pairs - some)
 
 
 def scanned_row(circuit: Circuit, scanned: Measurements) -> dict[str, Any]:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from edge_pruning.discovery import Search
 from edge_pruning.evaluation.faithfulness import expected_passes
-from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS
 from edge_pruning.runs.config import RunConfig
-from edge_pruning.runs.sizes import default_sizes
+from edge_pruning.runs.sizes import choosing_passes, default_sizes
 from edge_pruning.setup import Setup
 
 GRADIENT_PASS, FROZEN_PASS = 3.0, 1.0  # in masked forward passes, roughly
@@ -29,7 +28,7 @@ def planned_work(config: RunConfig, setup: Setup, sizes: Sequence[int]) -> dict[
     """Return the work of each stage of a run by its words: masked forward passes of one pair, roughly."""
     graph, method = setup.graph, config.method_value
     offered = len(default_sizes(graph, graph.n_edges)) if method.one_run_ranks_all else 1
-    tried = len(sizes) or (offered if graph.n_edges <= LARGE else offered.bit_length())
+    tried = len(sizes) or offered
     passes = float(expected_passes(graph.n_edges, len(setup.pairs.pairs)))
     judging = {evaluating(size): passes for size in sizes or (0,)}
     cost = method.cost(Search(setup.engine, setup.train, config.ablation_value))
@@ -39,5 +38,5 @@ def planned_work(config: RunConfig, setup: Setup, sizes: Sequence[int]) -> dict[
     work = {searching(()) if once else searching((k,)): search for k in ([0] if once else sizes)}
     if tried > 1:
         pairs = len(setup.validation.pairs)
-        work[CHOOSING] = (pairs if graph.n_edges <= LARGE else min(pairs, LARGE_PAIRS)) * (1.0 + tried)
+        work[CHOOSING] = float(choosing_passes(graph.n_edges, tried, pairs, halve=not sizes))
     return work | judging

@@ -73,8 +73,14 @@ class PairSet:
 
     def sample(self, most: int, seed: int) -> PairSet:
         """At most `most` of the pairs, drawn at random, in their order."""
+        return self.divided(most, seed)[0]
+
+    def divided(self, most: int, seed: int) -> tuple[PairSet, PairSet]:
+        """At most `most` of the pairs, drawn at random, and all others; both in their order."""
         n = len(self.pairs)
-        return self if n <= most else self.subset(sorted(random.Random(seed).sample(range(n), most)))
+        drawn = set(random.Random(seed).sample(range(n), min(n, most)))
+        rest = [i for i in range(n) if i not in drawn]
+        return self.subset(sorted(drawn)), self.subset(rest)
 
 
 def _of_image(image: Tensor) -> str:
