@@ -16,61 +16,13 @@ A file for `study` has a table with the differences of the second setting, such 
 from __future__ import annotations
 
 import sys
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edge_pruning import files
-from edge_pruning.registry import nearest_in_words
+from edge_pruning.settings_file import read
 
-TEXT, WHOLE, NUMBER, SWITCH, TABLE = "a string", "a whole number", "a number", "true or false", "a table"
-KINDS: dict[str, type | tuple[type, ...]] = {
-    TEXT: str, WHOLE: int, NUMBER: (int, float), SWITCH: bool, TABLE: dict,
-}  # fmt: skip
-SETTINGS = {
-    **dict.fromkeys(("task", "model", "revision", "method", "preset", "ablation", "embeddings", "heads", "device",
-                     "dtype", "out"), TEXT),
-    **dict.fromkeys(("steps", "batch_size", "seed", "seeds", "train", "validation", "test", "edges", "patterns"),
-                    WHOLE),
-    **dict.fromkeys(("learning_rate", "sparsity"), NUMBER),
-    **dict.fromkeys(("polish", "chat", "trust_remote_code", "draw"), SWITCH),
-    **dict.fromkeys(("settings", "data"), TABLE),
-}  # fmt: skip
-OF_STUDY = {"against": TABLE, "anyway": SWITCH}
-OF_AGAINST = {"task": TEXT, "model": TEXT, "data": TABLE}
-SEVERAL = ("edges", "sparsity")  # accept a list
 EITHER = {"edges": "sparsity", "sparsity": "edges", "method": "preset", "preset": "method"}
-
-
-def read(path: Path, *, of_study: bool = False) -> dict[str, Any]:
-    """Read a file of settings. Raises ValueError with all problems in the file."""
-    known = {**SETTINGS, **OF_STUDY} if of_study else SETTINGS
-    try:
-        content = tomllib.loads(files.read_text(path).removeprefix("\ufeff"))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from None
-    if "against" in content and not of_study:
-        raise ValueError(f"{path} describes two settings ([against]); run edge-pruning study --config {path}")
-    problems = list(_problems(content, known))
-    if not problems and of_study:
-        problems = [f"against: {words}" for words in _problems(content.get("against", {}), OF_AGAINST)]
-    if problems:
-        raise ValueError(f"{path}: {'; '.join(problems)}")
-    return content
-
-
-def _problems(content: Mapping[str, Any], known: Mapping[str, str]) -> Iterator[str]:
-    return (words for name, value in content.items() if (words := _problem(name, value, known)))
-
-
-def _problem(name: str, value: Any, known: Mapping[str, str]) -> str:
-    if name not in known:
-        return f"there is no setting {name!r} ({nearest_in_words(name, known)})"
-    expected = known[name]
-    values = value if isinstance(value, list) and name in SEVERAL else [value]
-    fits = all(isinstance(one, KINDS[expected]) and isinstance(one, bool) == (expected == SWITCH) for one in values)
-    return "" if fits else f"{name}: expected {expected}, got {value!r}"
 
 
 def with_file(given: dict[str, Any], path: Path | None, *, of_study: bool = False) -> dict[str, Any]:

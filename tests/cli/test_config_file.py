@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from edge_pruning.cli.config_file import merged, read
+from edge_pruning.cli.config_file import merged
 from edge_pruning.runs import RunConfig
 from edge_pruning.runs.run_toml import run_toml
+from edge_pruning.settings_file import read
 
 HERE = Path("x.toml")
 
