@@ -326,6 +326,41 @@ class StudyContent(TypedDict):
     warnings: list[str]
 
 
+# --- sweeps -----------------------------------------------------------------------------------------------------------
+
+
+class SweepContent(TypedDict):
+    """sweep.json; `cells` holds the settings of each run by its name."""
+
+    cells: dict[str, Json]
+    about: Json
+    slurm: Json
+
+
+class ClaimContent(TypedDict):
+    """A worker's claim to a cell. began, ended: seconds since 1970 by its own clock; started: when its process was.
+
+    processes: tells machines and containers apart. found: what the run folder held before, in words.
+    """
+
+    worker: str
+    host: str
+    pid: Count
+    processes: str
+    started: float
+    began: float
+    ended: float | None
+    found: str
+
+
+class FailureContent(TypedDict):
+    """Why a cell failed: its error in words, and where in the code it was raised."""
+
+    error: str
+    worker: str
+    traceback: str
+
+
 # --- compiled programs ------------------------------------------------------------------------------------------------
 
 Size = Annotated[int, Field(ge=1, le=10_000)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from edge_pruning.cli import compare, convert, curve, inspect, plan, study, tracr, view  # each registers its command
+# Each registers its command.
+from edge_pruning.cli import compare, convert, curve, inspect, plan, study, sweep, tracr, view
 
 
 def main() -> None:
@@ -19,4 +20,4 @@ def main() -> None:
     app(prog_name="edge-pruning")
 
 
-__all__ = ["compare", "convert", "curve", "inspect", "main", "plan", "study", "tracr", "view"]
+__all__ = ["compare", "convert", "curve", "inspect", "main", "plan", "study", "sweep", "tracr", "view"]

@@ -46,6 +46,10 @@ PATTERNS = (
 )
 
 
+class Busy(ValueError):
+    """Another process is writing to the folder of a run."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where the files of a run go, as every rank needs to know it.
@@ -113,7 +117,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(blocking=False)
         except Timeout:
-            raise ValueError(
+            raise Busy(
                 f"another process is writing to {self.path}; wait for it, or choose another folder with --out"
             ) from None
         except OSError as error:
