@@ -102,13 +102,13 @@ class _Lines:
 
 
 def plan_table(plans: Sequence[CellPlan]) -> Table:
-    """Memory and time of every kind of cell, and of all."""
+    """Memory and time of cells, those that cost the same in one row, and of all."""
     known = [one.seconds for one in plans]
     total = sum(seconds or 0.0 for seconds in known)
     words = f"at least {duration(total)}" if None in known else duration(total)
     table = new_table(f"{sum(one.count for one in plans):,} cells, one after the other: {words}")
-    for column in ("cell", "seeds", "edges", "memory", "time each", "all", "estimate"):
-        table.add_column(column, justify="left" if column in ("cell", "estimate") else "right")
+    for column in ("cells like", "cells", "edges", "memory", "time each", "all", "estimate"):
+        table.add_column(column, justify="left" if column in ("cells like", "estimate") else "right")
     for one in plans:
         plan, edges = one.plan, next(iter(one.plan.edges.values()))
         memory = gigabytes(plan.peak) if plan.fits else f"{gigabytes(plan.least)}: too much"

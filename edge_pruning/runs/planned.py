@@ -41,7 +41,7 @@ def plan(task: str, *, calibrate: bool | None = None, **settings: Any) -> Plan:
     elsewhere = named_device(config.device, config.dtype)
     model = describe_model(config.model, revision=config.revision, dtype=config.dtype,
                            trust_remote_code=config.trust_remote_code)  # fmt: skip
-    pairs, guessed = _pairs(config, model)
+    pairs, guessed = pairs_of(config, model)
     device = elsewhere or this_device(pick_device(config.device), DTYPES[config.dtype])
     estimate = planned(config, model, pairs, device, guessed=guessed)
     here = elsewhere is None and estimate.fits and not guessed
@@ -95,7 +95,7 @@ def _kind(device: Device) -> torch.device:
     return torch.device(device.kind)
 
 
-def _pairs(config: RunConfig, model: Model) -> tuple[PairSet, bool]:
+def pairs_of(config: RunConfig, model: Model) -> tuple[PairSet, bool]:
     """The training pairs, and whether they are those of the bundled model's tokenizer because there is no other."""
     tokenizer, guessed = model.tokenizer, model.tokenizer is None and not model.adapter.reads_images
     if guessed:

@@ -1,18 +1,26 @@
-"""What a sweep will cost: the plan of every kind of cell, without the weights."""
+"""What a sweep will cost: the plan of every cell, without the weights."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
+from edge_pruning.loading.loading import describe_model
+from edge_pruning.loading.placement import DTYPES, pick_device
 from edge_pruning.planning import Plan
-from edge_pruning.runs.planned import plan
+from edge_pruning.planning.devices import named_device, this_device
+from edge_pruning.runs import RunConfig
+from edge_pruning.runs.planned import pairs_of, planned
 from edge_pruning.sweep.grid import Cell, Sweep
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class CellPlan:
-    """The plan of cells that differ in their seed alone. cell: one of them; count: how many there are."""
+    """The plan of cells that cost the same. cell: the first of them; count: how many there are."""
 
     cell: Cell
     count: int
@@ -25,12 +33,39 @@ class CellPlan:
 
 
 def forecast(sweep: Sweep, device: str | None = None) -> list[CellPlan]:
-    """Plan every kind of cell. device: a name as for `edge-pruning plan`; None: that of each cell.
+    """Plan every cell from arithmetic. device: a name as for `edge-pruning plan`; None: that of each cell.
 
     Raises ValueError as `plan` does.
     """
-    kinds: dict[str, list[Cell]] = {}
+    made = _Made()
+    plans: dict[str, tuple[Cell, Plan]] = {}
+    counts: dict[str, int] = {}
     for cell in sweep.cells:
-        settings = {**cell.config.to_json(), "seed": 0, **({} if device is None else {"device": device})}
-        kinds.setdefault(json.dumps(settings), []).append(cell)
-    return [CellPlan(same[0], len(same), plan(calibrate=False, **json.loads(kind))) for kind, same in kinds.items()]
+        plan = made.plan(cell.config, device or cell.config.device)
+        cost = json.dumps({**plan.to_json(), "task": cell.config.task})
+        plans.setdefault(cost, (cell, plan))
+        counts[cost] = counts.get(cost, 0) + 1
+    return [CellPlan(cell, counts[cost], plan) for cost, (cell, plan) in plans.items()]
+
+
+class _Made:
+    """Models without weights and pairs, which many cells have in common."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, object] = {}
+
+    def plan(self, config: RunConfig, device: str) -> Plan:
+        which = config.model, config.revision, config.dtype, config.trust_remote_code
+        model = self._once(which, lambda: describe_model(
+            config.model, revision=config.revision, dtype=config.dtype, trust_remote_code=config.trust_remote_code
+        ))  # fmt: skip
+        pairs, guessed = self._once((*which, config.task, dict(config.data)), lambda: pairs_of(config, model))
+        place = named_device(device, config.dtype) or this_device(pick_device(device), DTYPES[config.dtype])
+        return planned(config, model, pairs, place, guessed=guessed)
+
+    def _once(self, key: object, make: Callable[[], T]) -> T:
+        name = json.dumps(key)
+        if name not in self._made:
+            self._made[name] = make()
+        made: T = self._made[name]  # type: ignore[assignment]  # what this key's function has made
+        return made

@@ -82,7 +82,7 @@ class Sweep:
 def _problems(content: Mapping[str, Any]) -> Iterator[str]:
     """Everything that can be said without looking at a single cell."""
     shared = {name: value for name, value in content.items() if name not in ("grid", "slurm")}
-    if "seeds" in shared or any("seeds" in grid for grid in _grids(content)):
+    if "seeds" in shared or any(isinstance(grid, dict) and "seeds" in grid for grid in _grids(content)):
         yield "seeds: expected seed = [0, 1, 2] in [grid], so that every seed is a cell"
     yield from problems_in({name: value for name, value in shared.items() if name != "seeds"}, OF_TOP)
     slurm = content.get("slurm", {})
