@@ -18,6 +18,7 @@ import pytest
 
 from edge_pruning import files
 from edge_pruning.cli import sweep_table
+from edge_pruning.graph import ModelShape
 from edge_pruning.runs import Run
 from edge_pruning.sweep import Sweep, SweepFolder, Worker, open_sweep, run_workers, slurm, start, submit, work
 from edge_pruning.sweep import claims as claims_file
@@ -25,6 +26,8 @@ from edge_pruning.sweep.claims import Claims, Held, Lost, dead_ends
 from edge_pruning.sweep.start import environment
 
 FileOf = Callable[..., Path]
+FOLDER = Path(__file__).parents[2] / "recipes"
+RECIPES = sorted(path for path in FOLDER.glob("*.toml") if "[grid]" in path.read_text(encoding="utf-8"))
 QUICK = "test = 8\npatterns = 0\ndraw = false\nmethod = 'eap'\n"
 
 
@@ -412,3 +415,16 @@ def test_what_a_sweep_will_cost(tiny: FileOf, cli: Any) -> None:
     shown = cli("sweep", "plan", tiny("edges = [12]\nseed = [0, 1, 2]\nmethod = ['eap', 'acdc']"))
     assert shown.exit_code == 0, shown.stderr
     assert "6 cells, one after the other" in shown.stdout
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_recipes_are_sweeps_of_the_published_targets(path: Path) -> None:
+    sweep = Sweep.read(path)
+    targets = {cell.config.settings.get("target_sparsity") for cell in sweep.cells} - {None}
+    assert len(targets) == 17
+    assert (min(targets), max(targets)) == (0.94, 1.1)
+    assert all(cell.config.graph(ModelShape(12, 12)).n_edges == 32936 for cell in sweep.cells)
+
+
+def test_there_are_recipes() -> None:
+    assert {path.stem for path in RECIPES} == {"ioi", "greater-than", "gendered-pronoun"}
