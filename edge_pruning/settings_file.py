@@ -14,7 +14,7 @@ from typing import Any
 from edge_pruning import files
 from edge_pruning.registry import nearest_in_words
 
-TEXT, WHOLE, NUMBER, SWITCH, TABLE = "a text", "a whole number", "a number", "true or false", "a table"
+TEXT, WHOLE, NUMBER, SWITCH, TABLE = "a string", "a whole number", "a number", "true or false", "a table"
 KINDS: dict[str, type | tuple[type, ...]] = {
     TEXT: str, WHOLE: int, NUMBER: (int, float), SWITCH: bool, TABLE: dict,
 }  # fmt: skip
@@ -29,17 +29,17 @@ SETTINGS = {
 }  # fmt: skip
 OF_STUDY = {"against": TABLE, "anyway": SWITCH}
 OF_AGAINST = {"task": TEXT, "model": TEXT, "data": TABLE}
-SEVERAL = ("edges", "sparsity")  # may be lists
+SEVERAL = ("edges", "sparsity")  # accept a list
 
 
 def read(path: Path, *, of_study: bool = False) -> dict[str, Any]:
-    """Read a file of settings. Raises ValueError with everything that is wrong with it."""
+    """Read a file of settings. Raises ValueError with all problems in the file."""
     known = {**SETTINGS, **OF_STUDY} if of_study else SETTINGS
     content = read_toml(path)
     if "grid" in content:
-        raise ValueError(f"{path} describes many runs ([grid]): edge-pruning sweep {path}")
+        raise ValueError(f"{path} describes many runs ([grid]); run edge-pruning sweep {path}")
     if "against" in content and not of_study:
-        raise ValueError(f"{path} describes two settings ([against]): edge-pruning study --config {path}")
+        raise ValueError(f"{path} describes two settings ([against]); run edge-pruning study --config {path}")
     problems = list(problems_in(content, known))
     if not problems and of_study:
         problems = [f"against: {words}" for words in problems_in(content.get("against", {}), OF_AGAINST)]
