@@ -6,6 +6,7 @@ Only the fields that are read are listed; a file may contain more.
 from __future__ import annotations
 
 import base64
+import math
 import zlib
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -204,12 +205,28 @@ class Effect(TypedDict):
     effect_by_pair: list[Number]
 
 
+PICTURE = r"data:image/png;base64,[A-Za-z0-9+/=]+"
+Picture = Annotated[str, Field(pattern=f"^{PICTURE}$")]
+
+
+class ShownImages(TypedDict):
+    """What a pair of images has besides. grid: rows and columns of patches. queries: how many positions attend, from
+    the first on; they see all positions."""
+
+    pictures: Annotated[list[Picture], Field(min_length=2, max_length=2)]
+    grid: Annotated[list[Count], Field(min_length=2, max_length=2)]
+    queries: Count
+
+
 class ShownPair(TypedDict):
+    """A pair of texts as tokens, or of images as the names of patches."""
+
     clean: list[str]
     corrupted: list[str]
     position: Count
     answer: list[str]
     wrong: list[str]
+    images: NotRequired[ShownImages]
 
 
 class Patterns(TypedDict):
@@ -226,7 +243,7 @@ def _fitting(content: Patterns) -> Patterns:
     that.
     """
     lengths = [len(pair["clean"]) for pair in content["pairs"]]
-    expected = len(content["heads"]) * len(content["runs"]) * sum(n * (n + 1) // 2 for n in lengths)
+    expected = len(content["heads"]) * len(content["runs"]) * sum(map(_stored_weights, content["pairs"]))
     try:
         packed = base64.b64decode(content["weights"], validate=True)
         found = len(zlib.decompressobj().decompress(packed, expected + 1))
@@ -238,7 +255,16 @@ def _fitting(content: Patterns) -> Patterns:
         raise ValueError("heads: expected one effect for each pair")
     if any(pair["position"] >= len(pair["clean"]) for pair in content["pairs"]):
         raise ValueError("pairs: expected a position within the tokens")
+    grids = [(len(pair["clean"]), pair["images"]["grid"]) for pair in content["pairs"] if "images" in pair]
+    if any(math.prod(grid) >= n for n, grid in grids):
+        raise ValueError("pairs: expected a position for each patch of the grid, behind at least one other position")
     return content
+
+
+def _stored_weights(pair: ShownPair) -> int:
+    """Weights of one head in one run: those of earlier tokens, or for images those of all positions."""
+    n = len(pair["clean"])
+    return min(pair["images"]["queries"], n) * n if "images" in pair else n * (n + 1) // 2
 
 
 PatternsContent = Annotated[Patterns, AfterValidator(_fitting)]

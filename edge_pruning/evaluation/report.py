@@ -102,11 +102,7 @@ def telling_pairs(evaluation: Evaluation, pairs: PairSet, n: int = SHOWN_PAIRS) 
     worst = circuit.loss[0].nan_to_num(-torch.inf).argsort(descending=True, stable=True)[:n].tolist()
     return tuple(
         {
-            "clean": pairs.texts[i].clean,
-            "corrupted": pairs.texts[i].corrupted,
-            "answer": list(pairs.texts[i].answer),
-            "wrong": list(pairs.texts[i].wrong),
-            "template": pairs.texts[i].template,
+            **pairs.texts[i].shown,
             evaluation.loss: float(circuit.loss[0, i]),
             "model": float(model.difference[0, i]),
             "circuit": float(circuit.difference[0, i]),

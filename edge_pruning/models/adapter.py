@@ -86,6 +86,11 @@ class Adapter(ABC):
         """How many positions a whole pair takes."""
         return len(pair.clean)
 
+    @property
+    def patches(self) -> tuple[int, int]:
+        """Rows and columns of an image's patches, for families that read images."""
+        raise NotImplementedError
+
     # --- the five methods ---------------------------------------------------------------------------------------------
 
     @abstractmethod

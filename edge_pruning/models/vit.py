@@ -44,13 +44,18 @@ class ViT(Decoder):
     @property
     def max_length(self) -> int:
         """Patches and the class token."""
-        height, width, size = *self.image_size, self.config.patch_size
-        return (height // size) * (width // size) + 1
+        rows, columns = self.patches
+        return rows * columns + 1
+
+    @property
+    def patches(self) -> tuple[int, int]:
+        """Rows and columns of patches, which are the last positions, row by row."""
+        (height, width), (down, across) = self.image_size, _two(self.config.patch_size)
+        return height // down, width // across
 
     @property
     def image_size(self) -> tuple[int, int]:
-        size = self.config.image_size
-        return (size, size) if isinstance(size, int) else (size[0], size[1])
+        return _two(self.config.image_size)
 
     @property
     def vocabulary(self) -> int:
@@ -119,3 +124,8 @@ class ViT(Decoder):
         shape = (2, 2, self.config.num_channels, *self.image_size)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         return [ImagePair(clean, corrupted) for clean, corrupted in noise.to(self.dtype)]
+
+
+def _two(size: Any) -> tuple[int, int]:
+    """Height and width, from both or from the side of a square."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])

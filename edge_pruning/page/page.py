@@ -104,7 +104,7 @@ def _templates() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    names = ("number", "small", "percent", "count", "interval", "percent_interval", "spaced")
+    names = ("number", "small", "percent", "count", "interval", "percent_interval", "spaced", "picture")
     environment.filters.update({name: getattr(words, name) for name in names})
     return environment
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edge_pruning.contents import PICTURE
 
 DASH = "–"
 MINUS = "\N{MINUS SIGN}"
@@ -41,6 +45,13 @@ def percent_interval(ends: Sequence[float | None]) -> str:
 def spaced(name: str) -> str:
     """`exact_match` as `exact match`."""
     return name.replace("_", " ")
+
+
+def picture(pair: Mapping[str, Any], side: int) -> str | None:
+    """The clean (0) or corrupted (1) image of a pair, where it has one: a data URI that a page may show."""
+    pictures = pair.get("pictures") or ()
+    found = pictures[side] if side < len(pictures) else None
+    return found if isinstance(found, str) and re.fullmatch(PICTURE, found) else None
 
 
 def _signed(text: str) -> str:

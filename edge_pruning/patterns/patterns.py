@@ -1,7 +1,9 @@
 """Attention patterns of a circuit's heads, and how much each writes towards the answer, for a handful of pairs.
 
 For every head and pair there are three patterns: in the model, in the circuit (every other edge carries its ablated
-value), and on the corrupted prompt. Weights are stored as one byte each, for positions up to the query.
+value), and on the corrupted prompt. Weights are stored as one byte each, for positions up to the query. Where attention
+looks in all directions (images), they are stored for all positions; of images with many patches only the first query is
+kept, which is the class token.
 
 The direct effect of a head is what the metric of the answer loses if the head's edge to the logits alone is cut, in the
 model: positive means that the head writes towards the answer. Effects through other nodes are not in it.
@@ -29,12 +31,14 @@ from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models.parts import PartsAdapter
 from edge_pruning.pair import ImagePair, Pair
 from edge_pruning.patterns.watching import Watching
+from edge_pruning.tasks.image_text import picture_of
 from edge_pruning.tasks.task import PairSet
 
 FORMAT = "edge-pruning/patterns"
 FORMAT_VERSION = 1
 RUNS = ("model", "circuit", "corrupted")
 MOST_HEADS, MOST_PAIRS, MOST_TOKENS = 24, 4, 96
+SPECIAL = ("class token", "distillation token")  # the positions before an image's patches
 
 
 def find_patterns(
@@ -42,8 +46,8 @@ def find_patterns(
 ) -> dict[str, Any] | None:
     """The patterns of the circuit's strongest heads as plain JSON values.
 
-    None where there is nothing to show: no heads, no text, prompts of more than 96 tokens, or a family whose attention
-    is not known in parts.
+    None where there is nothing to show: no heads, no text, texts of more than 96 tokens, or a family whose attention is
+    not known in parts.
     """
     chosen = strongest_heads(circuit, heads)
     shown = _telling(engine, pairs.pairs)
@@ -62,7 +66,7 @@ def find_patterns(
         "runs": list(RUNS),
         "pairs": [_words(engine, pair, tokenizer) for pair in shown],
         "heads": _effects(circuit.graph, chosen, effects),
-        "weights": _packed(weights),
+        "weights": _packed(weights, [_queries(engine, pair) for pair in shown]),
     }
 
 
@@ -85,7 +89,7 @@ def _of_readers(graph: Graph, best: Tensor) -> Tensor:
 
 def _telling(engine: MaskedPass, pairs: Sequence[Pair]) -> list[Pair]:
     """A few short pairs, of different templates where there are several."""
-    short = [pair for pair in pairs if not isinstance(pair, ImagePair) and engine.width(pair) <= MOST_TOKENS]
+    short = [pair for pair in pairs if isinstance(pair, ImagePair) or engine.width(pair) <= MOST_TOKENS]
     first = {pair.template: pair for pair in reversed(short)}
     apart = sorted(first.values(), key=short.index)
     return [*apart, *(pair for pair in short if pair not in apart)][:MOST_PAIRS]
@@ -137,25 +141,55 @@ def _effects(graph: Graph, heads: Sequence[tuple[int, int]], effects: Sequence[T
 
 
 def _words(engine: MaskedPass, pair: Pair, tokenizer: Any) -> dict[str, Any]:
-    """A pair as tokens, up to the last compared position."""
+    """A pair as tokens, up to the last compared position, or as patches."""
     width = engine.width(pair)
-    return {
-        "clean": [tokenizer.decode([token]) for token in pair.clean[:width]],
-        "corrupted": [tokenizer.decode([token]) for token in pair.corrupted[:width]],
+    names = {
         "position": pair.positions[0],
         "answer": [tokenizer.decode([token]) for token in pair.answers[0]],
         "wrong": [tokenizer.decode([token]) for token in pair.wrong[0]],
     }
+    if isinstance(pair, ImagePair):
+        return {**_patches(engine, pair, width), **names}
+    return {
+        "clean": [tokenizer.decode([token]) for token in pair.clean[:width]],
+        "corrupted": [tokenizer.decode([token]) for token in pair.corrupted[:width]],
+        **names,
+    }
 
 
-def _packed(weights: Sequence[Tensor]) -> str:
-    """Head after head, run after run, pair after pair, row after row up to the query: bytes, compressed, as base64."""
+def _patches(engine: MaskedPass, pair: ImagePair, width: int) -> dict[str, Any]:
+    """A pair of images as the names of its positions, with both pictures."""
+    rows, columns = engine.adapter.patches
+    patches = [f"row {row}, column {column}" for row in range(1, rows + 1) for column in range(1, columns + 1)]
+    positions = [*SPECIAL[: width - len(patches)], *patches]
+    images = {
+        "pictures": [picture_of(pair.clean), picture_of(pair.corrupted)], "grid": [rows, columns],
+        "queries": _queries(engine, pair),
+    }
+    return {"clean": positions, "corrupted": positions, "images": images}
+
+
+def _queries(engine: MaskedPass, pair: Pair) -> int | None:
+    """How many queries are stored, from the first on, with all keys; None: every query with the keys up to it."""
+    if not isinstance(pair, ImagePair):
+        return None
+    width = engine.width(pair)
+    return width if width <= MOST_TOKENS else 1
+
+
+def _packed(weights: Sequence[Tensor], queries: Sequence[int | None]) -> str:
+    """Head after head, run after run, pair after pair, row after row: bytes, compressed, as base64."""
     heads, runs = weights[0].shape[:2]
     rows = [
-        (of_pair[head, run][*torch.tril_indices(*of_pair.shape[2:])] * 255).round().clamp(0, 255).to(torch.uint8)
-        for head in range(heads) for run in range(runs) for of_pair in weights
+        (_stored(of_pair[head, run], most) * 255).round().clamp(0, 255).to(torch.uint8)
+        for head in range(heads) for run in range(runs) for of_pair, most in zip(weights, queries, strict=True)
     ]
     return base64.b64encode(zlib.compress(torch.cat(rows).numpy().tobytes(), 9)).decode()
+
+
+def _stored(pattern: Tensor, queries: int | None) -> Tensor:
+    """The weights of a pattern [query, key] that are kept, row after row."""
+    return pattern[*torch.tril_indices(*pattern.shape)] if queries is None else pattern[:queries].flatten()
 
 
 def _definition(metric: str) -> str:

@@ -71,8 +71,9 @@ class Digits(Task):
         """The first `size` pairs of a split, or as many as there are; the same ones for every size."""
         images, classes = digit_images(split), self._classes(reader)
         chosen = list(islice(self._drawn(images, split), size))
-        pictures = {i: _image(images, i) for i in {i for pair in chosen for i in pair}}
-        pixels = {i: reader.read(image) for i, image in pictures.items()}
+        opened = {i: _image(images, i) for i in {i for pair in chosen for i in pair}}
+        pixels = {i: reader.read(image) for i, image in opened.items()}
+        pictures = {i: picture(image) for i, image in opened.items()}
         pairs, texts = [], []
         for clean, corrupted in chosen:
             right, wrong = images.digits[clean], images.digits[corrupted]
@@ -82,7 +83,7 @@ class Digits(Task):
             ))
             texts.append(ImageText(
                 f"{split} image {clean}: a {right}", f"{split} image {corrupted}: a {wrong}", (str(right),),
-                (str(wrong),), f"a {right}", (picture(pictures[clean]), picture(pictures[corrupted])),
+                (str(wrong),), f"a {right}", (pictures[clean], pictures[corrupted]),
             ))
         notices = (f"{split}: {len(pairs)} pairs, all that there are; {size} were asked for",) * (len(pairs) < size)
         return PairSet(

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edge_pruning.pair import Pair
 
@@ -36,6 +36,14 @@ class TextPair:
     answer: tuple[str, ...]
     wrong: tuple[str, ...] = ()
     template: str = ""
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What a page shows of the pair, as plain JSON values."""
+        return {
+            "clean": self.clean, "corrupted": self.corrupted, "answer": list(self.answer), "wrong": list(self.wrong),
+            "template": self.template,
+        }
 
     @property
     def strings(self) -> list[str]:

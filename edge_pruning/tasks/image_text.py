@@ -7,6 +7,8 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from edge_pruning.models.image_reader import ImageReader
 from edge_pruning.tasks.encoding import TextPair
 
@@ -25,6 +27,10 @@ class ImageText(TextPair):
 
     pictures: tuple[str, str] = ("", "")
 
+    @property
+    def shown(self) -> dict[str, Any]:
+        return {**super().shown, "pictures": list(self.pictures)}
+
 
 def picture(image: Image) -> str:
     """An image as a data URI, made smaller if it is large."""
@@ -35,6 +41,19 @@ def picture(image: Image) -> str:
     buffer = io.BytesIO()
     small.save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def picture_of(pixels: Tensor) -> str:
+    """What a model reads [channel, height, width] as a data URI, from its darkest to its brightest value.
+
+    Unlike the file it shows what the image processor has left of the image, so that patches lie where the model's do.
+    """
+    from PIL import Image
+
+    values = pixels.float().cpu()
+    values = (values - values.min()) / (values.max() - values.min()).clamp_min(1e-12)
+    grey = (255 * values).round().byte().permute(1, 2, 0).numpy()  # [height, width, channel]
+    return picture(Image.fromarray(grey[..., 0] if grey.shape[-1] != 3 else grey))
 
 
 def image_reader(tokenizer: Any, what: str) -> ImageReader:

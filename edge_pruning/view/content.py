@@ -9,6 +9,7 @@ from typing import Any
 from edge_pruning.circuit import Circuit
 from edge_pruning.numbers import accuracy_of
 from edge_pruning.objectives import OBJECTIVES
+from edge_pruning.page.words import picture
 from edge_pruning.recount import recount
 from edge_pruning.view.packing import pack_ranking
 from edge_pruning.view.source import Json, Source
@@ -109,7 +110,10 @@ def _lost(report: Json | None) -> dict[str, Any]:
 def _example(source: Source) -> dict[str, Any] | None:
     """One pair, so that the picture says what is asked: of the patterns, else of the report."""
     pairs = (source.patterns or source.report or {}).get("pairs") or ()
-    return {name: pairs[0][name] for name in ("clean", "answer", "wrong")} if pairs else None
+    if not pairs:
+        return None
+    image = picture(pairs[0].get("images") or pairs[0], 0)
+    return {**{name: pairs[0][name] for name in ("clean", "answer", "wrong")}, "picture": image}
 
 
 def _seeds(source: Source) -> dict[str, Any] | None:

@@ -136,7 +136,7 @@ def test_nothing_is_fetched_and_nothing_runs(page: Callable[[str], str], words: 
     addresses = set(re.findall(r"https?://[^\s\"'<>)]+", html))
     assert addresses == {"http://www.w3.org/2000/svg"}  # a name, not an address to go to
     policy = next(a["content"] for name, a in parsed.elements if a.get("http-equiv") == "Content-Security-Policy")
-    assert policy == "default-src 'none'; style-src 'unsafe-inline'"
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def test_hostile_words_are_shown_as_they_are(page: Callable[[str], str]) -> None:
@@ -205,3 +205,13 @@ def test_every_colour_of_a_picture_can_be_seen_on_dark_paper(page: Callable[[str
     for light, dark in DARK.items():
         assert f'.picture [fill="{light}"]{{fill:{dark}}}' in html
     assert "@media screen and (prefers-color-scheme: dark)" in html
+
+
+def test_pairs_of_images_are_shown_with_both_images(tiny_gpt2: Adapter, random_pairs: PairFactory) -> None:
+    report, circuit = judged(tiny_gpt2, random_pairs())
+    content = report.to_json()
+    picture = "data:image/png;base64,iVBORw0="
+    content["pairs"][0] |= {"clean": "a.png", "answer": ["cat"], "pictures": [picture, "javascript:alert(1)"]}
+    html = render(content, circuit)
+    assert html.count("<img") == 1
+    assert f'<img class="image" src="{picture}" alt=""><q>a.png</q> → <span class="right">cat</span>' in html

@@ -33,3 +33,10 @@ def test_shares_and_intervals() -> None:
     assert words.interval([None, 0.2]) == ""
     assert words.percent_interval([0.947, 0.986]) == "94.7 to 98.6 %"
     assert words.percent_interval([None, None]) == ""
+
+
+def test_only_png_images_inside_the_page_are_shown() -> None:
+    good, bad = "data:image/png;base64,iVBORw0=", "data:image/svg+xml;base64,AAAA"
+    assert words.picture({"pictures": [good, bad]}, 0) == good
+    for pair in ({"pictures": [bad, good]}, {"pictures": [good + '"']}, {"pictures": [3]}, {"pictures": []}, {}):
+        assert words.picture(pair, 0) is None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import math
+import zlib
 
 import pytest
 from under_node import needs_node, under_node
@@ -87,3 +89,24 @@ def test_a_state_from_a_link_keeps_what_is_valid_and_drops_the_rest():
     kept, dropped, nothing, start = under_node(body, [good, bad, "text"])
     assert kept == {**start, **good}
     assert dropped == nothing == start
+
+
+def test_rows_of_texts_end_at_the_query_and_rows_of_images_hold_every_position():
+    body = """
+        import { Patterns } from "SRC/heads.js";
+        const patterns = new Patterns(input, inflate);
+        console.log(JSON.stringify([
+            [0, 1, 2].map((pair) => patterns.queries(pair)),
+            patterns.row(0, "circuit", 0, 1), patterns.row(1, "model", 1, 1), patterns.row(1, "circuit", 2, 0),
+        ]));
+    """
+    many, few = ({"grid": [1, 2], "queries": n, "pictures": ["", ""]} for n in (3, 1))
+    three = ["x", "y", "z"]
+    pairs = [{"clean": ["a", "b"]}, {"clean": three, "images": many}, {"clean": three, "images": few}]
+    data = bytes(range(2 * 2 * (3 + 9 + 3)))
+    weights = base64.b64encode(zlib.compress(data)).decode()
+    given = {"runs": ["model", "circuit"], "heads": [{}, {}], "pairs": pairs, "weights": weights}
+    queries, text, image, only = under_node(body, given)
+    assert queries == [2, 3, 1]
+    for row, start, length in ((text, 15 + 1, 2), (image, 2 * 15 + 3 + 3, 3), (only, 3 * 15 + 3 + 9, 3)):
+        assert [round(255 * weight) for weight in row] == list(range(start, start + length))

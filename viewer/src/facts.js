@@ -103,7 +103,8 @@ export class Panel {
     const { example } = this.scene.circuit;
     if (!example) return null;
     const not = example.wrong.length ? `, not ${example.wrong.join(" /").trim()}` : "";
-    return h("p", { class: "example" }, h("q", {}, [example.clean].flat().join("")), ` → ${example.answer.join(" /").trim()}${not}`);
+    const asked = example.picture ? h("img", { class: "image", src: example.picture, alt: "An image" }) : h("q", {}, [example.clean].flat().join(""));
+    return h("p", { class: "example" }, asked, ` → ${example.answer.join(" /").trim()}${not}`);
   }
 
   #node(name) {

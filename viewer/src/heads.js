@@ -1,31 +1,47 @@
 // What heads do: how much each writes towards the answer, and where it looks, in the model, in the circuit and on the
-// corrupted prompt.
+// corrupted prompt. Positions are the tokens of a text, or the patches of an image behind its class token.
 
 import { h, number } from "./dom.js";
 import { bytesOf } from "./ranking.js";
 
-const RUNS = { model: "in the model", circuit: "in the circuit", corrupted: "on the corrupted prompt" };
+const RUNS = { model: "in the model", circuit: "in the circuit", corrupted: "on the corrupted" };
 
-/** Attention weights as they were stored: one byte each, head after head, run after run, pair after pair, row after row. */
+/**
+ * Attention weights as they were stored: one byte each, head after head, run after run, pair after pair, row after row.
+ * A row of a text holds the positions up to the query, a row of an image all positions.
+ */
 export class Patterns {
   constructor(content, inflate) {
     Object.assign(this, content);
     this.bytes = inflate(bytesOf(content.weights));
     this.starts = [];
     let start = 0;
-    for (const { clean } of this.pairs) {
+    for (const { clean, images } of this.pairs) {
       this.starts.push(start);
-      start += (clean.length * (clean.length + 1)) / 2;
+      start += images ? this.queries(this.starts.length - 1) * clean.length : (clean.length * (clean.length + 1)) / 2;
     }
     this.block = start;
   }
 
-  /** The weights of one query position, 0 to 1, over positions up to it. */
+  /** How many positions have a row, from the first on. */
+  queries(pair) {
+    const { clean, images } = this.pairs[pair];
+    return images ? Math.min(images.queries, clean.length) : clean.length;
+  }
+
+  /** The weights of one query position, 0 to 1, over the positions that it sees. */
   row(head, run, pair, query) {
-    const start = (head * this.runs.length + this.runs.indexOf(run)) * this.block + this.starts[pair] + (query * (query + 1)) / 2;
-    return Array.from(this.bytes.subarray(start, start + query + 1), (byte) => byte / 255);
+    const { clean, images } = this.pairs[pair];
+    const [before, width] = images ? [query * clean.length, clean.length] : [(query * (query + 1)) / 2, query + 1];
+    const start = (head * this.runs.length + this.runs.indexOf(run)) * this.block + this.starts[pair] + before;
+    return Array.from(this.bytes.subarray(start, start + width), (byte) => byte / 255);
   }
 }
+
+const LOOKING = {
+  text: "Each token is shaded by how much the marked one attends to it. Choose another token, or a row of a square: rows are tokens that attend, columns what they attend to.",
+  images: "Each patch is shaded by how much the marked position attends to it: the class token, where the answer is read, or a patch that you choose.",
+};
 
 export class Heads {
   /** on: { head(name), pair(number) } */
@@ -76,32 +92,38 @@ export class Heads {
 
   #detail(patterns, head, pair) {
     const { node, effect_by_pair: effects } = patterns.heads[head];
-    const { clean, answer, wrong, position } = patterns.pairs[pair];
+    const { images, answer, wrong, position } = patterns.pairs[pair];
     const choice = h("select", { "aria-label": "Pair", onchange: (event) => this.on.pair(Number(event.target.value)) },
-      patterns.pairs.map((p, i) => h("option", { value: i, selected: i === pair }, `${i + 1}: ${p.clean.join("").slice(0, 70)}`)));
+      patterns.pairs.map((p, i) => h("option", { value: i, selected: i === pair }, `${i + 1}: ${titleOf(p)}`)));
     const facts = `answer ${answer.join(" /")}${wrong.length ? `, not ${wrong.join(" /")}` : ""}; direct effect here ${number(effects[pair])}`;
     this.panels = patterns.runs.map((run) => this.#panel(patterns, head, run, pair));
     this.#look(patterns, head, pair, position);
     return h("div", { class: "detail" },
       h("h3", {}, h("code", {}, node), " looks at"), h("p", {}, choice), h("p", { class: "note" }, facts),
-      h("p", { class: "note" }, "Each token is shaded by how much the marked one attends to it. Choose another token, or a row of a square: rows are tokens that attend, columns what they attend to."),
+      h("p", { class: "note" }, images ? LOOKING.images : LOOKING.text),
       h("div", { class: "runs" }, this.panels.map(({ element }) => element)));
   }
 
   #panel(patterns, head, run, pair) {
     const side = run === "corrupted" ? "corrupted" : "clean";
     const tokens = patterns.pairs[pair][side];
-    const buttons = tokens.map((token, i) => h("button", { type: "button", class: "token", onclick: () => this.#look(patterns, head, pair, i) }, visible(token)));
-    const square = this.#square(patterns, head, run, pair);
+    const { images } = patterns.pairs[pair];
+    const patches = images ? images.grid[0] * images.grid[1] : 0;
+    const special = tokens.length - patches;
+    const look = (i) => () => this.#look(patterns, head, pair, i);
+    const buttons = tokens.map((token, i) => (images && i >= special
+      ? h("button", { type: "button", class: "patch", "aria-label": token, disabled: i >= patterns.queries(pair), onclick: look(i) })
+      : h("button", { type: "button", class: "token", disabled: i >= patterns.queries(pair), onclick: look(i) }, visible(token))));
     const said = h("p", { class: "note", "aria-live": "off" });
-    const element = h("div", { class: "run" }, h("h4", {}, RUNS[run]), square, h("p", { class: "tokens" }, buttons), said);
+    const seen = images ? overImage(images, images.pictures[side === "clean" ? 0 : 1], buttons.slice(special)) : this.#square(patterns, head, run, pair);
+    const element = h("div", { class: "run" }, h("h4", {}, runName(run, images)), seen, h("p", { class: "tokens" }, images ? buttons.slice(0, special) : buttons), said);
     return { run, element, buttons, said, tokens };
   }
 
   /** The whole pattern: a row per query, a column per key. */
   #square(patterns, head, run, pair) {
     const size = patterns.pairs[pair].clean.length;
-    const canvas = h("canvas", { width: size, height: size, class: "pattern", role: "img", "aria-label": `Attention pattern ${RUNS[run]}` });
+    const canvas = h("canvas", { width: size, height: size, class: "pattern", role: "img", "aria-label": `Attention pattern ${runName(run)}` });
     const context = canvas.getContext("2d");
     const image = context.createImageData(size, size);
     for (let query = 0; query < size; query++) {
@@ -122,12 +144,28 @@ export class Heads {
         button.style.setProperty("--weight", weights[i] ?? 0);
         button.classList.toggle("query", i === query);
         button.setAttribute("aria-pressed", i === query);
-        button.title = i <= query ? `${(100 * weights[i]).toFixed(0)} %` : "later";
+        button.title = i < weights.length ? `${(100 * weights[i]).toFixed(0)} %` : "later";
       });
       const best = weights.map((weight, i) => [weight, i]).sort((a, b) => b[0] - a[0]).slice(0, 3).filter(([weight]) => weight >= 0.05);
       said.textContent = `${visible(tokens[query])} → ${best.map(([weight, i]) => `${visible(tokens[i])} ${(100 * weight).toFixed(0)} %`).join(", ")}`;
     }
   }
+}
+
+/** An image with a button over each of its patches. */
+function overImage({ grid: [, columns] }, picture, patches) {
+  const cells = h("div", { class: "cells" }, patches);
+  cells.style.gridTemplateColumns = `repeat(${columns}, 1fr)`;
+  return h("div", { class: "patches" }, h("img", { src: picture, alt: "The image that the head looks at" }), cells);
+}
+
+function runName(run, images) {
+  return run === "corrupted" ? `${RUNS[run]} ${images ? "image" : "prompt"}` : RUNS[run];
+}
+
+/** What a list calls a pair. */
+function titleOf({ clean, images, answer, wrong }) {
+  return images ? `${answer.join(" / ")}${wrong.length ? ` against ${wrong.join(" / ")}` : ""}` : clean.join("").slice(0, 70);
 }
 
 /** Places of the heads, the largest direct effect first. */
