@@ -211,11 +211,15 @@ def numbers(flag: str, words: str | None, kind: type[int] | type[float]) -> tupl
 
 def assignments(flag: str, words: list[str] | None) -> dict[str, Any]:
     """Parse `name=value` pairs. Values that are JSON (a number, true, false) are parsed as JSON, others are text."""
+    return {name.replace("-", "_"): _value(value) for name, value in texts(flag, words).items()}
+
+
+def texts(flag: str, words: list[str] | None) -> dict[str, str]:
+    """Read `name=text` pairs, whose names and values stay as they are."""
     bad = [word for word in words or () if "=" not in word]
     if bad:
         raise ValueError(f"{flag}: expected NAME=VALUE, got {', '.join(map(repr, bad))}")
-    pairs = (word.partition("=") for word in words or ())
-    return {name.replace("-", "_"): _value(value) for name, _, value in pairs}
+    return {name: value for name, _, value in (word.partition("=") for word in words or ())}
 
 
 def data(words: list[str] | None, columns: str | None) -> dict[str, Any]:

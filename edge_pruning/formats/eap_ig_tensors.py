@@ -61,21 +61,27 @@ class EapIgTensors(Format):
         return Found(circuit, tuple(notices))
 
     def write(self, circuit: Circuit, path: Path) -> list[str]:
-        graph, nodes = circuit.graph, circuit.nodes
-        cfg, about_cfg = eap_ig.cfg_of(circuit)
-        scores, about_scores = eap_ig.outgoing_scores(circuit, signed=self.signed)
-        content = {
-            "cfg": cfg,
-            "src_nodes": list(graph.writers),
-            "dst_nodes": list(graph.readers),
-            "edges_scores": scores,
-            "edges_in_graph": circuit.mask,
-            "nodes_in_graph": torch.tensor([name in nodes for name in graph.writers]),
-        }
+        content, notices = content_of(circuit, signed=self.signed)
         file = io.BytesIO()
         torch.save(content, file)
         files.write_bytes(path, file.getvalue())
-        return [*about_cfg, *about_scores]
+        return notices
+
+
+def content_of(circuit: Circuit, *, signed: bool) -> tuple[dict[str, Any], list[str]]:
+    """What such a file holds of a circuit, and notices about what it does not."""
+    graph, nodes = circuit.graph, circuit.nodes
+    cfg, about_cfg = eap_ig.cfg_of(circuit)
+    scores, about_scores = eap_ig.outgoing_scores(circuit, signed=signed)
+    content = {
+        "cfg": cfg,
+        "src_nodes": list(graph.writers),
+        "dst_nodes": list(graph.readers),
+        "edges_scores": scores,
+        "edges_in_graph": circuit.mask,
+        "nodes_in_graph": torch.tensor([name in nodes for name in graph.writers]),
+    }
+    return content, [*about_cfg, *about_scores]
 
 
 def _check_content(content: Any) -> None:
