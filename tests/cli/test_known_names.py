@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -14,42 +15,31 @@ from edge_pruning.cli.names import KINDS, names_of
 from edge_pruning.runs import RunConfig
 
 HEAVY = ("torch", "transformers", "huggingface_hub", "matplotlib", "networkx", "pandas")
-RUN = f"""
-import sys
+PROGRAM = """
+import contextlib, io, json, os, sys
 from edge_pruning.cli import main
-sys.argv = ["edge-pruning", *sys.argv[1:]]
-try:
-    main()
-except SystemExit as end:
-    code = end.code
-print([module for module in {HEAVY!r} if module in sys.modules], code, file=sys.stderr)
+
+def answer(words, environment):
+    out, err, code = io.StringIO(), io.StringIO(), None
+    sys.argv = ["edge-pruning", *words]
+    os.environ.update(environment)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    for name in environment:
+        del os.environ[name]
+    return out.getvalue(), err.getvalue(), code, sorted(sys.modules)
+
+json.dump([answer(*asked) for asked in json.load(sys.stdin)], sys.stdout)
 """
-
-
-def run(*arguments: str) -> tuple[str, str]:
-    """What a process prints: on stdout; on stderr, with the heavy modules that it has imported and its exit code."""
-    shown = subprocess.run([sys.executable, "-c", RUN, *arguments], capture_output=True, text=True, check=True)
-    return shown.stdout, shown.stderr
-
-
-@pytest.mark.parametrize("arguments", [
-    ["--help"], ["--version"], ["discover", "--help"], ["evaluate", "--help"], *(["list", what] for what in KINDS),
-], ids=" ".join)  # fmt: skip
-def test_help_and_lists_import_nothing_heavy(arguments: list[str]) -> None:
-    out, err = run(*arguments)
-    assert out
-    assert err == "[] 0\n"
-
-
-@pytest.mark.parametrize("arguments", [
+SHOWN = [["--help"], ["--version"], ["discover", "--help"], ["evaluate", "--help"], *(["list", what] for what in KINDS)]
+MISSING = [
     ["draw", "no.json"], ["evaluate", "no.json"], ["curve", "no.json"], ["compare", "no.json", "no.json"],
     ["convert", "no.json", "x.dot"], ["view", "no.json"],
-], ids=" ".join)  # fmt: skip
-def test_a_missing_file_imports_nothing_heavy(arguments: list[str]) -> None:
-    assert run(*arguments) == ("", "error: no.json does not exist\n[] 2\n")
-
-
-@pytest.mark.parametrize(("arguments", "words"), [
+]  # fmt: skip
+UNKNOWN = [
     (["discover", "ioii"], "there is no task 'ioii'; nearest: ioi"),
     (["discover", "pairs.txt"], "there is no task 'pairs.txt'; nearest: past-tenses; or give a file"),
     (["discover", "no.jsonl"], "task file 'no.jsonl' does not exist"),
@@ -61,12 +51,64 @@ def test_a_missing_file_imports_nothing_heavy(arguments: list[str]) -> None:
     (["discover", "ioi", "--ablation", "pach"], "there is no ablation 'pach'; nearest: patch"),
     (["list", "metods"], "there is no list of 'metods'; nearest: methods"),
     (["discover", "ioi", "--edges", "many"], "--edges: expected numbers such as 100"),
-], ids=lambda value: " ".join(value) if isinstance(value, list) else "")  # fmt: skip
-def test_an_unknown_name_imports_nothing_heavy(arguments: list[str], words: str) -> None:
-    out, err = run(*arguments)
-    assert out == ""
-    assert words in err
-    assert err.endswith("\n[] 2\n")
+]
+COMPLETED = {
+    "discover gre": "greater-than", "discover ioi --method eap-": "eap-ig", "list pre": "presets",
+    "discover ioi --preset tho": "thorough", "discover ioi --ablation resa": "resample",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command printed, its exit code, and the heavy modules that it or one before it has imported."""
+
+    out: str
+    err: str
+    code: int
+    heavy: frozenset[str]
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[str, Answer]:
+    """The answers to all commands above, in this order, from one process that has imported nothing else."""
+    asked = {" ".join(words): (words, {}) for words in (*SHOWN, *MISSING, *(words for words, _ in UNKNOWN))}
+    for words in COMPLETED:
+        position = str(len(words.split()))
+        names = ("_EDGE_PRUNING_COMPLETE", "COMP_WORDS", "COMP_CWORD")
+        asked[words] = [], dict(zip(names, ("complete_bash", f"edge-pruning {words}", position), strict=True))
+    given = json.dumps(list(asked.values()))
+    shown = subprocess.run([sys.executable, "-c", PROGRAM], input=given, capture_output=True, text=True, check=True)
+    found = json.loads(shown.stdout)
+    return {
+        words: Answer(out, err, code, frozenset(modules) & set(HEAVY))
+        for words, (out, err, code, modules) in zip(asked, found, strict=True)
+    }
+
+
+@pytest.mark.parametrize("words", [" ".join(words) for words in SHOWN])
+def test_help_and_lists_import_nothing_heavy(answers: dict[str, Answer], words: str) -> None:
+    assert answers[words].out
+    assert replace(answers[words], out="") == Answer("", "", 0, frozenset())
+
+
+@pytest.mark.parametrize("words", [" ".join(words) for words in MISSING])
+def test_a_missing_file_imports_nothing_heavy(answers: dict[str, Answer], words: str) -> None:
+    assert answers[words] == Answer("", "error: no.json does not exist\n", 2, frozenset())
+
+
+@pytest.mark.parametrize(("words", "message"), [(" ".join(words), message) for words, message in UNKNOWN])
+def test_an_unknown_name_imports_nothing_heavy(answers: dict[str, Answer], words: str, message: str) -> None:
+    answer = answers[words]
+    assert message in answer.err
+    assert replace(answer, err="") == Answer("", "", 2, frozenset())
+
+
+@pytest.mark.parametrize(("words", "expected"), COMPLETED.items())
+def test_the_shell_completes_names_and_imports_nothing_heavy(
+    answers: dict[str, Answer], words: str, expected: str
+) -> None:
+    assert expected in answers[words].out.split()
+    assert not answers[words].heavy
 
 
 def test_the_table_is_what_the_registries_hold() -> None:

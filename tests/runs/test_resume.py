@@ -7,13 +7,11 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import Command
 
 import edge_pruning as ep
 from edge_pruning import files
@@ -24,12 +22,6 @@ STEPS = 150
 
 def lines(path: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
-
-
-def start(*arguments: object) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "edge_pruning", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def assert_same_run(a: Path, b: Path) -> None:
@@ -50,13 +42,10 @@ def test_a_run_killed_in_the_middle_gives_the_same_bits_when_resumed(model_folde
     settings = {"model": str(model_folder), "steps": STEPS, "edges": 20, "draw": False, "device": "cpu"}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
 
-    process = start("discover", pairs_file, "--model", model_folder, "--steps", STEPS, "--edges", 20, "--no-draw",
-                    "--device", "cpu", "--out", killed)
-    while lines(killed / "metrics.jsonl") < 30 or not (killed / "checkpoint.safetensors").exists():
-        assert process.poll() is None, process.communicate()[1].decode()
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    command = Command("discover", pairs_file, "--model", model_folder, "--steps", STEPS, "--edges", 20, "--no-draw",
+                      "--device", "cpu", "--out", killed, folder=tmp_path)  # fmt: skip
+    command.wait_until(lambda: lines(killed / "metrics.jsonl") >= 30 and (killed / "checkpoint.safetensors").exists())
+    assert command.ended_by(signal.SIGKILL) == -signal.SIGKILL
     done = int(files.read_tensors(killed / "checkpoint.safetensors")["steps"])
     assert 0 < done < STEPS
     assert not (killed / "circuit.json").exists()
@@ -70,18 +59,16 @@ def test_a_run_killed_in_the_middle_gives_the_same_bits_when_resumed(model_folde
 
 
 def test_two_processes_do_not_write_to_one_folder(discover, model_folder, pairs_file, tmp_path):
-    process = start("discover", pairs_file, "--model", model_folder, "--steps", 100_000, "--edges", 20, "--no-draw",
-                    "--device", "cpu", "--out", tmp_path / "run")
-    while lines(tmp_path / "run" / "metrics.jsonl") < 10:
-        assert process.poll() is None, process.communicate()[1].decode()
-        time.sleep(0.005)
+    command = Command("discover", pairs_file, "--model", model_folder, "--steps", 100_000, "--edges", 20, "--no-draw",
+                      "--device", "cpu", "--out", tmp_path / "run", folder=tmp_path)  # fmt: skip
+    command.wait_until(lambda: lines(tmp_path / "run" / "metrics.jsonl") >= 10)
+    os.kill(command.process.pid, signal.SIGSTOP)  # it goes on holding its lock
     for flags in (["--resume"], ["--overwrite", "--steps", 10, "--edges", 20]):
         result = discover(*flags)
         assert result.exit_code == 2
         assert "another process is writing to" in result.stderr
-    assert process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    assert command.process.is_alive()
+    command.ended_by(signal.SIGKILL)
     assert discover("--overwrite", "--steps", 10, "--edges", 20, "--no-draw").exit_code == 0
 
 
