@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from edge_pruning.runs import Run, discover, discover_seeds, inspect, study
     from edge_pruning.runs import evaluate_any as evaluate
     from edge_pruning.setup import Setup
+    from edge_pruning.shrink import load_shrunk, shrink_model
     from edge_pruning.tasks import get_task
     from edge_pruning.tasks.own import Pair
 
@@ -50,7 +51,9 @@ _HOMES = {
     "get_task": "tasks",
     "inspect": "runs",
     "load_model": "loading",
+    "load_shrunk": "shrink",
     "report_on": "evaluation",
+    "shrink_model": "shrink",
     "study": "runs:study",
 }
 
@@ -74,7 +77,9 @@ __all__ = [
     "get_task",
     "inspect",
     "load_model",
+    "load_shrunk",
     "report_on",
+    "shrink_model",
     "study",
 ]
 

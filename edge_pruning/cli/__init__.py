@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 # Each registers its command.
-from edge_pruning.cli import compare, convert, curve, inspect, mib, plan, study, sweep, tracr, view
+from edge_pruning.cli import compare, convert, curve, inspect, mib, plan, shrink, study, sweep, tracr, view
 
 
 def main() -> None:
@@ -20,4 +20,4 @@ def main() -> None:
     app(prog_name="edge-pruning")
 
 
-__all__ = ["compare", "convert", "curve", "inspect", "main", "mib", "plan", "study", "sweep", "tracr", "view"]
+__all__ = ["compare", "convert", "curve", "inspect", "main", "mib", "plan", "shrink", "study", "sweep", "tracr", "view"]

@@ -189,7 +189,7 @@ def draw(
 
 @app.command("list")
 def list_names(what: flags.Kind) -> None:
-    """List models, tasks, methods, presets, ablations, file formats or compiled programs, with their settings."""
+    """List models, tasks, methods, presets, ablations, file formats, compiled programs or shrinkers."""
     with errors_reported():
         from edge_pruning.cli.console import console
         from edge_pruning.cli.names import print_names

@@ -11,11 +11,11 @@ from typer import Argument, Option
 
 from edge_pruning.cli import known
 
-_TASK = (
+TASK = (
     "A name from `edge-pruning list tasks`, a file with your own pairs (.jsonl, .json, .csv, .tsv, .parquet; or "
     "hub://OWNER/NAME), or a compiled program (tracr:reverse; `edge-pruning list programs`)."
 )
-_MODEL = (
+MODEL = (
     "bundled, tracr:NAME (a compiled program), a local folder, a GGUF file (FILE.gguf, or OWNER/REPOSITORY/FILE.gguf "
     "on the hub), or a Hugging Face id of any family in `edge-pruning list models`."
 )
@@ -49,11 +49,11 @@ def _completed(kind: str) -> Callable[[str], list[str]]:
 
 # --- discover ---------------------------------------------------------------------------------------------------------
 
-Task = Annotated[str, Argument(help=_TASK, show_default=False, autocompletion=_completed("task"))]
+Task = Annotated[str, Argument(help=TASK, show_default=False, autocompletion=_completed("task"))]
 TaskOrConfig = Annotated[str | None, Argument(
-    metavar="TASK", help=_TASK + " Not needed with --config.", show_default=False, autocompletion=_completed("task")
+    metavar="TASK", help=TASK + " Not needed with --config.", show_default=False, autocompletion=_completed("task")
 )]
-Model = Annotated[str | None, Option(help=_MODEL, show_default="bundled")]
+Model = Annotated[str | None, Option(help=MODEL, show_default="bundled")]
 Revision = Annotated[str | None, Option(help="Branch, tag or commit of a hub model.")]
 
 Edges = Annotated[str | None, _in(
@@ -155,9 +155,9 @@ Shape = Annotated[str | None, Option(
 )]
 Like = Annotated[Path | None, Option(metavar="CIRCUIT", help="Take the shape from this circuit of the same model.")]
 OtherTask = Annotated[str | None, Option(
-    "--task", help=_TASK, show_default=_CIRCUITS, autocompletion=_completed("task")
+    "--task", help=TASK, show_default=_CIRCUITS, autocompletion=_completed("task")
 )]
-OtherModel = Annotated[str | None, Option("--model", help=_MODEL, show_default=_CIRCUITS)]
+OtherModel = Annotated[str | None, Option("--model", help=MODEL, show_default=_CIRCUITS)]
 OtherAblation = Annotated[str | None, Option(
     "--ablation", help=_ABLATION, show_default=_CIRCUITS, autocompletion=_completed("ablation")
 )]
@@ -186,7 +186,7 @@ Picture = Annotated[Path | None, Option(
 )]
 Title = Annotated[str | None, Option(help="Title above the picture.", show_default="TASK in MODEL")]
 Kind = Annotated[str, Argument(
-    help="models, tasks, methods, presets, ablations, formats or programs.", show_default=False,
+    help="models, tasks, methods, presets, ablations, formats, programs or shrinkers.", show_default=False,
     autocompletion=lambda incomplete: [what for what in known.KINDS if what.startswith(incomplete)],
 )]
 

@@ -18,8 +18,9 @@ from edge_pruning.registry import unknown
 
 PACKAGE = Path(__file__).parents[1]
 TABLE = Path(__file__).with_name("known.json")
-REGISTERING = ("tasks", "discovery", "ablation", "formats", "models", "models/tracr")  # packages that register names
-KINDS = ("models", "tasks", "methods", "presets", "ablations", "formats", "programs")
+# Packages that register names.
+REGISTERING = ("tasks", "discovery", "ablation", "formats", "models", "models/tracr", "shrink")
+KINDS = ("models", "tasks", "methods", "presets", "ablations", "formats", "programs", "shrinkers")
 SEVERAL = "{} problems:\n  {}"
 
 
@@ -89,13 +90,15 @@ def made() -> dict[str, Any]:
     from edge_pruning.ablation import ABLATIONS
     from edge_pruning.cli.names import KINDS
     from edge_pruning.discovery import METHODS, PRESETS
+    from edge_pruning.shrink import SHRINKERS
     from edge_pruning.tasks import TASKS
     from edge_pruning.tasks.own.records import READERS
 
     registries = (TASKS, METHODS, PRESETS, ABLATIONS)
+    shrinkers = {"known": [*SHRINKERS.known, *METHODS.known], "hint": SHRINKERS.hint}
     return {
         "files": sources(),
         "pair_files": list(READERS),
-        "names": {one.kind: {"known": one.known, "hint": one.hint} for one in registries},
+        "names": {one.kind: {"known": one.known, "hint": one.hint} for one in registries} | {SHRINKERS.kind: shrinkers},
         "kinds": {what: [list(row) for row in list_of()] for what, list_of in KINDS.items()},
     }

@@ -70,6 +70,13 @@ def _methods() -> Names:
     return [(name, f"{cls.summary}{_aliases(cls)}\n{_settings(cls)}") for name, cls in sorted(METHODS.items())]
 
 
+def _shrinkers() -> Names:
+    from edge_pruning.shrink import SHRINKERS
+
+    summed = ("METHOD", "any method of `edge-pruning list methods`: its scores of edges, summed for each head and MLP")
+    return [*((name, f"{cls.summary}\n{_settings(cls)}") for name, cls in sorted(SHRINKERS.items())), summed]
+
+
 def _presets() -> Names:
     from edge_pruning.discovery import PRESETS
 
@@ -103,5 +110,5 @@ def _first_line(cls: type[Any]) -> str:
 
 KINDS: dict[str, Callable[[], Names]] = {
     "models": _models, "tasks": _tasks, "methods": _methods, "presets": _presets, "ablations": _ablations,
-    "formats": _formats, "programs": _programs,
+    "formats": _formats, "programs": _programs, "shrinkers": _shrinkers,
 }

@@ -53,7 +53,7 @@ class Method(ABC):
         return None
 
 
-def check_settings(of: Method, rules: Mapping[str, tuple[bool, str]]) -> None:
+def check_settings(of: Any, rules: Mapping[str, tuple[bool, str]]) -> None:
     """Raises ValueError with every setting that breaks its rule; rules: name to (does it hold, the rule in words)."""
     problems = [
         f"{name} must be {rule}, got {getattr(of, name)!r}" for name, (holds, rule) in rules.items() if not holds

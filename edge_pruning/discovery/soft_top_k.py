@@ -169,23 +169,31 @@ class SoftTopKMasks(MaskParameters):
         return Draw(mask, None, {"target_edges": k, "edges": mask.detach().sum(), "undecided": undecided.detach()})
 
 
-def soft_top_k(scores: Tensor, k: Tensor) -> Tensor:
-    """sigmoid(scores - tau) with tau such that it sums to k; differentiable in the scores, tau included."""
+def soft_top_k(scores: Tensor, k: Tensor, costs: Tensor | None = None) -> Tensor:
+    """sigmoid(scores - tau) with tau such that it sums to k; differentiable in the scores, tau included.
+
+    costs: what each entry counts for, positive; then the sum of costs times the mask is k. None: 1.
+    """
     with torch.no_grad():
-        tau = threshold(scores, k)
+        tau = threshold(scores, k, costs)
         slope = scores.sub(tau).sigmoid()
-        slope = slope * (1 - slope)
+        slope = _sum(slope * (1 - slope), costs)
     # One Newton step from the solution does not move tau, but gives it the gradient that the constraint implies.
-    tau = tau + ((scores - tau).sigmoid().sum() - k) / slope.sum().clamp_min(1e-12)
+    tau = tau + (_sum((scores - tau).sigmoid(), costs) - k) / slope.clamp_min(1e-12)
     return (scores - tau).sigmoid()
 
 
-def threshold(scores: Tensor, k: Tensor, *, iterations: int = 50) -> Tensor:
-    """tau with sum(sigmoid(scores - tau)) = k, by bisection; a fixed number of steps, so that no device waits."""
+def threshold(scores: Tensor, k: Tensor, costs: Tensor | None = None, *, iterations: int = 50) -> Tensor:
+    """tau with sum(costs * sigmoid(scores - tau)) = k, by bisection; a fixed number of steps, so that no device waits.
+    """
     margin = 40.0 + math.log(scores.numel())
     low, high = scores.min() - margin, scores.max() + margin
     for _ in range(iterations):
         middle = (low + high) / 2
-        too_many = (scores - middle).sigmoid().sum() > k
+        too_many = _sum((scores - middle).sigmoid(), costs) > k
         low, high = torch.where(too_many, middle, low), torch.where(too_many, high, middle)
     return (low + high) / 2
+
+
+def _sum(mask: Tensor, costs: Tensor | None) -> Tensor:
+    return (mask if costs is None else costs * mask).sum()

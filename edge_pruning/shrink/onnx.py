@@ -1,0 +1,71 @@
+"""ONNX: a model as one file that onnxruntime runs without torch. Needs the extra `onnx`."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
+CLOSE = 1e-4  # relative to the largest output
+
+
+def check_installed() -> None:
+    """Raises ValueError that says what to install."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"--onnx needs {', '.join(missing)}; install with: pip install 'edge-pruning[onnx]'")
+
+
+class _Logits(nn.Module):
+    """A Hugging Face model that takes one tensor and returns one."""
+
+    def __init__(self, hf: Any) -> None:
+        super().__init__()
+        self.hf = hf
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        options = {} if inputs.dim() == 4 else {"use_cache": False}
+        logits: Tensor = self.hf(inputs, **options).logits
+        return logits
+
+
+def export_onnx(hf: Any, inputs: Tensor, path: Path) -> None:
+    """Write a model; the number of examples stays open, and of texts the number of tokens.
+
+    Raises ValueError unless onnxruntime computes from the file what torch computes.
+    """
+    check_installed()
+    size: dict[int, Any] = {0: torch.export.Dim("examples")}
+    if inputs.dim() == 2:
+        size[1] = torch.export.Dim("tokens")
+    with torch.no_grad():
+        torch.onnx.export(
+            _Logits(hf), (inputs,), str(path), input_names=["inputs"], output_names=["logits"],
+            dynamic_shapes=(size,), dynamo=True, external_data=False, verbose=False,
+        )  # fmt: skip
+        expected = _Logits(hf)(inputs)
+    found = torch.from_numpy(onnx_runner(path)(inputs)())
+    off = float((found - expected).abs().max() / expected.abs().max())
+    if off > CLOSE:
+        raise ValueError(f"{path}: onnxruntime and torch differ by {off:.1e} of the largest output; expected {CLOSE:g}")
+
+
+def onnx_runner(path: Path) -> Callable[[Tensor], Callable[[], Any]]:
+    """From inputs to a function that runs the file on them with onnxruntime, on as many threads as torch uses."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def prepare(inputs: Tensor) -> Callable[[], Any]:
+        arrays = {"inputs": inputs.numpy()}
+        return lambda: session.run(None, arrays)[0]
+
+    return prepare
