@@ -1,4 +1,4 @@
-"""Runs: from a task and a model to a circuit, with everything about it in one folder. The mathematics is elsewhere."""
+"""Runs: from a task and a model to a circuit, with all results in one folder."""
 
 from edge_pruning.runs.circuit_file import CircuitFile, open_circuit
 from edge_pruning.runs.config import RunConfig

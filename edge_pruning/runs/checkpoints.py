@@ -1,8 +1,8 @@
-"""Watching a method at work: every step is written down, and a killed run goes on as if nothing had happened.
+"""Record a method at work, so that a killed run continues and gives the same result.
 
-Two files. `metrics.jsonl` grows by a line per step. `checkpoint.safetensors` is replaced whole, about once a second
-(less often where writing is slow). After a kill the lines may be ahead of the checkpoint: `resume` cuts them off, and
-as every step is a function of the seed and its number, the resumed run writes the same lines again.
+There are two files. `metrics.jsonl` grows by a line per step. `checkpoint.safetensors` is replaced atomically, about
+once a second (less often if writing is slow). After a kill, the lines may be ahead of the checkpoint: `resume` cuts
+them off. Because every step is a function of the seed and its number, the resumed run writes the same lines again.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from edge_pruning.contents import Step
 from edge_pruning.discovery.observer import Observer
 
 SECONDS_BETWEEN = 1.0
-LARGEST_SHARE = 0.02  # of the time may go into writing checkpoints
+LARGEST_SHARE = 0.02  # of the time, for writing checkpoints
 
 Record = Mapping[str, float]
 
 
 class Memory(Observer):
-    """Keeps the records, and passes everything on to another observer (a progress bar)."""
+    """Keeps the records in memory, and forwards everything to another observer (a progress bar)."""
 
     def __init__(self, then: Observer | None = None) -> None:
         self.then = then or Observer()
         self.records: list[dict[str, float]] = []
 
     def resume(self) -> Mapping[str, Tensor] | None:
-        """The state to go on from: the first rank's, which is the only one that has files."""
+        """Return the state to continue from: that of the first rank, the only one with files."""
         return ranks.tensors_from_first(self.then.resume())
 
     def progress(self, records: Sequence[Record], total: int) -> None:
@@ -48,7 +48,7 @@ class Memory(Observer):
 
 
 class Recorder(Memory):
-    """Keeps the records on disk, with checkpoints. `identity` says whose they are: others are not continued from."""
+    """Keeps the records and checkpoints on disk. A checkpoint with another `identity` is not continued."""
 
     def __init__(self, folder: Path, part: str, identity: str, then: Observer | None = None) -> None:
         super().__init__(then)
@@ -59,7 +59,7 @@ class Recorder(Memory):
         self._next = 0.0
 
     def resume(self) -> Mapping[str, Tensor] | None:
-        """The last checkpoint, if there is one; metrics.jsonl is cut to the steps before it."""
+        """Return the last checkpoint, if there is one, and cut metrics.jsonl to the steps before it."""
         state = self._stored() if self.file.exists() else None
         lines = _lines_until(self.metrics, int(state["steps"])) if state else []
         self.records = [json.loads(line) for line in lines]
@@ -107,19 +107,19 @@ def _sync(path: Path) -> None:
 
 
 def _lines_until(path: Path, step: int) -> list[str]:
-    """The whole lines of metrics.jsonl up to a step. Raises ValueError where some are missing."""
+    """Return the complete lines of metrics.jsonl up to a step. Raises ValueError if some are missing."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             done = check(files.parse_json(line), Step)["step"]
         except ValueError:
-            break  # the line that was being written when the run was killed
+            break  # an incomplete line, from when the run was killed
         if done > step:
             break
         lines.append(line)
     if len(lines) != step:
         raise ValueError(
-            f"{path} holds {len(lines)} whole lines, but the checkpoint beside it was written after step {step}; "
+            f"{path} has {len(lines)} complete lines, but the checkpoint beside it was written after step {step}; "
             "restore the file, or start again with --overwrite"
         )
     return lines

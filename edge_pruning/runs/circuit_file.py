@@ -1,4 +1,4 @@
-"""A circuit in a file, and what it is judged on: the model, task and ablation that it came from, or others."""
+"""A circuit in a file, with the setup to judge it on: its own model, task and ablation, or others."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class CircuitFile:
 
     @property
     def scores(self) -> EdgeScores:
-        """Those that the circuit was cut from. Raises ValueError where there are none."""
+        """The scores that the circuit was cut from. Raises ValueError if there are none."""
         if self.circuit.scores is None:
             raise ValueError(
-                f"{self.path} has no scores beside it, so there is one circuit and no curve over sizes; a run of "
-                "`edge-pruning discover` writes them, and `edge-pruning convert` keeps those of other tools"
+                f"{self.path} has no file of scores, which a curve over sizes needs; a run of "
+                "`edge-pruning discover` writes them, and `edge-pruning convert` keeps the scores of other tools"
             )
         return self.circuit.scores
 
@@ -60,20 +60,23 @@ def open_circuit(
     truth: Path | None = None,
     metric: Callable[..., Any] | None = None,
 ) -> CircuitFile:
-    """Load a circuit and what to judge it on. What is not given is taken from the circuit's own provenance.
+    """Load a circuit and the setup to judge it on. Missing arguments are taken from the circuit's own provenance.
 
-    The file may be another tool's (see `formats`), which seldom says more than the edges. What it does not say of the
-    shape of its model is then that of the `model` that is given.
+    The file may come from another tool (see `formats`), which seldom stores more than the edges. Missing parts of its
+    model's shape are then those of the given `model`.
 
-    task, split, data: which pairs (`data`: settings of the task). model: where another one of the same shape is meant.
-    ablation: also another one than the circuit was found under; those that need data take it from training pairs,
-    whatever the split. truth: a file with the true circuit, of a compiled program whose own folder has none (or another
-    one). seed: of all that is drawn at random (circuits, resampled prompts, intervals). Raises ValueError with
-    everything that is wrong: a broken file, unknown names, a circuit of another model.
+    task, split, data: the pairs (`data`: settings of the task).
+    model: another model of the same shape.
+    ablation: may differ from the circuit's own. An ablation that needs data takes it from training pairs, whatever the
+        split.
+    truth: a file with the true circuit of a compiled program; replaces the one in the program's folder.
+    seed: seed of all random choices (circuits, resampled prompts, intervals).
+
+    Raises ValueError with all problems: a broken file, unknown names, a circuit of another model.
     """
     load = partial(load_model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     path, shape = _place(given), None
-    if isinstance(given, str | Path) and is_foreign(path):  # it says neither, and seldom its model's shape
+    if isinstance(given, str | Path) and is_foreign(path):  # names neither, and rarely its model's shape
         _refuse_missing(path, task=task, model=model)
         model = model if isinstance(model, Model) else load(model, revision=revision)
         shape = asdict(model.adapter.shape)
@@ -87,12 +90,12 @@ def open_circuit(
     _refuse_missing(path, **chosen)
     settings = origin.task_settings if task is None or isinstance(task, str) and task == origin.task else {}
     if chosen["task"] == IN_MEMORY:
-        raise ValueError(f"{path} was found with pairs in memory; hand them over again (task=...), or give a file")
+        raise ValueError(f"{path} was found with pairs in memory; pass them again (task=...), or give a file")
     pairs_of = get_task(chosen["task"], **{**settings, **(data or {})})
     how = get_ablation(str(chosen["ablation"]), seed=seed)
     pairs_of.check_split(split)
     if not isinstance(model, Model):
-        same = model is None or isinstance(model, str) and model == origin.model  # of another one it says nothing
+        same = model is None or isinstance(model, str) and model == origin.model  # only of the own model
         model = load(chosen["model"], revision=revision or (origin.revision if same else None))
     check_model(path, circuit, model)
     name = None if metric is None else register_metric(metric)
@@ -103,11 +106,11 @@ def open_circuit(
 def _refuse_missing(path: Path, **chosen: Any) -> None:
     missing = [name for name, value in chosen.items() if value is None or value == ""]
     if missing:
-        raise ValueError(f"{path} does not say which {', '.join(missing)} it belongs to; give --{', --'.join(missing)}")
+        raise ValueError(f"{path} does not name its {', '.join(missing)}; give --{', --'.join(missing)}")
 
 
 def _place(given: Any) -> Path:
-    """Where a circuit lies; what is not on disk is called by a made-up name. Raises ValueError for anything else."""
+    """Return the path of a circuit; one that is not on disk gets an invented path. Raises ValueError for other types."""
     if isinstance(given, Run):
         return (given.folder or Path("run")) / "circuit.json"
     if isinstance(given, Circuit):
@@ -115,12 +118,12 @@ def _place(given: Any) -> Path:
     if not isinstance(given, str | Path):
         raise ValueError(f"expected a circuit, a run, or the path of a circuit file; got {type(given).__name__}")
     if len(str(given)) > LONGEST_NAME:
-        raise ValueError(f"expected the path of a circuit file, got a text of {len(str(given)):,} characters")
+        raise ValueError(f"expected the path of a circuit file, got a string of {len(str(given)):,} characters")
     return Path(given)
 
 
 def open_value(given: str | Path | Circuit | Run, shape: Mapping[str, Any] | None = None) -> Circuit:
-    """The circuit of a value, a run or a file (shape: see `formats.load`). Raises ValueError for anything else."""
+    """Return the circuit of a value, a run or a file (shape: see `formats.load`). Raises ValueError for other types."""
     path = _place(given)
     if isinstance(given, Run):
         return given.circuit
@@ -128,12 +131,12 @@ def open_value(given: str | Path | Circuit | Run, shape: Mapping[str, Any] | Non
 
 
 def check_model(path: Path, circuit: Circuit, model: Model) -> None:
-    """Raises ValueError if the circuit cannot be one of this model; warns if it was found in another."""
+    """Raise ValueError if the circuit cannot belong to this model; warn if it was found in another one."""
     found_in = circuit.provenance.model
     if circuit.graph.shape != model.adapter.shape:
         raise ValueError(
             f"{path} is a circuit of another model: {found_in or 'unknown'} with {circuit.graph.shape}, but "
-            f"{model.name} has {model.adapter.shape}; give the --model it was found in"
+            f"{model.name} has {model.adapter.shape}; give the --model that it was found in"
         )
     if found_in is not None and found_in != model.name:
         log.warning("this circuit was found in %s and is evaluated in %s", found_in, model.name)

@@ -1,7 +1,7 @@
-"""Every setting of a run, as plain values that fit into config.json, checked together before anything is loaded.
+"""All settings of a run, as plain values for config.json, checked together before anything is loaded.
 
-The settings of the task and of the method stand in two dictionaries of their own; in Python and on the command line
-they can be given flat (`steps=100`, `train=50`), and `RunConfig.of` puts each where it belongs.
+The settings of the task and of the method have a dictionary each. In Python and on the command line, they can also be
+given flat (`steps=100`, `train=50`); `RunConfig.of` sorts them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from edge_pruning.tasks import Task, get_task
 
 DEFAULT_PRESET = "default"
 SEEDS = 2**63
-FASTEST = 1000.0  # of learning rates
+FASTEST = 1000.0  # largest learning rate
 TASK_SETTINGS = (
     "train", "validation", "test", "bos", "chat", "columns", "skip_unequal", "group", "space", "first_token", "style",
     "shots",
@@ -36,15 +36,19 @@ TASK_SETTINGS = (
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What a run does. Raises ValueError with everything that is wrong with it.
+    """The settings of a run. Raises ValueError with all problems.
 
-    task: a name, or a path to pairs; `data` holds its settings. source: pairs in memory, or a task that no name stands
-    for; it is not stored. model: `bundled`, a folder or a hub id.
-    preset or method: how circuits are found; `settings` are changes to it. edges or sparsity: the size, or several;
-    neither: see `sizes.py`. ablation: what a removed edge carries. embeddings, heads: how edges are counted (`joint` or
-    `split` embedding writers; key and value readers per `kv` or per `query` head). polish: swap edges at the end.
-    trust_remote_code: whether code that comes with the model may run. own_metric, own_objective: the names of functions
-    that stand for the task's (see `own_functions.py`).
+    task: a name, or a path to pairs.
+    data: settings of the task.
+    source: pairs in memory, or a task without a name; not stored.
+    model: `bundled`, a folder or a hub id. preset or method: how circuits are found; `settings` are changes to it.
+        edges or sparsity: one or several sizes; if neither is given, see `sizes.py`.
+    ablation: what a removed edge carries.
+    embeddings: `joint` or `split` embedding writers.
+    heads: key and value readers per `kv` or per `query` head.
+    polish: swap edges at the end.
+    trust_remote_code: whether code from the model's repository may run.
+    own_metric, own_objective: names of functions that replace those of the task (see `own_functions.py`).
     """
 
     task: str
@@ -80,7 +84,7 @@ class RunConfig:
 
     @classmethod
     def of(cls, given: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> RunConfig:
-        """From settings as a user gives them, flat; `stored` (of a run to be resumed) stands in for the others."""
+        """Build a configuration from flat settings. `stored` (of a run to be resumed) provides the missing ones."""
         setting = task_setting(given["task"]) if "task" in given else {}
         given = {**given, **setting, "data": {**setting.get("data", {}), **given.get("data", {})}}
         own = {f.name for f in dataclasses.fields(cls)}
@@ -99,7 +103,7 @@ class RunConfig:
         content: dict[str, Any] = json.loads(json.dumps(values))
         return content
 
-    # --- what the names stand for ----------------------------------------------------------------------------------
+    # --- values of the names ---------------------------------------------------------------------------------------
 
     @cached_property
     def task_value(self) -> Task:
@@ -110,7 +114,7 @@ class RunConfig:
 
     @cached_property
     def method_value(self) -> Method:
-        """The preset (or the method as it is), changed by the settings."""
+        """The preset or method, changed by the settings."""
         base, settings = self._base_method, dict(self.settings)
         if "seed" in _fields(type(base)):
             settings.setdefault("seed", self.seed)
@@ -153,11 +157,11 @@ class RunConfig:
         if self.dtype not in DTYPES:
             yield f"expected dtype {', '.join(DTYPES)}; got {self.dtype!r}"
         if self.own_metric not in (None, *DIFFERENCES):
-            yield f"the metric {self.own_metric!r} was a function; hand it over again (metric=...)"
+            yield f"the metric {self.own_metric!r} was a function; pass it again (metric=...)"
         if self.own_objective not in (None, *OBJECTIVES):
-            yield f"the objective {self.own_objective!r} was a function; hand it over again (objective=...)"
+            yield f"the objective {self.own_objective!r} was a function; pass it again (objective=...)"
         if not _is_a(self.seed, int) or not 0 <= self.seed < SEEDS:
-            yield f"expected a seed from 0 to 2**63 - 1 (generators take no more), got {self.seed!r}"
+            yield f"expected a seed from 0 to 2**63 - 1, got {self.seed!r}"
 
     def _problems_with_sizes(self) -> Iterator[str]:
         if self.edges and self.sparsity:
@@ -172,21 +176,21 @@ class RunConfig:
 
     def _check_method(self) -> None:
         if self.method is not None and self.method not in METHODS:
-            get_method(self.method)  # raises with the nearest names
+            get_method(self.method)  # raises ValueError with the nearest names
         base = self._base_method
         fields, problems = _fields(type(base)), []
         for name, value in self.settings.items():
             if name not in fields:
-                near = nearest(name, fields)  # if none is near, the end of the message has them all
+                near = nearest(name, fields)  # if none is near, the message ends with all names
                 problems.append(f"no setting {name!r}" + (f" (nearest: {', '.join(near)})" if near else ""))
             elif not _is_a(value, fields[name]):
                 problems.append(f"{name}: expected {_type_name(fields[name])}, got {value!r}")
             elif name.endswith("learning_rate") and value is not None and value > FASTEST:
-                problems.append(f"{name}: expected at most {FASTEST:g}, got {value!r}, with which no mask converges")
+                problems.append(f"{name}: expected at most {FASTEST:g}, got {value!r}; no mask converges with that")
         if problems:
             known = ", ".join(fields)
             raise ValueError(f"method {base.name!r}: {'; '.join(problems)}. Its settings are {known}")
-        _ = self.method_value  # its own checks
+        _ = self.method_value  # runs the method's own checks
 
 
 def default_folder(given: Mapping[str, Any], seeds: int | None = None) -> Path:
@@ -202,15 +206,15 @@ def default_folder(given: Mapping[str, Any], seeds: int | None = None) -> Path:
 
 
 def _refuse_twice(flat: Mapping[str, Any], nested: Mapping[str, Any]) -> None:
-    """Raises ValueError for a setting that is given in two ways with different values."""
+    """Raise ValueError for a setting that is given in two ways with different values."""
     differ = [name for name, value in flat.items() if nested.get(name, value) != value]
     twice = [f"{name}={flat[name]!r} and {name}={nested[name]!r}" for name in differ]
     if twice:
-        raise ValueError(f"given twice, with different values: {'; '.join(twice)}; leave out one of them")
+        raise ValueError(f"set twice, with different values: {'; '.join(twice)}; leave out one of them")
 
 
 def _defaults_of_task(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What the task would rather have than the usual settings; nothing where there is no such task (see the checks)."""
+    """Return the settings that the task prefers to the defaults; empty for an unknown task, which the checks report."""
     try:
         defaults = dict(get_task(given["task"], **given.get("data", {})).defaults)
     except (ValueError, OSError, KeyError):
@@ -221,7 +225,7 @@ def _defaults_of_task(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Every setting in which two nested dictionaries of JSON values differ, in words."""
+    """Describe every setting in which two nested dictionaries of JSON values differ."""
     lines = []
     for name in dict.fromkeys([*stored, *now]):
         before, after = stored.get(name), now.get(name)
@@ -238,7 +242,7 @@ def _fields(cls: type[Any]) -> dict[str, Any]:
 
 
 def _is_a(value: Any, kind: Any) -> bool:
-    """Whether a value is of a setting's type; whole numbers are numbers, True and False are not."""
+    """Return whether a value has a setting's type. Whole numbers are numbers; True and False are not."""
     options = typing.get_args(kind) if typing.get_origin(kind) not in (None, typing.Literal) else (kind,)
     if typing.get_origin(kind) is typing.Literal:
         return value in typing.get_args(kind)

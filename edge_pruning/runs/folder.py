@@ -1,21 +1,21 @@
-"""One run, one folder: everything about it can be read with `cat`, and nothing in it is ever half written.
+"""One run, one folder: all files are readable with `cat` or a browser, and written atomically.
 
     config.json               every setting, what it was resolved to, data hashes, versions
     run.toml                  the settings that repeat the run: `edge-pruning discover --config run.toml`
     metrics.jsonl             one line per training step
-    checkpoint.safetensors    where a killed run goes on from: scores and optimizer, not the model
-    scores.safetensors        every edge's score [writer, reader], written before anything is judged
-    circuit.json              the circuit; circuit-50.json and so on where several sizes were cut
-    evaluation.json           how faithful it is on held-out pairs (evaluation-50.json ...); written last
+    checkpoint.safetensors    the state from which a killed run continues: scores and optimizer, not the model
+    scores.safetensors        every edge's score [writer, reader], written before the evaluation
+    circuit.json              the circuit; also circuit-50.json and so on if there are several sizes
+    evaluation.json           its evaluation on held-out pairs (evaluation-50.json ...); written last
     curve.json                one row per size
-    patterns.json             what the circuit's heads do: attention patterns and direct effects on a few pairs
-    circuit.html              the circuit to explore, and everything about it: one page, no server
+    patterns.json             attention patterns and direct effects of the circuit's heads on a few pairs
+    circuit.html              a page for exploring the circuit and its evaluation, without a server
     circuit.svg truth.svg training.svg curve.svg
-    pairs.jsonl               the pairs, where they were handed over in memory
-    report.html report.json   where they were asked for with `edge-pruning evaluate --report`
+    pairs.jsonl               the pairs, if they were passed in memory
+    report.html report.json   written by `edge-pruning evaluate --report`
 
-A folder belongs to one run, and to one process at a time: whoever writes holds `.lock`, which the system gives back
-when the process ends, however it ends. Other files in it are left alone, also by `overwrite`.
+A folder belongs to one run, and to one process at a time. The writing process holds `.lock`, which the system releases
+when the process ends, however it ends. Other files in the folder are never touched, not even by `overwrite`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PATTERNS = (
     *(EVALUATION, "evaluation-*.json", CURVE, PATTERNS_FILE),
     *("circuit.html", "circuit.svg", "truth.svg", "training.svg", "training-*.svg", "curve.svg"),
     *("report.html", "report.json", OWN_PAIRS, RUN_TOML),
-    CONFIG,  # last, so that a half-deleted run is still known as one
+    CONFIG,  # last, so that a partly deleted run is still recognised
 )
 
 
@@ -52,10 +52,12 @@ class Busy(ValueError):
 
 @dataclass(frozen=True)
 class Place:
-    """Where the files of a run go, as every rank needs to know it.
+    """The location of a run's files, for all ranks.
 
-    folder: the folder, on the rank that writes; None on all others, and where nothing is written.
-    path: its path, on all ranks. stored: config.json of the run that is resumed there. finished: whether it is done.
+    folder: the folder, on the rank that writes; None on other ranks, and if nothing is written.
+    path: its path, on all ranks.
+    stored: config.json of the run that is resumed.
+    finished: whether that run is finished.
     """
 
     folder: RunFolder | None
@@ -65,7 +67,7 @@ class Place:
 
     @classmethod
     def of(cls, kind: type[RunFolder], out: str | Path | None, *, resume: bool, overwrite: bool) -> Place:
-        """Raises ValueError on the first rank as the folder itself does."""
+        """Open the folder on the first rank, and inform the others. Raises the folder's ValueError."""
         folder = kind(out, resume=resume, overwrite=overwrite) if out is not None and ranks.is_first() else None
         stored = ranks.from_first(folder.config if folder and resume else None)
         finished = ranks.from_first(folder.finished if folder and resume else False)
@@ -73,9 +75,10 @@ class Place:
 
 
 class RunFolder:
-    """A folder that a run may use. Raises ValueError if it holds something else, or a run that nobody gave up.
+    """A folder for a run. Raises ValueError if it contains other files, or a run that may not be replaced.
 
-    patterns: the files that the run writes. last: the one that says that it is finished.
+    patterns: the files that the run writes.
+    last: the file that marks the run as finished.
     """
 
     format: ClassVar[str] = FORMAT
@@ -86,7 +89,7 @@ class RunFolder:
         self.path = Path(path)
         self._lock = FileLock(self.path / LOCK)
         if resume and overwrite:
-            raise ValueError("expected resume or overwrite, got both: one keeps what is there, the other deletes it")
+            raise ValueError("expected resume or overwrite, got both: resume keeps the run, overwrite deletes it")
         self._check_place()
         self.config = self._stored_config()
         if self._contents() and not resume:
@@ -99,7 +102,9 @@ class RunFolder:
         return self.config is not None and (self.path / self.last).exists()
 
     def begin(self, config: Mapping[str, Any], *, resume: bool) -> None:
-        """Make the folder ready for a run: keep what is there if it is resumed, otherwise delete what a run wrote."""
+        """Prepare the folder for a run: keep its files if the run is resumed, otherwise delete the files of the old
+        run.
+        """
         self._hold()
         if resume and self.config is not None:
             return
@@ -109,7 +114,7 @@ class RunFolder:
         files.write_json(self.path / CONFIG, self.config)
 
     def release(self) -> None:
-        """Let other processes write."""
+        """Release the lock, so that other processes can write."""
         self._lock.release()
 
     def _hold(self) -> None:
@@ -124,7 +129,7 @@ class RunFolder:
             raise OSError(error.errno, f"could not write to {self.path}: {error.strerror or error}") from error
 
     def withdraw(self) -> None:
-        """Leave nothing behind of a run that was refused before its first checkpoint, or before it had any scores."""
+        """Remove the traces of a run that was refused before its first checkpoint and without scores."""
         if any(path for kind in ("checkpoint", "scores") for path in self.path.glob(f"{kind}*.safetensors")):
             return
         for path in self._run_files():
@@ -151,24 +156,24 @@ class RunFolder:
             )
         if self.config is None and self._run_files():
             taken = ", ".join(path.name for path in self._run_files())
-            raise ValueError(f"{self.path} is {self._what_it_is()}, and {taken} would be overwritten; choose another")
+            raise ValueError(f"{self.path} is {self._what_it_is()}, and {taken} would be overwritten; change --out")
 
     def _what_it_is(self) -> str:
-        """A folder without a config.json of this kind, in words."""
+        """Describe a folder that has no config.json of this kind."""
         kind = self._content_of_config().get("format")
         if kind is None:
-            return f"no run folder (it has no {CONFIG} of one)"
-        return f"no run folder of this kind: {CONFIG} says {kind!r}, expected {self.format!r} (--seeds or not)"
+            return f"not a run folder (it has no {CONFIG} of one)"
+        return f"not a run folder of this kind: {CONFIG} says {kind!r}, expected {self.format!r} (--seeds or not)"
 
     def _stored_config(self) -> dict[str, Any] | None:
-        """The run's config.json; None where there is none, or where it is some other program's."""
+        """Return the run's config.json; None if there is none, or if it belongs to another program."""
         content = self._content_of_config()
         if content.get("format") != self.format:
             return None
         return dict(files.read_own(self.path / CONFIG, self.format, FORMAT_VERSION, ConfigContent))
 
     def _content_of_config(self) -> dict[str, Any]:
-        """Whatever config.json holds; nothing if it cannot be read."""
+        """Return the content of config.json; None if it cannot be read."""
         try:
             content = files.read_json(self.path / CONFIG)
         except ValueError:

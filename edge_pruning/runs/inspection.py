@@ -1,8 +1,13 @@
-"""What pairs become for a model, before anything is searched: every row as tokens, and what the model makes of it.
+"""Show pairs as a model reads them, before a search: every row as tokens, with the model's predictions.
 
+<<<<<<< HEAD
 Images are shown as small pictures. Without a model only the tokens are shown, those of the bundled model's tokenizer.
 Cost with a model: one unmasked run on every pair. The pairs are read as `discover` reads them, but nothing is refused:
 what is wrong is shown in place.
+=======
+Without a model, only the tokens are shown, those of the bundled model's tokenizer. Cost with a model: one unmasked run
+on every pair. The pairs are read as in `discover`, but nothing is refused: problems are shown with their row.
+>>>>>>> 7009c28 (Runs: docstrings and error texts in plain English)
 """
 
 from __future__ import annotations
@@ -31,16 +36,25 @@ from edge_pruning.tasks.own.border import tokens_of
 from edge_pruning.tasks.own.own_pairs import Reading
 from edge_pruning.tasks.own.rows import Row
 
-TOP = 3  # predictions shown
+TOP = 3  # number of predictions shown
 
 
 @dataclass(frozen=True)
 class InspectedRow:
+<<<<<<< HEAD
     """One row. clean, corrupted: the texts of its tokens, or where its images come from. differs: the positions where
     the two differ. pictures: the images as data URIs.
+=======
+    """One row of a task.
+>>>>>>> 7009c28 (Runs: docstrings and error texts in plain English)
 
-    answer, wrong: texts. left_out: why `discover` does not use the row. notices: what may not have been meant.
-    top: the model's most likely tokens after the prompt, with their probabilities. right: whether its answer is right.
+    clean, corrupted: the text of each token.
+    differs: the positions where the two prompts differ.
+    answer, wrong: texts.
+    left_out: the reasons why `discover` does not use the row.
+    notices: possible mistakes.
+    top: the model's most likely tokens after the prompt, with their probabilities.
+    right: whether the model's answer is right.
     """
 
     number: int
@@ -64,11 +78,19 @@ class InspectedRow:
 
 @dataclass(frozen=True)
 class Inspection:
-    """The pairs of a task. rows: some of them, those that are left out first. total: how many there are.
+    """The pairs of a task.
 
+<<<<<<< HEAD
     refused: what makes `discover` refuse the source as a whole. lengths: the fewest and most tokens of usable prompts.
     accuracy: the model's on the `judged` rows, which are the usable ones with an answer. of_images: whether the pairs
     are images.
+=======
+    rows: some of them, starting with those that are left out.
+    total: the number of all rows.
+    refused: the reasons why `discover` refuses the source as a whole.
+    lengths: the fewest and most tokens of usable prompts.
+    accuracy: that of the model on the `judged` rows, which are the usable ones with an answer.
+>>>>>>> 7009c28 (Runs: docstrings and error texts in plain English)
     """
 
     task: str
@@ -104,9 +126,17 @@ def inspect(
 ) -> Inspection:
     """Read the pairs of a task as a model reads them.
 
+<<<<<<< HEAD
     model: what `discover` takes; None shows tokens (or images) only.
     rows: how many to show in detail; None for all.
     settings: those of the task. Raises ValueError where there is nothing to show.
+=======
+    model: as for `discover`; None shows tokens only.
+    rows: number of rows to show in detail; None for all.
+    settings: those of the task.
+
+    Raises ValueError if there is nothing to show.
+>>>>>>> 7009c28 (Runs: docstrings and error texts in plain English)
     """
     task = get_task(task, **settings)
     known = describe_model(_usual_model(task)) if model is None else load_model(model, device=device, dtype=dtype)
@@ -139,7 +169,7 @@ def _read(
 def _of_sets(
     sets: Sequence[PairSet], pairs: Mapping[int, Pair], tokenizer: Any, name: str, most: int | None
 ) -> Inspection:
-    """Pairs of a built-in task, which has none that are wrong."""
+    """Inspect pairs of a built-in task, which has no faulty rows."""
     each = [(of.split, pair, text) for of in sets for pair, text in zip(of.pairs, of.texts, strict=True)]
     rows = [
         InspectedRow(number, split, *_prompts(tokenizer, pair, text), text.answer, text.wrong, pictures=_pictures(text))
@@ -184,17 +214,32 @@ def _of_reading(
     )
 
 
+<<<<<<< HEAD
 def _row(number: int, row: Row | None, reading: Reading, encoder: Encoder | None) -> InspectedRow:
     """A row as tokens or images, as far as it has any. encoder: None for images."""
+=======
+def _row(number: int, row: Row | None, reading: Reading, encoder: Encoder) -> InspectedRow:
+    """Return a row as tokens, as far as it could be read."""
+>>>>>>> 7009c28 (Runs: docstrings and error texts in plain English)
     problems = tuple(reading.problems.of(number))
     if row is None:
         return InspectedRow(number, None, (), (), left_out=problems)
     if number in reading.unequal:
         problems = (*problems, f"the prompts differ in length: {reading.unequal[number]}")
     pair, text = reading.pairs.get(number), reading.texts.get(number)
+<<<<<<< HEAD
     split, notices = reading.splits.get(number), tuple(reading.notices.of(number))
     if pair is None or text is None:
         prompts = (_alone(row.clean, encoder), _alone(row.corrupted, encoder))
+=======
+    if pair is not None and text is not None:
+        end = pair.positions[0] + 1  # without the teacher-forced part of the answer
+        prompts: tuple[Sequence[int], Sequence[int]] = pair.clean[:end], pair.corrupted[:end]
+        answer, wrong = text.answer, text.wrong
+    else:
+        clean, corrupted = (encoder.encode(p) if isinstance(p, str) else p for p in (row.clean, row.corrupted))
+        prompts = clean, corrupted
+>>>>>>> 7009c28 (Runs: docstrings and error texts in plain English)
         answer, wrong = (tuple(map(str, answers)) for answers in (row.answer, row.wrong))
         return InspectedRow(number, split, *prompts, answer, wrong, problems, notices)
     prompts = _prompts(encoder and encoder.tokenizer, pair, text)
@@ -215,11 +260,11 @@ def _lengths(pairs: Mapping[int, Pair]) -> tuple[int, int]:
     return min(lengths), max(lengths)
 
 
-# --- what the model makes of them -------------------------------------------------------------------------------------
+# --- the model's predictions ------------------------------------------------------------------------------------------
 
 
 def _judged(inspection: Inspection, pairs: Mapping[int, Pair], model: Model, metric: str) -> Inspection:
-    """With the model's predictions after each prompt, and its accuracy."""
+    """Add the model's predictions after each prompt, and its accuracy."""
     if not pairs:
         return inspection
     made = dict(zip(pairs, predictions(model.engine(), list(pairs.values()), metric), strict=True))
@@ -237,7 +282,7 @@ def _judged(inspection: Inspection, pairs: Mapping[int, Pair], model: Model, met
 
 @dataclass(frozen=True)
 class Prediction:
-    """After a prompt: the most likely tokens with their probabilities, and whether the prediction is right."""
+    """The most likely tokens after a prompt with their probabilities, and whether the prediction is right."""
 
     top: tuple[tuple[int, float], ...]
     right: bool
@@ -252,7 +297,7 @@ def predictions(engine: MaskedPass, pairs: Sequence[Pair], metric: str) -> list[
         some = [pairs[i] for i in ids]
         batch = engine.batch(some)
         logits = engine.own_logits(batch).float()
-        starts = [*accumulate((len(pair.positions) for pair in some[:-1]), initial=0)]  # rows of logits
+        starts = [*accumulate((len(pair.positions) for pair in some[:-1]), initial=0)]  # first rows in the logits
         first = logits[indices_on(starts, logits.device)]
         top = first.softmax(-1).topk(min(TOP, logits.shape[-1]))
         right = metrics.accuracy(logits, batch, metric)

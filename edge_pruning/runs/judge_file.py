@@ -1,4 +1,4 @@
-"""Judge a circuit file: on the model, task and ablation that it came from, or on others (see `open_circuit`)."""
+"""Judge a circuit file on its own model, task and ablation, or on others (see `open_circuit`)."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def evaluate_any(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Evaluation:
-    """How faithful a circuit is: on a setup, or on the task, model and ablation that it came from, or others.
+    """Evaluate a circuit on a setup, or on its own task, model and ablation, or on others.
 
     circuit: a value, a run, or the path of a circuit file (also another tool's).
-    setup: what to judge on; otherwise `settings` are those of `open_circuit` (task, model, ablation, metric, ...),
-    by default the circuit's own.
+    setup: the setup to judge on. Without it, `settings` are those of `open_circuit` (task, model, ablation, metric,
+        ...), by default the circuit's own.
     """
     if setup is None:
         on = open_circuit(circuit, **settings)
         circuit, setup = on.circuit, on.setup
     elif settings:
-        raise ValueError(f"a setup says what to judge on, so {', '.join(settings)} would have no effect")
+        raise ValueError(f"{', '.join(settings)} would have no effect, because a setup is given; leave out one")
     elif not isinstance(setup, Setup):
-        raise ValueError(f"expected a Setup to judge on, got {type(setup).__name__}; or say task=..., model=...")
+        raise ValueError(f"expected a Setup to judge on, got {type(setup).__name__}; or pass task=..., model=...")
     elif not isinstance(circuit, Circuit):
         circuit = open_value(circuit)
     return evaluate(circuit, setup, soft_mask=soft_mask, random_circuits=random_circuits, progress=progress)
@@ -54,7 +54,7 @@ def evaluate_any(
 def evaluate_file(
     path: str | Path, *, random_circuits: int = 10, progress: Progress | None = None, **settings: Any
 ) -> Evaluation:
-    """How faithful the circuit in a file is. settings: those of `open_circuit`; by default the circuit's own."""
+    """Evaluate the circuit in a file. settings: those of `open_circuit`; by default the circuit's own."""
     on = open_circuit(path, **settings)
     return evaluate(on.circuit, on.setup, random_circuits=random_circuits, progress=progress)
 
@@ -62,7 +62,7 @@ def evaluate_file(
 def curve_file(
     path: str | Path, *, sizes: Sequence[int] | None = None, progress: Progress | None = None, **settings: Any
 ) -> Curve:
-    """How good circuits of all sizes are that are cut from the scores beside a circuit file."""
+    """Measure circuits of all sizes, cut from the scores beside a circuit file."""
     on = open_circuit(path, **settings)
     return evaluate_curve(on.scores, on.setup, sizes=sizes, progress=progress)
 
@@ -70,7 +70,7 @@ def curve_file(
 def report_file(
     path: str | Path, *, random_circuits: int = 10, stage: Stage = lambda words, done, total: None, **settings: Any
 ) -> Report:
-    """The circuit in a file, judged in every way; with the stability of several seeds where it lies beside it."""
+    """Write a full report on the circuit in a file. It includes the stability over seeds, if stored beside it."""
     on = open_circuit(path, **settings)
     return report_on(
         on.circuit, on.setup, soft_mask=_soft_mask(on.circuit), random_circuits=random_circuits,
@@ -79,7 +79,7 @@ def report_file(
 
 
 def report_path(circuit: Path, wanted: Path | None = None) -> Path:
-    """Where the page about a circuit file is written: circuit-50.json has report-50.html beside it.
+    """Return the path of the page about a circuit file: for circuit-50.json, report-50.html beside it.
 
     Raises ValueError unless the wanted name ends in .html, or if the JSON beside it would replace the circuit.
     """
@@ -88,14 +88,16 @@ def report_path(circuit: Path, wanted: Path | None = None) -> Path:
     path = wanted or circuit.with_name(f"{name}.html")
     if path.suffix.lower() not in (".html", ".htm") or path.with_suffix(".json").absolute() == circuit.absolute():
         raise ValueError(
-            "the report is a page with a JSON file beside it, so its name ends in .html and is not the circuit's; got "
-            f"{path}"
+            "expected a report name that ends in .html and differs from the circuit's, because its JSON is beside it; "
+            f"got {path}"
         )
     return path
 
 
 def write_report(report: Report, path: Path) -> None:
-    """The page, and the same as JSON beside it; see `report_path`. A run's circuit.html then shows the report, too."""
+    """Write the page, and its content as JSON beside it; see `report_path`. A run's circuit.html then also shows the
+    report.
+    """
     content = report.to_json()
     files.write_json(path.with_suffix(".json"), content)
     files.write_text(path, render(content, report.circuit))
@@ -105,19 +107,19 @@ def write_report(report: Report, path: Path) -> None:
 
 
 def _soft_mask(circuit: Circuit) -> Tensor | None:
-    """The mask that the circuit was cut from, where it came from a method that has one."""
+    """Return the mask that the circuit was cut from, if its method has one."""
     origin = circuit.provenance
     if circuit.scores is None or origin.method is None or origin.is_polished:
         return None
     try:
         method = get_method(origin.method, **origin.method_settings)
-    except (ValueError, TypeError, KeyError):  # another tool's, or of a version that had other settings
+    except (ValueError, TypeError, KeyError):  # from another tool, or a version with other settings
         return None
     return method.soft_mask(circuit.scores, len(circuit))
 
 
 def _stability_beside(path: Path) -> Mapping[str, Any] | None:
-    """What stability.json says in the circuit's folder, or in the one above (for the circuit of one seed)."""
+    """Return the content of stability.json in the circuit's folder or its parent (for the circuit of one seed)."""
     for folder in (path.parent, path.parent.parent):
         if (folder / STABILITY).exists():
             return files.read_own(folder / STABILITY, STABILITY_FORMAT, FORMAT_VERSION, StabilityContent)

@@ -1,7 +1,7 @@
-"""The second half of a run: cut circuits from scores, choose one, evaluate it on held-out pairs.
+"""The second half of a run: cut circuits from scores, choose one, and evaluate it on held-out pairs.
 
-Splits are kept apart: scores come from training pairs, a size that was left open is chosen on validation pairs, and
-test pairs are for the report only.
+Splits are kept apart: scores come from training pairs, an open size is chosen on validation pairs, and test pairs are
+used for the report only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from edge_pruning.setup import Setup
 def cut_circuits(
     config: RunConfig, setup: Setup, searches: Sequence[SearchResult], sizes: Sequence[int], folder: Path | None
 ) -> list[Cut]:
-    """A circuit of every size, not judged yet; in the run folder, if there is one, before anything can go wrong."""
+    """Cut a circuit of every size without judging it, and write it into the run folder, if any, before anything can
+    fail.
+    """
     provenance = {**describe(config, setup), "requested": list(sizes)}
     if not sizes and searches[0].scores.natural_size is None:
         provenance["size_rule"] = EXACT_RULE if config.task_value.exact else RULE
@@ -50,9 +52,9 @@ def judge(
     folder: Path | None,
     watch: RunObserver,
 ) -> Run:
-    """Judge the circuits cut from the scores, in float32. sizes: those that were asked for; all of them are evaluated.
+    """Judge the circuits cut from the scores, in float32. sizes: the requested sizes, all of which are evaluated.
 
-    Where the size was left open, only the chosen circuit is evaluated.
+    If the size was left open, only the chosen circuit is evaluated.
     """
     setup = setup.judging
     cuts = cut_circuits(config, setup, searches, sizes, folder)
@@ -63,7 +65,7 @@ def judge(
     scanned, chosen = choice.measured, choice.chosen
     cuts, circuits = [cuts[i] for i in choice.places], [circuits[i] for i in choice.places]
     scores = [scores[i] for i in choice.places]
-    if config.polish and not sizes:  # all of them would cost more than the search
+    if config.polish and not sizes:  # polishing all sizes would cost more than the search
         circuits[chosen] = _polished(setup, circuits[chosen], watch)
         if scanned:
             progress = partial(watch.stage, CHOOSING)
@@ -82,7 +84,7 @@ def judge(
 
 
 def _polished(setup: Setup, circuit: Circuit, watch: RunObserver) -> Circuit:
-    """Swapped edges, judged on training pairs."""
+    """Swap edges, judged on training pairs."""
     watch.stage(f"polishing {len(circuit):,} edges")
     return polish(circuit, setup.engine, setup.train, setup.ablation)
 

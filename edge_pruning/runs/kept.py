@@ -1,4 +1,4 @@
-"""What an interrupted run has left in its folder, in words for the person who interrupted it."""
+"""Describe what an interrupted run has left in its folder."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from edge_pruning.runs.folder import CONFIG, EVALUATION
 
 
 def begun(folder: Path) -> bool:
-    """Whether there is a run that `--resume` continues."""
+    """Return whether there is a run that `--resume` can continue."""
     return (folder / CONFIG).exists()
 
 
 def kept(folder: Path) -> str:
-    """What the folder of a run, or of several seeds, holds of it."""
+    """Describe what the folder of a run, or of several seeds, contains."""
     seeds = sorted(folder.glob("seed-*"), key=lambda path: int(path.name.removeprefix("seed-")))
     finished = [path.name for path in seeds if (path / EVALUATION).exists()]
     if seeds:
@@ -28,7 +28,7 @@ def _of_one(folder: Path) -> str:
     if (folder / EVALUATION).exists():
         return "the finished run"
     if (folder / "scores.safetensors").exists():
-        return "the scores of all edges: only measuring them is left"
+        return "the scores of all edges: only the evaluation is left"
     sizes = len(list(folder.glob("scores-*.safetensors")))
     checkpoints = sorted(folder.glob("checkpoint*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
     found = [f"the scores of {sizes} sizes"] if sizes else []

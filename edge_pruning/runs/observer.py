@@ -1,4 +1,4 @@
-"""Who is told what a whole run is doing: a progress bar, or nobody."""
+"""Observers of a whole run, such as a progress bar."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ Callback = Callable[[Mapping[str, float]], object]
 
 
 class RunObserver(Observer):
-    """Watches a whole run: besides the steps of the method, what it is doing now."""
+    """Watches a whole run: the steps of the method and the current stage."""
 
     def stages(self, work: Mapping[str, float]) -> None:
-        """Receive the stages of a run, in order: the words of each, and roughly how much work it is.
+        """Receive the stages of a run, in order: the name of each, and its approximate work.
 
         The unit is one masked forward pass of one pair. Called once, before the first of these stages.
         """
 
     def stage(self, words: str, done: int = 0, total: int = 0) -> None:
-        """`words`: what is being done; `done` of `total` where that is known."""
+        """Receive the current stage: its name, and `done` of `total` if known."""
 
     def forecast(self, words: str) -> None:
-        """`words`: what the run will cost, said before it starts."""
+        """Receive the estimated cost of the run, before it starts."""
 
 
 class OneOfSeveral(RunObserver):
-    """Says which run of several a stage belongs to. The stages of all are announced before, so single ones are not."""
+    """Adds the number of a run to its stages. The stages of all runs are announced beforehand, so single ones are not.
+    """
 
     def __init__(self, watch: RunObserver, which: str) -> None:
         self.watch, self.which = watch, which
@@ -41,7 +42,7 @@ class OneOfSeveral(RunObserver):
 
 
 class WithCallback(RunObserver):
-    """Passes everything on to an observer, and each step's record to a function."""
+    """Forwards everything to an observer, and each step's record to a function."""
 
     def __init__(self, watch: RunObserver, callback: Callback) -> None:
         self.watch, self.callback = watch, callback
@@ -68,9 +69,9 @@ class WithCallback(RunObserver):
 
 
 def with_callback(watch: RunObserver, callback: Callback | None) -> RunObserver:
-    """The observer, or one that calls a function as well. Raises ValueError for what cannot be called."""
+    """Return the observer, combined with a function if given. Raises ValueError if it is not callable."""
     if callback is None:
         return watch
     if not callable(callback):
-        raise ValueError(f"expected a function of one step's record as callback, got {type(callback).__name__}")
+        raise ValueError(f"expected callback to be a function of one step's record, got {type(callback).__name__}")
     return WithCallback(watch, callback)

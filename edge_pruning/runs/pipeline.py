@@ -1,7 +1,7 @@
-"""From a task and a model to a circuit: load, find, cut, evaluate on held-out pairs, write down.
+"""From a task and a model to a circuit: load, find, cut, evaluate on held-out pairs, write.
 
-This file reads as the table of contents of a run: `request.py` resolves the settings, `search.py` finds scores,
-`judging.py` makes circuits of them and measures them.
+This file is the table of contents of a run: `request.py` resolves the settings, `search.py` finds scores, `judging.py`
+cuts circuits from them and measures them.
 """
 
 from __future__ import annotations
@@ -46,22 +46,23 @@ def discover(
     callback: Callback | None = None,
     **settings: Any,
 ) -> Run:
-    """Find the circuit that does a task, and measure it on held-out pairs.
+    """Find the circuit that performs a task, and measure it on held-out pairs.
 
     task: a name such as "ioi", a path to your own pairs, or pairs in memory (a list of `ep.Pair`, dictionaries or
-    tuples, a DataFrame, a `datasets.Dataset`).
+        tuples, a DataFrame, a `datasets.Dataset`).
     out: the run folder; None leaves nothing on disk.
-    resume: continue a killed run (settings that are not given are the run's own).
+    resume: continue a killed run. Missing settings are those of the run.
     overwrite: replace the run in that folder.
-    model: "bundled", a folder, a hub id, what `load_model` returns, or a Hugging Face model in memory with its
-    tokenizer, as a tuple. The model that circuits are found in is the one that they are judged in.
-    patterns: for how many of the circuit's heads to keep attention patterns and direct effects; 0 for none.
+    model: "bundled", a folder, a hub id, the result of `load_model`, or a Hugging Face model in memory with its
+        tokenizer, as a tuple. Circuits are found and judged in the same model.
+    patterns: number of the circuit's heads whose attention patterns and direct effects are stored; 0 for none.
     callback: called with the record of every training step (`step`, `total`, `kl`, ...).
-    metric=FUNCTION, objective=FUNCTION: your own, in place of the task's (see `own_functions.py`).
-
+    metric, objective: your own functions, in place of the task's (see `own_functions.py`).
     settings: the fields of `RunConfig` (edges=100, sparsity=0.97, method=..., ablation=..., seed=...), the method's own
-    (steps=300, batch_size=16, ...) and the task's (train=200, test=500). Raises ValueError with everything that is
-    wrong, OSError if a file cannot be written, `discovery.Diverged` if the loss is not finite.
+        (steps=300, batch_size=16, ...) and the task's (train=200, test=500).
+
+    Raises ValueError with all problems, OSError if a file cannot be written, `discovery.Diverged` if the loss is not
+    finite.
     """
     place = Place.of(RunFolder, out, resume=resume, overwrite=overwrite)
     request = Request.of(task, model, settings, place, resume=resume)
@@ -85,7 +86,7 @@ def run_in(
     draw: bool,
     patterns: int,
 ) -> Run:
-    """The run of these settings on a setup that is loaded already; on disk if there is a folder."""
+    """Run these settings on a loaded setup, with files if there is a folder."""
     sizes, description = checked_sizes(config, setup), describe(config, setup)
     ranks.refuse_differences({"settings": config.to_json(), **description})
     if words := planned_line(config, setup):
@@ -105,7 +106,7 @@ def run_in(
         searches = find_scores(config, setup, sizes, folder.path, watch)
         run = judge(config, setup, searches, sizes, folder.path, watch)
         return _saved(_with_patterns(run, setup, patterns, watch), folder.path, draw, watch)
-    except ValueError:  # settings that only the method can judge
+    except ValueError:  # settings that only the method can check
         if not stored:
             folder.withdraw()
         raise
@@ -114,7 +115,7 @@ def run_in(
 
 
 def _with_patterns(run: Run, setup: Setup, heads: int, watch: RunObserver) -> Run:
-    """The run with what its circuit's strongest heads do, where that can be shown."""
+    """Add the patterns and direct effects of the circuit's strongest heads, if they can be shown."""
     watch.stage("looking at heads")
     tokenizer, heads = setup.model and setup.model.tokenizer, heads if ranks.is_first() else 0
     shown = find_patterns(run.circuit, setup.engine, setup.pairs, setup.ablation, tokenizer, heads=heads)
@@ -122,20 +123,20 @@ def _with_patterns(run: Run, setup: Setup, heads: int, watch: RunObserver) -> Ru
 
 
 def _say_if_bits_differ(stored: Mapping[str, Any] | None) -> None:
-    """Warn if a run is resumed on another number of ranks, which add up gradients in another order."""
+    """Warn if a run is resumed with another number of ranks, which add up gradients in another order."""
     before = stored.get("ranks", 1) if stored else ranks.count()
     if before != ranks.count():
         log.warning(
-            "this run began on %d rank%s and goes on on %d: its numbers will differ by rounding from those of a run "
-            "that stays on as many", before, "s" if before > 1 else "", ranks.count(),
+            "this run began on %d rank%s and continues on %d: its numbers will differ by rounding from those of a "
+            "run with a constant number", before, "s" if before > 1 else "", ranks.count(),
         )
 
 
-# --- what a run needs -------------------------------------------------------------------------------------------------
+# --- the setup --------------------------------------------------------------------------------------------------------
 
 
 def setup_of(config: RunConfig, model: Model | None = None) -> Setup:
-    """Load what the settings name. model: one that is loaded already."""
+    """Load the setup that the settings name. model: a model that is already loaded."""
     model = model or load_model(
         config.model, revision=config.revision, device=config.device, dtype=config.dtype,
         trust_remote_code=config.trust_remote_code,
@@ -145,15 +146,15 @@ def setup_of(config: RunConfig, model: Model | None = None) -> Setup:
         model, config.task_value, config.ablation_value, graph=graph, seed=config.seed, metric=config.own_metric,
         objective=config.own_objective,
     )
-    _ = setup.train, setup.pairs  # a task that does not fit this tokenizer is refused before anything is searched
+    _ = setup.train, setup.pairs  # refuse a task that does not fit this tokenizer before the search
     return setup
 
 
 def checked_sizes(config: RunConfig, setup: Setup) -> tuple[int, ...]:
-    """The sizes that were asked for; may be none."""
+    """Return the requested sizes; may be empty."""
     sizes = requested_sizes(setup.graph, config.edges, config.sparsity)
     if len(sizes) > 1 or (not sizes and config.method_value.one_run_ranks_all):
-        _ = setup.validation  # a size will be chosen on it: an error should come before the search
+        _ = setup.validation  # used to choose a size: report errors before the search
     return sizes
 
 

@@ -1,4 +1,4 @@
-"""The plan of a run from its settings: what it will cost, without loading the weights (or with a short calibration)."""
+"""The plan of a run from its settings: its cost, without loading the weights (or with a short calibration)."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ from edge_pruning.runs.sizes import OFFERED, choosing_passes
 from edge_pruning.setup import Setup
 from edge_pruning.tasks import PairSet
 
-HELD_OUT = 200  # validation or test pairs of a task that does not say how many
+HELD_OUT = 200  # validation or test pairs of a task without a number of them
 
 
 def plan(task: str, *, calibrate: bool | None = None, **settings: Any) -> Plan:
-    """What `discover` with the same task and settings costs.
+    """Estimate the cost of `discover` with the same task and settings.
 
-    device: also the name of a GPU that this machine has not (`planning.DEVICES`). calibrate: whether the model is
-    loaded and a micro-batch timed; None: if its weights are on this machine and fit. Raises ValueError as `discover`
-    does, and for programs, which cost nothing worth planning.
+    device: may name a GPU that this machine does not have (`planning.DEVICES`).
+    calibrate: whether to load the model and time a micro-batch; None: if its weights are on this machine and fit.
+
+    Raises ValueError as `discover` does, and for compiled programs, which need no plan.
     """
     config = RunConfig.of({"task": task, **settings})
     elsewhere = named_device(config.device, config.dtype)
@@ -51,21 +52,21 @@ def plan(task: str, *, calibrate: bool | None = None, **settings: Any) -> Plan:
 
 
 def planned_line(config: RunConfig, setup: Setup) -> str:
-    """The plan of a run whose model is loaded, in one line; nothing for a compiled program, which takes no time."""
+    """Return the plan of a run with a loaded model in one line; empty for a compiled program, which takes no time."""
     model = setup.model
     if model is None or isinstance(model.adapter, Tracr):
         return ""
     device = this_device(setup.engine.home, model.adapter.dtype)
-    loaded = model.adapter.hf.num_parameters() * model.adapter.dtype.itemsize  # no longer free, but planned for
+    loaded = model.adapter.hf.num_parameters() * model.adapter.dtype.itemsize  # no longer free, but part of the plan
     device = dataclasses.replace(device, free=device.free + loaded)
     return planned(config, model, setup.train, device).line
 
 
 def planned(config: RunConfig, model: Model, pairs: PairSet, device: Device, *, guessed: bool = False) -> Plan:
-    """The plan from shapes and pairs; the model's weights are not looked at."""
+    """Return the plan from shapes and pairs, without the model's weights."""
     engine = model.engine(config.graph(model.adapter.shape))
     costs = Costs.of(engine)
-    engine.home = _kind(device)  # where its micro-batches will be, which with the memory says how large they are
+    engine.home = _kind(device)  # with its memory, determines the size of micro-batches
     engine.memory_for_pass = share_for_pass(device.free - costs.weights)
     widths = [engine.width(pair) for pair in pairs.pairs]
     tokens = fmean(widths)
@@ -82,7 +83,7 @@ def planned(config: RunConfig, model: Model, pairs: PairSet, device: Device, *, 
 
 
 def calibrated(estimate: Plan, config: RunConfig, pairs: PairSet) -> Plan:
-    """The plan with times that were measured on this machine; loads the model."""
+    """Return the plan with times measured on this machine; loads the model."""
     model = load_model(config.model, revision=config.revision, device=config.device, dtype=config.dtype,
                        trust_remote_code=config.trust_remote_code)  # fmt: skip
     engine = model.engine(config.graph(model.adapter.shape))
@@ -96,7 +97,7 @@ def _kind(device: Device) -> torch.device:
 
 
 def pairs_of(config: RunConfig, model: Model) -> tuple[PairSet, bool]:
-    """The training pairs, and whether they are those of the bundled model's tokenizer because there is no other."""
+    """Return the training pairs, and whether they use the bundled model's tokenizer because there is no other."""
     tokenizer, guessed = model.tokenizer, model.tokenizer is None and not model.adapter.reads_images
     if guessed:
         tokenizer = describe_model("bundled").tokenizer
@@ -104,21 +105,22 @@ def pairs_of(config: RunConfig, model: Model) -> tuple[PairSet, bool]:
 
 
 def _edges(engine: MaskedPass) -> dict[str, int]:
-    """Edges by convention, in words; the run's own first."""
+    """Return the number of edges by convention, in words; the run's own convention first."""
     shape, own = engine.graph.shape, engine.graph
     graphs = [own, Graph(shape), Graph(shape, kv="query"), *([Graph(shape, "split")] if _has_positions(engine) else [])]
     return {graph.convention: graph.n_edges for graph in graphs}
 
 
 def _has_positions(engine: MaskedPass) -> bool:
-    """Whether positions are written into the stream, so that they can be a writer of their own."""
+    """Return whether positions are written into the stream, so that they can be a separate writer."""
     return engine.adapter.model_type in ("gpt2", "opt")
 
 
 def _judged(config: RunConfig, sizes: int, edges: int) -> int:
-    """Forward passes over a pair until the report: sizes are compared on validation pairs, circuits judged on test.
+    """Count the forward passes per pair until the report: comparing sizes on validation pairs, judging circuits on test
+    pairs.
 
-    Roughly: random circuits of large graphs are as many as it takes, and small circuits run few nodes.
+    The count is approximate: random circuits of large graphs are drawn as needed, and small circuits run few nodes.
     """
     task = config.task_value
     validation, test = (getattr(task, split, None) or HELD_OUT for split in ("validation", "test"))

@@ -1,4 +1,4 @@
-"""What a run is asked for: settings, a task and a model as a user gives them, resolved once into a `RunConfig`."""
+"""The request for a run: settings, a task and a model from the user, resolved once into a `RunConfig`."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Request:
 
     @classmethod
     def of(cls, task: Any, model: Any, settings: Mapping[str, Any], place: Place, *, resume: bool) -> Request:
-        """Resolve what `discover` is given; settings that are not given are those of the run that is resumed, if any.
+        """Resolve the arguments of `discover`. If a run is resumed, missing settings are those of that run.
 
-        Raises ValueError with everything that is wrong, and for other settings than those of the resumed run.
+        Raises ValueError with all problems, and for settings that differ from those of the resumed run.
         """
         model = in_hand(model)
         given = {"task": _kept(task, place.path), **_named(model, settings), **_with_functions(settings)}
@@ -42,14 +42,14 @@ class Request:
             before = RunConfig(**place.stored["settings"], source=config.source)
             refuse_differences(place.path, before.to_json(), config.to_json())
         elif resume and place.path:
-            log.warning("there is no run in %s to resume, so this one starts from the beginning", place.path)
+            log.warning("there is no run to resume in %s; starting from the beginning", place.path)
         return cls(config, model if isinstance(model, Model) else None)
 
     def warn_of_ignored_seed(self) -> None:
-        """Warn that the seed does not change the search, if that is so."""
+        """Warn if the seed does not change the search."""
         if not self.config.draws_at_random:
             name = self.config.method_value.name
-            log.warning("method %s draws nothing at random: the seed changes baselines and intervals only", name)
+            log.warning("method %s is deterministic: the seed changes baselines and intervals only", name)
 
 
 def in_hand(model: Any) -> str | Model | None:
@@ -60,7 +60,7 @@ def in_hand(model: Any) -> str | Model | None:
 
 
 def refuse_differences(path: Path, stored: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
-    """Raise ValueError if the run to be resumed was made with other settings."""
+    """Raise ValueError if the run to be resumed has other settings."""
     differing = differences(stored, now) if stored else []
     if differing:
         raise ValueError(
@@ -78,16 +78,16 @@ def _named(model: str | Model | None, settings: Mapping[str, Any]) -> dict[str, 
     ignored = [name for name, fine in as_it_is.items() if settings.get(name, fine[0]) not in fine]
     if ignored:
         raise ValueError(
-            f"the model that was handed over is in {model.dtype} on {model.device}, revision {model.revision}; it is "
+            f"the model in memory is in {model.dtype} on {model.device}, revision {model.revision}; it is "
             f"used as it is, so leave out {', '.join(ignored)}"
         )
     return own
 
 
 def _with_functions(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings with registered names in place of a metric and an objective that are functions.
+    """Return the settings with registered names in place of metrics and objectives that are functions.
 
-    A `metric` or `objective` that is no function is a setting of the method.
+    A `metric` or `objective` that is not a function is a setting of the method.
     """
     changed = dict(settings)
     for name, register in (("metric", register_metric), ("objective", register_objective)):

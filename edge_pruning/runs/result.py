@@ -1,4 +1,4 @@
-"""What a run has found, as a value: save it into a run folder, load it from there, draw it."""
+"""The result of a run, as a value: save it to a run folder, load it from there, draw it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from edge_pruning.view import Inline, Source, report_of, view_page
 class Cut:
     """One circuit of a run; `row` is its line in curve.json.
 
-    evaluation: on held-out pairs; None for a size that was only looked at to choose among sizes. `part` names
-    the training that it was cut from, where a method trains once per size.
+    evaluation: on held-out pairs; None for a size that was only measured to choose among sizes.
+    part: the training that it was cut from, if the method trains once per size.
     """
 
     circuit: Circuit
@@ -36,10 +36,13 @@ class Cut:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Run:
-    """A finished run: `run.circuit` is its circuit, `run.evaluation.circuit.kl` how faithful it is on test pairs.
+    """A finished run: `run.circuit` is its circuit, `run.evaluation.circuit.kl` its KL on test pairs.
 
-    cuts: every size, ascending; the circuit is one of them. training: the rows of metrics.jsonl. config: config.json.
-    patterns: patterns.json, what the circuit's heads do, where it was looked at. folder: where it is on disk, if it is.
+    cuts: every size, ascending; the circuit is one of them.
+    training: the rows of metrics.jsonl.
+    config: config.json.
+    patterns: patterns.json, the patterns and effects of the circuit's heads, if stored.
+    folder: its location on disk, if any.
     """
 
     cuts: tuple[Cut, ...]
@@ -80,11 +83,13 @@ class Run:
         return task if task == model else f"{task} in {model}"
 
     def draw(self, path: str | Path) -> None:
-        """Write a picture of the circuit: SVG, or PNG and PDF (extra `[pictures]`), by the file's name."""
+        """Draw the circuit to a file: SVG, or PNG and PDF (extra `[pictures]`), by the file's name."""
         save_picture(path, draw_circuit(self.circuit, title=self.title))
 
     def view(self) -> Inline:
-        """The circuit as a page to explore; a notebook shows it inline, `run.view().save("circuit.html")` writes it."""
+        """Return a page for exploring the circuit. Notebooks show it inline; `run.view().save("circuit.html")` writes
+        it.
+        """
         return Inline(view_page([self._source]))
 
     @property
@@ -98,9 +103,9 @@ class Run:
     # --- files -----------------------------------------------------------------------------------------------------
 
     def save(self, folder: Path, *, write_scores: bool = True) -> None:
-        """Everything but the pictures; evaluation.json last, because it says that the run is finished.
+        """Write everything but the pictures. evaluation.json comes last, because it marks the run as finished.
 
-        write_scores: False where the search has written them.
+        write_scores: False if the search has written them.
         """
         for cut in self.cuts if len(self.cuts) > 1 else ():
             self._save_circuit(cut, folder / circuit_file(cut), write_scores)
@@ -118,7 +123,7 @@ class Run:
 
     @property
     def truth(self) -> Circuit | None:
-        """The true circuit, where it is known."""
+        """The true circuit, if known."""
         known = self.evaluation.ground_truth
         return None if known is None else Circuit.from_names(self.circuit.graph, known.true_names)
 
@@ -138,7 +143,7 @@ class Run:
 
     @classmethod
     def load(cls, folder: str | Path) -> Run:
-        """A finished run from its folder. Raises ValueError that names the file that is missing or broken."""
+        """Load a finished run from its folder. Raises ValueError that names the missing or broken file."""
         folder = Path(folder)
         config = files.read_own(folder / CONFIG, FORMAT, FORMAT_VERSION, ConfigContent)
         curve = files.read_json(folder / CURVE, CurveContent)
@@ -155,12 +160,12 @@ class Run:
 
 
 def circuit_file(cut: Cut | None) -> str:
-    """The file of one of several circuits of a run, or (None) of the run's circuit."""
+    """Return the file of one of several circuits of a run, or (None) of the run's circuit."""
     return "circuit.json" if cut is None else f"circuit-{len(cut.circuit)}.json"
 
 
 def scores_file(part: str) -> str:
-    """The file of one training's scores; see `Cut.part`."""
+    """Return the file of one training's scores; see `Cut.part`."""
     return f"scores{part}.safetensors"
 
 
@@ -168,6 +173,6 @@ def _load_cut(folder: Path, row: Row, size: str) -> Cut:
     path, evaluation = folder / f"circuit{size}.json", folder / f"evaluation{size}.json"
     circuit, judged = Circuit.load(path), Evaluation.load(evaluation) if evaluation.exists() else None
     if len(circuit) != row["edges"]:
-        raise ValueError(f"{path} has {len(circuit):,} edges, but {CURVE} beside it says {row['edges']:,}")
+        raise ValueError(f"{path} has {len(circuit):,} edges, but {CURVE} lists {row['edges']:,}")
     part = Path(files.read_json(path, CircuitContent).get("scores", "scores")).stem.removeprefix("scores")
     return Cut(circuit, judged, row, part)

@@ -1,4 +1,4 @@
-"""run.toml: the settings of a run as `edge-pruning discover --config run.toml` reads them, to repeat it."""
+"""run.toml: the settings of a run, from which `edge-pruning discover --config run.toml` repeats it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from edge_pruning.runs.config import DEFAULT_PRESET, RunConfig
 from edge_pruning.version import __version__
 
 ABOUT = "# Written by edge-pruning {}. To repeat this run: edge-pruning discover --config run.toml --out FOLDER\n"
-FUNCTIONS = "# {} was a function, which no file holds: hand it over again in Python.\n"
+FUNCTIONS = "# {} was a function, which is not in this file: pass it again in Python.\n"
 
 
 def run_toml(config: RunConfig, *, seeds: int | None = None) -> str:
-    """Every setting that is not empty; seeds: how many runs with consecutive seeds there are, if there are several."""
+    """Return every setting that is not empty. seeds: the number of runs with consecutive seeds, if there are several.
+    """
     values = config.to_json()
     functions = [name for name in ("own_metric", "own_objective") if values.pop(name) is not None]
     if config.preset is None and config.method is None:
@@ -26,6 +27,6 @@ def run_toml(config: RunConfig, *, seeds: int | None = None) -> str:
 
 
 def _filled(values: dict[str, Any]) -> dict[str, Any]:
-    """Without what is empty or off: TOML has no null."""
+    """Return the values without empty and disabled ones, because TOML has no null."""
     inner = {name: _filled(value) if isinstance(value, dict) else value for name, value in values.items()}
     return {name: value for name, value in inner.items() if value not in (None, [], {}) and value is not False}

@@ -1,7 +1,7 @@
-"""The first half of a run: scores for every edge, on disk as soon as they are known.
+"""The first half of a run: scores for every edge, written as soon as they are found.
 
-Judging comes after it and can fail on its own (a full disk, too little memory). So finished scores are a checkpoint
-like any other: a run that is resumed reads them and goes on with judging.
+Judging follows and can fail on its own (a full disk, too little memory). Finished scores are therefore a checkpoint: a
+resumed run reads them and continues with judging.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from edge_pruning.truth.outputs import Outputs
 class SearchResult:
     """The result of one search: scores, training records, and the sizes that circuits are cut to.
 
-    part: names the training where a method trains once per size, such as `-50`.
+    part: the name of the training, such as `-50`, if a method trains once per size.
     """
 
     part: str
@@ -45,7 +45,7 @@ class SearchResult:
 
 
 def describe(config: RunConfig, setup: Setup) -> dict[str, Any]:
-    """What the settings were resolved to, for config.json and for the circuits' provenance."""
+    """Return the resolved settings, for config.json and for the circuits' provenance."""
     assert setup.model is not None
     method = config.method_value
     data = {pairs.split: {"pairs": len(pairs.pairs), "hash": pairs.hash} for pairs in (setup.train, setup.pairs)}
@@ -63,7 +63,7 @@ def describe(config: RunConfig, setup: Setup) -> dict[str, Any]:
 
 
 def identity(description: Mapping[str, Any]) -> dict[str, Any]:
-    """What must not have changed when a run is resumed, besides its settings; as JSON values."""
+    """Return what must not change when a run is resumed, besides its settings, as JSON values."""
     chosen: dict[str, Any] = json.loads(json.dumps({name: description[name] for name in ("model", "method", "data")}))
     return chosen
 
@@ -75,7 +75,7 @@ def find_scores(
     folder: Path | None,
     watch: RunObserver,
 ) -> list[SearchResult]:
-    """Run the method: once, or once per size if it aims at one. sizes: those that were asked for; may be none."""
+    """Run the method: once, or once per size if it aims at one. sizes: the requested sizes; may be empty."""
     method = config.method_value
     once = method.one_run_ranks_all or len(sizes) <= 1
     parts = {"": sizes} if once else {f"-{k}": (k,) for k in sizes}
@@ -108,14 +108,14 @@ def _find(
 
 
 def _from_first(scores: EdgeScores | None, graph: Graph) -> EdgeScores | None:
-    """The scores that the first rank, which alone has the folder, has read."""
+    """Return the scores that the first rank, which alone has the folder, has read."""
     tensors = ranks.tensors_from_first(None if scores is None else {"scores": scores.values})
     size = ranks.from_first(None if scores is None else scores.natural_size)
     return scores if tensors is None or ranks.is_first() else EdgeScores(graph, tensors["scores"], size)
 
 
 def _open_size(config: RunConfig, setup: Setup, scores: EdgeScores) -> tuple[int, ...]:
-    """The sizes to try where none was asked for."""
+    """Return the sizes to try if none was requested."""
     if scores.natural_size is not None:
         return (scores.natural_size,)
     if config.task_value.exact:  # see `sizes.EXACT_RULE`
@@ -131,7 +131,7 @@ def _write_scores(path: Path, scores: EdgeScores, whose: str) -> None:
 
 
 def _stored_scores(path: Path, graph: Graph, whose: str) -> EdgeScores | None:
-    """Scores that this very run has finished; None where there are none."""
+    """Return the finished scores of this very run; None if there are none."""
     if not path.exists():
         return None
     try:
@@ -140,5 +140,5 @@ def _stored_scores(path: Path, graph: Graph, whose: str) -> EdgeScores | None:
         if about["run"] != whose:
             return None
         return EdgeScores(graph, files.read_tensors(path)["scores"], about["natural_size"])
-    except (safetensors.SafetensorError, ValueError, KeyError):  # broken since: search again
+    except (safetensors.SafetensorError, ValueError, KeyError):  # damaged: search again
         return None

@@ -1,13 +1,13 @@
-"""The same run with several seeds, side by side in one folder: how far from unique is the circuit?
+"""The same run with several seeds, in one folder: how unique is the circuit?
 
     seed-0/ seed-1/ ...       a run folder each
-    config.json               the settings that they share, and their seeds
-    consensus.json core.json  circuits: what most agree on, what all have (consensus-50.json ... for several sizes)
-    stability.json            overlap, core and rest, and how good the consensus is on test pairs; written last
+    config.json               the shared settings, and the seeds
+    consensus.json core.json  the edges that most circuits share, or all (consensus-50.json ... for several sizes)
+    stability.json            overlap, core and contingent edges, and the consensus on test pairs; written last
 
-Everything but the seed of the search is the same: the pairs, the model, the settings. Where sizes were asked for, each
-size is compared apart; else the circuits that the runs chose. A killed run goes on with `resume`: finished seeds are
-read, the one that was interrupted continues from its checkpoint.
+Everything but the seed of the search is the same: the pairs, the model, the settings. Requested sizes are compared
+separately; otherwise, the circuits that the runs chose are compared. A killed run continues with `resume`: finished
+seeds are read, and the interrupted one continues from its checkpoint.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ STABILITY = "stability.json"
 
 
 class SeedsFolder(RunFolder):
-    """A folder of runs that differ in their seed."""
+    """A folder of runs that differ only in their seed."""
 
     format: ClassVar[str] = FORMAT
     patterns: ClassVar[tuple[str, ...]] = (
@@ -54,17 +54,17 @@ class SeedsFolder(RunFolder):
     last: ClassVar[str] = STABILITY
 
     def withdraw(self) -> None:
-        """As long as no seed has begun."""
+        """Remove the folder's files, as long as no seed has begun."""
         if not any(self.path.glob("seed-*")):
             super().withdraw()
 
 
 @dataclass(frozen=True, eq=False)
 class SeedRuns:
-    """Finished runs that differ in their seed alone.
+    """Finished runs that differ only in their seed.
 
-    stability: what stability.json holds, with an entry in `["sizes"]` for each size that was compared. consensus,
-    cores: the circuits that were agreed on, one for each of these.
+    stability: the content of stability.json, with an entry in `["sizes"]` for each compared size.
+    consensus, cores: the agreed circuits, one for each of these entries.
     """
 
     runs: tuple[Run, ...]
@@ -74,12 +74,12 @@ class SeedRuns:
     folder: Path | None = None
 
     def part(self, size: int) -> str:
-        """What the files of one size are called: nothing is added where there is one only."""
+        """Return the suffix of the files of one size; empty if there is only one."""
         return f"-{len(self.consensus[size])}" if len(self.consensus) > 1 else ""
 
     @classmethod
     def load(cls, folder: str | Path) -> SeedRuns:
-        """Finished runs from their folder. Raises ValueError that names the file that is missing or broken."""
+        """Load finished runs from their folder. Raises ValueError that names the missing or broken file."""
         folder = Path(folder)
         content = files.read_own(folder / STABILITY, STABILITY_FORMAT, FORMAT_VERSION, StabilityContent)
         sizes = [size["consensus"]["edges"] for size in content["sizes"]]
@@ -105,12 +105,12 @@ def discover_seeds(
     observer: RunObserver | None = None,
     **settings: Any,
 ) -> SeedRuns:
-    """Find the circuit that does a task `seeds` times, with the seeds `seed` (0), `seed + 1`, ..., and compare.
+    """Find the circuit of a task `seeds` times, with the seeds `seed` (0), `seed + 1`, ..., and compare the results.
 
-    Everything else as in `discover`. Raises ValueError for fewer than two seeds.
+    All other arguments are as for `discover`. Raises ValueError for fewer than two seeds.
     """
     if seeds < 2:
-        raise ValueError(f"expected at least 2 seeds to compare, got {seeds}; leave it out for a single run")
+        raise ValueError(f"expected at least 2 seeds to compare, got {seeds}; leave out seeds for a single run")
     settings |= {} if seed is None else {"seed": seed}
     place = Place.of(SeedsFolder, out, resume=resume, overwrite=overwrite)
     request = Request.of(task, model, settings, place, resume=resume)
@@ -143,7 +143,7 @@ def discover_seeds(
 
 
 def planned_seeds(config: RunConfig, setup: Setup, seeds: int) -> dict[str, float]:
-    """The stages of all seeds and how much work each is, as `RunObserver.stages` takes them."""
+    """Return the stages of all seeds and their work, as for `RunObserver.stages`."""
     work = planned_work(config, setup, checked_sizes(config, setup))
     return {f"{_which(i, seeds)}: {words}": units for i in range(seeds) for words, units in work.items()}
 
@@ -163,7 +163,7 @@ def _run_all(
     patterns: int,
     overwrite: bool,
 ) -> list[Run]:
-    """Every seed's run on the same loaded model; what is in a subfolder is continued, unless it is to be replaced."""
+    """Run every seed on the same loaded model. Runs in subfolders are continued, unless they are to be replaced."""
     runs = []
     watch.stages(planned_seeds(config, setup, seeds))
     for i in range(seeds):
@@ -182,7 +182,7 @@ def _run_all(
 
 
 def _compared(config: RunConfig, setup: Setup, runs: Sequence[Run], watch: RunObserver) -> SeedRuns:
-    """Compare the circuits, each size apart where sizes were asked for, and evaluate what they agree on."""
+    """Compare the circuits, each requested size separately, and evaluate the agreed circuits."""
     seeds = tuple(config.seed + i for i in range(len(runs)))
     chosen = [[run.cuts[run.chosen] for run in runs]]
     groups = [[run.cuts[i] for run in runs] for i in range(len(checked_sizes(config, setup)))] or chosen
@@ -209,8 +209,8 @@ def _compared(config: RunConfig, setup: Setup, runs: Sequence[Run], watch: RunOb
 
 
 def _judged(setup: Setup, stability: Stability, cuts: Sequence[Cut], watch: RunObserver) -> dict[str, Any]:
-    """Of one size: every seed's circuit, the consensus and the core, on test pairs."""
-    words = f"evaluating what the seeds agree on ({len(stability.consensus):,} edges)"
+    """Judge every seed's circuit, the consensus and the core of one size on test pairs."""
+    words = f"evaluating the consensus ({len(stability.consensus):,} edges)"
     judged = {
         name: evaluate(
             circuit, setup, random_circuits=0, progress=partial(watch.stage, words),
@@ -231,7 +231,7 @@ def _numbers(judged: Summary | None) -> dict[str, Any]:
 
 
 def _saved(result: SeedRuns, folder: Path, draw: bool) -> SeedRuns:
-    """The circuits that were agreed on, and stability.json last."""
+    """Save the agreed circuits, and stability.json last."""
     for size, (consensus, core) in enumerate(zip(result.consensus, result.cores, strict=True)):
         part = result.part(size)
         consensus.save(folder / f"consensus{part}.json")

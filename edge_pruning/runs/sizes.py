@@ -1,8 +1,8 @@
-"""How many edges a circuit gets: what was asked for, or several sizes and the smallest one that is faithful.
+"""The sizes of circuits: the requested ones, or several sizes from which the smallest faithful one is chosen.
 
-With several sizes, `circuit.json` is the smallest whose loss (KL, for most tasks) on the *validation* pairs is at most
-a tenth of the empty circuit's, so nine tenths of what there is to explain is explained. Test pairs have no say: they
-are for the report.
+In the second case, `circuit.json` is the smallest circuit whose loss (KL for most tasks) on the *validation* pairs is
+at most a tenth of the empty circuit's, so that it explains nine tenths of that loss. Test pairs are used only for the
+report.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from edge_pruning.files import json_values
 from edge_pruning.graph import Graph
 from edge_pruning.numbers import common_numbers
 
-OFFERED = 12  # sizes, if none was asked for
-FEWEST, SMALLEST_SHARE = 16, 0.01  # the smallest of them: so many edges, or this share of a small graph
+OFFERED = 12  # number of sizes, if none was requested
+FEWEST, SMALLEST_SHARE = 16, 0.01  # the smallest size: a number of edges, or a share of a small graph
 LARGEST_SHARE = 0.2
 FAITHFUL = 0.1
 RULE = (
@@ -30,9 +30,11 @@ EXACT_RULE = "the smallest size that keeps every output (found by halving); all 
 
 
 def requested_sizes(graph: Graph, edges: Sequence[int], sparsity: Sequence[float]) -> tuple[int, ...]:
-    """Numbers of edges, ascending, without repeats; empty if nothing was asked for. Raises ValueError out of range."""
+    """Return the requested numbers of edges, ascending, without repeats; empty if there is none. Raises ValueError if
+    out of range.
+    """
     if edges and sparsity:
-        raise ValueError("expected edges or sparsity, got both: each of them says how large the circuit is")
+        raise ValueError("expected edges or sparsity, got both: each sets the size of the circuit")
     bad = [str(k) for k in edges if not 1 <= k <= graph.n_edges]
     if bad:
         raise ValueError(
@@ -52,8 +54,8 @@ def requested_sizes(graph: Graph, edges: Sequence[int], sparsity: Sequence[float
 def default_sizes(graph: Graph, candidates: int) -> tuple[int, ...]:
     """Return sizes from a few edges to a fifth of the graph, evenly spaced on a logarithmic axis.
 
-    They are for methods that find no size themselves. Circuits do not grow with the graph that they are in, so the
-    smallest size is a number of edges.
+    They are for methods that do not find a size. The size of a circuit does not grow with its graph, so the smallest
+    size is a number of edges.
     """
     largest = max(1.0, LARGEST_SHARE * graph.n_edges)
     smallest = max(1.0, min(FEWEST, SMALLEST_SHARE * graph.n_edges))
@@ -62,7 +64,7 @@ def default_sizes(graph: Graph, candidates: int) -> tuple[int, ...]:
 
 
 def smallest_faithful(losses: Sequence[float], empty: float) -> int:
-    """Which of the sizes (ascending) is the circuit; see `RULE`. Losses on validation pairs."""
+    """Return the index of the chosen size (sizes ascending); see `RULE`. Losses are on validation pairs."""
     return next((i for i, loss in enumerate(losses) if loss <= FAITHFUL * empty), len(losses) - 1)
 
 
@@ -80,7 +82,7 @@ def choosing_passes(edges: int, sizes: int, pairs: int, *, halve: bool) -> int:
 
 
 def scanned_row(circuit: Circuit, scanned: Measurements) -> dict[str, Any]:
-    """One size's line in curve.json, on validation pairs: for sizes that were only looked at to choose among them."""
+    """Return the line in curve.json of a size that was only measured on validation pairs, to choose among sizes."""
     row: dict[str, Any] = json_values({
         **circuit.counts,
         "split": "validation",
@@ -93,7 +95,8 @@ def scanned_row(circuit: Circuit, scanned: Measurements) -> dict[str, Any]:
 
 
 def evaluated_row(evaluation: Evaluation, scanned: Measurements | None) -> dict[str, Any]:
-    """One size's line in curve.json, on test pairs, and the validation loss that the choice was made by."""
+    """Return the line in curve.json of an evaluated size, on test pairs, with the validation loss used for the choice.
+    """
     circuit, random, protocol = evaluation.circuit, evaluation.random, evaluation.protocol
     row = {name: circuit.size[name] for name in ("edges", "edges_without_dangling", "edges_total", "convention")}
     row |= {"split": protocol.split, "ablation": protocol.ablation}

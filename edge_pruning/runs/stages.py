@@ -1,4 +1,4 @@
-"""The stages of a run: what each is called on the progress bar, and how much work it is."""
+"""The stages of a run: their names on the progress bar, and their work."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ CHOOSING = "choosing the size"
 
 
 def searching(sizes: Sequence[int]) -> str:
-    """The words of the search; sizes: the one that it aims at, if it does."""
+    """Return the name of the search. sizes: the size that the search aims at, if any."""
     return "finding the circuit" + (f" of {sizes[0]:,} edges" if sizes else "")
 
 
 def evaluating(size: int) -> str:
-    """The words of the evaluation; size: 0 where it was left open."""
+    """Return the name of the evaluation. size: 0 if it was left open."""
     return f"evaluating {size:,} edges" if size else "evaluating the circuit"
 
 
 def planned_work(config: RunConfig, setup: Setup, sizes: Sequence[int]) -> dict[str, float]:
-    """Return the work of each stage of a run by its words: masked forward passes of one pair, roughly."""
+    """Return the work of each stage of a run by its name: masked forward passes of one pair, approximately."""
     graph, method = setup.graph, config.method_value
     offered = len(default_sizes(graph, graph.n_edges)) if method.one_run_ranks_all else 1
     tried = len(sizes) or offered

@@ -1,4 +1,4 @@
-"""A task as a setting of a run: a name, a path, or objects that no name stands for."""
+"""The task as a setting of a run: a name, a path, or objects in memory."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from edge_pruning.tasks.tracr import TracrTask
 
 
 def task_setting(task: Any) -> dict[str, Any]:
-    """The settings `task`, `data` and `source` that say which task is meant.
+    """Return the settings `task`, `data` and `source` of a task.
 
-    source: pairs in memory, or a task of a class that no name stands for.
+    source: pairs in memory, or a task whose class has no name.
     """
     if isinstance(task, str | Path):
         return {"task": str(task)}

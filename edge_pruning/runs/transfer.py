@@ -1,7 +1,7 @@
-"""Does a circuit do the other circuit's task? Every circuit judged on the held-out pairs of every circuit's task.
+"""Transfer: evaluate every circuit on the held-out pairs of every circuit's task.
 
-Two circuits can share few edges and do the same, or share most and differ where it matters; this shows which. A column
-is one circuit's task with its own settings and ablation, so that everything in a column is judged alike.
+Two circuits can share few edges and behave alike, or share most edges and differ in the decisive ones; transfer shows
+which. A column is one circuit's task with its own settings and ablation, so that all values in a column are comparable.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NUMBERS = tuple(number.name for number in common_numbers("kl"))
 
 @dataclass(frozen=True)
 class Column:
-    """What the circuits are judged on: a task with its settings, under an ablation; `of`: whose task it is."""
+    """A task with its settings, under an ablation, on which circuits are judged. of: the circuits of this task."""
 
     of: tuple[str, ...]
     task: str
@@ -63,15 +63,17 @@ def transfer(
     dtype: str = "float32",
     progress: Callable[[int, int], None] | None = None,
 ) -> Transfer:
-    """Evaluate every circuit file on the test pairs of every one's task. test: how many pairs, if not the tasks' own.
+    """Evaluate every circuit file on the test pairs of every circuit's task.
 
-    progress: called with evaluations done and in all. Raises ValueError with the reason where the circuits do not name
-    one common model, or one names no task.
+    test: number of pairs; by default that of each task.
+    progress: called with the number of finished evaluations and the total.
+
+    Raises ValueError if the circuits do not name a common model, or one does not name its task.
     """
     paths = {name: Path(path) for name, path in circuits.items()}
     foreign = [name for name, path in paths.items() if is_foreign(path)]
     if foreign:
-        raise ValueError(f"{', '.join(foreign)} came from another tool, whose files do not say which task they are for")
+        raise ValueError(f"{', '.join(foreign)} came from another tool, whose files do not name their task")
     origins = {name: Circuit.load(path).provenance for name, path in paths.items()}
     name, revision = _common_model(origins)
     columns = _columns(origins, {} if test is None else {"test": test})
@@ -97,7 +99,7 @@ def _common_model(origins: Mapping[str, Provenance]) -> tuple[str, str | None]:
     models = {name: (origin.model, origin.revision) for name, origin in origins.items()}
     unnamed = [name for name, (model, _) in models.items() if model is None]
     if unnamed:
-        raise ValueError(f"{', '.join(unnamed)} does not say which model it was found in")
+        raise ValueError(f"{', '.join(unnamed)} does not name its model")
     if len(set(models.values())) > 1:
         named = ", ".join(f"{name}: {model}" for name, (model, _) in models.items())
         raise ValueError(f"the circuits are of different models ({named})")
@@ -106,10 +108,10 @@ def _common_model(origins: Mapping[str, Provenance]) -> tuple[str, str | None]:
 
 
 def _columns(origins: Mapping[str, Provenance], changed: Mapping[str, Any]) -> tuple[Column, ...]:
-    """One for each different task, in the circuits' order."""
+    """Return one column for each distinct task, in the circuits' order."""
     without = [name for name, origin in origins.items() if origin.task is None]
     if without:
-        raise ValueError(f"{', '.join(without)} does not say which task it was found for")
+        raise ValueError(f"{', '.join(without)} does not name its task")
     columns: list[Column] = []
     for name, origin in origins.items():
         own = Column((name,), str(origin.task), {**origin.task_settings, **changed}, origin.ablation or "patch")

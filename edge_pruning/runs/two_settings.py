@@ -1,16 +1,16 @@
-"""Two settings, one mechanism? Circuits for two ways of asking, several seeds each, and how much they have in common.
+"""Two settings, one mechanism? Circuits for two settings, such as two prompt styles, with several seeds each.
 
     a/ b/             a folder of several seeds for each setting
     config.json       the settings of both
     study.json        sizes, each circuit in the other's setting, overlaps; written last
-    study.svg         both circuits over each other
-    study.html        the same as a page; circuits.html: the circuits, to explore
+    study.svg         an overlay of both circuits
+    study.html        the same as a page; circuits.html: a page for exploring the circuits
 
-A setting is a task with its data and a model; everything else is the same for both. For each, `discover_seeds` finds
-circuits, and their consensus stands for the setting. Both consensus circuits, what they share and what either has are
-judged on the held-out pairs of both settings. The question is that of section 6 of Bhaskar and others (2024).
+A setting is a task with its data and a model; everything else is the same for both. `discover_seeds` finds the circuits
+of each setting, and their consensus represents it. Both consensus circuits, their intersection and their union are
+judged on the held-out pairs of both settings. This is the question of section 6 of Bhaskar and others (2024).
 
-Cost: `2 * seeds` runs, and 5 masked passes over the test pairs of each setting. A killed study goes on with `resume`.
+Cost: `2 * seeds` runs, and 5 masked passes over the test pairs of each setting. A killed study continues with `resume`.
 """
 
 from __future__ import annotations
@@ -53,21 +53,26 @@ LEAST_ACCURACY = 0.8
 
 
 class StudyFolder(RunFolder):
-    """A folder of two folders of several seeds, and what was found about them."""
+    """A folder with two folders of several seeds, and their comparison."""
 
     format: ClassVar[str] = FORMAT
     patterns: ClassVar[tuple[str, ...]] = (STUDY, "study.svg", "study.html", "circuits.html", CONFIG)
     last: ClassVar[str] = STUDY
 
     def withdraw(self) -> None:
-        """As long as no seed has begun."""
+        """Remove the folder's files, as long as no seed has begun."""
         if not any(self.path.glob("*/seed-*")):
             super().withdraw()
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A finished study. names: of the two settings. sides: the runs of each. content: what study.json holds."""
+    """A finished study.
+
+    names: those of the two settings.
+    sides: the runs of each setting.
+    content: the content of study.json.
+    """
 
     names: tuple[str, str]
     sides: tuple[SeedRuns, SeedRuns]
@@ -82,7 +87,7 @@ class Study:
 
     @classmethod
     def load(cls, folder: str | Path) -> Study:
-        """A finished study from its folder. Raises ValueError that names the file that is missing or broken."""
+        """Load a finished study from its folder. Raises ValueError that names the missing or broken file."""
         folder = Path(folder)
         content = files.read_own(folder / STUDY, FORMAT, FORMAT_VERSION, StudyContent)
         first, second = (SeedRuns.load(folder / place) for place in PLACES)
@@ -105,15 +110,16 @@ def study(
     observer: RunObserver | None = None,
     **settings: Any,
 ) -> Study:
-    """Find circuits for two settings and compare them: how many edges they share, and whether each does the other's.
+    """Find circuits for two settings, and compare them: their shared edges, and how well each performs the other's
+    task.
 
     task, model, settings: as for `discover`; `data={"style": "few-shot"}` is a setting of the task.
-    against, against_data, against_model: how the other setting differs: another task or pairs, other settings of the
-    task, another model of the same shape. At least one of them.
-    seeds: how many circuits to find for each setting, at least two: their overlap is what the other is compared with.
-    anyway: go on where the model does not do a task, which means an accuracy below 0.8.
+    against, against_data, against_model: the difference of the second setting: another task or pairs, other settings of
+        the task, another model of the same shape. At least one of them.
+    seeds: number of circuits per setting, at least two. Their overlap is the reference for the overlap of the settings.
+    anyway: continue even if the model's accuracy on a task is below 0.8.
 
-    Raises ValueError for settings that are equal or cannot be compared, and for what `discover` refuses.
+    Raises ValueError for settings that are equal or cannot be compared, and for everything that `discover` refuses.
     """
     given = {**settings, **({} if model is None else {"model": in_hand(model)})}
     other = {**given, **({} if against_model is None else {"model": in_hand(against_model)})}
@@ -152,7 +158,7 @@ def study(
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """What was asked for one setting: as it was given, and as a configuration."""
+    """The request for one setting: as it was given, and as a configuration."""
 
     task: Any
     settings: Mapping[str, Any]
@@ -160,24 +166,28 @@ class _Asked:
 
     @classmethod
     def of(cls, task: Any, settings: Mapping[str, Any]) -> _Asked:
-        """Raises ValueError with everything that is wrong."""
+        """Resolve a setting. Raises ValueError with all problems."""
         model = settings.get("model")
         named = {"model": model.name, "dtype": model.dtype} if isinstance(model, Model) else {}
         config = RunConfig.of({"task": task, **settings, **named})
         if len(config.edges) + len(config.sparsity) > 1:
-            raise ValueError("expected one size for a study, got several; one circuit stands for each setting")
+            raise ValueError("expected one size for a study, got several; one circuit represents each setting")
         return cls(task, settings, config)
 
     @property
     def model(self) -> Model | None:
-        """The model in hand, if it is one."""
+        """The model in memory, if there is one."""
         model = self.settings.get("model")
         return model if isinstance(model, Model) else None
 
 
 @dataclass(frozen=True, eq=False)
 class _Side:
-    """One of the two settings. place: its folder's name. name: what tells it from the other one."""
+    """One of the two settings.
+
+    place: the name of its folder.
+    name: its difference from the other setting.
+    """
 
     place: str
     name: str
@@ -193,13 +203,13 @@ def _refuse_equal(first: _Asked, second: _Asked) -> None:
     same = all(getattr(first.config, of) == getattr(second.config, of) for of in ("task", "data", "source"))
     if same and first.settings.get("model") == second.settings.get("model"):
         raise ValueError(
-            "both settings are the same; say how the other one differs: another task (against), other settings of the "
+            "both settings are the same; give a difference: another task (against), other settings of the "
             "task (against_data, --against style=...) or another model (against_model)"
         )
 
 
 def names_of(first: RunConfig, second: RunConfig) -> tuple[str, str]:
-    """What tells the two settings apart, in a few words each."""
+    """Name the difference of each setting in a few words."""
     keys = [key for key in {**first.data, **second.data} if first.data.get(key) != second.data.get(key)]
 
     def name(config: RunConfig) -> str:
@@ -213,7 +223,7 @@ def names_of(first: RunConfig, second: RunConfig) -> tuple[str, str]:
 
 
 def _sides(first: _Asked, second: _Asked) -> list[_Side]:
-    """Load what both need; they share the model where it is the same one."""
+    """Load both setups; they share the model if it is the same."""
     one = setup_of(first.config, first.model)
     shared = first.config.model == second.config.model and first.settings.get("model") is second.settings.get("model")
     other = setup_of(second.config, one.model if shared else second.model)
@@ -222,7 +232,7 @@ def _sides(first: _Asked, second: _Asked) -> list[_Side]:
 
 
 def _refuse_other_shapes(first: _Side, second: _Side) -> None:
-    """Raise ValueError if the graphs of the two models differ, and say what can be compared all the same."""
+    """Raise ValueError if the graphs of the two models differ, with what can be compared nevertheless."""
     one, other = first.setup.graph.shape, second.setup.graph.shape
     if one == other:
         return
@@ -235,7 +245,7 @@ def _refuse_other_shapes(first: _Side, second: _Side) -> None:
 
 
 def _refuse_what_is_not_done(sides: Sequence[_Side]) -> None:
-    """Raise ValueError if the model does not do one of the tasks."""
+    """Raise ValueError if the model does not perform one of the tasks."""
     scores = [(side, _accuracy(side.setup)) for side in sides]
     weak = [
         f"{side.name}: accuracy {score:.2f} on {len(side.setup.pairs.pairs)} test pairs"
@@ -244,14 +254,14 @@ def _refuse_what_is_not_done(sides: Sequence[_Side]) -> None:
     if weak:
         raise ValueError(
             f"the model does not do this well enough, expected an accuracy of at least {LEAST_ACCURACY}; got "
-            f"{'; '.join(weak)}. A circuit for what a model cannot do says nothing: choose another style, task or "
+            f"{'; '.join(weak)}. The circuit of a failed task has no meaning: choose another style, task or "
             "model, or search all the same with --anyway (anyway=True)"
         )
 
 
 @torch.no_grad()
 def _accuracy(setup: Setup) -> float:
-    """The model's accuracy on the pairs that circuits are judged on; one unmasked pass over them."""
+    """Return the model's accuracy on the pairs for judging; one unmasked pass over them."""
     pairs, metric = setup.pairs.pairs, setup.pairs.metric
 
     def right(ids: Sequence[int]) -> torch.Tensor:
@@ -264,7 +274,7 @@ def _accuracy(setup: Setup) -> float:
 def _run_both(
     sides: Sequence[_Side], folder: Path, seeds: int, watch: RunObserver, *, overwrite: bool
 ) -> list[SeedRuns]:
-    """The runs of all seeds of both settings; those that are there already are read."""
+    """Run all seeds of both settings; finished runs are read."""
     watch.stages({
         f"{side.words}: {words}": units for side in sides
         for words, units in planned_seeds(side.asked.config, side.setup, seeds).items()
@@ -280,11 +290,11 @@ def _run_both(
     ]
 
 
-# --- what they have in common -----------------------------------------------------------------------------------------
+# --- comparison -------------------------------------------------------------------------------------------------------
 
 
 def _judged(circuits: Mapping[str, Circuit], setup: Setup, progress: Any) -> dict[str, Any]:
-    """The means of every circuit, of the model and of the empty circuit on the pairs of one setting."""
+    """Return the means of every circuit, of the model and of the empty circuit on the pairs of one setting."""
     setup = setup.judging.on_some_pairs(LARGE_PAIRS) if setup.graph.n_edges > LARGE else setup.judging
     masks = [*(circuit.mask for circuit in circuits.values()), torch.zeros_like(setup.graph.edge_mask)]
     model, measured = measure(setup, masks, setup.pairs, progress=progress)
@@ -304,7 +314,7 @@ def _judged(circuits: Mapping[str, Circuit], setup: Setup, progress: Any) -> dic
 
 
 def _saved(sides: Sequence[_Side], runs: Sequence[SeedRuns], folder: Path, watch: RunObserver) -> Study:
-    """Judge both circuits in both settings, compare them, and write it all down; study.json last."""
+    """Judge both circuits in both settings, compare them, and write the results; study.json last."""
     first, second = sides
     names = first.name, second.name
     agreed = {name: of_side.consensus[0] for name, of_side in zip(names, runs, strict=True)}
@@ -340,7 +350,7 @@ def _saved(sides: Sequence[_Side], runs: Sequence[SeedRuns], folder: Path, watch
 
 
 def findings(content: Mapping[str, Any]) -> list[str]:
-    """What the numbers say, in sentences."""
+    """Describe the numbers in sentences."""
     edges, names = content["comparison"]["edges"], list(content["judged"])
     across, by_chance = edges["across"]["iou"], edges["by_chance"]["iou"]["mean"]
     within = [group["iou"] for group in edges["within"].values()]

@@ -257,7 +257,7 @@ def test_a_file_that_is_no_circuit(cli, pairs_file, tmp_path):
 def test_a_circuit_that_does_not_say_where_it_came_from(cli, circuit_file, tmp_path):
     bare = tmp_path / "bare.json"
     Circuit(Circuit.load(circuit_file).graph, Circuit.load(circuit_file).mask).save(bare)
-    assert_refused(cli("evaluate", bare), "does not say which task, model", "--task, --model")
+    assert_refused(cli("evaluate", bare), "does not name its task, model", "--task, --model")
 
 
 def test_an_unknown_split_or_ablation(cli, circuit_file):
@@ -282,7 +282,7 @@ def test_a_folder_that_is_not_empty(discover, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("mine")
     assert_refused(discover(), "is not empty", "--out")
-    assert_refused(discover("--resume"), "is no run folder")
+    assert_refused(discover("--resume"), "is not a run folder")
     assert (tmp_path / "run" / "thesis.txt").read_text() == "mine"
 
 
@@ -296,7 +296,7 @@ def test_overwrite_does_not_delete_what_no_run_has_written(cli, model_folder, pa
     """A model's folder has a config.json too."""
     before = {path.name: path.read_bytes() for path in model_folder.iterdir()}
     result = cli("discover", pairs_file, "--model", model_folder, "--out", model_folder, "--overwrite")
-    assert_refused(result, "is no run folder", "config.json")
+    assert_refused(result, "is not a run folder", "config.json")
     assert {path.name: path.read_bytes() for path in model_folder.iterdir()} == before
 
 

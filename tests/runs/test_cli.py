@@ -162,7 +162,7 @@ def test_a_circuit_without_scores_has_no_curve(finished, cli, tmp_path):
     file.write_text(json.dumps(content))
     result = cli("curve", file)
     assert result.exit_code == 2
-    assert "has no scores beside it" in result.stderr
+    assert "has no file of scores" in result.stderr
     assert "edge-pruning convert" in result.stderr
 
 
@@ -269,7 +269,7 @@ def test_a_report_does_not_replace_what_is_no_page(finished, cli, tmp_path, name
     before = file.read_bytes()
     result = cli("evaluate", file, "-o", tmp_path / "run" / name)
     assert result.exit_code == 2
-    assert "its name ends in .html and is not the circuit's" in result.stderr
+    assert "expected a report name that ends in .html and differs from the circuit's" in result.stderr
     assert file.read_bytes() == before
 
 
@@ -278,7 +278,7 @@ def test_a_circuit_in_another_tools_file_is_judged_too(finished, cli, tmp_path):
     finished(*TWELVE)
     ours, theirs = tmp_path / "run" / "circuit.json", tmp_path / "theirs.json"
     assert cli("convert", ours, theirs, "--to", "eap-ig-json", "--signed").exit_code == 0
-    assert "does not say which task, model it belongs to" in cli("evaluate", theirs).stderr
+    assert "does not name its task, model" in cli("evaluate", theirs).stderr
     origin = json.loads(ours.read_text())["provenance"]
     known = ("--task", origin["task"]["name"], "--model", origin["model"]["name"], "--json")
     expected, found = (json.loads(cli("evaluate", file, *known).stdout) for file in (ours, theirs))

@@ -93,11 +93,11 @@ def test_a_foreign_file_is_compared_without_transfer_and_the_reason_is_said(cli,
 def test_transfer_needs_one_model_and_a_task_for_each(runs, tmp_path, provenance):
     circuit = Circuit.load(runs[0])
     Circuit(circuit.graph, circuit.mask, provenance=provenance).save(tmp_path / "x.json")
-    expected = {0: "x does not say which model", 1: "of different models|which task", 2: "of different models"}
+    expected = {0: "x does not name its model", 1: "of different models|which task", 2: "of different models"}
     with pytest.raises(ValueError, match=expected[len(provenance)]):
         transfer({"run": runs[0], "x": tmp_path / "x.json"})
     if len(provenance) == 1:
-        with pytest.raises(ValueError, match="x does not say which task it was found for"):
+        with pytest.raises(ValueError, match="x does not name its task"):
             transfer({"x": tmp_path / "x.json"})
 
 

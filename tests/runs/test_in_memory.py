@@ -62,7 +62,7 @@ def test_a_model_in_half_precision_stays_in_it(hf, rows):
     assert run.config["dtype"] == "bfloat16"
     assert hf[0].dtype == torch.bfloat16
     for other in ({"dtype": "float32"}, {"device": "cuda"}, {"revision": "main"}):
-        with pytest.raises(ValueError, match=rf"handed over is in bfloat16 on cpu.* so leave out {next(iter(other))}"):
+        with pytest.raises(ValueError, match=rf"in memory is in bfloat16 on cpu.* so leave out {next(iter(other))}"):
             ep.discover(rows, model=hf, **other, **EAP)
         if other != {"dtype": "float32"}:
             with pytest.raises(ValueError, match="a model in memory is not converted, so .* has no effect"):
@@ -180,7 +180,7 @@ def test_token_pairs_are_kept_too(model_folder, rows, tmp_path):
 
 def test_a_circuit_found_with_pairs_in_memory_asks_for_them(model_folder, rows):
     run = ep.discover(rows, model=str(model_folder), **EAP)
-    with pytest.raises(ValueError, match="was found with pairs in memory; hand them over again"):
+    with pytest.raises(ValueError, match="was found with pairs in memory; pass them again"):
         ep.evaluate(run.circuit)
     assert ep.evaluate(run.circuit, task=rows, random_circuits=0).circuit.kl == run.evaluation.circuit.kl
 
@@ -323,14 +323,14 @@ def test_names_of_built_in_functions_are_kept():
         ep.discover("ioi", objective=kl)
     with pytest.raises(ValueError, match="there is a built-in metric 'logit_difference'"):
         ep.discover("ioi", metric=logit_difference)
-    with pytest.raises(ValueError, match="the metric 'gone' was a function; hand it over again"):
+    with pytest.raises(ValueError, match="the metric 'gone' was a function; pass it again"):
         RunConfig(task="ioi", own_metric="gone")
-    with pytest.raises(ValueError, match="the objective 'gone' was a function; hand it over again"):
+    with pytest.raises(ValueError, match="the objective 'gone' was a function; pass it again"):
         RunConfig(task="ioi", own_objective="gone")
 
 
 def test_a_callback_is_a_function(rows):
-    with pytest.raises(ValueError, match="expected a function of one step's record as callback, got int"):
+    with pytest.raises(ValueError, match="expected callback to be a function of one step's record, got int"):
         ep.discover("ioi", callback=3)
 
 
@@ -338,7 +338,7 @@ def test_a_callback_is_a_function(rows):
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    ({"steps": 5, "settings": {"steps": 7}}, "given twice, with different values: steps=5 and steps=7"),
+    ({"steps": 5, "settings": {"steps": 7}}, "set twice, with different values: steps=5 and steps=7"),
     ({"train": 20, "data": {"train": 50}}, "train=20 and train=50"),
     ({"seed": 2**64}, r"expected a seed from 0 to 2\*\*63 - 1"),
     ({"seed": -1}, "expected a seed from 0"),
@@ -357,8 +357,8 @@ def test_the_same_value_twice_is_no_contradiction():
 def test_a_seed_without_effect_and_nothing_to_resume_are_said(discover, tmp_path):
     result = discover("--method", "eap", "--edges", 12, "--seed", 3, "--resume", "--no-draw")
     assert result.exit_code == 0
-    assert "method eap draws nothing at random: the seed changes baselines and intervals only" in result.stderr
-    assert "there is no run in" in result.stderr
+    assert "method eap is deterministic: the seed changes baselines and intervals only" in result.stderr
+    assert "there is no run to resume in" in result.stderr
     assert "draws nothing" not in discover("--steps", 4, "--edges", 12, "--seed", 3, "--overwrite").stderr
 
 

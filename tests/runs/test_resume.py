@@ -91,7 +91,7 @@ def test_missing_metrics_are_not_made_up(discover, finished, tmp_path):
     (folder / "metrics.jsonl").write_text('{"step": 1, "kl": 1}\n')
     result = discover("--resume")
     assert result.exit_code == 2
-    assert "holds 1 whole lines, but the checkpoint beside it was written after step 20" in result.stderr
+    assert "has 1 complete lines, but the checkpoint beside it was written after step 20" in result.stderr
 
 
 def test_resuming_with_other_settings_is_refused_with_the_differences(discover, finished):

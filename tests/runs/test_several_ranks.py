@@ -79,7 +79,7 @@ def test_on_another_number_of_ranks_it_goes_on_and_says_that_bits_differ(
     folder = shutil.copytree(killed[0], tmp_path / "killed")
     with caplog.at_level(logging.WARNING, "edge_pruning"):
         resumed = run(str(model_folder), str(pairs_file), folder, resume=True)
-    assert "this run began on 2 ranks and goes on on 1: its numbers will differ by rounding" in caplog.text
+    assert "this run began on 2 ranks and continues on 1: its numbers will differ by rounding" in caplog.text
     run(str(model_folder), str(pairs_file), tmp_path / "one")
     alone = Circuit.load(tmp_path / "one" / "circuit.json")
     scores = Circuit.load(folder / "circuit.json").scores

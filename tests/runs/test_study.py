@@ -127,7 +127,7 @@ def test_styles_of_a_task_are_two_settings():
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [
-    ((), "both settings are the same; say how the other one differs"),
+    ((), "both settings are the same; give a difference"),
     (("--against", "gendered-pronoun", "--against", "ioi-t1"), "names 2 tasks, gendered-pronoun and ioi-t1"),
     (("--against", "iol"), "there is no task 'iol'; nearest: ioi"),
     (("--against", "style=few-shot"), "task 'ioi' has no setting style"),
