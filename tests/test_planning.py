@@ -88,7 +88,7 @@ def test_a_13b_model_fits_on_one_gpu_of_80_gb(llama_13b: str) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "advice"), [
-    ("float32", "--dtype bfloat16 needs 29.. GB instead of 5... GB, which is too much as well"),
+    ("float32", "--dtype bfloat16 needs 29.. GB instead of 5... GB, which does not fit either"),
     ("bfloat16", r"several GPUs \(--device spread\) need 29.. GB together"),
 ])
 def test_what_does_not_fit_is_said_with_numbers(llama_13b: str, dtype: str, advice: str) -> None:
@@ -144,7 +144,7 @@ def test_a_model_on_this_machine_is_timed() -> None:
     assert weights_at_hand("bundled")
     assert not weights_at_hand("someone/never-downloaded")
     found = plan("ioi")
-    assert f"measured on {found.pairs_at_once} pairs on this machine, now" in found.line
+    assert f"measured just now with {found.pairs_at_once} pairs on this machine" in found.line
     assert plan("ioi", calibrate=False).speed.source.startswith("estimated")
 
 

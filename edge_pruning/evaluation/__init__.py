@@ -1,4 +1,6 @@
-"""How good a circuit is. Any circuit is judged alike, wherever it came from: nothing here knows the methods."""
+"""How good a circuit is. All circuits are judged alike, whatever their origin; this package is independent of the
+methods.
+"""
 
 from edge_pruning.evaluation.curve import Curve, evaluate_curve
 from edge_pruning.evaluation.evaluation import Evaluation

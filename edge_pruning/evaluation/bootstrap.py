@@ -1,8 +1,8 @@
-"""Bootstrap confidence intervals: by how much a mean would move if the examples had been others of the same kind.
+"""Bootstrap confidence intervals: how much a mean would vary with other examples of the same kind.
 
 Examples are drawn with replacement, as many as there are, many times over; the middle 95 % of the means are the
-interval (the percentile method; Efron, 1979). All runs share the draws, so ratios of runs keep what they have in
-common. It says nothing about other templates or tasks: only about other pairs of this kind.
+interval (the percentile method; Efron, 1979). All runs share the draws, so that ratios of runs keep their correlation.
+The intervals cover other pairs of the same kind only, not other templates or tasks.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
-MOST_KEPT = 4_000_000  # counts in memory at a time: 32 MB
+MOST_KEPT = 4_000_000  # counts in memory at once: 32 MB
 Interval = tuple[float, float]
 
 
 class Resamples:
     """How often each of `n` examples is drawn in each resample. A function of n and the seed.
 
-    Few counts are kept; many are drawn anew, some resamples at a time, whenever they are needed.
+    A small table of counts is kept; a large one is drawn again in chunks on each use.
     """
 
     def __init__(self, n: int, seed: int = 0, resamples: int = RESAMPLES) -> None:
@@ -30,7 +30,7 @@ class Resamples:
 
     @property
     def chunks(self) -> Iterator[Tensor]:
-        """The counts, float64 [some resamples, b], a few resamples at a time."""
+        """Yield the counts, float64 [some resamples, b], a few resamples at a time."""
         yield from self._drawn() if self._kept is None else [self._kept]
 
     def _drawn(self) -> Iterator[Tensor]:
@@ -41,17 +41,17 @@ class Resamples:
             yield counts.scatter_add_(1, drawn, torch.ones_like(counts))
 
     def means(self, values: Tensor) -> Tensor:
-        """The mean of values [b] in every resample, [resample]; NaN entries are left out."""
+        """Return the mean of values [b] in every resample, [resample], without NaN entries."""
         present = ~values.isnan()
         known, ones = values.double().where(present, 0), present.double()
         return torch.cat([counts @ known / (counts @ ones) for counts in self.chunks])
 
     def interval(self, values: Tensor) -> Interval:
-        """Of the mean of values [b]; NaN for fewer than two."""
+        """Return the interval of the mean of values [b]; NaN for fewer than two."""
         return _middle(self.means(values)) if int((~values.isnan()).sum()) > 1 else (float("nan"), float("nan"))
 
     def interval_of_ratio(self, top: Tensor, bottom: Tensor) -> Interval:
-        """Of mean(top) / mean(bottom), both [b]."""
+        """Return the interval of mean(top) / mean(bottom), both [b]."""
         enough = int((~(top + bottom).isnan()).sum()) > 1
         return _middle(self.means(top) / self.means(bottom)) if enough else (float("nan"), float("nan"))
 

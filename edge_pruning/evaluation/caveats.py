@@ -1,4 +1,4 @@
-"""What a reader should know before quoting an evaluation: short sentences, each with the numbers behind it."""
+"""Caveats: what a reader should know before quoting an evaluation, in short sentences with numbers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ DANGLING = 0.1  # of the circuit's edges
 DISCRETISATION = 0.1  # of the loss between the empty circuit and the model
 ACCURACY = 0.75
 FEW_EXAMPLES = 30
-LEFT_WITHOUT = 0.2  # of the model's lead over the empty circuit
-SIZE = 0.05  # by how much the soft mask's size may differ from the circuit's
+LEFT_WITHOUT = 0.2  # of the faithfulness, without the circuit's edges
+SIZE = 0.05  # relative difference between the sizes of the soft mask and the circuit
 
 
 def caveats(evaluation: Evaluation, circuit: Circuit) -> Iterator[str]:
-    """Everything worth a warning about the evaluation of a circuit; nothing for an unremarkable one."""
+    """Return all caveats about the evaluation of a circuit; empty for an unremarkable one."""
     yield from about_the_measurement(evaluation.protocol, evaluation.scale, evaluation.runs)
     yield from _about_the_circuit(evaluation, circuit)
     if evaluation.soft is not None:
@@ -32,13 +32,13 @@ def caveats(evaluation: Evaluation, circuit: Circuit) -> Iterator[str]:
 def about_the_measurement(
     protocol: EvaluationProtocol, scale: FaithfulnessScale, runs: Mapping[str, Measurements]
 ) -> Iterator[str]:
-    """Whatever was measured: what its pairs and its scale can tell."""
+    """Return the caveats about the pairs and the scale of a measurement."""
     yield from _about_the_data(protocol, scale.model)
     yield from _about_the_scale(scale)
     broken = [name for name, run in runs.items() if not run.loss.isfinite().all()]
     if broken:
         words = get_objective(scale.model.loss_name).short
-        yield f"the {words} of some pairs is not finite ({', '.join(broken)}): there are infinite or NaN logits"
+        yield f"the {words} of some pairs is not finite ({', '.join(broken)}): some logits are infinite or NaN"
 
 
 def _about_the_data(protocol: EvaluationProtocol, model: Measurements) -> Iterator[str]:
@@ -47,24 +47,24 @@ def _about_the_data(protocol: EvaluationProtocol, model: Measurements) -> Iterat
     if 0 < protocol.predicted < protocol.examples:
         yield f"{protocol.predicted} of {protocol.examples} pairs are judged by the model's own prediction"
     if right < ACCURACY:
-        yield f"the model itself gets only {percent(right)} right on this task, so there may be little to find"
+        yield f"the model itself is right on only {percent(right)} of the pairs, so there may be little to find"
     if protocol.split == "train":
         yield "measured on the training split, not on held-out pairs"
     if protocol.examples < FEW_EXAMPLES:
-        yield f"only {protocol.examples} pairs: the means and, above all, the quantiles are rough"
+        yield f"only {protocol.examples} pairs: the means, and the quantiles even more, are imprecise"
     missing = int(model.difference.isnan().sum())
     if 0 < missing < protocol.examples:
         yield f"{missing} of {protocol.examples} pairs have no wrong answer, so no {protocol.metric}"
     if protocol.dtype not in ("float32", "float64"):
-        yield f"the model ran in {protocol.dtype}; numbers to be quoted should come from float32"
+        yield f"the model ran in {protocol.dtype}; quote numbers from float32 instead"
 
 
 def _about_the_scale(scale: FaithfulnessScale) -> Iterator[str]:
     span, error = scale.span, scale.span_error
     if not scale.defined:
-        yield f"faithfulness is undefined: the model and the empty circuit differ by {span:.1e} only"
+        yield f"faithfulness is undefined: the model and the empty circuit differ by only {span:.1e}"
     elif span < 0:
-        yield f"the model scores lower than the empty circuit (by {-span:.3g}), so faithfulness means the opposite"
+        yield f"the model scores lower than the empty circuit (by {-span:.3g}), so the sign of faithfulness is reversed"
     elif span < 3 * error:
         yield f"faithfulness is noise: the model is {span:.3g} ahead of the empty circuit, standard error {error:.3g}"
 
@@ -81,7 +81,7 @@ def _about_the_circuit(evaluation: Evaluation, circuit: Circuit) -> Iterator[str
     left = evaluation.complement.faithfulness
     if 0 < edges < total and left > LEFT_WITHOUT:
         yield (
-            f"the circuit is not all there is: {percent(left)} of the faithfulness is left when exactly its edges are "
+            f"the circuit is incomplete: {percent(left)} of the faithfulness is left when exactly its edges are "
             "removed from the model"
         )
     if evaluation.random is not None and 0 < edges < total:
@@ -89,7 +89,7 @@ def _about_the_circuit(evaluation: Evaluation, circuit: Circuit) -> Iterator[str
         if own >= random:
             words = get_objective(evaluation.loss).short
             yield (
-                f"the circuit ({words} {own:.3g}) is no closer to the model than random ones of its size ({words} "
+                f"the circuit ({words} {own:.3g}) is no closer to the model than random circuits of its size ({words} "
                 f"{random:.3g})"
             )
 
@@ -97,13 +97,13 @@ def _about_the_circuit(evaluation: Evaluation, circuit: Circuit) -> Iterator[str
 def _about_the_soft_mask(evaluation: Evaluation, mask: Summary) -> Iterator[str]:
     edges, size = evaluation.circuit.edges, mask.edges
     if abs(size - edges) > max(1, SIZE * edges):
-        yield f"the soft mask sums to {size:.1f} edges, the circuit has {edges:,}: the gap is not at equal size"
+        yield f"the soft mask sums to {size:.1f} edges, the circuit has {edges:,}: the gap compares different sizes"
     gap = evaluation.discretisation_gap
     if gap is not None and gap > DISCRETISATION * evaluation.empty[evaluation.loss]:
         words, soft = get_objective(evaluation.loss).short, mask[evaluation.loss]
         hard = soft + gap  # the circuit on the soft mask's pairs
         yield (
-            f"much is lost by cutting the mask to 0 and 1: {words} {soft:.3g} of the soft mask, {hard:.3g} of the "
+            f"rounding the mask to 0 and 1 loses much: {words} {soft:.3g} of the soft mask, {hard:.3g} of the "
             "circuit"
         )
 

@@ -1,12 +1,13 @@
-"""Quality against size: circuits of many sizes cut from the same scores, on the same held-out pairs.
+"""Quality as a function of size: circuits of many sizes cut from the same scores, on the same held-out pairs.
 
-One circuit is one point; a ranking is judged by all of them. Scores from any source will do. Dangling edges are removed
-before a circuit is run and counted; both counts are kept. The result holds faithfulness, KL, accuracy and exact match
-at every size, how many edges it takes to reach given levels, and MIB's CPR and CMD (see `curve_numbers.py`).
+One circuit is one point; a ranking is judged by all of them. Scores from any source are accepted. Dangling edges are
+removed before a circuit is run; the counts with and without them are kept. The result contains faithfulness, KL,
+accuracy and exact match at every size, the number of edges needed for given levels, and MIB's CPR and CMD (see
+`curve_numbers.py`).
 
-Cost: one masked pass per size, about two sizes per doubling of the number of edges, and a few more to close in on the
-levels. What a small circuit excludes is not computed. Curves of large graphs are measured on some of the pairs; the
-curve's `examples` says how many.
+Cost: one masked pass per size, about two sizes per doubling of the number of edges, and a few more to locate the
+levels. Nodes outside a small circuit are not computed. Curves of large graphs are measured on some of the pairs; the
+curve's `examples` is their number.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ FORMAT = "edge-pruning/curve"
 FORMAT_VERSION = 1
 FEWEST = 8  # edges: the smallest size by default, in a graph that is not large
 SMALLEST_SHARE = 0.0002  # of the edges: the smallest size by default, in a large graph
-TIES = 0.1  # of the scored edges: more are worth a warning
+TIES = 0.1  # of the scored edges; a larger share causes a warning
 
 
 class Ranking:
-    """Scores as an order of all edges of the graph, best first: circuits of every size, each contained in the next.
+    """Scores as an order of all edges of the graph, best first: circuits of every size, each a subset of the next.
 
-    Ties go in graph order; edges that were no candidates come last.
+    Ties are in graph order; edges that were not candidates come last.
     """
 
     def __init__(self, scores: EdgeScores) -> None:
@@ -59,34 +60,34 @@ class Ranking:
         return places[self.scores.values.flatten()[places].argsort(descending=True, stable=True)]
 
     def mask(self, edges: int) -> Tensor:
-        """The best edges as a bool mask [w, r], before dangling ones are removed."""
+        """Return the best edges as a bool mask [w, r], before dangling ones are removed."""
         mask = torch.zeros(self.graph.edge_mask.numel(), dtype=torch.bool)
         return mask.index_fill_(0, self._order[:edges], True).view_as(self.graph.edge_mask)
 
     def connected(self, edges: int) -> Tensor:
-        """The same without dangling edges."""
+        """Return the best edges without dangling ones."""
         return self.graph.without_dangling(self.mask(edges))
 
     def n_connected(self, edges: int) -> int:
-        """How many of the best edges do not dangle; counted once per size."""
+        """Return the number of best edges without dangling ones; computed once per size."""
         if edges not in self._counted:
             self._counted[edges] = int(self.connected(edges).sum())
         return self._counted[edges]
 
     @cached_property
     def ties(self) -> int:
-        """How many candidates have a score that another one has too, so that graph order decides between them."""
+        """The number of candidates that share their score with another, so that graph order decides between them."""
         values = self.scores.values[self.scores.values > -torch.inf]
         counts = values.unique(return_counts=True)[1]
         return int(counts[counts > 1].sum())
 
     @property
     def warnings(self) -> Iterator[str]:
-        """What this order of the edges leaves open."""
+        """The limitations of this order."""
         n, candidates = self.graph.n_edges, self.scores.n_candidates
         if candidates < n:
             yield (
-                f"only {candidates:,} of {n:,} edges have a score: larger circuits are filled up in graph order, so "
+                f"only {candidates:,} of {n:,} edges have a score: larger circuits are filled in graph order, so "
                 "their numbers, and CPR and CMD with them, say little about the scores"
             )
         if self.ties > TIES * candidates:
@@ -95,7 +96,7 @@ class Ranking:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """How good the circuits of all sizes are; `curve.points[3].summary["kl"]` is a mean.
+    """The quality of circuits of all sizes; `curve.points[3].summary["kl"]` is a mean.
 
     runs: by number of edges, before dangling ones are removed; 0 is the empty circuit.
     """
@@ -128,11 +129,11 @@ class Curve:
         return areas([self.scale.faithfulness(self.runs[size]) for size in sizes])
 
     def edges_needed(self, level: Level) -> int | None:
-        """The smallest size that reaches a level; None if none does."""
+        """Return the smallest size that reaches a level; None if none does."""
         return first_reached(self.sizes, lambda size: self._reached(level, size))
 
     def size_to_run(self, level: Level) -> int | None:
-        """What to run to know the size that a level needs more closely."""
+        """Return the size to run next to locate a level more precisely."""
         return size_between(self.sizes, lambda size: self._reached(level, size))
 
     def _reached(self, level: Level, size: int) -> bool:
@@ -142,7 +143,7 @@ class Curve:
 
     @property
     def loss(self) -> str:
-        """`kl`, or `squared_error` of outputs that are numbers."""
+        """`kl`, or `squared_error` if the outputs are numbers."""
         return self.model.loss_name
 
     # --- as JSON and as table rows ---------------------------------------------------------------------------------
@@ -153,12 +154,14 @@ class Curve:
         return (*of_all, *self.ranking.warnings)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row per size: both counts and the means; None where undefined."""
+        """Return one row per size: both counts and the means; None where undefined."""
         rows: list[dict[str, Any]] = json_values([{**self._counts(k), **self.summaries[k].mean} for k in self.sizes])
         return rows
 
     def levels(self) -> list[dict[str, Any]]:
-        """One row per level: how many edges it takes, by both counts (None: not reached); `stays`: larger ones, too."""
+        """Return one row per level: the number of edges needed, by both counts (None: not reached); `stays`: whether
+        all larger circuits reach it too.
+        """
         table = []
         for level in levels_of(self.loss):
             size = self.edges_needed(level)
@@ -168,7 +171,7 @@ class Curve:
         return table
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; what is undefined is null."""
+        """Return plain JSON values; undefined values are null."""
         graph = self.ranking.graph
         points = [{**self._counts(k), **self.summaries[k].to_json()} for k in [0, *self.sizes]]
         content: dict[str, Any] = json_values({
@@ -199,11 +202,13 @@ def evaluate_curve(
     sizes: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> Curve:
-    """How good the best `k` edges are, for every k.
+    """Measure the circuits of the best `k` edges for many k.
 
-    sizes: numbers of edges; by default a grid over all sizes with MIB's among them, and what it takes to find where
-    the levels are reached. progress: called with pairs done and pairs in all, for each look.
-    Raises ValueError, with all problems, for scores of another graph, impossible sizes or no pairs.
+    sizes: numbers of edges; by default, a grid over all sizes that includes MIB's, and the sizes needed to locate the
+        levels.
+    progress: called with the number of finished pairs and the total, for each measurement.
+
+    Raises ValueError with all problems for scores of another graph, impossible sizes or no pairs.
     """
     if setup.graph.n_edges > LARGE:
         setup = setup.on_some_pairs(LARGE_PAIRS)
@@ -227,7 +232,7 @@ def evaluate_curve(
 
 
 def default_sizes(n_edges: int) -> set[int]:
-    """Two sizes per doubling, from a few edges to all, and MIB's."""
+    """Return two sizes per doubling, from a few edges to all, and MIB's."""
     smallest = max(min(FEWEST, n_edges), SMALLEST_SHARE * n_edges)
     halvings = int(2 * math.log2(n_edges / smallest)) + 1
     return {round(n_edges * 2 ** (-i / 2)) for i in range(halvings)} | set(mib_sizes(n_edges))

@@ -1,20 +1,20 @@
-"""A curve over sizes in a few numbers: how many edges it takes to reach a level of quality, and MIB's CPR and CMD.
+"""A curve over sizes in a few numbers: the number of edges needed for a level of quality, and MIB's CPR and CMD.
 
-**Levels** make methods comparable at equal quality: "95 % faithfulness takes 60 edges here and 140 there". The size is
-found among circuits that were run, not interpolated: the smallest on a grid that reaches the level, then closed in on
-by halving. Quality need not grow with size, so a larger circuit may fall below the level again; the curve says so.
+**Levels** compare methods at equal quality: "95 % faithfulness takes 60 edges here and 140 there". The size is not
+interpolated but found among circuits that were run: the smallest size on a grid that reaches the level, refined by
+halving. Quality need not grow with size, so a larger circuit may fall below the level again; the curve reports this.
 
-**CPR and CMD** sum up all sizes, as the MIB benchmark defines them (Mueller and others, 2025). With f(k) the normalised
-faithfulness of the best circuit of a share k of the edges, measured at ten shares,
+**CPR and CMD** summarise all sizes, as defined by the MIB benchmark (Mueller and others, 2025). With f(k) the
+normalised faithfulness of the best circuit of a share k of the edges, measured at ten shares,
 
     CPR = area under f(k),  higher is better          CMD = area of |1 - f(k)|,  0 is best
 
-both by trapezoids that are linear in k from 0.1 % to 100 %. A perfect f of 1 everywhere gives CPR 0.999. The circuit of
-share k has floor(k * edges) edges before dangling ones are removed, and stands at k all the same.
+both by the trapezoidal rule, linear in k, from 0.1 % to 100 %. A perfect f of 1 everywhere gives CPR 0.999. The circuit
+of share k has floor(k * edges) edges before dangling ones are removed, but is plotted at k.
 
-Four fifths of that area lie between 20 % and 100 % of the edges, which are too many to be called a circuit. So there is
-a logarithmic counterpart: the mean of f (or of |1 - f|) along ln k, where every factor of ten counts alike; a perfect f
-gives 1 (or 0).
+Four fifths of that area lie between 20 % and 100 % of the edges, which are too many to be called a circuit. Therefore a
+logarithmic counterpart is also given: the mean of f (or of |1 - f|) over ln k, in which every factor of ten has the
+same weight; a perfect f gives 1 (or 0).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from itertools import pairwise
 
 from edge_pruning.objectives import get_objective
 
-PRECISION = 0.05  # of the size: how closely it is found
+PRECISION = 0.05  # relative precision of the size
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -49,24 +49,24 @@ class Level:
         return f"{get_objective(self.number).short} of {share} of the empty circuit's"
 
     def reached(self, means: Mapping[str, float], empty_loss: float) -> bool:
-        """Whether a run with these means has reached it; never where the number is undefined."""
+        """Return whether a run with these means reaches the level; False if the number is undefined."""
         if self.number == "faithfulness":
             return means["faithfulness"] >= self.at
         return means[self.number] <= self.at * empty_loss
 
 
 def levels_of(loss: str) -> tuple[Level, ...]:
-    """All levels, where the distance from the model is `kl` or `squared_error`."""
+    """Return all levels. The distance from the model is `kl` or `squared_error`."""
     return (*(Level("faithfulness", at) for at in (0.85, 0.90, 0.95, 0.99)), Level(loss, 0.10), Level(loss, 0.05))
 
 
 def first_reached(sizes: Sequence[int], reached: Callable[[int], bool]) -> int | None:
-    """The smallest of the sizes (ascending) that has reached a level; None if none has."""
+    """Return the smallest of the sizes (ascending) that reaches a level; None if none does."""
     return next((size for size in sizes if reached(size)), None)
 
 
 def size_between(sizes: Sequence[int], reached: Callable[[int], bool]) -> int | None:
-    """A size to run next, to find out more closely where a level is reached; None if that is known well enough."""
+    """Return the size to run next to locate a level more precisely; None if it is precise enough."""
     high = first_reached(sizes, reached)
     if high is None:
         return None
@@ -77,12 +77,12 @@ def size_between(sizes: Sequence[int], reached: Callable[[int], bool]) -> int | 
 
 
 def mib_sizes(n_edges: int) -> tuple[int, ...]:
-    """How many edges the circuits at `SHARES` have; 0 where a share is less than one edge."""
+    """Return the numbers of edges of the circuits at `SHARES`; 0 for a share of less than one edge."""
     return tuple(int(share * n_edges) for share in SHARES)
 
 
 def areas(faithfulness: Sequence[float]) -> dict[str, float]:
-    """`cpr`, `cmd`, and their means along ln k, `log_cpr` and `log_cmd`; of f at `SHARES`, in that order."""
+    """Return `cpr`, `cmd`, and their means over ln k, `log_cpr` and `log_cmd`, from f at `SHARES`, in that order."""
     if len(faithfulness) != len(SHARES):
         raise ValueError(f"expected the faithfulness at {len(SHARES)} sizes ({SHARES}), got {len(faithfulness)}")
     distance = [abs(1 - f) for f in faithfulness]

@@ -1,4 +1,4 @@
-"""The outcome of an evaluation, as a value: read by attribute, written as JSON and read from there."""
+"""The result of an evaluation, as a value: read by attribute, stored as JSON."""
 
 from __future__ import annotations
 
@@ -24,20 +24,23 @@ SIDE_BY_SIDE = ("model", "soft", "circuit", "without_dangling", "complement", "r
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation(Mapping[str, Any]):
-    """A circuit's numbers beside those of the model, of no circuit and of random ones.
+    """The numbers of a circuit, of the model, and of the empty and random circuits.
 
     `evaluation.circuit.kl` is a mean, `evaluation.circuit.edges` a size. The runs are `model`, `circuit`,
-    `without_dangling`, `complement`, `empty` and, where they were asked for, `random` and `soft`; the others are None.
-    The numbers are those of `numbers.NUMBERS`. `evaluation["circuit"]["kl"]` works as well: an evaluation also reads
-    like the JSON object that it is stored as.
+    `without_dangling`, `complement`, `empty` and, if requested, `random` and `soft`; otherwise these are None. The
+    numbers are those of `numbers.NUMBERS`. An evaluation can also be read like the JSON object in its file:
+    `evaluation["circuit"]["kl"]`.
 
-    protocol: what was measured on, and how. loss: the number that says how far a run is from the model: `kl`, or
-    `squared_error` where the output is a number. convention: how edges are counted. definitions: what each number
-    means. warnings: what to know before quoting them. discretisation_gap: loss of the circuit minus that of the soft
-    mask it was cut from, on the pairs that both were measured on; positive: cutting lost something. templates: the
-    circuit's mean loss and accuracy, the model's accuracy, and the number of pairs, by template. ground_truth: the
-    comparison with the true circuit, where that is known. runs: the numbers of every pair; they are not stored, so a
-    loaded evaluation has none.
+    protocol: the data and settings of the measurement.
+    loss: the number that measures the distance from the model: `kl`, or `squared_error` if the output is a number.
+    convention: how edges are counted.
+    definitions: the meaning of each number.
+    warnings: what to know before quoting the numbers.
+    discretisation_gap: loss of the circuit minus that of the soft mask it was cut from, on the pairs of both
+        measurements; positive: cutting lost something.
+    templates: by template, the circuit's mean loss and accuracy, the model's accuracy, and the number of pairs.
+    ground_truth: the comparison with the true circuit, if known.
+    runs: the numbers of every pair; not stored, so a loaded evaluation has none.
     """
 
     protocol: EvaluationProtocol
@@ -75,7 +78,7 @@ class Evaluation(Mapping[str, Any]):
 
     @property
     def random(self) -> Summary | None:
-        """The mean of several random circuits; its `spread` is between them."""
+        """The mean of several random circuits; its `spread` is the standard deviation between them."""
         return self.summaries.get("random")
 
     @property
@@ -84,7 +87,7 @@ class Evaluation(Mapping[str, Any]):
 
     @cached_property
     def scale(self) -> FaithfulnessScale:
-        """What faithfulness is measured with; only of an evaluation that still has its `runs`."""
+        """The scale of faithfulness; only available while the evaluation has its `runs`."""
         return FaithfulnessScale(self.runs["model"], self.runs["empty"], self.protocol.metric)
 
     # --- as JSON and as table rows ---------------------------------------------------------------------------------
@@ -110,7 +113,7 @@ class Evaluation(Mapping[str, Any]):
         return iter(self._json)
 
     def __eq__(self, other: object) -> bool:
-        """Whether the stored contents are equal; also to the JSON object itself."""
+        """Return whether the stored contents are equal; also accepts the JSON object itself."""
         return self._json == (other._json if isinstance(other, Evaluation) else other)
 
     __hash__ = None  # type: ignore[assignment]
@@ -120,7 +123,7 @@ class Evaluation(Mapping[str, Any]):
         return self.to_json()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; what is undefined (NaN) or infinite is null."""
+        """Return plain JSON values; undefined (NaN) and infinite values are null."""
         content: dict[str, Any] = json_values({
             "format": FORMAT,
             "version": FORMAT_VERSION,
@@ -129,7 +132,7 @@ class Evaluation(Mapping[str, Any]):
             "convention": self.convention,
             "definitions": self.definitions,
             "warnings": list(self.warnings),
-            **dict.fromkeys(SIDE_BY_SIDE),  # a run that was not asked for is null
+            **dict.fromkeys(SIDE_BY_SIDE),  # null for a run that was not requested
             **{name: run.to_json() for name, run in self.summaries.items()},
             "discretisation_gap": self.discretisation_gap,
             "templates": self.templates,
@@ -139,14 +142,14 @@ class Evaluation(Mapping[str, Any]):
 
     @classmethod
     def load(cls, path: str | Path) -> Evaluation:
-        """Read evaluation.json. Raises ValueError that names the file and what is wrong with it."""
+        """Read evaluation.json. Raises ValueError with the file and its problem."""
         from edge_pruning.contents import EvaluationContent
 
         return cls.from_json(files.read_own(Path(path), FORMAT, FORMAT_VERSION, EvaluationContent))
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Evaluation:
-        """What `to_json` gave. Raises ValueError if it is not an evaluation, or one of a newer version."""
+        """Read the result of `to_json`. Raises ValueError if it is not an evaluation, or has a newer version."""
         if content.get("format") != FORMAT or content.get("version", 0) > FORMAT_VERSION:
             raise ValueError(
                 f"expected an evaluation (format {FORMAT!r}, version up to {FORMAT_VERSION}), got "
@@ -166,7 +169,7 @@ class Evaluation(Mapping[str, Any]):
         )
 
     def rows(self) -> list[dict[str, str | float | None]]:
-        """A table with one row per run: its name, how many edges it had, and its means; None where undefined."""
+        """Return one row per run: its name, its number of edges, and its means; None where undefined."""
         rows: list[dict[str, str | float | None]] = []
         for name, run in self.summaries.items():
             rows.append(json_values({"run": name, "edges": run.edges, **run.mean}))

@@ -1,14 +1,14 @@
-"""How faithful a circuit is: the model, the circuit, no circuit and random circuits, on the same held-out pairs.
+"""Faithfulness of a circuit: the model, the circuit, the empty circuit and random circuits on the same held-out pairs.
 
-Every removed edge carries its ablated value; what is compared are the predictions at the answer positions. Lower KL is
-more faithful; so is higher accuracy, exact match and faithfulness up to 1. The trained soft mask, the circuit and the
-circuit without dangling edges stand side by side: what is lost between the first two is the discretisation gap. The
-complement, all edges but the circuit's, says how complete it is: the less is left without the circuit, the better.
+Every removed edge carries its ablated value; the predictions at the answer positions are compared. Lower KL is more
+faithful; so are higher accuracy, exact match, and faithfulness up to 1. The trained soft mask, the circuit, and the
+circuit without dangling edges are reported together: the difference between the first two is the discretisation gap.
+The complement (all edges but the circuit's) measures completeness: the less is left without the circuit, the better.
 
 Cost: one frozen pass and `random_circuits` + 2 or 3 masked forward passes over the pairs, no backward pass. On large
-graphs only the model, the circuit and the empty circuit run on all pairs. The complement and the soft mask, which need
-every node, and random circuits run on some of the pairs, and random circuits only until their mean is known well
-enough. Every summary says on how many pairs it was measured.
+graphs, only the model, the circuit and the empty circuit run on all pairs. The complement and the soft mask, which need
+every node, and random circuits run on some of the pairs, and random circuits only until their mean is precise enough.
+Every summary includes its number of pairs.
 """
 
 from __future__ import annotations
@@ -55,10 +55,13 @@ def evaluate(
 ) -> Evaluation:
     """Run the model with only the circuit's edges intact, and measure how much of its behaviour is left.
 
-    setup: the model, pairs and ablation to judge it on. soft_mask: the trained mask [w, r], 0 to 1, that the circuit
-    was cut from. random_circuits: the most `random_mask`s to compare with. progress: called with pairs done and in all.
-    Works in any dtype, and the result says which it was. Raises ValueError, with all problems, for a circuit or mask of
-    another graph, no pairs, or an unknown metric.
+    setup: the model, pairs and ablation to judge the circuit on.
+    soft_mask: the trained mask [w, r], 0 to 1, that the circuit was cut from.
+    random_circuits: the largest number of `random_mask`s for comparison.
+    progress: called with the number of finished pairs and the total.
+
+    Works in any dtype, which the result records. Raises ValueError with all problems for a circuit or mask of another
+    graph, no pairs, or an unknown metric.
     """
     _check(circuit, setup, soft_mask, random_circuits)
     graph, zero = setup.graph, torch.zeros_like(circuit.mask)
@@ -77,7 +80,7 @@ def evaluate(
 
 
 def expected_passes(edges: int, pairs: int) -> int:
-    """Roughly how many masked forward passes of one pair `evaluate` takes on a graph of so many edges."""
+    """Estimate the masked forward passes of one pair that `evaluate` runs on a graph with this number of edges."""
     if edges <= LARGE:
         return (6 + RANDOM_CIRCUITS) * pairs
     return 3 * pairs + (3 + FEWEST_BASELINES) * min(pairs, LARGE_PAIRS)
@@ -97,8 +100,8 @@ def _on_some_pairs(
 ) -> dict[str, Measurements]:
     """Measure the masks and random circuits on some of the pairs; their frozen values are computed once.
 
-    There are as many random circuits as it takes to tell them from the circuit: measuring stops when the standard error
-    of their mean loss, between circuits, is a small share of its distance from the circuit's.
+    Random circuits are added until they can be distinguished from the circuit: until the standard error of their mean
+    loss, between circuits, is a small share of its distance from the circuit's loss.
     """
     n = len(setup.pairs.pairs)
     ids = torch.arange(n)
@@ -129,7 +132,7 @@ def _evaluation(
     runs: Mapping[str, Measurements],
     sizes: Mapping[str, Mapping[str, int | float | str]],
 ) -> Evaluation:
-    """Summarise what was measured, and say what to know about it."""
+    """Summarise the measurements, with caveats."""
     protocol, pairs, loss = EvaluationProtocol.of(setup), setup.pairs, runs["model"].loss_name
     scale = FaithfulnessScale(runs["model"], runs["empty"], protocol.metric)
     resamples = {n: Resamples(n, protocol.seed) for n in {run.examples for run in runs.values()}}
@@ -151,7 +154,7 @@ def _evaluation(
 
 
 def _gap(runs: Mapping[str, Measurements]) -> float | None:
-    """Loss of the circuit minus that of the soft mask, on the pairs that the soft mask was measured on."""
+    """Return the loss of the circuit minus that of the soft mask, on the pairs of the soft mask."""
     soft = runs.get("soft")
     return None if soft is None else runs["circuit"].on(soft.ids).mean_loss - soft.mean_loss
 
@@ -170,12 +173,12 @@ def _by_template(runs: Mapping[str, Measurements], templates: Sequence[str]) -> 
 
 
 def random_mask(graph: Graph, edges: int, generator: torch.Generator) -> Tensor:
-    """A circuit of `edges` edges drawn uniformly from all edges of the graph; bool [w, r]. The generator is a CPU one.
+    """Draw a circuit of `edges` edges uniformly from all edges of the graph; bool [w, r]. The generator is a CPU one.
 
-    Its size is counted before dangling edges are removed, as the circuit's is. That makes it a lenient opponent: few
-    edges drawn from many hardly ever form a path, so small random circuits are little more than the empty one (the
-    evaluation says how many of their edges do not dangle). Beating them shows that the edges were not drawn blindly,
-    not that they are the right ones.
+    Its size is counted before dangling edges are removed, as for the circuit. This makes it a weak baseline: a few
+    edges drawn from many hardly ever form a path, so small random circuits are close to the empty one (the evaluation
+    reports how many of their edges do not dangle). A circuit that beats them was not drawn blindly, but may still have
+    the wrong edges.
     """
     chosen = torch.randperm(graph.n_edges, generator=generator)[:edges]
     mask = torch.zeros_like(graph.edge_mask)
@@ -189,7 +192,7 @@ def _sizes(
     masks: Mapping[str, Tensor],
     random: Sequence[Tensor],
 ) -> dict[str, dict[str, int | float | str]]:
-    """How large each run's circuit is."""
+    """Return the size of each run's circuit."""
     counts = circuit.counts
     sizes: dict[str, dict[str, int | float | str]] = {
         "model": {"edges": circuit.graph.n_edges},
@@ -214,8 +217,8 @@ def _check(circuit: Circuit, setup: Setup, soft_mask: Tensor | None, random_circ
             f"expected a soft mask [writer, reader] of shape {tuple(circuit.mask.shape)}, got {tuple(soft_mask.shape)}"
         )
     elif soft_mask is not None and not ((soft_mask >= 0) & (soft_mask <= 1)).cpu()[circuit.graph.edge_mask].all():
-        problems.append("expected a soft mask from 0 to 1 on every edge, got other numbers; give a mask, not scores")
+        problems.append("expected a soft mask from 0 to 1 on every edge, got other values; pass a mask, not scores")
     if random_circuits < 0:
-        problems.append(f"expected random_circuits of 0 or more, got {random_circuits}")
+        problems.append(f"expected random_circuits to be at least 0, got {random_circuits}")
     if problems:
         raise ValueError("; ".join(problems))

@@ -1,10 +1,10 @@
-"""Run masks on pairs and measure what they predict: what every part of an evaluation is made of.
+"""Run masks on pairs and measure their predictions: the basis of every part of an evaluation.
 
-Axis letters: c circuit (several where random ones are reported together), b example.
+Axis letters: c circuit (several if random circuits are reported together), b example.
 
-Pairs are taken a tile at a time: what no mask changes is computed once per tile and serves all masks. What a mask
-excludes is not computed. Masks that differ in dangling edges only are one run; masks that need the same nodes share a
-pass. Cost: one frozen pass and at most one masked forward pass per mask, no backward pass.
+Pairs are processed in tiles: values that no mask changes are computed once per tile for all masks. Nodes that a mask
+excludes are not computed. Masks that differ only in dangling edges share a run, and masks that need the same nodes
+share a pass. Cost: one frozen pass and at most one masked forward pass per mask, no backward pass.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
 
 Progress = Callable[[int, int], None]
-LARGE = 20_000  # edges: above, every pass is expensive, so most runs get fewer pairs
+LARGE = 20_000  # edges; in larger graphs every pass is expensive, so most runs use fewer pairs
 LARGE_PAIRS = 100
-MOST_PASSES = 16  # each may hold copies of the weights of its heads
+MOST_PASSES = 16  # each may hold copies of its heads' weights
 
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
     """The numbers of `numbers.measured_numbers`, per circuit and example: float64 [c, b] on the CPU.
 
-    values: by name; each is an attribute too (`run.kl`). Undefined numbers are NaN: `kl` where the output is a number,
-    `squared_error` where it is not, the task's metric where a pair has no wrong answer.
-    metric: the task's.
-    ids: which of the evaluation's examples these are, [b]; None: all of them.
+    values: by name; each is also an attribute (`run.kl`). Undefined numbers are NaN: `kl` if the output is a number,
+        `squared_error` if it is not, the task's metric if a pair has no wrong answer.
+    metric: that of the task.
+    ids: indices of the measured examples, [b]; None: all examples of the evaluation.
     """
 
     values: Mapping[str, Tensor]
@@ -52,7 +52,7 @@ class Measurements:
         return self.values[name]
 
     def __len__(self) -> int:
-        """How many circuits."""
+        """Return the number of circuits."""
         return len(self.values["kl"])
 
     def __getitem__(self, circuits: slice) -> Measurements:
@@ -63,7 +63,7 @@ class Measurements:
         return self.values["kl"].shape[1]
 
     def on(self, ids: Tensor | None) -> Measurements:
-        """On some of the examples only; None: on all of them."""
+        """Return the measurements on some of the examples; None: on all of them."""
         return self if ids is None else Measurements({n: v[:, ids] for n, v in self.values.items()}, self.metric, ids)
 
     def with_examples(self, more: Measurements) -> Measurements:
@@ -73,17 +73,17 @@ class Measurements:
 
     @property
     def difference(self) -> Tensor:
-        """The task's metric."""
+        """The values of the task's metric."""
         return self.values[self.metric]
 
     @property
     def loss(self) -> Tensor:
-        """How far from the model: KL, or the squared error of numbers."""
+        """The distance from the model: KL, or the squared error of numbers."""
         return self.values[self.loss_name]
 
     @property
     def loss_name(self) -> str:
-        """`kl`, or `squared_error` where the output is a number."""
+        """`kl`, or `squared_error` if the output is a number."""
         return "kl" if self.values["squared_error"].isnan().all() else "squared_error"
 
     @property
@@ -91,7 +91,7 @@ class Measurements:
         return float(self.loss.mean())
 
     def one(self, circuit: int) -> Measurements:
-        """A single circuit's, [1, b]."""
+        """Return the measurements of a single circuit, [1, b]."""
         return self[circuit : circuit + 1]
 
 
@@ -105,11 +105,12 @@ def measure(
     cache: FrozenCache | None = None,
     progress: Progress | None = None,
 ) -> tuple[Measurements, Measurements]:
-    """The model's numbers [1, b], and those of every mask [mask, b], in the order of the pairs.
+    """Measure the model [1, b] and every mask [mask, b], in the order of the pairs.
 
-    masks: [w, r], bool or 0 to 1. within: bool [w, r]; all masks are zero outside it, and share one pass over what it
-    needs. cache: the frozen values of `pairs`, if several calls share them. progress: called with pairs done and pairs
-    in all.
+    masks: [w, r], bool or 0 to 1.
+    within: bool [w, r]; all masks are zero outside it and share one pass over the nodes that it needs.
+    cache: the frozen values of `pairs`, if several calls share them.
+    progress: called with the number of finished pairs and the total.
     """
     engine = setup.engine
     cache = cache or FrozenCache(engine, pairs.pairs, setup.ablation, 0)
@@ -134,7 +135,7 @@ def measure(
         order += ids
         if progress:
             progress(min(len(order) * ranks.count(), len(pairs.pairs)), len(pairs.pairs))
-    own = torch.cat(by_tile, -1).cpu().double()  # [number, run, b], the only wait for the device
+    own = torch.cat(by_tile, -1).cpu().double()  # [number, run, b]; the only synchronisation
     measured = own.new_zeros(*own.shape[:-1], len(pairs.pairs))
     measured[..., torch.tensor(order, dtype=torch.long)] = own
     ranks.add_up(measured)
@@ -149,14 +150,14 @@ def measure(
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """A mask (bool or float, on the model's device), with a pass that computes what it needs."""
+    """A mask (bool or float, on the model's device), with a pass that computes the nodes it needs."""
 
     engine: MaskedPass
     mask: Tensor
 
 
 def _runs(setup: Setup, masks: Sequence[Tensor], within: Tensor | None) -> tuple[list[_Run], list[int]]:
-    """The different runs, and which of them each mask is."""
+    """Return the distinct runs, and the index of each mask's run."""
     masks, device = [mask.cpu() for mask in masks], setup.engine.adapter.device
     if within is not None:
         engine = setup.restricted(within)
@@ -173,7 +174,9 @@ def _runs(setup: Setup, masks: Sequence[Tensor], within: Tensor | None) -> tuple
 
 
 def _different(setup: Setup, masks: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
-    """Masks without repeats, and which of them each mask is. Where dangling edges change nothing they do not count."""
+    """Return the distinct masks, and the index of each mask among them. Dangling edges are ignored if they change
+    nothing.
+    """
     ignore = setup.ablation.consistent and setup.engine.heads_apart
     kept: list[Tensor] = []
     place, known = [], dict[bytes, int]()
@@ -189,13 +192,13 @@ def _different(setup: Setup, masks: Sequence[Tensor]) -> tuple[list[Tensor], lis
 
 
 def problems_with(graph: Graph, what: str, setup: Setup) -> Iterator[str]:
-    """Why a circuit or scores (`what`) of this graph cannot be judged on this setup."""
+    """Yield the reasons why a circuit or scores (`what`) of this graph cannot be judged on this setup."""
     engine, pairs = setup.engine, setup.pairs
     if graph != engine.graph:
         verb = "are" if what.endswith("s") else "is"
         yield (
             f"the {what} {verb} of another graph than the engine: {graph.shape} ({graph.convention}) and "
-            f"{engine.graph.shape} ({engine.graph.convention}); make the engine with graph={what}.graph"
+            f"{engine.graph.shape} ({engine.graph.convention}); build the engine with graph={what}.graph"
         )
     if not pairs.pairs:
         yield f"task {pairs.task!r} has no pairs in split {pairs.split!r}; expected at least one"
@@ -204,7 +207,9 @@ def problems_with(graph: Graph, what: str, setup: Setup) -> Iterator[str]:
 
 
 def error_of_mean(values: Tensor) -> float:
-    """Standard deviation over the square root of their number; NaN entries are left out, NaN for fewer than two."""
+    """Return the standard deviation over the square root of the number of values, without NaN entries; NaN for fewer
+    than two.
+    """
     present = values[~values.isnan()]
     return deviation(present) / math.sqrt(max(1, len(present)))
 

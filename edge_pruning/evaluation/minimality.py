@@ -1,17 +1,16 @@
-"""Minimality: what each edge of a circuit is good for, by removing it alone.
+"""Minimality: the contribution of each edge of a circuit, measured by removing it alone.
 
     loss(e) = KL(model || circuit without e) - KL(model || circuit),        in nats, mean over pairs
 
-or of the squared error, where the output is a number. An edge is *needed* if the loss is above zero beyond chance,
-*harmful* if it is below, and otherwise *idle*: it does nothing that these pairs could show. Chance is judged by a
-t-test of the pairs' losses for each edge (they are paired: the same pairs with and without), two-sided, and corrected
-for as many tests as there are edges (Benjamini and Hochberg, 1995): among the edges called needed or harmful at most
-5 % are expected to be idle.
+or of the squared error, if the output is a number. An edge is *needed* if the loss is significantly above zero,
+*harmful* if it is significantly below, and otherwise *idle*: its removal has no effect that these pairs can show.
+Significance is a two-sided paired t-test over the pairs for each edge, corrected for the number of edges (Benjamini and
+Hochberg, 1995): at most 5 % of the edges called needed or harmful are expected to be idle.
 
-It misleads where edges stand in for each other: each alone is idle, both together are not. So all idle edges are also
-removed at once. Cost: one masked pass per edge and pair, at most `max_runs` of them, all of them over the nodes of the
-circuit alone. Large circuits get fewer pairs; those that are too large even for `FEWEST_PAIRS` are judged by some of
-their edges: the strongest, and a random sample of the others that stands for all of them.
+It misleads where edges substitute for each other: each alone is idle, but both together are not. Therefore all idle
+edges are also removed at once. Cost: one masked pass per edge and pair, at most `max_runs` of them, over the nodes of
+the circuit only. Large circuits use fewer pairs. Circuits that are too large even for `FEWEST_PAIRS` are judged by some
+of their edges: the strongest, and a random sample that represents the others.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ from edge_pruning.setup import Setup
 from edge_pruning.tasks.task import PairSet
 
 SIGNIFICANCE = 0.05  # false discovery rate
-ROUNDING = 1e-6  # nats: differences below this are those of float32
+ROUNDING = 1e-6  # nats; smaller differences are rounding errors of float32
 MAX_RUNS = 50_000
 LARGE_MAX_RUNS = 10_000  # in a report on a large graph
 FEWEST_PAIRS = 30
-AT_ONCE = 64  # edges: their masks are in memory together
-STRONGEST = 0.5  # of the edges that are judged, where not all are
-IDLE = 0.1  # of the edges: more is worth a warning
+AT_ONCE = 64  # edges whose masks are in memory together
+STRONGEST = 0.5  # of the judged edges, if not all are judged
+IDLE = 0.1  # of the edges; a larger share causes a warning
 DEFINITION = (
     "loss: {loss} of the circuit without this edge minus that of the circuit, mean over the pairs. needed, harmful: "
     f"the loss is above or below 0 (two-sided t-test over pairs, false discovery rate {SIGNIFICANCE:g} by Benjamini "
@@ -50,12 +49,13 @@ DEFINITION = (
 
 @dataclass(frozen=True, eq=False)
 class Minimality:
-    """What is lost with every single edge of a circuit.
+    """The loss caused by removing each edge of a circuit.
 
-    losses: per edge and pair, float64 [edge, b], edges in the order of `circuit.edges`. of_circuit: the distance of the
-    circuit from the model, and without_idle: of the circuit without all edges that are known to be idle, on the same
-    pairs; loss_name says whether that is the `kl` in nats or the `squared_error` of numbers. judged: which of the
-    circuit's edges were removed, bool [edge of the circuit]; None: all of them.
+    losses: per edge and pair, float64 [edge, b], edges in the order of `circuit.edges`.
+    of_circuit: the distance of the circuit from the model.
+    without_idle: the distance of the circuit without all edges known to be idle, on the same pairs.
+    loss_name: the distance: `kl` in nats, or `squared_error` of numbers.
+    judged: which of the circuit's edges were removed, bool [edge of the circuit]; None: all of them.
     """
 
     circuit: Circuit
@@ -73,22 +73,22 @@ class Minimality:
 
     @property
     def loss(self) -> Tensor:
-        """Mean over pairs, [edge]."""
+        """The mean over pairs, [edge]."""
         return self.losses.mean(1)
 
     @cached_property
     def p(self) -> Tensor:
-        """Of the t-tests, corrected for their number, [edge]."""
+        """The corrected p-values of the t-tests, [edge]."""
         return corrected_p(self.losses)
 
     @property
     def idle(self) -> Tensor:
-        """Bool [edge]."""
+        """Whether each edge is idle, bool [edge]."""
         return self.p >= SIGNIFICANCE
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many edges are needed, idle, harmful."""
+        """The numbers of needed, idle and harmful edges."""
         significant, loss = ~self.idle, self.loss
         needed, harmful = int((significant & (loss > 0)).sum()), int((significant & (loss < 0)).sum())
         return {"needed": needed, "idle": len(loss) - needed - harmful, "harmful": harmful}
@@ -100,14 +100,14 @@ class Minimality:
         words = get_objective(self.loss_name).short
         if edges < len(self.circuit):
             sentences.append(
-                f"{edges:,} of the circuit's {len(self.circuit):,} edges were removed alone: the strongest half of "
-                "them, and a random sample of the others"
+                f"{edges:,} of the circuit's {len(self.circuit):,} edges were removed one at a time: "
+                "the strongest ones, and a random sample of the others"
             )
         if idle > IDLE * edges:
             sentences.append(
                 f"{percent(idle / edges)} of the {'kept' if edges == len(self.circuit) else 'judged'} edges "
-                f"({idle:,} of {edges:,}) do nothing that {pairs:,} pairs "
-                f"could show, each removed alone; without all of them the {words} is {self.without_idle:.3g} instead "
+                f"({idle:,} of {edges:,}) have no effect that {pairs:,} pairs "
+                f"can show, each removed alone; without all of them the {words} is {self.without_idle:.3g} instead "
                 f"of {self.of_circuit:.3g}"
             )
         if harmful:
@@ -115,7 +115,7 @@ class Minimality:
         return tuple(sentences)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row per edge, the most needed first: `edge`, `loss`, `standard_error`, `p`, `verdict`."""
+        """Return one row per edge, the most needed first: `edge`, `loss`, `standard_error`, `p`, `verdict`."""
         numbers = (self.loss, _errors(self.losses), self.p)
         columns = zip(self.edges, *(number.tolist() for number in numbers), strict=True)
         rows = [
@@ -126,7 +126,7 @@ class Minimality:
         return ordered
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         counts = self.counts
         content: dict[str, Any] = json_values({
             "definition": DEFINITION.format(loss=get_objective(self.loss_name).heading),
@@ -150,17 +150,18 @@ def evaluate_minimality(
     max_runs: int = MAX_RUNS,
     progress: Progress | None = None,
 ) -> Minimality:
-    """Remove every edge alone, and see what is lost.
+    """Remove every edge alone, and measure the loss.
 
-    max_runs: the most edges times pairs. Where the circuit is too large for all pairs, some are drawn (by the seed);
-    where it is too large even for `FEWEST_PAIRS`, some of its edges are judged.
+    max_runs: the largest number of edges times pairs. If the circuit is too large for all pairs, some pairs are drawn
+        (by the seed); if it is too large even for `FEWEST_PAIRS`, some of its edges are judged.
+
     Raises ValueError for a circuit of another graph, an empty one, or no pairs.
     """
     problems = list(problems_with(circuit.graph, "circuit", setup))
     if not len(circuit):
         problems.append("the circuit has no edges, so none can be removed")
     if max_runs < 1:
-        problems.append(f"expected max_runs of at least 1, got {max_runs}")
+        problems.append(f"expected max_runs to be at least 1, got {max_runs}")
     if problems:
         raise ValueError("; ".join(problems))
     judged = _chosen_edges(circuit, max(1, max_runs // min(FEWEST_PAIRS, len(setup.pairs.pairs))), setup.seed)
@@ -179,18 +180,18 @@ def evaluate_minimality(
 
 
 def _part_of(progress: Progress | None, first: int, edges: int) -> Progress | None:
-    """Progress of some edges on all pairs, as progress of all edges on all pairs."""
+    """Convert the progress on some edges to the progress on all edges."""
     if progress is None:
         return None
     return lambda done, total: progress((first * total + done * min(AT_ONCE, edges - first)) // edges, total)
 
 
 def corrected_p(losses: Tensor) -> Tensor:
-    """Of a two-sided t-test that the mean over pairs is 0, for each edge's losses [edge, b]; corrected, [edge].
+    """Return the p-value of a two-sided t-test of a zero mean, for each edge's losses [edge, b]; corrected, [edge].
 
-    Losses within rounding count as 0; an edge without any other is certain to do nothing (1).
+    Losses within rounding count as 0; an edge with no other losses is certainly idle (1).
     """
-    from scipy import stats  # slow to import, and seldom needed
+    from scipy import stats  # slow to import, and rarely needed
 
     values = losses.where(losses.abs() > ROUNDING, 0)
     t = (values.mean(1) / _errors(values)).abs().nan_to_num(0, posinf=torch.inf)
@@ -199,7 +200,7 @@ def corrected_p(losses: Tensor) -> Tensor:
 
 
 def _errors(losses: Tensor) -> Tensor:
-    """Standard errors of the means over pairs, [edge]; NaN where there is one pair only."""
+    """Return standard errors of the means over pairs, [edge]; NaN for a single pair."""
     n = losses.shape[1]
     return losses.std(1) / n**0.5 if n > 1 else torch.full_like(losses[:, 0], torch.nan)
 
@@ -209,7 +210,7 @@ def _verdict(loss: float, p: float) -> str:
 
 
 def _without(mask: Tensor, *places: Sequence[int]) -> Tensor:
-    """The mask [w, r] without these edges."""
+    """Return the mask [w, r] without these edges."""
     left = mask.clone()
     for w, r in places:
         left[w, r] = False
@@ -217,7 +218,7 @@ def _without(mask: Tensor, *places: Sequence[int]) -> Tensor:
 
 
 def _chosen_edges(circuit: Circuit, most: int, seed: int) -> Tensor | None:
-    """Which of the circuit's edges are judged, bool [edge]; None: all of them. The strongest, and a random sample."""
+    """Choose the edges to judge, bool [edge]; None: all of them. They are the strongest and a random sample."""
     n = len(circuit)
     if n <= most:
         return None
@@ -230,7 +231,7 @@ def _chosen_edges(circuit: Circuit, most: int, seed: int) -> Tensor | None:
 
 
 def _some(pairs: PairSet, most: int, seed: int) -> PairSet:
-    """At most so many of the pairs, drawn at random, in their order."""
+    """Return at most `most` of the pairs, drawn at random, in order."""
     if len(pairs.pairs) <= most:
         return pairs
     return pairs.subset(sorted(random.Random(f"minimality {seed}").sample(range(len(pairs.pairs)), most)))

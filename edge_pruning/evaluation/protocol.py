@@ -1,6 +1,6 @@
-"""The protocol of an evaluation: data, split, metric, ablation, seed, model weights; and what each number means.
+"""The protocol of an evaluation: data, split, metric, ablation, seed, model weights; and the definition of each number.
 
-Both are stored beside the numbers, so that no number is quoted without them.
+Both are stored with the numbers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edge_pruning.numbers import AGREEMENT, LOSSES, NUMBERS, measured_numbers
 from edge_pruning.setup import Setup
 
 RUNS = {
-    "complement": "all edges but the circuit's; the closer to the empty circuit, the more complete is the circuit",
+    "complement": "all edges but the circuit's; the closer to the empty circuit, the more complete the circuit",
     "random": "circuits of as many edges as the circuit, drawn uniformly, counted with dangling edges",
     "spread": "standard deviation between the random circuits",
     "discretisation_gap": "loss of the circuit minus that of the soft mask it was cut from",
@@ -33,11 +33,11 @@ CURVE = {
 
 @dataclass(frozen=True)
 class EvaluationProtocol:
-    """What was measured on, and how.
+    """The data and settings of a measurement.
 
-    predicted: how many pairs have the model's own prediction as their answer.
-    weights: the model's fingerprint.
-    notices: what the task left out, and what else to know about its pairs.
+    predicted: number of pairs whose answer is the model's own prediction.
+    weights: the fingerprint of the model's weights.
+    notices: what the task left out, and other remarks about its pairs.
     """
 
     task: str
@@ -55,7 +55,7 @@ class EvaluationProtocol:
 
     @property
     def is_agreement(self) -> bool:
-        """Whether accuracy is agreement with the model, because no pair has an answer of its own."""
+        """Whether accuracy is agreement with the model, because no pair has its own answer."""
         return self.predicted == self.examples
 
     @classmethod
@@ -69,18 +69,19 @@ class EvaluationProtocol:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> EvaluationProtocol:
-        """Read the fields from a JSON object that may hold others; files of older versions lack the last fields."""
+        """Read the fields from a JSON object, which may contain others; files of older versions lack the last fields.
+        """
         known = {f.name: content[f.name] for f in fields(cls) if f.name in content or f.default is MISSING}
         return cls(**{**known, "notices": tuple(known.get("notices", ()))})
 
 
 def definitions_of(protocol: EvaluationProtocol, scale: FaithfulnessScale) -> dict[str, str]:
-    """Define the numbers that every run has, and say how they are summarised."""
+    """Define the numbers that every run has, and their summaries."""
     metric = protocol.metric
     return {
         "ablation": f"a removed edge carries: {protocol.ablation_description}",
         "kl": NUMBERS["kl"].meaning,
-        "loss": "how far a run is from the model: kl, or squared_error where the output is a number",
+        "loss": "the distance of a run from the model: kl, or squared_error if the output is a number",
         "squared_error": NUMBERS["squared_error"].meaning,
         **{n.name: n.meaning.format(metric=metric) for n in measured_numbers(metric) if n.name not in LOSSES},
         **({"accuracy": AGREEMENT.meaning} if protocol.is_agreement else {}),

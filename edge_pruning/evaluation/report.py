@@ -1,8 +1,8 @@
-"""Everything about a circuit in one value: its evaluation, the curve of its scores, what each edge is good for, other
-seeds, and pairs to look at. `page` makes a document of it.
+"""A full report on a circuit: its evaluation, the curve of its scores, the contribution of each edge, other seeds, and
+example pairs. `page` turns it into a document.
 
-Parts that a circuit cannot have are None: no curve without scores, no minimality without edges, no stability without
-other seeds.
+Parts that do not apply are None: no curve without scores, no minimality without edges, no stability without other
+seeds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ Stage = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """A circuit, judged in every way. stability: what stability.json of several seeds holds. pairs: some, as text."""
+    """A full report on a circuit.
+
+    stability: the content of stability.json for several seeds.
+    pairs: some pairs, as text.
+    """
 
     circuit: Circuit
     evaluation: Evaluation
@@ -44,13 +48,13 @@ class Report:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to know before quoting any of it, each sentence once."""
+        """What to know before quoting the report, each sentence once."""
         parts = [part.warnings for part in (self.evaluation, self.curve, self.minimality) if part is not None]
         parts += [size["warnings"] for size in (self.stability or {}).get("sizes", ())]
         return tuple(dict.fromkeys(warning for part in parts for warning in part))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; what is undefined is null."""
+        """Return plain JSON values; undefined values are null."""
         content: dict[str, Any] = json_values({
             "format": FORMAT,
             "version": FORMAT_VERSION,
@@ -75,9 +79,12 @@ def report_on(
     stability: Mapping[str, Any] | None = None,
     stage: Stage = lambda words, done, total: None,
 ) -> Report:
-    """Judge a circuit in every way. max_runs: see `evaluate_minimality`; by default fewer on large graphs.
+    """Evaluate a circuit in every way.
 
-    stage: called with what is being done, pairs done and pairs in all. Raises ValueError as `evaluate` does.
+    max_runs: see `evaluate_minimality`; by default fewer on large graphs.
+    stage: called with the current stage, the number of finished pairs, and the total.
+
+    Raises ValueError as `evaluate` does.
     """
     evaluation = evaluate(
         circuit, setup, soft_mask=soft_mask, random_circuits=random_circuits,
@@ -91,13 +98,13 @@ def report_on(
     if len(circuit):
         minimality = evaluate_minimality(
             circuit, setup, max_runs=max_runs or (MAX_RUNS if setup.graph.n_edges <= LARGE else LARGE_MAX_RUNS),
-            progress=lambda done, total: stage("removing every edge alone", done, total),
+            progress=lambda done, total: stage("removing each edge alone", done, total),
         )
     return Report(circuit, evaluation, curve, minimality, stability, telling_pairs(evaluation, setup.pairs))
 
 
 def telling_pairs(evaluation: Evaluation, pairs: PairSet, n: int = SHOWN_PAIRS) -> tuple[Mapping[str, Any], ...]:
-    """The pairs that the circuit is furthest from the model on, as text, with what both make of them."""
+    """Return the pairs with the largest distance between circuit and model, as text, with the predictions of both."""
     model, circuit = evaluation.runs["model"], evaluation.runs["circuit"]
     worst = circuit.loss[0].nan_to_num(-torch.inf).argsort(descending=True, stable=True)[:n].tolist()
     return tuple(

@@ -1,10 +1,10 @@
-"""Stability: how far circuits that were found with different seeds agree.
+"""Stability: the agreement of circuits found with different seeds.
 
-Circuits are not unique. Several seeds show how far from unique: the intersection over union of edges and of nodes for
+Circuits are not unique. Several seeds show how much they vary: the intersection over union of edges and of nodes for
 every pair of circuits, the *core* (edges in all of them), and the *contingent* rest, edge by edge. A *consensus*
-circuit takes the edges that most circuits have, ties by mean rank of their scores, up to the median size.
+circuit has the edges that most circuits have, up to the median size, with ties broken by the mean rank of their scores.
 
-Two circuits drawn blindly overlap as well, the more the larger they are; that overlap stands beside the measured one.
+Circuits drawn blindly also overlap, the more the larger they are; that overlap is reported beside the measured one.
 Cost: none; circuits are compared, not run.
 """
 
@@ -33,7 +33,7 @@ RULE = (
 
 @dataclass(frozen=True, eq=False)
 class Stability:
-    """How far the circuits of several seeds agree. Raises ValueError unless there are at least two, of one graph."""
+    """The agreement of the circuits of several seeds. Raises ValueError unless there are at least two, of one graph."""
 
     circuits: tuple[Circuit, ...]
     seeds: tuple[int, ...]
@@ -41,7 +41,7 @@ class Stability:
     def __post_init__(self) -> None:
         if len(self.circuits) < 2 or len(self.seeds) != len(self.circuits):
             raise ValueError(
-                f"expected at least 2 circuits, each with its seed, got {len(self.circuits)} circuits and "
+                f"expected at least 2 circuits and one seed for each, got {len(self.circuits)} circuits and "
                 f"{len(self.seeds)} seeds"
             )
         for other in self.circuits[1:]:
@@ -49,7 +49,7 @@ class Stability:
 
     @cached_property
     def counts(self) -> Tensor:
-        """How many circuits have each edge, [w, r]."""
+        """The number of circuits that have each edge, [w, r]."""
         return torch.stack([circuit.mask for circuit in self.circuits]).sum(0)
 
     @cached_property
@@ -64,14 +64,14 @@ class Stability:
 
     @property
     def contingent(self) -> dict[str, int]:
-        """Edges that some circuits have but not all: name to how many have it, most first."""
+        """Edges that some but not all circuits have: name to number of circuits, the most frequent first."""
         rest = (self.counts > 0) & (self.counts < len(self.circuits))
         named = zip(self.circuits[0].graph.names(rest), self.counts[rest].tolist(), strict=True)
         return dict(sorted(named, key=lambda item: -item[1]))
 
     @cached_property
     def consensus(self) -> Circuit:
-        """The circuit that the circuits agree on most; see `RULE`."""
+        """The circuit on which the circuits agree most; see `RULE`."""
         graph = self.circuits[0].graph
         size = round(statistics.median(len(circuit) for circuit in self.circuits))
         preference = self.counts.double() - self._mean_rank / self.counts.numel()  # ranks only break ties
@@ -81,7 +81,7 @@ class Stability:
 
     @property
     def _mean_rank(self) -> Tensor:
-        """Mean place of each edge in the circuits' rankings, from 0 (best), [w, r]; 0 where circuits have no scores."""
+        """Mean rank of each edge in the circuits' rankings, from 0 (best), [w, r]; 0 for circuits without scores."""
         total, known = torch.zeros(self.counts.numel(), dtype=torch.float64), 0
         for circuit in self.circuits:
             if circuit.scores is not None:
@@ -106,7 +106,8 @@ class Stability:
 
     @cached_property
     def edge_iou(self) -> dict[str, Any]:
-        """Overlap of edges: the matrix, and its mean, least and most over the pairs; with the mean by chance."""
+        """The overlap of edges: the matrix, and its mean, minimum and maximum over the pairs; with the mean by chance.
+        """
         by_chance = _of_pairs(self.edges.chance(self.circuits[0].graph.n_edges))["mean"]
         return {**_of_pairs(self.edges.iou), "by_chance": by_chance}
 
@@ -125,16 +126,16 @@ class Stability:
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """What to know before one of these circuits is called the circuit."""
+        """What to know before calling one of these circuits *the* circuit."""
         iou, n, sentences = self.edge_iou, len(self.circuits), []
         smallest, *_, largest = sorted(len(circuit) for circuit in self.circuits)
         if len(set(self.circuits)) == 1:
             sentences.append(
-                f"all {n} seeds gave the same circuit; if the method draws nothing at random, it says little"
+                f"all {n} seeds gave the same circuit; this means little if the method is deterministic"
             )
         elif iou["mean"] < UNLIKE:
             sentences.append(
-                f"no single one is the circuit: two of the {n} seeds' circuits share {iou['mean']:.2f} of their edges "
+                f"the circuit is not unique: two of the {n} seeds' circuits share {iou['mean']:.2f} of their edges "
                 f"(intersection over union; by chance {iou['by_chance']:.2f})"
             )
         if largest > SIZES * smallest:
@@ -143,6 +144,6 @@ class Stability:
 
 
 def _of_pairs(matrix: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """A symmetric matrix with the mean, least and most over its pairs."""
+    """Return a symmetric matrix with the mean, minimum and maximum over its pairs."""
     pairs = [matrix[i][j] for i, j in combinations(range(len(matrix)), 2)]
     return {"mean": statistics.fmean(pairs), "least": min(pairs), "most": max(pairs), "matrix": matrix}

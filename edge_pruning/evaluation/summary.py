@@ -1,4 +1,4 @@
-"""A run in a few numbers: size, means, standard errors, confidence intervals, quantiles over the examples."""
+"""A run in a few numbers: size, means, standard errors, confidence intervals, and quantiles over the examples."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ SIZE = ("edges", "edges_without_dangling", "edges_total", "convention", "circuit
 
 @dataclass(frozen=True, repr=False)
 class Summary(Mapping[str, Any]):
-    """What a run scored: `summary.kl` (or `summary["kl"]`) is the mean of its KL, `summary.edges` its size.
+    """The scores of a run: `summary.kl` (or `summary["kl"]`) is its mean KL, `summary.edges` its size.
 
-    mean: by the names in `numbers.NUMBERS`. standard_error: of the mean, over examples (what other examples of the same
-    kind would change). interval: 95 %, bootstrapped over examples. quantiles: over examples, and circuits where there
-    are several; percent -> value. spread: standard deviation between circuits, where there are several. size: how many
-    edges, of how many, how many circuits and examples. Undefined numbers are NaN.
+    mean: by the names in `numbers.NUMBERS`.
+    standard_error: of the mean, over examples; the variation expected with other examples of the same kind.
+    interval: 95 %, bootstrapped over examples.
+    quantiles: over examples, and over circuits if there are several; percent -> value.
+    spread: standard deviation between circuits, if there are several.
+    size: the numbers of edges, of edges in the graph, of circuits and of examples.
+
+    Undefined numbers are NaN.
     """
 
     mean: Mapping[str, float]
@@ -57,7 +61,7 @@ class Summary(Mapping[str, Any]):
         return f"Summary({self.size.get('edges', 0):,} edges: {numbers})"
 
     def to_json(self) -> dict[str, Any]:
-        """Size and means by name, and beside them everything else under its own name."""
+        """Return size and means by name, together with all other fields under their own names."""
         extra = {"spread": dict(self.spread)} if self.spread else {}
         return {
             **self.size,
@@ -70,7 +74,7 @@ class Summary(Mapping[str, Any]):
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Summary:
-        """What `to_json` gave, after it went through a file; null is NaN."""
+        """Read the result of `to_json` from a file; null is NaN."""
         parts = ("standard_error", "interval", "quantiles", "spread")
         size = {name: value for name, value in content.items() if name in SIZE}
         return cls(

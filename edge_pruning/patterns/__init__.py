@@ -1,4 +1,6 @@
-"""What heads do: where they look in the model, in a circuit and on the corrupted prompt, and what they write."""
+"""The behaviour of heads: their attention in the model, in a circuit and on the corrupted prompt, and their direct
+effects.
+"""
 
 from edge_pruning.patterns.patterns import FORMAT, MOST_HEADS, find_patterns, strongest_heads
 

@@ -1,14 +1,14 @@
-"""Attention patterns of a circuit's heads, and how much each writes towards the answer, for a handful of pairs.
+"""Attention patterns of a circuit's heads, and their direct effects on the answer, for a few pairs.
 
 For every head and pair there are three patterns: in the model, in the circuit (every other edge carries its ablated
 value), and on the corrupted prompt. Weights are stored as one byte each, for positions up to the query. Where attention
 looks in all directions (images), they are stored for all positions; of images with many patches only the first query is
 kept, which is the class token.
 
-The direct effect of a head is what the metric of the answer loses if the head's edge to the logits alone is cut, in the
-model: positive means that the head writes towards the answer. Effects through other nodes are not in it.
+The direct effect of a head is the decrease of the answer metric if only the head's edge to the logits is cut in the
+model: positive means that the head writes towards the answer. Effects through other nodes are excluded.
 
-Cost: a few passes for each pair, one at a time.
+Cost: a few passes for each pair, one pair at a time.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ SPECIAL = ("class token", "distillation token")  # the positions before an image
 def find_patterns(
     circuit: Circuit, engine: MaskedPass, pairs: PairSet, ablation: Ablation, tokenizer: Any, *, heads: int = MOST_HEADS
 ) -> dict[str, Any] | None:
-    """The patterns of the circuit's strongest heads as plain JSON values.
+    """Find the patterns of the circuit's strongest heads, as plain JSON values.
 
-    None where there is nothing to show: no heads, no text, texts of more than 96 tokens, or a family whose attention is
-    not known in parts.
+    Returns None if there is nothing to show: no heads, no text, texts of more than 96 tokens, or a family without an
+    adapter in parts.
     """
     chosen = strongest_heads(circuit, heads)
     shown = _telling(engine, pairs.pairs)
@@ -71,7 +71,9 @@ def find_patterns(
 
 
 def strongest_heads(circuit: Circuit, most: int) -> list[tuple[int, int]]:
-    """Layer and index of the circuit's heads, those with the strongest edge first; all alike without scores."""
+    """Return layer and index of the circuit's heads, those with the strongest edge first; in graph order without
+    scores.
+    """
     graph = circuit.graph
     scores = circuit.mask.float() if circuit.scores is None else circuit.scores.values
     kept = scores.masked_fill(~circuit.mask, -torch.inf)
@@ -82,7 +84,9 @@ def strongest_heads(circuit: Circuit, most: int) -> list[tuple[int, int]]:
 
 
 def _of_readers(graph: Graph, best: Tensor) -> Tensor:
-    """For every writer the best of its own readers [w]; shared keys and values belong to no head alone."""
+    """Return, for every writer, the best value of its own readers [w]; shared keys and values do not count for any
+    head.
+    """
     alone = graph.feeds & (graph.feeds.sum(1, keepdim=True) == 1)
     return best[:, None].where(alone, torch.tensor(-torch.inf)).amax(0)
 
@@ -99,10 +103,10 @@ def _telling(engine: MaskedPass, pairs: Sequence[Pair]) -> list[Pair]:
 def _of_pair(
     watching: Watching, circuit: Circuit, pair: Pair, metric: str, ablation: Ablation, heads: Sequence[tuple[int, int]]
 ) -> tuple[Tensor, Tensor]:
-    """Weights [head, run, query, key] and direct effects [head]."""
+    """Return the weights [head, run, query, key] and direct effects [head] of a pair."""
     engine = watching.engine
     batch = engine.batch([pair])
-    frozen = ablation.freeze(watching.original, batch)  # what is fitted belongs to that engine
+    frozen = ablation.freeze(watching.original, batch)  # a fitted ablation belongs to that engine
     mask = circuit.mask.to(engine.adapter.device, torch.float32)
     runs = {
         "model": lambda: engine.unmasked_run(batch.clean),
@@ -127,7 +131,9 @@ def _answer(engine: MaskedPass, final: Tensor, batch: Batch, metric: str) -> flo
 
 
 def _effects(graph: Graph, heads: Sequence[tuple[int, int]], effects: Sequence[Tensor]) -> list[dict[str, Any]]:
-    """One entry per head, by the size of its mean effect; effects are null for pairs without a wrong answer."""
+    """Return one entry per head, sorted by the size of its mean effect; effects are null for pairs without a wrong
+    answer.
+    """
     rows = []
     for i, (layer, head) in enumerate(heads):
         by_pair = [float(effect[i]) for effect in effects]

@@ -1,7 +1,7 @@
 """Attention weights of any family in parts, without a second implementation of its attention.
 
-What heads mix is linear in their values: `mix(q, k, v) = weights(q, k) v`. With the identity for values, `mix` returns
-the weights themselves, with rotary positions, windows, soft caps and sinks as the family has them.
+The output of a head is linear in its values: `mix(q, k, v) = weights(q, k) v`. With the identity as values, `mix`
+returns the weights themselves, including the family's rotary positions, windows, soft caps and sinks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edge_pruning.models.parts import PartsAdapter
 
 
 class Watching:
-    """An engine whose heads can be watched; the engine that it was made from is not changed."""
+    """An engine whose attention weights can be read; the original engine is not changed."""
 
     def __init__(self, engine: MaskedPass) -> None:
         self.original, self.engine = engine, copy.copy(engine)
@@ -31,7 +31,7 @@ class Watching:
 
     @contextmanager
     def weights(self) -> Iterator[dict[int, Tensor]]:
-        """Attention weights by layer [h, b, query, key] of the run inside; filled while it runs."""
+        """The attention weights by layer [h, b, query, key] of the run inside the context; filled during the run."""
         self._weights = {}
         try:
             yield self._weights

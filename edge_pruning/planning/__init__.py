@@ -1,4 +1,4 @@
-"""What a run costs, before it is started: memory and time, from shapes and from a short calibration."""
+"""The cost of a run, before it starts: memory and time, from shapes and from a short calibration."""
 
 from edge_pruning.planning.costs import Costs
 from edge_pruning.planning.devices import DEVICES, Device, named_device

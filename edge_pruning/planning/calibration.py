@@ -1,4 +1,4 @@
-"""How fast this machine runs a model: one micro-batch of training pairs, forward and backward, after one to warm up."""
+"""The speed of this machine: one micro-batch of training pairs, forward and backward, timed after a warm-up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ REPEATS = 2
 
 
 def measured(engine: MaskedPass, pairs: Sequence[Pair], ablation: Ablation, objective: str) -> Speed:
-    """Seconds per token; `pairs` are those of a micro-batch. Frozen values are at hand, as in most steps of a run."""
+    """Measure seconds per token. `pairs` are those of a micro-batch. Frozen values are cached, as in most steps of a
+    run.
+    """
     cache, ids = FrozenCache(engine, pairs, ablation), range(len(pairs))
     mask = engine.graph.edge_mask.to(engine.adapter.device, torch.float32) / 2
     tokens = sum(engine.width(pair) for pair in pairs)
@@ -32,16 +34,16 @@ def measured(engine: MaskedPass, pairs: Sequence[Pair], ablation: Ablation, obje
     def forward() -> Tensor:
         return engine.logits(mask, *cache.batch(ids)).sum()
 
-    source = f"measured on {len(pairs)} pairs on this machine, now"
+    source = f"measured just now with {len(pairs)} pairs on this machine"
     return Speed(_seconds(step) / tokens, _seconds(forward) / tokens, source)
 
 
 def _seconds(work: Callable[[], Tensor]) -> float:
-    """The best of a few runs; other programs on the machine only ever add to it."""
+    """Return the shortest time of a few runs, because other programs on the machine only add time."""
     work().item()
     times = []
     for _ in range(REPEATS):
         begin = time.perf_counter()
-        work().item()  # waits for the device
+        work().item()  # synchronises
         times.append(time.perf_counter() - begin)
     return min(times)

@@ -1,13 +1,13 @@
-"""What a pass over a model costs, from shapes alone: numbers held in memory and arithmetic done, per token.
+"""The cost of a pass over a model, from shapes alone: memory and operations per token.
 
 With W writers, R readers, E edges, L layers, width d, and per layer a numbers in queries, keys and values and f in the
 MLP's hidden units, a training step holds per token
 
-    d (2 W + R)       differences, their gradients, and what every reader has read (R, unless reads are recomputed)
+    d (2 W + R)       differences, their gradients, and all reads (R, unless reads are recomputed)
     2 L (a + f)       queries, keys, values and hidden units, and their gradients
-    2 r d             reads of the layer in hand, and their gradients; r: the readers of a layer
+    2 r d             reads of the current layer, and their gradients; r: the readers of a layer
 
-and does, beside the model's own 2 P operations forward and 2 P backward for P weights (without embeddings), 6 E d for
+and needs, besides the model's own 2 P operations forward and 2 P backward for P weights (without embeddings), 6 E d for
 the masks: one product in the forward pass, two in the backward pass. Logits count at compared positions only.
 """
 
@@ -20,7 +20,7 @@ from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models.parts import PartsAdapter
 
 LOGIT_COPIES = 6  # float32 copies of a compared position's logits: the model's, the circuit's, softmaxes, gradients
-WEIGHTS_SHARE = 1.05  # what an engine holds at rest, at most, where folded maps are not kept
+WEIGHTS_SHARE = 1.05  # memory of an engine at rest, at most, if folded maps are not kept
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Costs:
     """Numbers (not bytes) and operations. `itemsize`: bytes per number in the model's dtype."""
 
     weights: int
-    weights_used: int  # without the embeddings, which are only looked up
+    weights_used: int  # without the embeddings, which are only indexed
     folded: int
     edges: int
     width: int
-    held: int  # per token, where reads are recomputed
-    reads: int  # per token, where they are kept
+    held: int  # per token, if reads are recomputed
+    reads: int  # per token, if they are kept
     frozen: int  # per token
     moved: int  # per token and pass over the edges
     vocabulary: int
@@ -41,7 +41,7 @@ class Costs:
 
     @classmethod
     def of(cls, engine: MaskedPass) -> Costs:
-        """The engine's weights are not looked at: they may be on the device `meta`."""
+        """Compute the costs of an engine from shapes; its weights may be on the device `meta`."""
         graph, adapter = engine.graph, engine.adapter
         d, layers, writers = adapter.d_model, graph.shape.layers, len(graph.writers)
         attention, hidden, folded = _widths(adapter)
@@ -62,57 +62,57 @@ class Costs:
     # --- bytes -----------------------------------------------------------------------------------------------------
 
     def at_rest(self, *, keep_maps: bool) -> int:
-        """Bytes of a loaded engine. keep_maps: maps that are folded from weights are held beside them."""
+        """Return the memory of a loaded engine in bytes. keep_maps: whether folded maps are kept."""
         kept = self.weights + self.folded if keep_maps else round(self.weights * WEIGHTS_SHARE)
         return kept * self.itemsize
 
     def step(self, tokens: int, positions: int, *, keep_reads: bool) -> int:
-        """Bytes of a training step on a micro-batch of `tokens` tokens with `positions` compared positions."""
+        """Return the memory in bytes of a training step on `tokens` tokens with `positions` compared positions."""
         per_token = self.held + (self.reads if keep_reads else 0)
         return tokens * per_token * self.itemsize + positions * self.vocabulary * 4 * LOGIT_COPIES
 
     def cache(self, tokens: int) -> int:
-        """Bytes of the frozen values of so many tokens."""
+        """Return the memory in bytes of the frozen values of `tokens` tokens."""
         return tokens * self.frozen * self.itemsize
 
     # --- floating-point operations per token -----------------------------------------------------------------------
 
     @property
     def unmasked(self) -> int:
-        """A forward pass of the model."""
+        """Operations of a forward pass of the model."""
         return 2 * self.weights_used
 
     @property
     def forward(self) -> int:
-        """A masked forward pass."""
+        """Operations of a masked forward pass."""
         return self.unmasked + 2 * self.edges * self.width
 
     def train(self, *, keep_reads: bool) -> int:
-        """A masked forward and backward pass."""
+        """Operations of a masked forward and backward pass."""
         return 2 * self.unmasked + (6 if keep_reads else 8) * self.edges * self.width
 
     @property
     def traffic(self) -> int:
-        """Bytes that a training step moves per token: each read fetches all that was written before it."""
+        """Bytes that a training step moves per token: each read fetches all earlier writes."""
         return 7 * self.moved * self.itemsize
 
 
 def _used(hf: Any) -> int:
-    """Weights that take part in arithmetic at every token: neither embeddings nor the map to the logits."""
+    """Count the weights used at every token: neither embeddings nor the map to the logits."""
     ends = [hf.get_input_embeddings(), hf.get_output_embeddings()]
     sizes = {id(module.weight): module.weight.numel() for module in ends if hasattr(module, "weight")}  # tied: one
     return int(hf.num_parameters()) - sum(sizes.values())
 
 
 def _widths(adapter: Any) -> tuple[int, int, int]:
-    """Numbers per token in queries, keys and values, and in hidden units, and numbers in folded maps; of all layers."""
+    """Count the numbers per token in queries, keys and values, in hidden units, and in folded maps, over all layers."""
     attention = hidden = folded = 0
     for layer in range(adapter.shape.layers if isinstance(adapter, PartsAdapter) else 0):
         heads, mlp = adapter.attention(layer), adapter.mlp(layer)
         maps = [linear.weight for linear in (heads.q, heads.k, heads.v)]
         attention += sum(weight.shape[0] * weight.shape[2] for weight in maps)
         folded += sum(weight.numel() for weight in maps)
-        folded += heads.out.numel() if heads.norm is not None and heads.norm.centred else 0  # else it is a view
+        folded += heads.out.numel() if heads.norm is not None and heads.norm.centred else 0  # otherwise a view
         if mlp is not None:
             hidden += sum(linear.weight.shape[0] * linear.weight.shape[2] for linear in mlp.inward)
             folded += sum(linear.weight.numel() for linear in mlp.inward)

@@ -1,7 +1,7 @@
-"""Devices to plan for: this machine's, and some GPUs by name, so that a run can be planned where there is none.
+"""Devices to plan for: those of this machine, and some GPUs by name, so that a run can be planned without them.
 
-Rates of named GPUs are the makers' figures for dense products; `Device.seconds` reckons with shares of them. They are
-estimates until somebody measures: the plan says which of its numbers were measured.
+Rates of named GPUs are the vendors' figures for dense products; `Device.seconds` assumes shares of them. They are
+estimates; the plan states which of its numbers were measured.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 
 from edge_pruning.masked_pass.memory import total_and_free
 
-COMPUTE_SHARE, TRAFFIC_SHARE = 0.4, 0.6  # of the makers' rates
-ON_CPU = 0.5  # of the rate of one large product, which is measured
+COMPUTE_SHARE, TRAFFIC_SHARE = 0.4, 0.6  # of the vendors' rates
+ON_CPU = 0.5  # of the measured rate of one large product
 PROBE, PROBE_SECONDS = 512, 0.2
 
 
@@ -32,7 +32,7 @@ class Device:
     measured: bool
 
     def seconds(self, operations: float, traffic: float) -> float:
-        """How long that takes: the arithmetic or the fetching, whichever is slower."""
+        """Return the time of the arithmetic or of the memory traffic, whichever is longer."""
         return max(operations / self.operations, traffic / self.traffic if self.traffic else 0.0)
 
 
@@ -49,24 +49,24 @@ DEVICES: Mapping[str, tuple[int, Mapping[str, float], float]] = {
 
 
 def named_device(name: str, dtype: str) -> Device | None:
-    """A GPU of the table; None if there is none of that name. Raises ValueError for a dtype that it is not fit for."""
+    """Return a GPU of the table; None for an unknown name. Raises ValueError for a dtype without figures."""
     if name not in DEVICES:
         return None
     gib, rates, traffic = DEVICES[name]
     if dtype not in rates:
         raise ValueError(f"no figures for {dtype} on {name}; expected {' or '.join(rates)}")
-    usable = gib * _GIB * 95 // 100  # the driver and its libraries take the rest
+    usable = gib * _GIB * 95 // 100  # the driver and its libraries use the rest
     return Device(name, "cuda", usable, usable, COMPUTE_SHARE * rates[dtype], TRAFFIC_SHARE * traffic, False)
 
 
 def this_device(device: torch.device, dtype: torch.dtype) -> Device:
-    """A device of this machine, after a short look at how fast it multiplies matrices."""
+    """Return a device of this machine, with its measured rate of matrix products."""
     total, free = total_and_free(device)
     return Device(str(device), device.type, total, free, ON_CPU * _rate(device, dtype), None, False)
 
 
 def _rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations per second of square products."""
+    """Measure the operations per second of square products."""
     a = torch.ones(PROBE, PROBE, device=device, dtype=dtype)
     begin, done = time.perf_counter(), 0
     while time.perf_counter() - begin < PROBE_SECONDS:

@@ -1,10 +1,10 @@
-"""The plan of a run: what it holds in memory, how long it takes, what does not fit, and what to do then.
+"""The plan of a run: its memory and time, and what to do if it does not fit.
 
     peak  =  the engine at rest  +  frozen values that are kept  +  one micro-batch of a training step
 
-Whether folded maps are kept follows from the memory there is, as in a run (`masked_pass.weights`). The time is that of
-the search and of judging its circuits: passes over pairs times the time of a pass. It leaves out loading, drawing, and
-whatever else the machine is doing.
+The available memory decides whether folded maps are kept, as in a run (`masked_pass.weights`). The time is that of the
+search and of judging its circuits: passes over pairs times the time of a pass. It excludes loading, drawing, and other
+work on the machine.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ OVERHEAD = {"cpu": 600 << 20, "cuda": 800 << 20, "mps": 800 << 20}  # Python wit
 
 @dataclass(frozen=True)
 class Work:
-    """How much a run has to do.
+    """The work of a run.
 
-    search: what the search computes. judged: forward passes over a pair until the report.
-    tokens: of a pair, on average.
-    positions: compared positions of a pair. train: training pairs.
-    guessed: the pairs could not be read, so their length is that of another tokenizer.
+    search: the cost of the search.
+    judged: forward passes per pair until the report.
+    tokens: average number per pair.
+    positions: compared positions of a pair.
+    train: number of training pairs.
+    guessed: whether the pairs could not be read, so that their length is that of another tokenizer.
     """
 
     search: Cost
@@ -42,7 +44,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds per token of a training step, and of a masked forward pass; and where they are from."""
+    """Seconds per token of a training step and of a masked forward pass, and the source of these numbers."""
 
     step: float
     forward: float
@@ -51,7 +53,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to expect of a run. Bytes and seconds; `tile` is the pairs of one micro-batch."""
+    """The expected cost of a run, in bytes and seconds. tile: number of pairs of one micro-batch."""
 
     model: str
     dtype: str
@@ -65,7 +67,7 @@ class Plan:
     @classmethod
     def estimated(cls, model: str, dtype: str, device: Device, costs: Costs, work: Work, tile: int,
                   edges: dict[str, int]) -> Plan:
-        """A plan whose times are from arithmetic."""
+        """Make a plan with times computed from numbers of operations."""
         speed = Speed(
             device.seconds(costs.train(keep_reads=True), costs.traffic),
             device.seconds(costs.forward, costs.traffic / 3),
@@ -77,7 +79,7 @@ class Plan:
 
     @property
     def at_rest(self) -> int:
-        """The loaded engine, with the overhead of its process."""
+        """Bytes of the loaded engine, with the overhead of its process."""
         return self._rest(keep_maps=self.keep_maps)
 
     @property
@@ -87,13 +89,15 @@ class Plan:
 
     @property
     def cache(self) -> int:
-        """Frozen values of the pairs that the search uses more than once, as far as there is memory for them."""
+        """Bytes of the frozen values of pairs that the search uses more than once, as far as they fit into memory."""
         share = min(self.device.memory // CACHE_SHARE, max(0, self.device.free - self._rest(keep_maps=False)) // 2)
         return min(share, self.costs.cache(round(self.work.search.kept * self.work.tokens)))
 
     @property
     def pairs_at_once(self) -> int:
-        """Pairs of a micro-batch: as many as keep the device busy and fit, at most those of a step; at least one."""
+        """Pairs of a micro-batch: enough to keep the device busy, at most those that fit and those of a step; at least
+        one.
+        """
         room = self.device.free - self.at_rest - self.cache
         return max(1, min(self.tile, self.work.search.step_pairs, room // self._micro_batch(1)))
 
@@ -103,7 +107,7 @@ class Plan:
 
     @property
     def least(self) -> int:
-        """The least that a run can do with: one pair at once, and no maps kept."""
+        """The smallest memory for a run: one pair at a time, and no maps kept."""
         return self._rest(keep_maps=False) + self.cache + self._micro_batch(1)
 
     @property
@@ -141,11 +145,11 @@ class Plan:
 
     @property
     def advice(self) -> list[str]:
-        """What to do about a plan that does not fit, or that would take days; each with its numbers."""
+        """What to do about a plan that does not fit or would take days, with numbers."""
         options = []
         if not self.fits and self.dtype != "bfloat16":
             half = replace(self, costs=replace(self.costs, itemsize=2))
-            enough = "" if half.fits else ", which is too much as well"
+            enough = "" if half.fits else ", which does not fit either"
             options.append(f"--dtype bfloat16 needs {gigabytes(half.least)} instead of {gigabytes(self.least)}{enough}")
         recomputed = self.least - self._micro_batch(1) + self._micro_batch(1, keep_reads=False)
         if not self.fits and recomputed <= self.device.free:

@@ -1,1 +1,1 @@
-"""The true circuits of compiled programs: how they are found, kept in files, and compared with what a method found."""
+"""The true circuits of compiled programs: how they are found, stored, and compared with a found circuit."""

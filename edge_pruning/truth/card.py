@@ -13,7 +13,7 @@ FALL_BACK = {"one", f"tokens:{BOS}"}
 
 
 def card(compiled: Compiled, truths: Truths, command: str) -> str:
-    """Markdown. `command`: what makes the folder anew."""
+    """Write the card in Markdown. command: the command that makes the folder."""
     return "\n".join([*_about(compiled, command), *_truths(truths), *_disagreements(compiled, truths)]) + "\n"
 
 
@@ -27,7 +27,7 @@ def _about(compiled: Compiled, command: str) -> Iterator[str]:
         f"{_values(program.vocabulary)}; the output at each is {outputs}.", "",
         f"- layers {program.layers}, heads {program.heads}, residual dimensions {len(program.residual)}, "
         f"hidden units {program.hidden}",
-        f"- {origin['inputs']:,} of {origin['of']:,} inputs, with what Tracr's own forward pass says of them; at most "
+        f"- {origin['inputs']:,} of {origin['of']:,} inputs, with the outputs of Tracr's own forward pass; at most "
         f"{compiled.parity_error:.0e} off ours",
         f"- made by `{command}` with tracr-pypi {origin['tracr-pypi']}", "",
     )

@@ -1,8 +1,8 @@
-"""Exhaustive ablation: take away every edge that changes no output, until each that is left does.
+"""Exhaustive ablation: remove edges that change no output, until every remaining edge does.
 
-Each round asks for every edge by itself whether all outputs survive without it, and takes all of those away together;
-if that changes an output (they were substitutes for each other), one by one, the latest first. Cost: one forward pass
-over all pairs per edge and round, so it is for small models, or for small circuits.
+Each round tests every edge separately, and then removes all edges together whose removal keeps every output. If that
+changes an output (because they substitute for each other), they are removed one at a time, the latest first. Cost: one
+forward pass over all pairs per edge and round, so it is for small models or small circuits.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from torch import Tensor
 
 from edge_pruning.truth.outputs import Edge, Outputs, edges_of, without
 
-TOGETHER = 16  # edges tried at once in another order
+TOGETHER = 16  # edges tried at once in a random order
 
 def needed_edges(outputs: Outputs, mask: Tensor) -> Tensor:
-    """What is left of a circuit that keeps every output when all that changes none is gone; bool [w, r].
+    """Remove all edges that change no output from a circuit that keeps every output; bool [w, r].
 
     Raises ValueError if the circuit does not keep every output to begin with.
     """
     if not outputs.kept_by(mask):
-        raise ValueError("this circuit does not keep every output of the model, so there is nothing to prune it by")
+        raise ValueError("this circuit does not keep every output of the model, so removals cannot be tested")
     while spare := list(outputs.spare(mask)):
         together = without(mask, spare)
         mask = together if outputs.kept_by(together) else _one_by_one(outputs, mask, reversed(spare))
@@ -31,7 +31,7 @@ def needed_edges(outputs: Outputs, mask: Tensor) -> Tensor:
 
 
 def needed_in_order(outputs: Outputs, mask: Tensor, seed: int) -> Tensor:
-    """The same in a random order, some edges at a time: where outputs have more than one cause, another circuit."""
+    """Remove edges in a random order, several at a time. Outputs with more than one cause give another circuit."""
     before = torch.zeros_like(mask)
     while not torch.equal(before, mask):
         before, order = mask, edges_of(mask)

@@ -1,7 +1,7 @@
-"""Whether a circuit keeps every output of the model: the strictest way to say that a circuit is enough.
+"""Test whether a circuit keeps every output of the model: the strictest test of sufficiency.
 
-An output is kept where the circuit decides for what the model decides: the same most likely token, or a number that is
-equal up to `metrics.CLOSE`. Cost: one forward pass over all pairs per question, and what is frozen stays in memory.
+An output is kept if circuit and model decide alike: the same most likely token, or numbers that are equal up to
+`metrics.CLOSE`. Cost: one forward pass over all pairs per test; frozen values stay in memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Edge = tuple[int, int]  # writer and reader
 
 
 class Outputs:
-    """A model's outputs on pairs, to ask of any mask whether it keeps them."""
+    """The outputs of a model on pairs, for testing whether masks keep them."""
 
     def __init__(self, engine: MaskedPass, pairs: PairSet, ablation: Ablation) -> None:
         self.engine, self.ablation = engine, ablation
@@ -30,7 +30,7 @@ class Outputs:
 
     @torch.no_grad()
     def kept_by(self, mask: Tensor) -> bool:
-        """Whether every output of every pair is the model's; mask: [w, r]."""
+        """Return whether every output of every pair is the model's. mask: [w, r]."""
         run = self.engine.restricted(mask != 0, consistent=self.ablation.consistent)
         on_device = mask.to(self.engine.adapter.device, torch.float32)
         return all(
@@ -39,13 +39,14 @@ class Outputs:
         )
 
     def spare(self, mask: Tensor) -> Iterator[Edge]:
-        """The edges of a mask that change no output if only they are taken away, one after the other."""
+        """Yield the edges of a mask that change no output if removed alone."""
         return (edge for edge in edges_of(mask) if self.kept_by(without(mask, [edge])))
 
     def smallest_size(self, scores: EdgeScores) -> int | None:
-        """How many of the best edges keep every output, while one edge less does not; None if not even all do.
+        """Return the number of best edges that keep every output, while one edge less does not; None if even all edges
+        do not.
 
-        Found by halving, so of several such sizes it need not be the smallest.
+        Found by halving, so it is not necessarily the smallest such number.
         """
         low, high = -1, scores.n_candidates
         if not self.kept_by(scores.top(high)):
@@ -57,12 +58,12 @@ class Outputs:
 
 
 def edges_of(mask: Tensor) -> list[Edge]:
-    """In graph order."""
+    """Return the edges of a mask in graph order."""
     return [(w, r) for w, r in mask.nonzero().tolist()]
 
 
 def without(mask: Tensor, edges: Sequence[Edge]) -> Tensor:
-    """The mask with some edges taken away."""
+    """Return the mask without some edges."""
     smaller = mask.clone()
     if edges:
         smaller[tuple(torch.tensor(edges).T)] = False

@@ -1,11 +1,12 @@
-"""A circuit against the truth: which edges were hit, missed, or found in vain, and how well scores rank the true ones.
+"""Compare a circuit with the truth: hits, missed and extra edges, and how well scores rank the true edges.
 
     precision = hits / found       recall = hits / true       exact: both are 1
 
-The area under the ROC curve asks the scores alone, whatever the size: how probably a true edge scores higher than
-another one, ties counted half; 0.5 is chance. Random scores, cut to the same size, are the baseline. Edges without a
-score rank last. A node counts as found if any of its edges is, and scores as much as the best of them. It misleads
-where a program has several minimal circuits (`Truth.other_sizes`): an inexact circuit may then be as true.
+The area under the ROC curve depends on the scores alone, whatever the size: it is the probability that a true edge
+scores higher than another one, with ties counted half; 0.5 is chance. Random scores, cut to the same size, are the
+baseline. Edges without a score rank last. A node counts as found if any of its edges is, and has the score of the best
+of them. It misleads where a program has several minimal circuits (`Truth.other_sizes`): an inexact circuit may then be
+just as true.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ DEFINITION = "an edge is true if removing it changes an output after all edges t
 
 @dataclass(frozen=True)
 class Recovered:
-    """How well the true edges (or nodes) were recovered: names of hits, misses and extras.
+    """The recovery of the true edges (or nodes): names of hits, missed and extra ones.
 
-    n_true: how many are true. Shares and areas are None where they are undefined. roc: false and true positive rates.
-    random: the same of random scores, cut to as many edges.
+    n_true: number of true ones. Shares and areas are None if undefined.
+    roc: false and true positive rates.
+    random: the same numbers for random scores, cut to the same number of edges.
     """
 
     n_true: int
@@ -58,10 +60,11 @@ class Recovered:
 
 @dataclass(frozen=True)
 class TruthComparison:
-    """A circuit beside the true one: edge by edge, node by node, and beside the truth by the weights alone.
+    """A comparison of a circuit with the true one, by edges, by nodes, and with the truth from the weights alone.
 
-    ablation, convention: those of the truth. same_data: whether the truth was found on the same pairs.
-    other_minimal_circuits: sizes of others that keep every output.
+    ablation, convention: those of the truth.
+    same_data: whether the truth was found on the same pairs.
+    other_minimal_circuits: sizes of other circuits that keep every output.
     """
 
     edges: Recovered
@@ -74,7 +77,7 @@ class TruthComparison:
 
     @property
     def true_names(self) -> tuple[str, ...]:
-        """The true edges."""
+        """The names of the true edges."""
         return (*self.edges.hits, *self.edges.missed)
 
     def __getitem__(self, name: str) -> Any:
@@ -103,7 +106,7 @@ class TruthComparison:
 
 @dataclass(frozen=True, eq=False)
 class Recovery:
-    """The circuit against the truth, by name, as bool tensors; `scores` belong to `names`, where there are any."""
+    """The circuit and the truth, by name, as bool tensors. `scores` belong to `names`, if there are any."""
 
     names: Sequence[str]
     predicted: Tensor
@@ -135,7 +138,7 @@ class Recovery:
         )
 
     def of_random_scores(self) -> dict[str, Any]:
-        """Random scores, cut to as many as were found: their area, and how many true ones they hit."""
+        """Return the mean area of random scores, and their mean number of hits at the same size."""
         generator = torch.Generator().manual_seed(self.seed)
         drawn = torch.stack([torch.rand(len(self.true), generator=generator) for _ in range(RANDOM)])  # [draw, edge]
         under = areas(self.true, drawn)
@@ -152,7 +155,7 @@ class Recovery:
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth:
-    """How a circuit and the truth compare, edge by edge and node by node, and with the truth by the weights alone."""
+    """A comparison of a circuit and the truth by edges, by nodes, and with the truth from the weights alone."""
 
     truth: Truth
     edges: Recovery
@@ -162,7 +165,7 @@ class GroundTruth:
 
     @classmethod
     def of(cls, circuit: Circuit, truth: Truth, data_hash: str, *, seed: int = 0) -> GroundTruth:
-        """Raises ValueError where the truth is that of another graph."""
+        """Compare a circuit with a truth. Raises ValueError if the truth is that of another graph."""
         graph = circuit.graph
         if graph != truth.graph:
             raise ValueError(
@@ -190,7 +193,7 @@ class GroundTruth:
 
 
 def roc(true: Tensor, scores: Tensor) -> dict[str, list[float]] | None:
-    """False and true positive rates from the highest score down; None where all or none are true."""
+    """Return false and true positive rates from the highest score down; None if all or none are true."""
     if bool(true.all()) or not bool(true.any()):
         return None
     from sklearn.metrics import roc_curve
@@ -200,15 +203,16 @@ def roc(true: Tensor, scores: Tensor) -> dict[str, list[float]] | None:
 
 
 def area(true: Tensor, scores: Tensor) -> float | None:
-    """Area under the ROC curve of scores [n]; None where all or none are true."""
+    """Return the area under the ROC curve of scores [n]; None if all or none are true."""
     found = areas(true, scores[None])
     return None if found is None else float(found[0])
 
 
 def areas(true: Tensor, scores: Tensor) -> Tensor | None:
-    """Areas under the ROC curves of several scores [k, n] for the same true edges [n]; None where all or none are true.
+    """Return the areas under the ROC curves of several scores [k, n] for the same true edges [n]; None if all or none
+    are true.
 
-    By ranks, which is the Mann-Whitney statistic: tied scores share the mean of their ranks.
+    Computed from ranks as the Mann-Whitney statistic: tied scores share the mean of their ranks.
     """
     n, total = int(true.sum()), len(true)
     if n in (0, total):
@@ -218,7 +222,7 @@ def areas(true: Tensor, scores: Tensor) -> Tensor | None:
 
 
 def _ranks(scores: Tensor) -> Tensor:
-    """Ranks along the last dimension, from 1 for the lowest score; what has no score is last."""
+    """Return ranks along the last dimension, from 1 for the lowest score; entries without a score rank last."""
     from scipy.stats import rankdata
 
     return torch.from_numpy(rankdata(scores.where(scores.isfinite(), -torch.inf).numpy(), axis=-1))
@@ -235,7 +239,7 @@ def _nodes(circuit: Circuit, truth: Truth, seed: int) -> Recovery:
 
 
 def _best_of_edges(graph: Graph, scores: Tensor) -> Tensor:
-    """For every writer, and `logits`: the best score of an edge into it or out of it."""
+    """Return, for every writer and `logits`, the best score of an edge into or out of it."""
     outside = scores.masked_fill(~graph.edge_mask, -torch.inf)
     out_of = outside.max(1).values
     into = torch.where(graph.feeds, outside.max(0).values[:, None], -torch.inf).max(0).values

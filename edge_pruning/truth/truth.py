@@ -1,10 +1,11 @@
-"""The true circuit of a compiled program, found twice: from its weights, and by exhaustive ablation.
+"""The true circuit of a compiled program, found in two ways: from its weights, and by exhaustive ablation.
 
-By the weights an edge is true if it can matter (see `models.tracr.reach`) and if what is removed with it, y - c, is not
-always zero. By ablation it is true if an output changes without it. The first knows mechanisms that no input needs, the
-second is what a faithful and minimal circuit has; methods are judged by the second, and both are kept.
+According to the weights, an edge is true if it can have an effect (see `models.tracr.reach`) and if the removed
+difference y - c is not always zero. By ablation, it is true if its removal changes an output, after all edges that
+change no output have been removed. The first truth includes mechanisms that no input needs; the second is the one that
+a faithful and minimal circuit has. Methods are judged by the second; both are stored.
 
-Truth is that of one program under one ablation in one way of counting edges: `Truths.get` refuses any other.
+A truth belongs to one program under one ablation and one counting convention: `Truths.get` refuses any other.
 """
 
 from __future__ import annotations
@@ -28,12 +29,16 @@ from edge_pruning.truth.outputs import Outputs
 
 FORMAT, FORMAT_VERSION = "edge-pruning/truth", 1
 FILE = "truth.json"
-ORDERS = 3  # random orders of ablation, to see whether there is more than one minimal circuit
+ORDERS = 3  # random orders of ablation, to detect other minimal circuits
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """by_ablation, by_weights: bool [w, r]. other_sizes: minimal circuits with other edges that were found, by size."""
+    """A true circuit.
+
+    by_ablation, by_weights: bool [w, r].
+    other_sizes: sizes of other minimal circuits that were found.
+    """
 
     graph: Graph
     ablation: str
@@ -44,7 +49,7 @@ class Truth:
 
     @classmethod
     def find(cls, engine: MaskedPass, pairs: PairSet, ablation: Ablation) -> Truth:
-        """Both truths, on all pairs. The engine's model must be a compiled program."""
+        """Find both truths, on all pairs. The engine's model must be a compiled program."""
         graph, outputs = engine.graph, Outputs(engine, pairs, ablation)
         minimal = needed_edges(outputs, graph.edge_mask)
         others = {len(other): other for seed in range(ORDERS)
@@ -72,7 +77,7 @@ class Truth:
 
 
 def moving(engine: MaskedPass, pairs: PairSet, ablation: Ablation) -> Tensor:
-    """The dimensions in which a writer's value and its ablated value differ anywhere on the pairs, bool [w, d]."""
+    """Return the dimensions in which a writer's value and its ablated value differ on any pair, bool [w, d]."""
     moves = torch.zeros(len(engine.graph.writers), engine.adapter.d_model, dtype=torch.bool)
     for ids in engine.tiles(pairs.pairs):
         batch = engine.batch([pairs.pairs[i] for i in ids])
@@ -88,26 +93,26 @@ def moving(engine: MaskedPass, pairs: PairSet, ablation: Ablation) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Truths:
-    """All that is known about one program: a truth per ablation and way of counting edges."""
+    """All truths of one program: one for each ablation and counting convention."""
 
     program: str
     fingerprint: str
     truths: Sequence[Truth]
 
     def get(self, fingerprint: str, ablation: str, graph: Graph) -> Truth:
-        """Raises ValueError, with everything that does not fit, where these truths are of something else."""
+        """Return a truth. Raises ValueError with all mismatches if there is none for this model, ablation and graph."""
         if fingerprint != self.fingerprint:
             raise ValueError(
-                f"this is the truth of another program: {self.program!r} with weights {self.fingerprint}, not those "
-                f"with {fingerprint}; take the {FILE} of the program's own folder, or make it: edge-pruning tracr truth"
+                f"this is the truth of another program: {self.program!r} with weights {self.fingerprint}, expected "
+                f"{fingerprint}; use the {FILE} of the program's own folder, or make it: edge-pruning tracr truth"
             )
         for truth in self.truths:
             if (truth.ablation, truth.graph) == (ablation, graph):
                 return truth
         known = ", ".join(f"{truth.ablation} ({truth.graph.convention})" for truth in self.truths)
         raise ValueError(
-            f"the truth of {self.program!r} is not known under {ablation} ablation ({graph.convention}); truth under "
-            f"one ablation says nothing about another. Known: {known or 'none'}. Make it: edge-pruning tracr truth"
+            f"the truth of {self.program!r} is not known under {ablation} ablation ({graph.convention}); truths "
+            f"under other ablations do not apply. Known: {known or 'none'}. Make it: edge-pruning tracr truth"
         )
 
     def save(self, path: Path) -> None:
@@ -118,7 +123,7 @@ class Truths:
 
     @classmethod
     def load(cls, path: Path) -> Truths:
-        """Raises ValueError where the file is missing, truncated, or no truth file."""
+        """Load a file of truths. Raises ValueError if it is missing, truncated, or not such a file."""
         from edge_pruning.contents import TruthsContent
 
         content = files.read_own(path, FORMAT, FORMAT_VERSION, TruthsContent)

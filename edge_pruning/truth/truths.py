@@ -25,7 +25,9 @@ EMBEDDINGS: tuple[Literal["split", "joint"], ...] = ("split", "joint")
 
 
 def write_truths(folder: str, *, command: str = "compile_program") -> Truths:
-    """The truths of the program in a folder, or of a bundled one. `command`: what made the folder, for its card."""
+    """Find and write the truths of the program in a folder, or of a bundled one. command: how the folder was made, for
+    its card.
+    """
     name = folder if folder.startswith(PREFIX) else PREFIX + folder
     place = compiled_folder(name)
     assert place is not None
@@ -42,7 +44,7 @@ def write_truths(folder: str, *, command: str = "compile_program") -> Truths:
 
 
 def truth_for(model: Model, ablation: str, graph: Graph, path: Path | None = None) -> Truth | None:
-    """The true circuit of a model, if it is known; from a file that is named, it must be (else raises ValueError)."""
+    """Return the true circuit of a model, if known. Raises ValueError if a given file does not contain it."""
     truths = Truths.load(path) if path else known_truths(model.name)
     if truths is None:
         return None
@@ -56,6 +58,6 @@ def truth_for(model: Model, ablation: str, graph: Graph, path: Path | None = Non
 
 
 def known_truths(model_name: str) -> Truths | None:
-    """Those beside a compiled model's weights; None where it is no compiled program, or its truths are not known."""
+    """Return the truths stored beside a compiled model's weights; None for other models, or if there are none."""
     place = compiled_folder(model_name) if model_name.startswith(PREFIX) or Path(model_name).is_dir() else None
     return Truths.load(place / FILE) if place and (place / FILE).exists() else None

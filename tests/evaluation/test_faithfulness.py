@@ -553,7 +553,7 @@ def test_a_soft_mask_that_does_not_survive_cutting_is_warned_about(
     graph, pairs = Graph(exact_model.shape), random_pairs()
     whole = graph.edge_mask.float()
     found = _evaluate(exact_model, pairs, 0.05, soft_mask=whole)
-    assert _warned(found, "much is lost by cutting the mask to 0 and 1: KL")
+    assert _warned(found, "rounding the mask to 0 and 1 loses much: KL")
     assert _warned(found, f"the soft mask sums to {graph.n_edges}.0 edges, the circuit has {found.circuit.edges}")
     fine = _evaluate(exact_model, pairs, 1.1, soft_mask=whole)
     assert not _warned(fine, "soft mask")
@@ -566,7 +566,7 @@ def test_data_that_says_little_is_warned_about(exact_model: Adapter, random_pair
     many = _evaluate(exact_model, random_pairs(40))
     right = many["model"]["accuracy"]
     assert right < 0.75  # random answers
-    assert _warned(many, f"the model itself gets only {100 * right:.0f} % right")
+    assert _warned(many, f"the model itself is right on only {100 * right:.0f} % of the pairs")
     assert not _warned(many, "pairs: the means")
     assert not _warned(many, "training split")
 
@@ -586,15 +586,15 @@ def test_a_circuit_without_which_the_model_works_is_warned_about(
     found = evaluate(little, Setup(FusedPass(exact_model), pairs, Patch()), random_circuits=0)
     left = found["complement"]["faithfulness"]
     assert left > 0.2
-    assert _warned(found, f"the circuit is not all there is: {100 * left:.0f} % of the faithfulness is left")
-    assert not _warned(_evaluate(exact_model, pairs, 1.1), "not all there is")
+    assert _warned(found, f"the circuit is incomplete: {100 * left:.0f} % of the faithfulness is left")
+    assert not _warned(_evaluate(exact_model, pairs, 1.1), "the circuit is incomplete")
 
 
 def test_a_circuit_no_better_than_random_is_warned_about(exact_model: Adapter, random_pairs: PairFactory) -> None:
     graph = Graph(exact_model.shape)
     dangling = Circuit(graph, graph.mask([name for name in graph.names(graph.edge_mask) if "input->" not in name]))
     found = evaluate(dangling, Setup(FusedPass(exact_model), random_pairs(), Patch()), random_circuits=2)
-    assert _warned(found, "no closer to the model than random ones of its size")
+    assert _warned(found, "no closer to the model than random circuits of its size")
     assert _warned(found, f"100 % of the circuit's edges ({len(dangling)} of {len(dangling)}) dangle")
 
 
@@ -618,7 +618,7 @@ def test_half_precision_is_stated_and_warned_about(
 ) -> None:
     found = _evaluate(build_model("gpt2", torch.bfloat16), random_pairs())
     assert found.to_json()["dtype"] == "bfloat16"
-    assert _warned(found, "the model ran in bfloat16; numbers to be quoted should come from float32")
+    assert _warned(found, "the model ran in bfloat16; quote numbers from float32 instead")
 
 
 def test_logits_that_are_not_finite_are_warned_about(
@@ -641,7 +641,7 @@ def test_all_problems_are_reported_at_once(tiny_gpt2: Adapter, random_pairs: Pai
             Circuit(other, other.edge_mask), Setup(FusedPass(tiny_gpt2), random_pairs(0, metric="bleu"), Patch()),
             random_circuits=-1,
         )  # fmt: skip
-    for text in ("make the engine with graph=circuit.graph", "has no pairs in split 'test'", "got 'bleu'", "got -1"):
+    for text in ("build the engine with graph=circuit.graph", "has no pairs in split 'test'", "got 'bleu'", "got -1"):
         assert text in str(error.value)
 
 

@@ -198,5 +198,5 @@ def test_all_problems_are_reported_at_once(tiny_gpt2: Adapter, random_pairs: Pai
             Circuit(other, torch.zeros_like(other.edge_mask)), Setup(FusedPass(tiny_gpt2), random_pairs(0), Patch()),
             max_runs=0,
         )  # fmt: skip
-    for words in ("has no edges", "no pairs in split 'test'", "max_runs of at least 1, got 0"):
+    for words in ("has no edges", "no pairs in split 'test'", "max_runs to be at least 1, got 0"):
         assert words in str(error.value)

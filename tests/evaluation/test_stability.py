@@ -103,7 +103,7 @@ def test_the_json_is_plain() -> None:
 
 @pytest.mark.parametrize(("circuits", "seeds"), [((), ()), ((circuit(A),), (0,)), ((circuit(A), circuit(B)), (0,))])
 def test_fewer_than_two_circuits_cannot_be_compared(circuits: tuple[Circuit, ...], seeds: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="expected at least 2 circuits, each with its seed"):
+    with pytest.raises(ValueError, match="expected at least 2 circuits and one seed for each"):
         Stability(circuits, seeds)
 
 

@@ -187,7 +187,7 @@ def test_undefined_numbers_do_not_break_the_page(
     adapter.hf.transformer.wpe.weight[4] = torch.nan
     report, circuit = judged(adapter, random_pairs())
     text = Parsed(render(json.loads(json.dumps(report.to_json(), allow_nan=False)), circuit)).text
-    assert "infinite or NaN logits" in text
+    assert "logits are infinite or NaN" in text
 
 
 def test_warnings_of_all_parts_are_said_once(tiny_gpt2: Adapter, random_pairs: PairFactory) -> None:
