@@ -110,7 +110,7 @@ def _refuse_missing(path: Path, **chosen: Any) -> None:
 
 
 def _place(given: Any) -> Path:
-    """Return the path of a circuit; one that is not on disk gets an invented path. Raises ValueError for other types."""
+    """Return the path of a circuit; one that is not on disk gets an invented path. Raises ValueError otherwise."""
     if isinstance(given, Run):
         return (given.folder or Path("run")) / "circuit.json"
     if isinstance(given, Circuit):

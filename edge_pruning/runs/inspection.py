@@ -1,13 +1,8 @@
 """Show pairs as a model reads them, before a search: every row as tokens, with the model's predictions.
 
-<<<<<<< HEAD
-Images are shown as small pictures. Without a model only the tokens are shown, those of the bundled model's tokenizer.
-Cost with a model: one unmasked run on every pair. The pairs are read as `discover` reads them, but nothing is refused:
-what is wrong is shown in place.
-=======
-Without a model, only the tokens are shown, those of the bundled model's tokenizer. Cost with a model: one unmasked run
-on every pair. The pairs are read as in `discover`, but nothing is refused: problems are shown with their row.
->>>>>>> 7009c28 (Runs: docstrings and error texts in plain English)
+Images are shown as small pictures. Without a model, only the tokens are shown, those of the bundled model's tokenizer.
+Cost with a model: one unmasked run on every pair. The pairs are read as in `discover`, but nothing is refused: problems
+are shown with their row.
 """
 
 from __future__ import annotations
@@ -41,20 +36,16 @@ TOP = 3  # number of predictions shown
 
 @dataclass(frozen=True)
 class InspectedRow:
-<<<<<<< HEAD
-    """One row. clean, corrupted: the texts of its tokens, or where its images come from. differs: the positions where
-    the two differ. pictures: the images as data URIs.
-=======
     """One row of a task.
->>>>>>> 7009c28 (Runs: docstrings and error texts in plain English)
 
-    clean, corrupted: the text of each token.
+    clean, corrupted: the text of each token, or the source of the image.
     differs: the positions where the two prompts differ.
     answer, wrong: texts.
     left_out: the reasons why `discover` does not use the row.
     notices: possible mistakes.
     top: the model's most likely tokens after the prompt, with their probabilities.
     right: whether the model's answer is right.
+    pictures: the images as data URIs.
     """
 
     number: int
@@ -80,17 +71,12 @@ class InspectedRow:
 class Inspection:
     """The pairs of a task.
 
-<<<<<<< HEAD
-    refused: what makes `discover` refuse the source as a whole. lengths: the fewest and most tokens of usable prompts.
-    accuracy: the model's on the `judged` rows, which are the usable ones with an answer. of_images: whether the pairs
-    are images.
-=======
     rows: some of them, starting with those that are left out.
     total: the number of all rows.
     refused: the reasons why `discover` refuses the source as a whole.
     lengths: the fewest and most tokens of usable prompts.
     accuracy: that of the model on the `judged` rows, which are the usable ones with an answer.
->>>>>>> 7009c28 (Runs: docstrings and error texts in plain English)
+    of_images: whether the pairs are images.
     """
 
     task: str
@@ -126,17 +112,11 @@ def inspect(
 ) -> Inspection:
     """Read the pairs of a task as a model reads them.
 
-<<<<<<< HEAD
-    model: what `discover` takes; None shows tokens (or images) only.
-    rows: how many to show in detail; None for all.
-    settings: those of the task. Raises ValueError where there is nothing to show.
-=======
-    model: as for `discover`; None shows tokens only.
+    model: as for `discover`; None shows tokens (or images) only.
     rows: number of rows to show in detail; None for all.
     settings: those of the task.
 
     Raises ValueError if there is nothing to show.
->>>>>>> 7009c28 (Runs: docstrings and error texts in plain English)
     """
     task = get_task(task, **settings)
     known = describe_model(_usual_model(task)) if model is None else load_model(model, device=device, dtype=dtype)
@@ -148,7 +128,7 @@ def inspect(
 
 
 def _usual_model(task: Task) -> str:
-    """The bundled model that reads this task."""
+    """Return the bundled model that reads this task."""
     model = task.defaults.get("model")
     return model if model in NAMED else "bundled"
 
@@ -184,10 +164,10 @@ def _of_sets(
 
 
 def _prompts(tokenizer: Any, pair: Pair, text: TextPair) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Both prompts as the texts of their tokens, or where both images come from."""
+    """Return both prompts as the texts of their tokens, or the sources of both images."""
     if isinstance(text, ImageText):
         return (text.clean,), (text.corrupted,)
-    end = pair.positions[0] + 1  # without what is teacher-forced of the answer
+    end = pair.positions[0] + 1  # without the teacher-forced part of the answer
     return tuple(tokens_of(tokenizer, pair.clean[:end])), tuple(tokens_of(tokenizer, pair.corrupted[:end]))
 
 
@@ -214,32 +194,17 @@ def _of_reading(
     )
 
 
-<<<<<<< HEAD
 def _row(number: int, row: Row | None, reading: Reading, encoder: Encoder | None) -> InspectedRow:
-    """A row as tokens or images, as far as it has any. encoder: None for images."""
-=======
-def _row(number: int, row: Row | None, reading: Reading, encoder: Encoder) -> InspectedRow:
-    """Return a row as tokens, as far as it could be read."""
->>>>>>> 7009c28 (Runs: docstrings and error texts in plain English)
+    """Return a row as tokens or images, as far as it could be read. encoder: None for images."""
     problems = tuple(reading.problems.of(number))
     if row is None:
         return InspectedRow(number, None, (), (), left_out=problems)
     if number in reading.unequal:
         problems = (*problems, f"the prompts differ in length: {reading.unequal[number]}")
     pair, text = reading.pairs.get(number), reading.texts.get(number)
-<<<<<<< HEAD
     split, notices = reading.splits.get(number), tuple(reading.notices.of(number))
     if pair is None or text is None:
         prompts = (_alone(row.clean, encoder), _alone(row.corrupted, encoder))
-=======
-    if pair is not None and text is not None:
-        end = pair.positions[0] + 1  # without the teacher-forced part of the answer
-        prompts: tuple[Sequence[int], Sequence[int]] = pair.clean[:end], pair.corrupted[:end]
-        answer, wrong = text.answer, text.wrong
-    else:
-        clean, corrupted = (encoder.encode(p) if isinstance(p, str) else p for p in (row.clean, row.corrupted))
-        prompts = clean, corrupted
->>>>>>> 7009c28 (Runs: docstrings and error texts in plain English)
         answer, wrong = (tuple(map(str, answers)) for answers in (row.answer, row.wrong))
         return InspectedRow(number, split, *prompts, answer, wrong, problems, notices)
     prompts = _prompts(encoder and encoder.tokenizer, pair, text)
@@ -249,7 +214,7 @@ def _row(number: int, row: Row | None, reading: Reading, encoder: Encoder) -> In
 
 
 def _alone(prompt: str | Sequence[int], encoder: Encoder | None) -> tuple[str, ...]:
-    """A prompt of a row that could not be read as a pair."""
+    """Return one prompt of a row that could not be read as a pair."""
     if encoder is None:
         return (str(prompt),)
     return tuple(tokens_of(encoder.tokenizer, encoder.encode(prompt) if isinstance(prompt, str) else prompt))

@@ -117,7 +117,7 @@ def test_the_cap_on_runs_is_a_cap_kept_by_judging_some_of_the_edges(
     assert any(edge in by_strength[12:] for edge in some.edges), "the others are drawn from all of the rest"
     content = some.to_json()
     assert (content["edges"], content["of_edges"], len(content["rows"])) == (12, 40, 12)
-    assert any("12 of the circuit's 40 edges were removed alone" in warning for warning in some.warnings)
+    assert any("12 of the circuit's 40 edges were removed one at a time" in warning for warning in some.warnings)
     everything = {row["edge"]: row for row in evaluate_minimality(circuit, Setup(engine, pairs, Patch())).rows()}
     assert not set(some.edges) - set(everything)
 
@@ -175,7 +175,7 @@ def test_a_difference_that_is_always_the_same_is_certain_and_one_pair_tells_noth
 
 def test_idle_and_harmful_edges_are_warned_about() -> None:
     idle = _found(torch.cat([0.9 + _noise(2, 40), 0.0 * _noise(1, 40)]))
-    assert idle.warnings[0].startswith("33 % of the kept edges (1 of 3) do nothing that 40 pairs could show")
+    assert idle.warnings[0].startswith("33 % of the kept edges (1 of 3) have no effect that 40 pairs can show")
     assert "the KL is 0.2 instead of 0.1" in idle.warnings[0]
     assert "1 of 2 edges do harm" in _found(torch.stack([0.9 + _noise(40), -0.9 + _noise(40)])).warnings[0]
     assert not _found(0.9 + _noise(3, 60)).warnings

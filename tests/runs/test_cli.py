@@ -290,7 +290,7 @@ def test_the_shape_that_another_tools_file_does_not_say_is_that_of_the_model(fin
     finished(*TWELVE)
     ours, theirs = tmp_path / "run" / "circuit.json", tmp_path / "x-graph.json"
     assert cli("convert", ours, theirs).exit_code == 0
-    assert "does not say which task, model it belongs to; give --task, --model" in cli("evaluate", theirs).stderr
+    assert "does not name its task, model; give --task, --model" in cli("evaluate", theirs).stderr
     origin = json.loads(ours.read_text())["provenance"]
     known = ("--task", origin["task"]["name"], "--model", origin["model"]["name"], "--json")
     expected, found = (json.loads(cli("evaluate", file, *known).stdout) for file in (ours, theirs))
