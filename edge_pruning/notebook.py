@@ -1,7 +1,7 @@
 """Notebook output: circuits as pictures, runs and evaluations as tables.
 
-`attach` adds these methods to the classes when a public name is first used, because drawing imports circuits and
-circuits therefore cannot import drawing.
+`attach` adds these methods, and those of `hub.py`, to the classes when a public name is first used, because drawing
+imports circuits and circuits therefore cannot import drawing.
 """
 
 from __future__ import annotations
@@ -15,19 +15,23 @@ from markupsafe import escape
 from edge_pruning.circuit import Circuit
 from edge_pruning.drawing import draw_circuit
 from edge_pruning.evaluation import Evaluation
+from edge_pruning.hub import from_hub, push_run_to_hub, push_to_hub
 from edge_pruning.numbers import numbers_for
 from edge_pruning.runs import Run
 
 
 @cache
 def attach() -> None:
-    """Add the notebook methods to the classes, once."""
-    shown: dict[tuple[type[Any], str], Callable[[Any], Any]] = {
+    """Add the methods to the classes, once."""
+    methods: dict[tuple[type[Any], str], Callable[..., Any] | staticmethod[..., Any]] = {
         (Circuit, "_repr_svg_"): draw_circuit,
         (Evaluation, "_repr_html_"): evaluation_html,
         (Run, "_repr_html_"): run_html,
+        (Circuit, "push_to_hub"): push_to_hub,
+        (Circuit, "from_hub"): staticmethod(from_hub),
+        (Run, "push_to_hub"): push_run_to_hub,
     }
-    for (cls, name), function in shown.items():
+    for (cls, name), function in methods.items():
         setattr(cls, name, function)
 
 
