@@ -134,8 +134,8 @@ def drawn(n: int, batch_size: int, step: int, seed: int) -> list[int]:
     batch_size = min(batch_size, n)
     first, ids = step * batch_size, []
     for epoch in range(first // n, (first + batch_size - 1) // n + 1):
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(derived_seed(seed, "epoch", epoch))).tolist()
-        ids += order[max(0, first - epoch * n) : first + batch_size - epoch * n]
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(derived_seed(seed, "epoch", epoch)))
+        ids += order[max(0, first - epoch * n) : first + batch_size - epoch * n].tolist()
     return ids
 
 

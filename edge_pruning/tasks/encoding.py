@@ -99,6 +99,10 @@ class Encoder:
             ids = self.tokenizer(new, add_special_tokens=False, return_attention_mask=False).input_ids
             self._cache.update((text, self._begun(tuple(i))) for text, i in zip(new, ids, strict=True))
 
+    def forget(self) -> None:
+        """Drop all tokenised texts, so that many texts do not need much memory."""
+        self._cache.clear()
+
     def encode(self, text: str) -> Ids:
         """The token ids of a text, with the tokens that the tokenizer puts in front by default."""
         if text not in self._cache:

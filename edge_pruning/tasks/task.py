@@ -14,9 +14,10 @@ import hashlib
 import json
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from edge_pruning.models.image_reader import ImageReader
@@ -24,6 +25,7 @@ from edge_pruning.pair import Pair
 from edge_pruning.registry import Registry, build
 from edge_pruning.tasks.chat import Chat, Messages
 from edge_pruning.tasks.encoding import Encoder, TextPair
+from edge_pruning.tasks.packed import PackedPairs, PackedTexts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+AT_LEAST, AT_ONCE = 16, 256  # candidates that are tokenised together
+MISSES = 1000  # candidates in a row that were no new pair: whatever is left, if anything, is very rare
+UNPACKED = 2000  # pairs up to which memory does not matter
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,8 @@ class PairSet:
     task: str
     split: str
     metric: str
-    pairs: tuple[Pair, ...]
-    texts: tuple[TextPair, ...]
+    pairs: Sequence[Pair]
+    texts: Sequence[TextPair]
     notices: tuple[str, ...] = ()
     objective: str = "kl"
     writer: Callable[[int], PairSet] | None = field(default=None, repr=False, compare=False)
@@ -58,13 +63,18 @@ class PairSet:
         if size <= len(self.pairs) or self.writer is None:
             return self
         more = self.writer(size)
-        return more if more.pairs[: len(self.pairs)] == self.pairs else self
+        same = all(one == two for one, two in zip(self.pairs, more.pairs, strict=False))
+        return more if same and len(more.pairs) >= len(self.pairs) else self
 
     @cached_property
     def hash(self) -> str:
         """A fingerprint of the token ids: equal hashes mean that two results were measured on the same data."""
-        ids = [[p.clean, p.corrupted, p.positions, p.answers, p.wrong] for p in self.pairs]
-        return hashlib.sha256(json.dumps(ids, default=_of_image).encode()).hexdigest()
+        content = hashlib.sha256()
+        for i, p in enumerate(self.pairs):  # one long list, a pair at a time
+            ids = [p.clean, p.corrupted, p.positions, p.answers, p.wrong]
+            content.update(("[" if i == 0 else ", ").encode() + json.dumps(ids, default=_of_image).encode())
+        content.update(b"]" if self.pairs else b"[]")
+        return content.hexdigest()
 
     def subset(self, ids: Sequence[int]) -> PairSet:
         """Some of the pairs, by index."""
@@ -201,39 +211,52 @@ class GeneratedTask(TextTask):
         encoder, chat = self.reader(tokenizer, f"task {self.name!r}")
         # A text seed goes through SHA-512 in the standard library, so it means the same on every machine.
         rng = random.Random(f"{self.name} {split} {self.seed}")
-        texts = _distinct(self.candidates(encoder, split, rng), encoder, size)
-        if chat:
-            texts = [
+        pairs, texts, longest = PackedPairs(), PackedTexts(), 0
+        for some in _distinct(self.candidates(encoder, split, rng), encoder, size):
+            chosen = some if chat is None else [
                 chat.pair(
                     self.messages(text.clean), self.messages(text.corrupted), text.answer, text.wrong, text.template
                 )
-                for text in texts
+                for text in some
             ]
-        encoder.prepare(string for text in texts for string in text.strings)
-        pairs = tuple(encoder.pair(text) for text in texts)
-        longest = max((len(pair.clean) for pair in pairs), default=0)
+            encoder.prepare(string for text in chosen for string in text.strings)
+            for text in chosen:
+                pair = encoder.pair(text)
+                longest = max(longest, len(pair.clean))
+                pairs.append(pair)
+                texts.append(text)
+            encoder.forget()
         if max_length is not None and longest > max_length:
             raise ValueError(
                 f"task {self.name!r}: its longest pair has {longest} tokens in this tokenizer, but the model's context "
                 f"ends at {max_length}; use a model with a longer context"
             )
+        few = len(pairs) <= UNPACKED
         return PairSet(
-            self.name, split, self.metric, pairs, tuple(texts), tuple(encoder.notices), self.objective,
-            partial(self._written, tokenizer, split, max_length),
+            self.name, split, self.metric, tuple(pairs) if few else pairs, tuple(texts) if few else texts,
+            tuple(encoder.notices), self.objective, partial(self._written, tokenizer, split, max_length),
         )
 
 
-def _distinct(candidates: Iterable[TextPair], encoder: Encoder, size: int) -> list[TextPair]:
-    """The first candidates that differ in their clean prompt and contain no unknown token."""
-    distinct, misses = dict[str, TextPair](), 0
-    for text in candidates:
-        if text.clean in distinct or not encoder.knows(text.clean) or not encoder.knows(text.corrupted):
-            misses += 1
-        else:
-            distinct[text.clean], misses = text, 0
-        if len(distinct) == size or misses > 1000:  # in a row: whatever is left, if anything, is very rare
-            break
-    return list(distinct.values())
+def _distinct(candidates: Iterator[TextPair], encoder: Encoder, size: int) -> Iterator[list[TextPair]]:
+    """The first candidates that differ in their clean prompt and contain no unknown token, some at a time."""
+    seen, misses, found = set[bytes](), 0, 0
+    while found < size and misses <= MISSES:
+        some, kept = list(islice(candidates, min(AT_ONCE, max(AT_LEAST, size - found)))), []
+        if not some:
+            return
+        encoder.prepare(prompt for text in some for prompt in (text.clean, text.corrupted))
+        for text in some:
+            key = hashlib.blake2b(text.clean.encode(), digest_size=16).digest()
+            if key in seen or not encoder.knows(text.clean) or not encoder.knows(text.corrupted):
+                misses += 1
+            else:
+                kept.append(text)
+                seen.add(key)
+                misses, found = 0, found + 1
+            if found == size or misses > MISSES:
+                break
+        yield kept
 
 
 # --- registry ------------------------------------------------------------------------------------------------------

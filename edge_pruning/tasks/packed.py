@@ -1,0 +1,111 @@
+"""Many pairs in little memory: as numbers in one array and letters in one buffer, read back one pair at a time.
+
+A pair of 20 tokens takes about 300 bytes so, with its text about 500; as Python objects it takes some 10,000.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Generic, TypeVar, overload
+
+from edge_pruning.pair import Pair
+from edge_pruning.tasks.encoding import TextPair
+
+T = TypeVar("T")
+BETWEEN_FIELDS, BETWEEN_ANSWERS = "\0", "\1"  # generated text has none of them
+
+
+class Packed(Sequence[T], Generic[T]):
+    """A sequence that can be appended to. A slice of it is a tuple; items are made anew whenever they are read."""
+
+    def __init__(self, items: Iterable[T] = ()) -> None:
+        self._ends = array("q", [0])
+        self._names: dict[str, int] = {}  # of templates, by which many pairs are written
+        self._by_number: list[str] = []
+        for item in items:
+            self.append(item)
+
+    def append(self, item: T) -> None:
+        raise NotImplementedError
+
+    def _read(self, start: int, end: int) -> T:
+        raise NotImplementedError
+
+    def _number_of(self, name: str) -> int:
+        if name not in self._names:
+            self._names[name] = len(self._by_number)
+            self._by_number.append(name)
+        return self._names[name]
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, which: int) -> T: ...
+    @overload
+    def __getitem__(self, which: slice) -> tuple[T, ...]: ...
+    def __getitem__(self, which: int | slice) -> T | tuple[T, ...]:
+        if isinstance(which, slice):
+            return tuple(self[i] for i in range(*which.indices(len(self))))
+        index = which + len(self) if which < 0 else which
+        if not 0 <= index < len(self):
+            raise IndexError(which)
+        return self._read(self._ends[index], self._ends[index + 1])
+
+    def __eq__(self, other: object) -> bool:
+        """Whether another sequence, packed or not, has equal items."""
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(one == two for one, two in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]  # it can be appended to
+
+
+class PackedPairs(Packed[Pair]):
+    """Pairs of token ids. Each: template, tokens n, positions k, clean [n], corrupted [n], positions [k], answers."""
+
+    def __init__(self, pairs: Iterable[Pair] = ()) -> None:
+        self._numbers = array("i")
+        super().__init__(pairs)
+
+    def append(self, item: Pair) -> None:
+        numbers = [self._number_of(item.template), len(item.clean), len(item.positions)]
+        numbers += [*item.clean, *item.corrupted, *item.positions]
+        for ids in (*item.answers, *item.wrong):
+            numbers += [len(ids), *ids]
+        self._numbers.extend(numbers)
+        self._ends.append(len(self._numbers))
+
+    def _read(self, start: int, end: int) -> Pair:
+        numbers = iter(self._numbers[start:end])
+        template, tokens, positions = islice(numbers, 3)
+        clean, corrupted = _next(numbers, tokens), _next(numbers, tokens)
+        places = _next(numbers, positions)
+        answers, wrong = (tuple(_next(numbers, next(numbers)) for _ in range(positions)) for _ in range(2))
+        return Pair(clean, corrupted, places, answers, wrong, self._by_number[template])
+
+
+class PackedTexts(Packed[TextPair]):
+    """Pairs as text, in UTF-8."""
+
+    def __init__(self, texts: Iterable[TextPair] = ()) -> None:
+        self._letters = bytearray()
+        super().__init__(texts)
+
+    def append(self, item: TextPair) -> None:
+        answers = (BETWEEN_ANSWERS.join(["", *words]) for words in (item.answer, item.wrong))
+        fields = [item.clean, item.corrupted, *answers, str(self._number_of(item.template))]
+        self._letters += BETWEEN_FIELDS.join(fields).encode()
+        self._ends.append(len(self._letters))
+
+    def _read(self, start: int, end: int) -> TextPair:
+        clean, corrupted, right, wrong, template = self._letters[start:end].decode().split(BETWEEN_FIELDS)
+        _, *answers = right.split(BETWEEN_ANSWERS)
+        _, *others = wrong.split(BETWEEN_ANSWERS)
+        return TextPair(clean, corrupted, tuple(answers), tuple(others), self._by_number[int(template)])
+
+
+def _next(numbers: Iterator[int], count: int) -> tuple[int, ...]:
+    return tuple(islice(numbers, count))
