@@ -2,8 +2,8 @@
 
     python benchmarks/many_pairs.py [N ...]
 
-Each number of pairs is written in a process of its own. Memory is the process's peak beyond that with 100 pairs; the time
-is CPU time. The pairs are also read once, as a search does.
+Each number of pairs is written in a process of its own. Memory is its peak beyond that of 100 pairs, time is CPU
+time. The pairs are also read once, as a search does.
 """
 
 from __future__ import annotations
