@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -45,7 +45,7 @@ class Job:
     stage: Stage = silent
 
     @property
-    def pairs(self) -> tuple[Pair, ...]:
+    def pairs(self) -> Sequence[Pair]:
         return self.setup.train.pairs
 
     @cached_property
