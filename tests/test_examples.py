@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
@@ -24,7 +22,7 @@ SAYS = {"own_program.py": "exact: True"}
 
 @pytest.mark.skipif(not (BUNDLED / "config.json").exists(), reason="this checkout has no bundled model")
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_example_runs_and_writes(path, tmp_path):
+def test_example_runs_and_writes(path, tmp_path, monkeypatch, capsys):
     if path.name == "own_program.py" and not is_installed():
         pytest.skip("needs tracr-pypi: pip install 'edge-pruning[tracr]'")
     code = path.read_text()
@@ -32,12 +30,9 @@ def test_example_runs_and_writes(path, tmp_path):
         assert usual in code
         code = code.replace(usual, smaller)
     (tmp_path / path.name).write_text(code)
-    done = subprocess.run(
-        [sys.executable, path.name], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=300, check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert SAYS.get(path.name, "Circuit(") in done.stdout
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(path.name, run_name="__main__")
+    assert SAYS.get(path.name, "Circuit(") in capsys.readouterr().out
     assert (tmp_path / EXAMPLES[path]).read_text().startswith(("<svg", "<!doctype html>"))
 
 
