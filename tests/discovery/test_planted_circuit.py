@@ -24,9 +24,13 @@ FINDERS = [name for name, cls in METHODS.items() if not cls.baseline]
 LIVE = {(0, 1), (1, 2)}  # (layer, head)
 NODES = {"a0.h1", "a1.h2"}
 LONGER = {"batch_size": 8, "steps": 100}
-MORE = {"iterative-pruning": {"rounds": 2, "steps": 50}, "edge-pruning": {
-    "steps": 300, "target_steps": 200, "warmup_steps": 10, "initial_log_alpha": 1.0, "learning_rate": 0.3,
-}}  # fmt: skip
+MORE = {
+    "iterative-pruning": {"rounds": 2, "steps": 50},
+    "ugs": {"masks_per_step": 2},
+    "edge-pruning": {
+        "steps": 300, "target_steps": 200, "warmup_steps": 10, "initial_log_alpha": 1.0, "learning_rate": 0.3,
+    },
+}  # fmt: skip
 TRAIN = PairSet(
     "planted", "train", "logit_difference", tuple(answered(pair(seed, 6, (5,)), seed) for seed in range(24)), ()
 )
