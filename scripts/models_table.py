@@ -52,7 +52,8 @@ Some layers lie on each; results are the same. Weights that would have to stay o
 
 ## Images
 
-A vision transformer's pairs are images, as its own image processor makes them, and answers are classes:
+A vision transformer's pairs are images, and answers are classes ([vision.md](vision.md)). In Python, pairs can also be
+tensors, as the model's own image processor makes them:
 
 ```python
 from edge_pruning.ablation import Patch

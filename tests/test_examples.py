@@ -16,6 +16,9 @@ EXAMPLES |= {ROOT / "examples" / "judge_any_circuit.py": "report.html"}
 SMALLER = {  # the same with fewer steps, pairs and edges
     "quickstart.py": {"edges=100": "edges=30, steps=5, train=16, test=16"},
     "judge_any_circuit.py": {"edges=100": "edges=20", "train=100, test=50": "train=16, test=8"},
+    "three_against_eight.py": {
+        "edges=60": "edges=60, steps=3, train=16, validation=8, test=8", "(0, 1, 2, 4, 5, 6, 7, 9)": "(0,)",
+    },
 }
 SAYS = {"own_program.py": "exact: True"}
 

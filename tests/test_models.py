@@ -15,7 +15,7 @@ from random_models import CONFIGS, GPT2_SCALES, config_of, mixed_pairs, random_m
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch import Tensor
-from transformers import BertConfig, GPT2Config, MambaConfig, PreTrainedTokenizerFast, T5Config
+from transformers import BertConfig, DeiTConfig, GPT2Config, MambaConfig, PreTrainedTokenizerFast, T5Config
 
 from edge_pruning.ablation import Patch
 from edge_pruning.batch import Batch
@@ -205,11 +205,12 @@ def test_weights_that_are_not_numbers_are_refused() -> None:
         (BertConfig(), "model type 'bert' is not supported: its residual stream is renormalised .* no linear meaning"),
         (T5Config(), "model type 't5' is not supported: it is an encoder-decoder with two streams"),
         (MambaConfig(), "model type 'mamba' is not supported: it has recurrent layers"),
+        (DeiTConfig(), "model type 'deit' is not supported: with its distillation token it reads classes at two"),
         (SimpleNamespace(model_type="gpt9"), "'gpt9' is not supported: no adapter has been written for it yet"),
         (SimpleNamespace(), "model type None is not supported: no adapter"),
         (GPT2Config(add_cross_attention=True), "this gpt2 model cannot be run exactly: it has cross-attention"),
     ],
-    ids=["bert", "t5", "mamba", "unknown", "nothing", "cross-attention"],
+    ids=["bert", "t5", "mamba", "deit", "unknown", "nothing", "cross-attention"],
 )
 def test_other_architectures_are_refused_with_the_reason(config: Any, reason: str) -> None:
     with pytest.raises(ValueError, match=reason) as error:

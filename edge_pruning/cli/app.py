@@ -44,6 +44,7 @@ def edge_pruning(version: Annotated[bool, typer.Option("--version", help="Print 
     "discover greater-than --edges 30,50,100,200",
     "discover greater-than --sparsity 0.97 --method edge-pruning",
     "discover pairs.jsonl --model gpt2",
+    "discover digits --data digit=3 --data other=8",
     "discover ioi --edges 100 --seeds 5",
     "discover ioi --out runs/ioi --resume",
 ))

@@ -13,11 +13,12 @@ from edge_pruning.cli import known
 
 TASK = (
     "A name from `edge-pruning list tasks`, a file with your own pairs (.jsonl, .json, .csv, .tsv, .parquet; or "
-    "hub://OWNER/NAME), or a compiled program (tracr:reverse; `edge-pruning list programs`)."
+    "hub://OWNER/NAME), a folder with images for each class, or a compiled program (tracr:reverse; `edge-pruning list "
+    "programs`)."
 )
 MODEL = (
-    "bundled, tracr:NAME (a compiled program), a local folder, a GGUF file (FILE.gguf, or OWNER/REPOSITORY/FILE.gguf "
-    "on the hub), or a Hugging Face id of any family in `edge-pruning list models`."
+    "bundled, digits (a bundled ViT), tracr:NAME (a compiled program), a local folder, a GGUF file (FILE.gguf, or "
+    "OWNER/REPOSITORY/FILE.gguf on the hub), or a Hugging Face id of any family in `edge-pruning list models`."
 )
 _ABLATION = (
     "What a removed edge carries: patch (its value on the corrupted prompt), mean (over training prompts), resample "

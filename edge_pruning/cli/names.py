@@ -60,8 +60,9 @@ def _tasks() -> Names:
 
     fields = "clean, corrupted[, answer, wrong_answer, split]"
     own = ("FILE", f"your own pairs (.jsonl, .json, .csv, .tsv or .parquet): {fields}")
+    images = ("FOLDER", "your own images: a folder for each class (or a file of pairs with paths of images)")
     program = (f"{PREFIX}NAME", "all inputs of a compiled program (`edge-pruning list programs`)")
-    return [*((name, f"{cls.summary}\n{_settings(cls)}") for name, cls in sorted(TASKS.items())), own, program]
+    return [*((name, f"{cls.summary}\n{_settings(cls)}") for name, cls in sorted(TASKS.items())), own, images, program]
 
 
 def _methods() -> Names:

@@ -42,6 +42,11 @@ def _reason(config: Any, kind: str) -> str:
         return RENORMALISED
     if kind in _RECURRENT:
         return "it has recurrent layers, not attention heads that read a stream"
+    if kind == "deit":
+        return (
+            "with its distillation token it reads classes at two positions and averages them; a DeiT without one, such "
+            "as facebook/deit-base-patch16-224, is of type 'vit' and is supported"
+        )
     if getattr(config, "is_encoder_decoder", False):
         return "it is an encoder-decoder with two streams"
     if hasattr(config, "text_config"):
