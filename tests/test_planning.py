@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 from transformers import LlamaConfig
 from typer.testing import CliRunner
 
@@ -15,6 +17,7 @@ from edge_pruning.ablation import Patch
 from edge_pruning.cli.app import app
 from edge_pruning.cli.progress import ProgressBar
 from edge_pruning.discovery.cost import Cost
+from edge_pruning.evaluation.measure import CIRCUIT_SHARE
 from edge_pruning.loading import load_model, placement
 from edge_pruning.loading.loading import describe_model
 from edge_pruning.loading.model_source import weights_at_hand
@@ -23,7 +26,8 @@ from edge_pruning.models import Adapter
 from edge_pruning.planning import Costs, Device, Plan, Work, named_device
 from edge_pruning.planning.calibration import measured
 from edge_pruning.planning.plan import duration, gigabytes
-from edge_pruning.runs import RunObserver, discover
+from edge_pruning.runs import RunObserver, discover, judging
+from edge_pruning.runs.judging import cut_circuits
 from edge_pruning.runs.planned import plan
 
 GIGA, MEGA = 1e9, 1e6
@@ -133,8 +137,9 @@ def test_the_work_of_a_run_is_counted_from_its_settings() -> None:
     assert (soft.search.gradients, soft.search.step_pairs) == (8 * 8 + 5 * 10, 8)
     published = work(preset="paper", edges=(20, 50))
     assert (published.search.gradients, published.search.frozen) == (2 * 3_000 * 32, 2 * 40)
-    assert work(edges=50).judged == 16 * 30
-    assert work().judged == 13 * 200 + 16 * 30  # a dozen sizes and the empty circuit
+    of_test = (3 + CIRCUIT_SHARE) * 30  # a frozen pass, the complement, the soft mask; and the circuit
+    assert work(edges=50).judged == of_test
+    assert work().judged == pytest.approx((1 + 12 * CIRCUIT_SHARE) * 200 + of_test)  # a dozen sizes
     without = plan("ioi", method="acdc", edges=50, **settings)
     assert without.seconds is None
     assert "no estimate of the time" in without.line
@@ -149,8 +154,45 @@ def test_a_model_on_this_machine_is_timed() -> None:
 
 
 def test_calibration_measures_steps_and_forward_passes(tiny_gpt2: Adapter, random_pairs: Any) -> None:
-    speed = measured(FusedPass(tiny_gpt2), random_pairs(4).pairs, Patch(), "kl")  # type: ignore[arg-type]
+    counted: dict[str, list[int]] = {"step": [], "forward": []}
+
+    class Counting(FusedPass):
+        def run(self, mask: Tensor, batch: Any, *rest: Any) -> Any:
+            counted["step" if torch.is_grad_enabled() else "forward"].append(batch.size)
+            return super().run(mask, batch, *rest)
+
+    speed = measured(Counting(tiny_gpt2), random_pairs(40).pairs, 4, 50, Patch(), "kl")  # type: ignore[arg-type]
+    assert speed.source == "measured just now with 4 pairs on this machine"
+    assert set(counted["step"]) == {4}
+    assert set(counted["forward"]) == {32}, "judging takes larger micro-batches than a step"
     assert 0 < speed.forward < speed.step
+
+
+def test_judging_takes_as_many_passes_as_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in full passes: a pass counts by the reads that it mixes, and a frozen pass as one."""
+    passes = [0.0, 0.0]  # of the search, of judging
+    run, freeze = FusedPass.run, FusedPass.freeze
+
+    def counted_run(self: FusedPass, mask: Tensor, batch: Any, *rest: Any) -> Any:
+        passes[1] += batch.size * (self.layout.n_readers - 1) / (len(self.graph.readers) - 1)
+        return run(self, mask, batch, *rest)
+
+    def counted_freeze(self: FusedPass, batch: Any, *rest: Any, **options: Any) -> Any:
+        passes[1] += batch.size
+        return freeze(self, batch, *rest, **options)
+
+    def cut(*arguments: Any) -> Any:
+        passes[:] = [sum(passes), 0.0]
+        return cut_circuits(*arguments)
+
+    monkeypatch.setattr(FusedPass, "run", counted_run)
+    monkeypatch.setattr(FusedPass, "freeze", counted_freeze)
+    monkeypatch.setattr(judging, "cut_circuits", cut)
+    settings = {"steps": 2, "train": 32, "test": 40, "validation": 40, "fresh": False, "attributed": 16}
+    discover("ioi", draw=False, patterns=0, **settings)
+    judged = plan("ioi", calibrate=False, **settings).work.judged
+    assert passes[0] > 0
+    assert passes[1] == pytest.approx(judged, rel=0.3)
 
 
 def test_devices_that_are_not_here_are_known_by_name() -> None:

@@ -26,6 +26,7 @@ from edge_pruning.evaluation.caveats import caveats
 from edge_pruning.evaluation.evaluation import SIDE_BY_SIDE, Evaluation
 from edge_pruning.evaluation.faithfulness_scale import FaithfulnessScale
 from edge_pruning.evaluation.measure import (
+    CIRCUIT_SHARE,
     LARGE,
     LARGE_PAIRS,
     Measurements,
@@ -79,11 +80,15 @@ def evaluate(
     return _evaluation(circuit, setup, runs, _sizes(circuit, masks | others, random[: len(runs.get("random", ()))]))
 
 
-def expected_passes(edges: int, pairs: int) -> int:
-    """Estimate the masked forward passes of one pair that `evaluate` runs on a graph with this number of edges."""
+def expected_passes(edges: int, pairs: int) -> float:
+    """Estimate the full masked forward passes of one pair that `evaluate` runs on a graph with this number of edges.
+
+    A frozen pass counts as one. The empty circuit takes none. The circuit with and without its dangling edges is one
+    run. Random circuits of a small graph hardly ever form a path. Circuits of a large graph need most nodes.
+    """
     if edges <= LARGE:
-        return (6 + RANDOM_CIRCUITS) * pairs
-    return 3 * pairs + (3 + FEWEST_BASELINES) * min(pairs, LARGE_PAIRS)
+        return (3 + CIRCUIT_SHARE) * pairs  # frozen, complement, soft mask
+    return 2 * pairs + (3 + FEWEST_BASELINES) * min(pairs, LARGE_PAIRS)
 
 
 def _on_all_pairs(

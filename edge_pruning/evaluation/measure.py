@@ -29,6 +29,7 @@ from edge_pruning.tasks.task import PairSet
 Progress = Callable[[int, int], None]
 LARGE = 20_000  # edges; in larger graphs every pass is expensive, so most runs use fewer pairs
 LARGE_PAIRS = 100
+CIRCUIT_SHARE = 0.4  # the approximate share of a full masked pass that a circuit of a small graph takes (measured)
 MOST_PASSES = 16  # each may hold copies of its heads' weights
 
 

@@ -1,4 +1,4 @@
-"""The speed of this machine: one micro-batch of training pairs, forward and backward, timed after a warm-up."""
+"""The speed of this machine: a micro-batch of a step and one of judging, each timed after a warm-up."""
 
 from __future__ import annotations
 
@@ -17,25 +17,38 @@ from edge_pruning.pair import Pair
 from edge_pruning.planning.plan import Speed
 
 REPEATS = 2
+JUDGED = 32  # most pairs to time judging with: its micro-batches are larger than those of a step
 
 
-def measured(engine: MaskedPass, pairs: Sequence[Pair], ablation: Ablation, objective: str) -> Speed:
-    """Measure seconds per token. `pairs` are those of a micro-batch. Frozen values are cached, as in most steps of a
-    run.
+def measured(
+    engine: MaskedPass,
+    pairs: Sequence[Pair],
+    of_step: int,
+    of_judging: int,
+    ablation: Ablation,
+    objective: str,
+) -> Speed:
+    """Measure the seconds per token of a training step and of a masked forward pass. Frozen values are cached.
+
+    of_step, of_judging: the number of pairs in a micro-batch of a step and in one of judging.
     """
-    cache, ids = FrozenCache(engine, pairs, ablation), range(len(pairs))
+    judged = range(min(of_judging, JUDGED, len(pairs)))
+    stepped = range(min(of_step, len(pairs)))
+    cache = FrozenCache(engine, pairs[: max(len(stepped), len(judged))], ablation)
     mask = engine.graph.edge_mask.to(engine.adapter.device, torch.float32) / 2
-    tokens = sum(engine.width(pair) for pair in pairs)
 
     def step() -> Tensor:
-        return mask_gradient(engine, cache, ids, mask, get_objective(objective))[0]
+        return mask_gradient(engine, cache, stepped, mask, get_objective(objective))[0]
 
     @torch.no_grad()
     def forward() -> Tensor:
-        return engine.logits(mask, *cache.batch(ids)).sum()
+        return engine.logits(mask, *cache.batch(judged)).sum()
 
-    source = f"measured just now with {len(pairs)} pairs on this machine"
-    return Speed(_seconds(step) / tokens, _seconds(forward) / tokens, source)
+    def per_token(work: Callable[[], Tensor], ids: Sequence[int]) -> float:
+        return _seconds(work) / sum(engine.width(pairs[i]) for i in ids)
+
+    source = f"measured just now with {len(stepped)} pairs on this machine"
+    return Speed(per_token(step, stepped), per_token(forward, judged), source)
 
 
 def _seconds(work: Callable[[], Tensor]) -> float:

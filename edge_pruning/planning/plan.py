@@ -27,7 +27,7 @@ class Work:
     """The work of a run.
 
     search: the cost of the search.
-    judged: forward passes per pair until the report.
+    judged: full masked forward passes per pair until the report. A frozen pass counts as one.
     tokens: average number per pair.
     positions: compared positions of a pair.
     train: number of training pairs.
@@ -35,7 +35,7 @@ class Work:
     """
 
     search: Cost
-    judged: int
+    judged: float
     tokens: float
     positions: float
     train: int

@@ -73,7 +73,7 @@ class _Looks:
         self.on_rest: dict[int, Measurements] = {}
         self.cache: FrozenCache | None = FrozenCache(setup.engine, self.some.pairs, setup.ablation)
         self.done, n_pairs = 0, len(setup.validation.pairs)
-        self.expected = choosing_passes(setup.graph.n_edges, len(circuits), n_pairs, halve=True)
+        self.expected = round(choosing_passes(setup.graph.n_edges, len(circuits), n_pairs, halve=True))
 
     def faithful_on_some(self, place: int) -> bool:
         self._look(self.on_some, self.some, [EMPTY, place])

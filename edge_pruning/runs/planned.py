@@ -87,8 +87,8 @@ def calibrated(estimate: Plan, config: RunConfig, pairs: PairSet) -> Plan:
     model = load_model(config.model, revision=config.revision, device=config.device, dtype=config.dtype,
                        trust_remote_code=config.trust_remote_code)  # fmt: skip
     engine = model.engine(config.graph(model.adapter.shape))
-    some = pairs.pairs[: estimate.pairs_at_once]
-    speed = measured(engine, some, config.ablation_value.fitted(engine, pairs.pairs), pairs.objective)
+    ablation = config.ablation_value.fitted(engine, pairs.pairs)
+    speed = measured(engine, pairs.pairs, estimate.pairs_at_once, estimate.tile, ablation, pairs.objective)
     return dataclasses.replace(estimate, speed=speed)
 
 
@@ -116,12 +116,8 @@ def _has_positions(engine: MaskedPass) -> bool:
     return engine.adapter.model_type in ("gpt2", "opt")
 
 
-def _judged(config: RunConfig, sizes: int, edges: int) -> int:
-    """Count the forward passes per pair until the report: comparing sizes on validation pairs, judging circuits on test
-    pairs.
-
-    The count is approximate: random circuits of large graphs are drawn as needed, and small circuits run few nodes.
-    """
+def _judged(config: RunConfig, sizes: int, edges: int) -> float:
+    """Count the full masked forward passes of one pair until the report: comparing sizes, and judging circuits."""
     task = config.task_value
     validation, test = (getattr(task, split, None) or HELD_OUT for split in ("validation", "test"))
     offered = OFFERED if config.method_value.one_run_ranks_all else 1

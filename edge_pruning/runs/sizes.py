@@ -12,7 +12,7 @@ from typing import Any
 
 from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation import Evaluation
-from edge_pruning.evaluation.measure import LARGE, LARGE_PAIRS, Measurements
+from edge_pruning.evaluation.measure import CIRCUIT_SHARE, LARGE, LARGE_PAIRS, Measurements
 from edge_pruning.files import json_values
 from edge_pruning.graph import Graph
 from edge_pruning.numbers import common_numbers
@@ -68,15 +68,16 @@ def smallest_faithful(losses: Sequence[float], empty: float) -> int:
     return next((i for i, loss in enumerate(losses) if loss <= FAITHFUL * empty), len(losses) - 1)
 
 
-def choosing_passes(edges: int, sizes: int, pairs: int, *, halve: bool) -> int:
-    """Roughly how many masked forward passes of one pair it takes to choose among sizes on a graph of so many edges.
+def choosing_passes(edges: int, sizes: int, pairs: int, *, halve: bool) -> float:
+    """Roughly how many full masked forward passes of one pair it takes to choose among sizes.
 
-    halve: whether a large graph allows to measure some sizes only (see `choosing.py`).
+    edges: of the graph. halve: whether a large graph allows to measure some sizes only (see `choosing.py`). A frozen
+    pass counts as one; the empty circuit takes none.
     """
     if sizes <= 1:
         return 0
     if not halve or edges <= LARGE:
-        return (sizes + 1) * pairs
+        return (1 + sizes * (CIRCUIT_SHARE if edges <= LARGE else 1)) * pairs
     some = min(pairs, LARGE_PAIRS)
     return (1 + sizes.bit_length()) * some + 3 * (pairs - some)
 

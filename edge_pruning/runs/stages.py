@@ -29,7 +29,7 @@ def planned_work(config: RunConfig, setup: Setup, sizes: Sequence[int]) -> dict[
     graph, method = setup.graph, config.method_value
     offered = len(default_sizes(graph, graph.n_edges)) if method.one_run_ranks_all else 1
     tried = len(sizes) or offered
-    passes = float(expected_passes(graph.n_edges, len(setup.pairs.pairs)))
+    passes = expected_passes(graph.n_edges, len(setup.pairs.pairs))
     judging = {evaluating(size): passes for size in sizes or (0,)}
     cost = method.cost(Search(setup.engine, setup.train, config.ablation_value))
     search = cost.weighed(gradient=GRADIENT_PASS, forward=1, frozen=FROZEN_PASS)
@@ -38,5 +38,5 @@ def planned_work(config: RunConfig, setup: Setup, sizes: Sequence[int]) -> dict[
     work = {searching(()) if once else searching((k,)): search for k in ([0] if once else sizes)}
     if tried > 1:
         pairs = len(setup.validation.pairs)
-        work[CHOOSING] = float(choosing_passes(graph.n_edges, tried, pairs, halve=not sizes))
+        work[CHOOSING] = choosing_passes(graph.n_edges, tried, pairs, halve=not sizes)
     return work | judging
