@@ -4,11 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo test test-oldest lint names clean
+.PHONY: help install demo test test-oldest lint names docs clean
 
 help:
 	@echo "make demo   find the IOI circuit of the bundled model, print how good it is, draw it (into runs/demo)"
 	@echo "make test   linter, type checker and tests (make test-oldest: families under the oldest transformers)"
+	@echo "make docs   the site about it, into site/; a broken link is an error"
 	@echo "make names  after a new method, task, format or ablation: what \`edge-pruning list\` shows at once"
 	@echo "make clean  remove .venv and caches; runs/ stays"
 	@echo "PYTHON=python3.12 make demo   with another Python (3.11 or newer)"
@@ -42,6 +43,11 @@ test-oldest: $(INSTALLED)
 # What `edge-pruning list` shows without importing the library.
 names: $(INSTALLED)
 	$(BIN)/python scripts/known_names.py
+
+# The site: pages of docs/ and beside it, and the reference from the docstrings.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "open site/index.html"
 
 clean:
 	rm -rf .venv .venv-oldest .pytest_cache .ruff_cache .mypy_cache
