@@ -14,8 +14,6 @@ from edge_pruning.tasks.plurals import Plurals
 from edge_pruning.tasks.questions import QuestionTask
 
 SMALL = {"train": 16, "validation": 16, "test": 16}
-
-
 QUESTIONS = [name for name in task_names() if issubclass(TASKS[name], QuestionTask)]
 
 

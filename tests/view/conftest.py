@@ -1,19 +1,21 @@
-"""Run folders to look at, made without a model: random scores on a small graph, and made-up numbers."""
+"""Run folders made without a model, from random scores and made-up numbers; the page about them; a browser."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from browser import Browser
 from made_up import evaluation, row
 
 from edge_pruning import files
 from edge_pruning.circuit import Circuit
 from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.graph import Graph, ModelShape
+from edge_pruning.view import view_paths
 
 MakeRun = Callable[..., Path]
 
@@ -44,3 +46,22 @@ def make_run(tmp_path: Path) -> MakeRun:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    found = Browser(tmp_path_factory.mktemp("profile"))
+    yield found
+    found.driver.quit()
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[..., Path]:
+    """`written(run, run)`: the page about these runs, on disk."""
+
+    def write(*runs: Path) -> Path:
+        path = tmp_path / "page.html"
+        path.write_text(view_paths(list(runs)), encoding="utf-8")
+        return path
+
+    return write

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
-from browser import Browser, missing
+from browser import missing
+from cutting import cut
 from made_up import HOSTILE
 
 from edge_pruning import files
@@ -19,7 +18,6 @@ from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.view import Source, sources_of, view_page, view_paths
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
-AXE = Path(__file__).parents[2] / "viewer" / "node_modules" / "axe-core" / "axe.min.js"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -31,32 +29,6 @@ class KnownTruth(Source):
     @property
     def truth(self) -> Circuit:
         return self.known
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator[Browser]:
-    found = Browser(tmp_path_factory.mktemp("profile"))
-    yield found
-    found.driver.quit()
-
-
-@pytest.fixture
-def written(tmp_path):
-    """`written(run, run)`: the page about these runs, on disk."""
-
-    def write(*runs: Path) -> Path:
-        path = tmp_path / "page.html"
-        path.write_text(view_paths(list(runs)), encoding="utf-8")
-        return path
-
-    return write
-
-
-def cut(folder: Path, size: int) -> list[str]:
-    """What the library keeps of a size."""
-    circuit = Circuit.load(folder / "circuit.json")
-    assert circuit.scores is not None
-    return circuit.graph.names(circuit.graph.without_dangling(circuit.scores.top(size)))
 
 
 def test_the_page_opens_without_a_complaint_as_the_circuit_was_found(browser, make_run, written):
@@ -91,16 +63,6 @@ def test_quality_is_measured_or_looks_interpolated(browser, make_run, written):
     assert browser.text("#measured") == "Measured only from 5 to 40 edges."
     browser.click("#as-found")
     assert browser.state() == {}
-
-
-def test_the_size_moves_with_the_keyboard(browser, make_run, written):
-    browser.open(written(make_run(edges=20)))
-    browser.press("]", "#size")
-    assert browser.state()["size"] == 22
-    browser.press("[", "#size")
-    assert browser.state()["size"] == 20
-    browser.press("\ue014", "#size")  # arrow to the right
-    assert browser.state()["size"] == 21
 
 
 def test_a_click_on_a_node_mutes_all_but_its_inputs_and_outputs(browser, make_run, written):
@@ -290,40 +252,6 @@ def test_a_script_that_got_in_would_not_run(browser, make_run, written):
     assert any("Content Security Policy" in words for words in browser.complaints())
 
 
-def test_all_of_it_can_be_reached_with_the_keyboard(browser, make_run, written):
-    browser.open(written(make_run(edges=60)))
-    browser.run("document.querySelector('.node[tabindex=\"0\"]').focus()")
-    first = browser.run("return document.activeElement.getAttribute('aria-label')")
-    browser.press("\ue015")  # arrow down
-    second = browser.run("return document.activeElement.getAttribute('aria-label')")
-    assert second
-    assert second != first
-    browser.press("\ue007")  # enter
-    assert browser.state()["focus"] == second.partition(":")[0].split(", ")[-1]
-    assert browser.run("return document.activeElement.getAttribute('aria-label')") == second
-    browser.press("/")
-    assert browser.run("return document.activeElement.id") == "search"
-    browser.press("m1")
-    assert browser.state()["search"] == "m1"
-    browser.press("?", "body")
-    assert browser.run("return document.getElementById('help').open")
-
-
-@pytest.mark.parametrize("width", [360, 390, 768, 1280])
-def test_nothing_scrolls_sideways(browser, make_run, written, width):
-    browser.open(written(make_run(edges=60)), width=width, height=800)
-    assert browser.run("return document.documentElement.scrollWidth") <= width
-
-
-def test_reduced_motion_stops_transitions(browser, make_run, written):
-    page = written(make_run())
-    look = "return getComputedStyle(document.querySelector('#picture canvas')).transitionDuration"
-    browser.open(page, prefers_reduced_motion="reduce")
-    assert browser.run(look) == "0s"
-    browser.open(page, prefers_reduced_motion="no-preference")
-    assert browser.run(look) != "0s"
-
-
 def test_a_frame_in_a_notebook_works(browser, make_run, tmp_path):
     from edge_pruning.view import Inline
 
@@ -342,42 +270,6 @@ def test_twenty_thousand_edges_are_the_most_that_are_drawn(browser, make_run, wr
     browser.open(written(make_run(graph=graph, edges=graph.n_edges)), {"show": 20000})
     assert graph.n_edges > 40_000
     assert f"20,000 of {graph.n_edges:,} shown; more than 20,000 are not drawn" in browser.text("#shown")
-
-
-@pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed (cd viewer && npm ci)")
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_axe_finds_nothing_wrong(browser, make_run, written, scheme, width):
-    browser.open(written(make_run("a", edges=60), make_run("b", edges=30)), {"focus": "m0", "pins": ["m0", "m1"]},
-                 width=width, prefers_color_scheme=scheme)
-    browser.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-    browser.run(AXE.read_text(encoding="utf-8"))
-    found = browser.driver.execute_async_script(
-        "const done = arguments[0]; axe.run(document, { resultTypes: ['violations'] }).then((r) => done(r.violations))"
-    )
-    assert [(v["id"], [n["target"] for n in v["nodes"]][:4]) for v in found] == []
-
-
-@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844), (844, 390)])
-def test_how_many_edges_are_shown_stays_in_sight(browser, make_run, written, width, height):
-    browser.open(written(make_run(edges=60)), width=width, height=height)
-    shown = "const box = document.querySelector(arguments[0]).getBoundingClientRect(); return [box.top, box.bottom]"
-    for place in ("#picture", "#table", "#notes"):
-        browser.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-        browser.run("document.querySelector(arguments[0]).scrollIntoView({ block: 'end' })", place)
-        browser.settle()
-        top, bottom = browser.run(shown, "#shown")
-        assert 0 <= top < bottom <= height
-        assert browser.run(shown, "#strip")[1] <= 0.28 * height  # it leaves room for the picture
-
-
-def test_what_the_keyboard_reaches_is_not_behind_the_strip(browser, make_run, written):
-    browser.open(written(make_run(edges=60)), width=390, height=844)
-    browser.run("scrollTo(0, document.body.scrollHeight); document.querySelector('#legend button').focus()")
-    browser.settle()
-    edges = "return ['#strip', '#legend button'].map((s) => document.querySelector(s).getBoundingClientRect())"
-    strip, button = browser.run(edges)
-    assert button["top"] >= strip["bottom"]
 
 
 def test_own_pairs_without_answers_are_judged_by_agreement(browser, make_run, written):
