@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 from random_models import VISION, config_of, pair, random_mask, random_model
+from transformers import ViTImageProcessorPil
 
+import edge_pruning as ep
 from edge_pruning.ablation import Patch, Zero, get_ablation
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.circuit import Circuit
@@ -72,6 +74,22 @@ def test_a_model_of_images_is_loaded_without_a_tokenizer(tmp_path: Path, engine:
     assert model.tokenizer is None
     batch = model.engine().batch(images(2))
     assert torch.equal(model.adapter.own_logits(batch.clean), engine.adapter.own_logits(batch.clean))
+
+
+def test_a_model_of_images_in_memory_takes_its_image_processor(engine: MaskedPass) -> None:
+    processor = ViTImageProcessorPil(size={"height": 8, "width": 8}, image_mean=[0.5], image_std=[0.5])
+    model = load_model((engine.adapter.hf, processor))
+    assert model.tokenizer.shape == (2, 8, 8)
+    assert model.tokenizer.classes == tuple(map(str, range(19)))  # they have no names
+    with pytest.raises(ValueError, match="expected its image processor, got str"):
+        load_model((engine.adapter.hf, "words"))
+
+
+def test_a_task_of_another_kind_than_the_model_is_refused_before_the_search() -> None:
+    with pytest.raises(ValueError, match="'digits': its pairs are images, but the model does not read images"):
+        ep.discover("digits", model="bundled", edges=5)
+    with pytest.raises(ValueError, match="'ioi': its pairs are text, but the model reads images"):
+        ep.discover("ioi", model="digits", edges=5)
 
 
 def test_what_is_no_image_of_the_model_is_refused(engine: MaskedPass) -> None:
