@@ -23,8 +23,8 @@ INSPECT = """Show pairs as the model reads them: tokens, with differences marked
 
 Run this first on your own pairs. It reports which rows are left out and why, how rows are divided into splits, and how
 often the model is right. It also reports text that may be a mistake, such as a misplaced space, a spelled-out special
-token, or words outside the tokenizer's vocabulary. Without --model, it shows the tokens of the bundled model's
-tokenizer and no predictions. With --model, the exit code is 1 if `discover` would refuse the pairs.
+token, or words outside the tokenizer's vocabulary. Images are drawn in shades. Without --model, it shows the tokens of
+the bundled model's tokenizer and no predictions. With --model, the exit code is 1 if `discover` would refuse the pairs.
 """
 WIDTH = 100  # characters of a line of tokens
 MOST_REFUSALS = 10

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from random_models import VISION, config_of, pair, random_mask, random_model
-from transformers import ViTImageProcessorPil
 
 import edge_pruning as ep
 from edge_pruning.ablation import Patch, Zero, get_ablation
@@ -77,6 +76,8 @@ def test_a_model_of_images_is_loaded_without_a_tokenizer(tmp_path: Path, engine:
 
 
 def test_a_model_of_images_in_memory_takes_its_image_processor(engine: MaskedPass) -> None:
+    from transformers import ViTImageProcessorPil  # which old versions do not have
+
     processor = ViTImageProcessorPil(size={"height": 8, "width": 8}, image_mean=[0.5], image_std=[0.5])
     model = load_model((engine.adapter.hf, processor))
     assert model.tokenizer.shape == (2, 8, 8)
