@@ -18,6 +18,9 @@ def print_shrunk(done: Sequence[Shrunk], out: Path, console: Console) -> None:
     """The original and each smaller model, a row each; what each layer keeps; where the files are."""
     first = done[0].content
     console.print(_table(done))
+    together = " or ".join(first["before"]["seconds"])
+    ort = "; ORT: onnxruntime" if "onnx" in first else ""
+    console.print(f"ms: milliseconds per example, {together} at a time, median of runs that take turns{ort}.\n")
     for one in done:
         console.print(_layers(one))
     if first["predicted"]:
@@ -35,9 +38,8 @@ def _table(done: Sequence[Shrunk]) -> Table:
         f"{first['model']} for {first['task']}: {config['method']}{tuned}; {first['examples']:,} {first['split']} "
         "examples"
     ))
-    at_once = [f"ms each, {n} at a time" for n in first["before"]["seconds"]]
-    with_onnx = "onnx" in first
-    at_once += [f"onnxruntime, {n}" for n in first["before"]["seconds"]] if with_onnx else []
+    together = [*first["before"]["seconds"]]
+    at_once = [f"ms, {n}" for n in together] + [f"ORT ms, {n}" for n in together if "onnx" in first]
     for column in ("", "parameters", "MFLOPs", *at_once, "accuracy", "agreement", "KL (nats)"):
         table.add_column(column, justify="right" if column else "left")
     table.add_row("before", *_cells(first, "before"))

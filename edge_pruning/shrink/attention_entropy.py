@@ -49,6 +49,7 @@ class AttentionEntropy(Shrinker):
     summary: ClassVar[str] = "heads whose attention is spread most go, in rounds; with tokens=0.6 positions, too"
 
     one_run_ranks_all: ClassVar[bool] = False  # each round's share depends on the size
+    tunes: ClassVar[bool] = True
 
     rounds: int = 4
     tokens: float = 1.0

@@ -15,7 +15,7 @@ from edge_pruning.shrink.summed_edges import SummedEdges
 
 def get_shrinker(name: str, settings: Mapping[str, Any] = MappingProxyType({})) -> Shrinker:
     """Build a shrinking method with these settings. Raises ValueError with the nearest names if there is none."""
-    if name in METHODS:
+    if name in METHODS and name not in SHRINKERS:
         check_types(METHODS.named(name), settings)
         return SummedEdges(METHODS.canonical(name), settings)
     if name not in SHRINKERS:

@@ -31,22 +31,20 @@ class Job:
     """One model to be shrunk for one task.
 
     hf: a copy of the model, whole; methods that train may change its weights.
-    setup: the original model, and the task's pairs. means: what is left of removed parts (see `means.py`); None: 0.
+    setup: the original model, and the task's pairs. pairs: those to learn from, at least the training pairs.
+    means: what is left of removed parts (see `means.py`); None: 0.
     keep: the wanted share. seed: of everything random. stage: told what is being done, and how much of it is done.
     tune: fine-tunes `hf` with only so much kept, for a share of the steps of fine-tuning; None without fine-tuning.
     """
 
     hf: Any
     setup: Setup
+    pairs: Sequence[Pair]
     means: Mapping[str, Tensor] | None
     keep: float
     seed: int = 0
     tune: Callable[[Kept, float], None] | None = None
     stage: Stage = silent
-
-    @property
-    def pairs(self) -> Sequence[Pair]:
-        return self.setup.train.pairs
 
     @cached_property
     def layout(self) -> Layout:

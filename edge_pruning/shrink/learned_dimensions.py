@@ -40,9 +40,8 @@ class LearnedDimensions(Shrinker):
     """`penalty`: the factor of the scores' sum. weights_learning_rate: of the weights, with `--finetune`."""
 
     name: ClassVar[str] = "learned-dimensions"
-    summary: ClassVar[str] = (
-        "learns a score for each number that a map reads, by KL and an L1 penalty"
-    )
+    summary: ClassVar[str] = "learns a score for each number that a map reads, by KL and an L1 penalty"
+    tunes: ClassVar[bool] = True
 
     steps: int = 300
     batch_size: int = 32

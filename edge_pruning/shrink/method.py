@@ -26,11 +26,13 @@ class Shrinker(ABC):
 
     name: what the command line calls it. summary: one line for `edge-pruning list shrinkers`.
     one_run_ranks_all: whether the scores serve every size; if not, `score` is run once per size.
+    tunes: whether scores depend on how the model is fine-tuned, because `score` trains weights as well then.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     one_run_ranks_all: ClassVar[bool] = True
+    tunes: ClassVar[bool] = False
 
     @abstractmethod
     def score(self, job: Job) -> PartScores:

@@ -27,7 +27,7 @@ from edge_pruning.discovery.soft_top_k import GOLDEN, soft_top_k
 from edge_pruning.shrink.first_order import first_order_effects, gated_loss
 from edge_pruning.shrink.job import Job
 from edge_pruning.shrink.method import Shrinker, shrinker
-from edge_pruning.shrink.selection import PartScores, part_costs
+from edge_pruning.shrink.selection import ONLY, PartScores, part_costs
 
 
 @shrinker
@@ -57,7 +57,7 @@ class NodeMasks(Shrinker):
                 "learning_rate": (0 < self.learning_rate < math.inf, "positive"),
                 "smallest": (0 < self.smallest <= self.largest, "positive and at most largest"),
                 "largest": (self.largest < 1, "below 1"),
-                "only": (self.only in (None, "heads", "units"), "heads or units"),
+                "only": (self.only in ONLY, "heads or units"),
             },
         )
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +46,31 @@ def export_onnx(hf: Any, inputs: Tensor, path: Path) -> None:
     size: dict[int, Any] = {0: torch.export.Dim("examples")}
     if inputs.dim() == 2:
         size[1] = torch.export.Dim("tokens")
-    with torch.no_grad():
+    model = _Logits(hf).eval()
+    with torch.no_grad(), _quiet():
         torch.onnx.export(
-            _Logits(hf), (inputs,), str(path), input_names=["inputs"], output_names=["logits"],
+            model, (inputs,), str(path), input_names=["inputs"], output_names=["logits"],
             dynamic_shapes=(size,), dynamo=True, external_data=False, verbose=False,
         )  # fmt: skip
-        expected = _Logits(hf)(inputs)
+        expected = model(inputs)
     found = torch.from_numpy(onnx_runner(path)(inputs)())
     off = float((found - expected).abs().max() / expected.abs().max())
     if off > CLOSE:
         raise ValueError(f"{path}: onnxruntime and torch differ by {off:.1e} of the largest output; expected {CLOSE:g}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what the exporter says of packages that it would also support."""
+    log = logging.getLogger("torch.onnx")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(before)
 
 
 def onnx_runner(path: Path) -> Callable[[Tensor], Callable[[], Any]]:

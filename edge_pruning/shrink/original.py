@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor
 from edge_pruning.ablation import get_ablation
 from edge_pruning.loading.model import Model
 from edge_pruning.models.image_reader import ImageReader
+from edge_pruning.pair import Pair
 from edge_pruning.setup import Setup
 from edge_pruning.shrink.config import ShrinkConfig
 from edge_pruning.shrink.cutting import cut, fill, zero
@@ -24,7 +25,7 @@ from edge_pruning.shrink.layout import Layout, check_shrinkable
 from edge_pruning.shrink.means import mean_inputs
 from edge_pruning.shrink.running import batches
 from edge_pruning.shrink.selection import PartScores
-from edge_pruning.tasks import PairSet, Task
+from edge_pruning.tasks import Task
 
 FRESH = 1200  # training pairs, if a task can write more than it usually has
 SURVEYED = 512  # training pairs that means are taken over
@@ -46,15 +47,9 @@ class Original:
 
     def __init__(self, model: Model, task: Task, *, split: str = "test", seed: int = 0) -> None:
         check_shrinkable(model.adapter.config)
-        base = Setup.of(model, task, get_ablation("patch"), split=split, seed=seed)
-
-        def pairs_of(split: str) -> PairSet:
-            pairs = base.pairs_of(split)
-            return pairs.enlarged(FRESH) if split == "train" else pairs
-
         self.model, self.hf = model, model.adapter.hf
         self.sizes = Layout(self.hf).sizes
-        self.setup = Setup(base.engine, pairs_of, base.ablation, split=split, seed=seed, model=model)
+        self.setup = Setup.of(model, task, get_ablation("patch"), split=split, seed=seed)
         self._scored: tuple[Any, Any, PartScores] | None = None
 
     def shrunk(self, config: ShrinkConfig, stage: Stage = silent) -> Smaller:
@@ -63,8 +58,9 @@ class Original:
         hf = copy.deepcopy(scored)
         job = self._job(hf, config, stage)
         kept = job.kept(scores, uniform=config.uniform)
-        if config.ablation == "mean":
-            fill(hf, kept, self._means(hf))
+        means = self._means(hf) if config.ablation == "mean" else None
+        if means is not None:
+            fill(hf, kept, means)
         cut(hf, kept)
         if config.finetune:
             _tune(job, config, config.finetune)
@@ -79,8 +75,9 @@ class Original:
 
     def _scores(self, config: ShrinkConfig, stage: Stage) -> tuple[Any, PartScores]:
         """The scores of the parts, and a copy of the model, in which they may have trained the weights."""
-        same = (config.method, config.settings, config.seed, config.ablation, config.finetune, config.batch_size,
-                config.learning_rate)  # fmt: skip
+        same: tuple[Any, ...] = (config.method, config.settings, config.seed, config.ablation)
+        if config.shrinker.tunes:
+            same = (*same, config.finetune, config.batch_size, config.learning_rate)
         if self._scored is None or self._scored[0] != same or not config.shrinker.one_run_ranks_all:
             hf = copy.deepcopy(self.hf)
             self._scored = same, hf, config.shrinker.score(self._job(hf, config, stage))
@@ -92,17 +89,26 @@ class Original:
             _tune(job, config, max(1, round(share * config.finetune)), after_step=lambda: zero(hf, kept))
 
         job = Job(
-            hf, self.setup, self._whole_means if config.ablation == "mean" else None, config.keep, config.seed,
-            tune if config.finetune else None, stage,
+            hf, self.setup, self.training, self._whole_means if config.ablation == "mean" else None, config.keep,
+            config.seed, tune if config.finetune else None, stage,
         )  # fmt: skip
         return job
 
     @cached_property
-    def _whole_means(self) -> dict[str, Tensor]:
+    def training(self) -> Sequence[Pair]:
+        """The pairs to learn from: more than the task's training pairs, if it can write more."""
+        return self.setup.train.enlarged(FRESH).pairs
+
+    @cached_property
+    def _whole_means(self) -> dict[str, Tensor] | None:
         return self._means(self.hf)
 
-    def _means(self, hf: Any) -> dict[str, Tensor]:
-        return mean_inputs(hf, batches(self.setup.engine, self.setup.train.pairs[:SURVEYED]))
+    def _means(self, hf: Any) -> dict[str, Tensor] | None:
+        """What the maps read on average; None if no map has a bias to hold it."""
+        linears = [linear for maps in Layout(hf) for of_place in maps.by_place.values() for linear in of_place]
+        if all(linear.bias is None for linear in linears):
+            return None
+        return mean_inputs(hf, batches(self.setup.engine, self.training[:SURVEYED]))
 
 
 def _tune(job: Job, config: ShrinkConfig, steps: int, after_step: Callable[[], object] | None = None) -> None:

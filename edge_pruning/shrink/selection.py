@@ -21,6 +21,8 @@ NAMES = {
     "units": "MLP unit",
 }  # fmt: skip
 
+ONLY = (None, "heads", "units")  # what a method may be restricted to
+
 
 @dataclass(frozen=True)
 class PartScores:

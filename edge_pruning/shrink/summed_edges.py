@@ -19,7 +19,7 @@ from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.shrink.first_order import first_order_effects
 from edge_pruning.shrink.job import Job
 from edge_pruning.shrink.method import Shrinker
-from edge_pruning.shrink.selection import PartScores, part_costs
+from edge_pruning.shrink.selection import ONLY, PartScores, part_costs
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class SummedEdges(Shrinker):
 
     def __post_init__(self) -> None:
         only = self.settings.get("only")
-        if only not in (None, "heads", "units"):
+        if only not in ONLY:
             raise ValueError(f"method {self.method!r}: only must be heads or units, got {only!r}")
         get_method(self.method, **self._of_method)
 

@@ -39,7 +39,7 @@ from edge_pruning.tasks import PairSet
 KINDS = ["llama", *(["vit"] if VISION else [])]
 SHORT: Mapping[str, Mapping[str, Any]] = {
     "attention-entropy": {"rounds": 2}, "node-masks": {"steps": 20}, "learned-dimensions": {"steps": 20},
-    "eap": {"metric": "answer_loss"}, "eap-ig": {"metric": "objective", "steps": 2},
+    "random": {}, "eap": {"metric": "answer_loss"}, "eap-ig": {"metric": "objective", "steps": 2},
 }  # fmt: skip
 USELESS_GROUP, USELESS_UNITS = 1, [2, 5]  # of layer 0
 
@@ -65,7 +65,7 @@ def job_of(adapter: Adapter, **options: Any) -> Job:
         pairs = tuple(pairs_for(adapter))
     data = PairSet("random", "train", "logit_difference", pairs, ())
     setup = Setup(Model(adapter, None, "random").engine(), lambda _: data, Patch())
-    return Job(copy.deepcopy(adapter.hf), setup, options.pop("means", None), options.pop("keep", 0.5), **options)
+    return Job(copy.deepcopy(adapter.hf), setup, pairs, options.pop("means", None), options.pop("keep", 0.5), **options)
 
 
 @pytest.mark.parametrize("kind", KINDS)
