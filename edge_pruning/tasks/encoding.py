@@ -154,6 +154,20 @@ class Encoder:
         text = self.tokenizer.decode([*before, ids[0]]).removeprefix(self.tokenizer.decode(before))
         return text if self.is_single(text, after=prompt) else None
 
+    def shared_beginning(self, prompt: str, answers: Sequence[str]) -> str:
+        """The text of the tokens that all answers begin with after their prompt; empty if they differ at once."""
+        ids, before = [self.continuation(prompt, answer) for answer in answers], self.encode(prompt)
+        shared: list[int] = []
+        for tokens in zip(*((one or ())[:-1] for one in ids), strict=False):
+            if len(set(tokens)) > 1:
+                break
+            shared.append(tokens[0])
+        if not shared or len(set(answers)) < 2:
+            return ""
+        text = self.tokenizer.decode([*before, *shared]).removeprefix(self.tokenizer.decode(before))
+        whole = self.encode(prompt + text) == (*before, *shared) and all(answer.startswith(text) for answer in answers)
+        return text if whole else ""
+
     def is_single(self, word: str, *, after: str = "Then") -> bool:
         """Whether a word (with its space) is one known token inside a text."""
         ids = self.continuation(after, word)
@@ -209,14 +223,12 @@ class Encoder:
     def _by_position(self, answers: list[Ids]) -> tuple[Ids, ...]:
         if not answers:
             return ((),)
-        if len(answers) == 1:
-            return tuple((token,) for token in answers[0])
-        if any(len(ids) > 1 for ids in answers):
+        if len({ids[:-1] for ids in answers}) > 1:
             raise ValueError(
-                "where several answers count as right, each must be a single token; in a file of pairs, "
-                "first_token=true judges answers by their first token"
+                "where several answers count as right, they may differ in their last token only; in a file of pairs, "
+                "first_token=true judges answers by the first token in which they differ"
             )
-        return (tuple(dict.fromkeys(ids[0] for ids in answers)),)
+        return (*((token,) for token in answers[0][:-1]), tuple(dict.fromkeys(ids[-1] for ids in answers)))
 
     def _wrong_by_position(self, right: tuple[Ids, ...], wrong: list[tuple[str, Ids]]) -> tuple[Ids, ...]:
         """Each wrong answer counts where it first differs from the right one: before that they are the same."""

@@ -73,11 +73,31 @@ def test_answers_get_their_space_where_that_is_asked_for(bytes_and_words: Any) -
 
 def test_answers_of_several_tokens_are_judged_by_the_first_where_that_is_asked_for(bytes_and_words: Any) -> None:
     several = {"answer": [" big x", " old y"], "wrong_answer": [" old z", " cat x"]}
-    with pytest.raises(ValueError, match="first_token=true judges answers by their first token"):
+    with pytest.raises(ValueError, match="first_token=true judges answers by the first token in which they differ"):
         read(bytes_and_words, several)
     found = read(bytes_and_words, several, first_token=True)
     assert (found.texts[0].answer, found.texts[0].wrong) == ((" big", " old"), (" cat",))
     assert noticed(found, "those of 1 of 1 rows are judged by their first token")
+
+
+def test_years_whose_digits_are_tokens_are_judged_where_they_differ(bytes_and_words: Any) -> None:
+    years = {"answer": [" 1733", " 1734", " 1745"], "wrong_answer": [" 1701", " 1711"]}
+    found = read(bytes_and_words, years, first_token=True)
+    assert found.texts[0].clean == "The cat is 17"
+    assert found.texts[0].corrupted == "The dog is 17"
+    assert (found.texts[0].answer, found.texts[0].wrong) == (("3", "4"), ("0", "1"))
+    (pair,) = found.pairs
+    digits = {digit: bytes_and_words(digit, add_special_tokens=False).input_ids[0] for digit in "0134"}
+    assert pair.answers == ((digits["3"], digits["4"]),)
+    assert pair.wrong == ((digits["0"], digits["1"]),)
+    assert noticed(found, "what all answers of 1 of 1 rows begin with was moved to the prompts")
+
+
+def test_years_of_one_decade_need_nothing_to_be_asked_for(bytes_and_words: Any) -> None:
+    decade = {"clean": "The cat is 17", "corrupted": "The dog is 17", "answer": ["33", "34"], "wrong_answer": ["31"]}
+    (pair,) = read(bytes_and_words, decade).pairs
+    assert [bytes_and_words.decode(ids) for ids in pair.answers] == ["3", "34"]
+    assert [bytes_and_words.decode(ids) for ids in pair.wrong] == ["", "1"]
 
 
 def test_a_beginning_that_is_written_out_is_not_doubled(bytes_and_words: Any) -> None:

@@ -78,9 +78,19 @@ def test_a_wrong_answer_that_never_differs_is_refused() -> None:
         WORDS.pair(TextPair("Then Mary", "Then John", (" ran to",), (" ran",)))
 
 
-def test_several_answers_of_several_tokens_are_refused() -> None:
-    with pytest.raises(ValueError, match="each must be a single token"):
-        WORDS.pair(TextPair("Then Mary", "Then John", (" ran to", " sat")))
+def test_several_answers_may_differ_in_their_last_token() -> None:
+    pair = WORDS.pair(TextPair("Then Mary", "Then John", (" ran to", " ran and", " ran to"), (" ran ran", " sat")))
+    (ran, to), (_, also), (sat,) = (WORDS.bare(text) for text in (" ran to", " ran and", " sat"))
+    assert pair.positions == (1, 2)
+    assert pair.clean[2:] == pair.corrupted[2:] == (ran,)
+    assert pair.answers == ((ran,), (to, also))
+    assert pair.wrong == ((sat,), (ran,))
+
+
+@pytest.mark.parametrize("answers", [(" ran to", " sat"), (" ran to", " sat to"), (" ran to", " ran to ran")])
+def test_several_answers_that_differ_before_it_are_refused(answers: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="they may differ in their last token only; .* first_token=true"):
+        WORDS.pair(TextPair("Then Mary", "Then John", answers))
 
 
 def test_prompts_that_are_the_same_tokens_are_refused() -> None:

@@ -4,7 +4,8 @@
 
 For a vision model `clean` and `corrupted` are paths or addresses of images, and answers are classes.
 
-`answer` may be a list of single tokens that all count as right; without it the model's own prediction is the target.
+`answer` may be a list of answers that all count as right, and that differ in their last token only; without it the
+model's own prediction is the target.
 Optional: `wrong_answer` (without one there is no logit difference to report) and `split` (all rows or none). A source
 with problems is refused as a whole, with all problems at once; `edge-pruning inspect` shows it row by row.
 """
@@ -70,7 +71,7 @@ class OwnPairs(TextTask):
     skip_unequal: leave out pairs whose prompts differ in length.
     group: rows that stay in one split: those with one `clean` prompt, or each `row` by itself.
     space: answers that begin without a space get one.
-    first_token: answers are judged by their first token.
+    first_token: answers are judged by the first token in which they differ.
     train, validation, test: at most so many pairs of each split.
     """
 
@@ -247,7 +248,15 @@ class _EncodedTexts(Encoded):
         return text, pair
 
     def _beginnings(self, text: TextPair, number: int) -> TextPair:
-        """The first tokens of the answers; what begins right answers is not wrong."""
+        """The first tokens in which the answers differ; what begins right ones is not wrong."""
+        shared = self.encoder.shared_beginning(text.clean, text.answer + text.wrong)
+        if shared:
+            text = TextPair(
+                text.clean + shared, text.corrupted + shared, _without(shared, text.answer),
+                _without(shared, text.wrong), text.template,
+            )
+            words = "answers: what all answers of {n} rows begin with was moved to the prompts"
+            self.notices.add(words, number, lambda: repr(shared))
         answer, wrong = (
             tuple(dict.fromkeys(self.encoder.beginning(text.clean, a) or a for a in answers))
             for answers in (text.answer, text.wrong)
@@ -271,6 +280,10 @@ def _from_ids(row: Row) -> Pair:
     if len(clean) != len(corrupted):
         raise UnequalLengths(len(clean), len(corrupted))
     return Pair(clean, corrupted, (len(clean) - 1,), (_ids(row.answer),), (_ids(row.wrong),))
+
+
+def _without(beginning: str, answers: Sequence[str]) -> tuple[str, ...]:
+    return tuple(answer.removeprefix(beginning) for answer in answers)
 
 
 def _texts(answers: Sequence[str | int]) -> tuple[str, ...]:
