@@ -34,6 +34,7 @@ from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 
 log = logging.getLogger("edge_pruning")
+MANY_PASSES = 1_000_000  # of one pair and threshold: more take hours or days, which is announced
 
 
 @method
@@ -82,6 +83,7 @@ class Acdc(Method):
         ablation = search.ablation.fitted(verbs, data.pairs)
         loss = CircuitLoss(verbs, pairs, ablation, objective)
         removal = GreedyRemoval(search.graph, loss, candidates, order)
+        self._warn_of_cost(search.n_candidates, len(pairs))
         self._run(removal, objective.name, search.observer)
         values = removal.scores[candidates]
         kept = [int((values >= threshold).sum()) for threshold in self.thresholds]
@@ -104,6 +106,15 @@ class Acdc(Method):
             record = {"step": step + 1, loss: removal.loss, "edges": removal.edges, "threshold": self.thresholds[level]}
             observer.progress([record], total)
             observer.checkpoint(lambda step=step: removal.state(step + 1))  # type: ignore[misc]
+
+    def _warn_of_cost(self, edges: int, pairs: int) -> None:
+        if edges * pairs > MANY_PASSES:
+            log.warning(
+                "method %r tries to remove %s edges one by one, each on %d pairs: up to %s passes of one pair for "
+                "each of %d thresholds, which can take days. Use fewer pairs (batch_size), one threshold (sweep=1), "
+                "or a method that scores all edges at once, such as eap-ig",
+                self.name, f"{edges:,}", pairs, f"{edges * pairs:,}", self.sweep,
+            )
 
     def _warn_of_useless(self, kept: list[int], n: int) -> None:
         """Warn of thresholds that keep every candidate or none."""

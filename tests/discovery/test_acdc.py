@@ -17,7 +17,7 @@ from watching import DATA, Watcher, engine, find, search, some_edges
 from edge_pruning.ablation import Mean
 from edge_pruning.batch import Batch
 from edge_pruning.circuit import Circuit
-from edge_pruning.discovery import Search, circuit_loss, get_method
+from edge_pruning.discovery import Search, acdc, circuit_loss, get_method
 from edge_pruning.discovery.acdc import Acdc
 from edge_pruning.discovery.circuit_loss import CircuitLoss
 from edge_pruning.edge_scores import EdgeScores
@@ -160,6 +160,19 @@ def test_what_is_watched_is_the_circuit_as_it_shrinks() -> None:
     assert edges == sorted(edges, reverse=True)
     assert edges[-1] == int((scores.values >= 0.01).sum())
     assert [record["threshold"] for record in watcher.records] == [0.01 / 3] * readers + [0.01] * readers
+
+
+def test_a_graph_that_takes_very_many_passes_is_announced(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edges, method = engine().graph.n_edges, Acdc(threshold=0.01, sweep=1, batch_size=2)
+    for most in (2 * edges, 2 * edges - 1):
+        assert not caplog.messages
+        monkeypatch.setattr(acdc, "MANY_PASSES", most)
+        with caplog.at_level(logging.WARNING, "edge_pruning"):
+            find(method)
+    (said,) = caplog.messages
+    assert f"{edges:,} edges one by one, each on 2 pairs: up to {2 * edges:,} passes of one pair" in said
 
 
 def test_thresholds_that_keep_nothing_or_everything_are_said(caplog: pytest.LogCaptureFixture) -> None:
