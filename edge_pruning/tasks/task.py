@@ -261,7 +261,10 @@ def _distinct(candidates: Iterator[TextPair], encoder: Encoder, size: int) -> It
 
 # --- registry ------------------------------------------------------------------------------------------------------
 
-OWN = "or give a file with your own pairs (.jsonl, .json, .csv, .tsv or .parquet)"
+OWN = (
+    "or give a file with your own pairs (.jsonl, .json, .csv, .tsv or .parquet), or a folder with a folder of images "
+    "for each class"
+)
 TASKS: Registry[type[Task]] = Registry("task", hint=OWN)
 task = TASKS.register
 
