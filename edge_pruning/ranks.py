@@ -15,7 +15,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SECONDS = timedelta(seconds=10)  # for checking whether another rank failed first
 _rank, _count = 0, 1
+_before_meeting: list[Callable[[], None]] = []
 
 
 def launched() -> bool:
@@ -83,6 +84,24 @@ def add_up(*tensors: Tensor) -> None:
         dist.all_reduce(flat)
     for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(total.view_as(tensor))
+
+
+def meet() -> None:
+    """Return when all ranks have come here."""
+    from_first(None)
+
+
+def least(numbers: Tensor) -> None:
+    """Replace whole numbers on the CPU by their least over all ranks, in place."""
+    import torch.distributed as dist
+
+    with _errors_of_others():
+        dist.all_reduce(numbers, dist.ReduceOp.MIN)
+
+
+def before_meeting(call: Callable[[], None]) -> None:
+    """Have a function called on every rank before all ranks do something together, `least` excepted."""
+    _before_meeting[:] = [call]  # of the last model that was shared out
 
 
 # --- values of the first rank -----------------------------------------------------------------------------------------
@@ -143,7 +162,16 @@ def _sent(content: bytes, source: int) -> bytes:
 
 @contextmanager
 def _all_ranks() -> Iterator[None]:
-    """Raise ConnectionError if another rank has ended, so that a collective operation cannot finish."""
+    """For what all ranks have to do together. Raises ConnectionError if another rank has ended."""
+    with _errors_of_others():
+        for call in _before_meeting:
+            call()
+        yield
+
+
+@contextmanager
+def _errors_of_others() -> Iterator[None]:
+    """Raise ConnectionError if another rank has ended, so that what all have to do together cannot be done."""
     try:
         yield
     except RuntimeError as error:

@@ -10,19 +10,23 @@ from typing import Any
 import torch
 
 from edge_pruning.loading import in_memory
+from edge_pruning.loading.fingerprint import fingerprint
 from edge_pruning.loading.model import Model
 from edge_pruning.loading.model_source import ModelSource, check_tokenizer, checked_name, source_of
 from edge_pruning.loading.placement import (
     DTYPES,
+    SHARD,
     SPREAD,
     check_fits,
     device_map_options,
     pick_device,
+    ranks_to_share,
     refuse_offloading,
 )
 from edge_pruning.loading.self_check import self_check
 from edge_pruning.models import Adapter, adapt, check_supported
 from edge_pruning.models.image_reader import ImageReader
+from edge_pruning.models.shards import Shards
 from edge_pruning.models.tracr import Compiled, Tracr, compiled_folder
 
 log = logging.getLogger("edge_pruning")
@@ -58,21 +62,25 @@ def load_model(
     name = checked_name(str(name), revision)
     if dtype not in DTYPES:
         raise ValueError(f"expected dtype {', '.join(DTYPES)}; got {dtype!r}")
-    where, compiled = pick_device("auto" if device == SPREAD else device), compiled_folder(source_of(name))
+    where, compiled = pick_device("auto" if device in (SPREAD, SHARD) else device), compiled_folder(source_of(name))
     if compiled:
         return _compiled_program(name, compiled, where, DTYPES[dtype], revision)
     source = ModelSource.of(name, revision, trust_remote_code=trust_remote_code)
     config = source.configuration()
     family = check_supported(config)
     n_weights = source.without_weights(config, dtype).num_parameters()
-    check_fits(name, n_weights, dtype, where, several=device == SPREAD)
+    check_fits(name, n_weights // ranks_to_share(device), dtype, where, several=device == SPREAD)
     tokenizer = source.image_reader(config) if family.reads_images else source.tokenizer(config)
     options = _options(family, config, dtype) | (device_map_options() if device == SPREAD else {})
     hf = source.weights(family.loader, dtype, **options)
     bits = source.packed.bits(hf.num_parameters()) if source.packed else None
     try:
-        placed = refuse_offloading(hf) if device == SPREAD else hf.to(where)
-        model = Model(adapt(placed), tokenizer, name, revision or getattr(config, "_commit_hash", None), bits)
+        whole = fingerprint(hf.named_parameters()) if device == SHARD else None
+        placed = refuse_offloading(hf) if device == SPREAD else hf if device == SHARD else hf.to(where)
+        adapter = adapt(placed)
+        if device == SHARD:
+            adapter.shards = Shards(placed, adapter.shape.layers, where)
+        model = Model(adapter, tokenizer, name, revision or getattr(config, "_commit_hash", None), bits, whole)
         self_check(model.engine())
     except torch.OutOfMemoryError as error:
         reason = str(error).partition("\n")[0]

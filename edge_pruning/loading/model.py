@@ -19,6 +19,7 @@ class Model:
     """A transformer with its tokenizer and its origin.
 
     unpacked_bits: number of bits per weight in the file that it was unpacked from; None if it was not packed.
+    whole_fingerprint: the fingerprint before the weights were shared out over ranks; None if they are whole.
     """
 
     adapter: Adapter
@@ -26,6 +27,7 @@ class Model:
     name: str
     revision: str | None = None
     unpacked_bits: float | None = None
+    whole_fingerprint: str | None = None
     _engines: dict[Graph, MaskedPass] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __repr__(self) -> str:
@@ -59,7 +61,7 @@ class Model:
     @property
     def fingerprint(self) -> str:
         """The fingerprint of the current weights; see `fingerprint.py`."""
-        return fingerprint(self.adapter.hf.named_parameters())
+        return self.whole_fingerprint or fingerprint(self.adapter.hf.named_parameters())
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from edge_pruning import ranks
 from edge_pruning.masked_pass.memory import total_and_free
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
-SPREAD = "spread"
+SPREAD, SHARD = "spread", "shard"
 ELSEWHERE = ("cpu", "disk", "meta")
 
 
@@ -37,6 +37,19 @@ def pick_device(name: str) -> torch.device:
         usable = ", ".join(k for k, yes in available.items() if yes)
         raise ValueError(f"device {name!r} is not available here; use one of: auto, {usable}, {SPREAD}")
     return torch.device(name)
+
+
+def ranks_to_share(device: str) -> int:
+    """Return how many ranks share out the weights. Raises ValueError for one rank that was asked to share with others.
+    """
+    if device != SHARD:
+        return 1
+    if ranks.count() == 1:
+        raise ValueError(
+            f"--device {SHARD} shares out the weights over the ranks that torchrun starts, and there is only one: "
+            "torchrun --nproc-per-node N -m edge_pruning ...; in one process, use --device spread"
+        )
+    return ranks.count()
 
 
 def check_fits(name: str, weights: int, dtype: str, device: torch.device, *, several: bool) -> None:

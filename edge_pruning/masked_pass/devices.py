@@ -52,7 +52,11 @@ class OnDevices:
     @in_its_arithmetic
     def unembed(self, x: Tensor) -> Tensor:
         """Logits [n, vocab] on the home device, from the final residual stream [n, d] on any device."""
-        return self.adapter.unembed(x).to(self.home)
+        shards = self.adapter.shards
+        if shards is None:
+            return self.adapter.unembed(x).to(self.home)
+        logits = self.adapter.unembed(shards.enter(shards.ends, x))
+        return shards.leave(shards.ends, logits, ahead=shards.ends - 1)
 
     @in_its_arithmetic
     def contexts(self, width: int) -> dict[torch.device, Any]:

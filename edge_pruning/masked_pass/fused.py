@@ -95,7 +95,9 @@ class FusedPass(MaskedPass):
         keep_maps: bool | None = None,
     ) -> None:
         super().__init__(adapter, graph, keep_reads=keep_reads)
-        self.weights = Weights(adapter, self.graph.kv_readers, self.dtype, keep_maps)
+        with adapter.weights_of(0):
+            self.weights = Weights(adapter, self.graph.kv_readers, self.dtype, keep_maps)
+            self._head_size = int(adapter.attention(0).out.shape[1])
         self._choices: dict[int, _Chosen] = {}
 
     @property
@@ -104,7 +106,7 @@ class FusedPass(MaskedPass):
 
     @property
     def head_size(self) -> int:
-        return self.adapter.attention(0).out.shape[1]
+        return self._head_size
 
     def restricted(self, candidates: Tensor, *, consistent: bool) -> Self:
         engine = super().restricted(candidates, consistent=consistent)
@@ -114,7 +116,8 @@ class FusedPass(MaskedPass):
     def in_float32(self) -> Self:
         engine = super().in_float32()
         if engine is not self:
-            engine.weights = Weights(self.adapter, self.graph.kv_readers, engine.dtype, keep=False)
+            with self.adapter.weights_of(0):
+                engine.weights = Weights(self.adapter, self.graph.kv_readers, engine.dtype, keep=False)
         return engine
 
     def release(self) -> None:

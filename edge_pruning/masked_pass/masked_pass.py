@@ -122,10 +122,12 @@ class MaskedPass(UnmaskedPass, Tiles):
         dtype = frozen.embeddings.dtype
         stream = self.stream.open(packed, room, (b * p, d), dtype, self.keeps_reads, along, self.buffers)
         stream.slots(0, self.graph.n_embeddings).copy_(frozen.embedding_difference.flatten(1, 2))
-        contexts = self.contexts(p)
+        contexts, shards = self.contexts(p), self.adapter.shards
         for layer, device in enumerate(self.devices):
             if device != stream.mask.device:
                 stream = stream.moved(device, self._writers_at(device, layer))
+            if shards is not None:
+                stream.order = shards.enter(layer, stream.order, ahead=layer + 1)
             base, mlp_base, seen = next(bases).to(device), next(bases).flatten(0, 1).to(device), None
             if self.layout.heads(layer):
                 seen = self._attention(layer, stream, base, frozen.heads[layer].to(device), contexts[device])
@@ -136,6 +138,8 @@ class MaskedPass(UnmaskedPass, Tiles):
                 seen = None if seen is None else seen[at]
             if self.layout.has_mlp(layer):
                 self._mlp(layer, stream, mlp_base, ablated, seen)
+            if shards is not None:
+                stream.order = shards.leave(layer, stream.order, ahead=layer - 1)
         return stream
 
     def _attention(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor, context: Any) -> Tensor | None:

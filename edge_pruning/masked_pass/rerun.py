@@ -96,8 +96,13 @@ class Rerun:
 
     def _write(self, site: Site, x: Tensor) -> Tensor:
         """The differences that a site writes [w, k, token, d], from its reads [r, k, token, d]."""
-        adapter, k, home = self.engine.adapter, x.shape[1], x.device
+        adapter, home = self.engine.adapter, x.device
         x = x.to(self.engine.devices[site.layer])
+        with adapter.weights_of(site.layer):
+            return self._written(site, x, home)
+
+    def _written(self, site: Site, x: Tensor, home: torch.device) -> Tensor:
+        adapter, k = self.engine.adapter, x.shape[1]
         if site.is_mlp:
             ablated = self.frozen.mlps[site.layer].flatten(0, 1)
             y = adapter.feed_forward(site.layer, x.flatten(1, 2)[:, None])[:, 0].unflatten(1, (k, -1)).to(home)

@@ -7,6 +7,7 @@ once per example instead of once per step.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -138,10 +139,15 @@ class UnmaskedPass(OnDevices):
         """Run one layer: the stream after it [b, p, d], its heads' writes and its MLP's write."""
         device = self.devices[layer]
         x = x.to(device)
-        heads = self._unmasked_heads(layer, x, contexts[device])
-        after = x + self._sum_of_heads(layer, heads)
-        mlp = self._unmasked_mlp(layer, x if self.graph.shape.parallel else after)
+        with self._weights_of(layer):
+            heads = self._unmasked_heads(layer, x, contexts[device])
+            after = x + self._sum_of_heads(layer, heads)
+            mlp = self._unmasked_mlp(layer, x if self.graph.shape.parallel else after)
         return after + mlp, heads, mlp
+
+    def _weights_of(self, layer: int) -> AbstractContextManager[None]:
+        """A context with a layer's weights, in which those of the next layer are fetched if they are elsewhere."""
+        return self.adapter.weights_of(layer, layer + 1 if layer + 1 < self.graph.shape.layers else None)
 
     def no_writes(self, batch: Batch) -> Writes:
         """Zeros in the shape of the writes of a run on `batch`."""
@@ -155,15 +161,16 @@ class UnmaskedPass(OnDevices):
 
     @in_its_arithmetic
     def _embedded(self, inputs: Tensor) -> Tensor:
-        return self._into_stream(self.adapter.embed(inputs, split=self.graph.embeddings == "split"))
+        with self.adapter.weights_of(self.graph.shape.layers, ahead=0):
+            return self._into_stream(self.adapter.embed(inputs, split=self.graph.embeddings == "split"))
 
     def _sums_of_heads(self, heads: Tensor) -> Tensor:
         """Sum each layer's heads [layer, h, b, p, *] and the output bias in the stream, [layer, b, p, d]."""
-        sums = (
-            self._sum_of_heads(layer, written.to(device)).to(self.home)
-            for layer, (written, device) in enumerate(zip(heads, self.devices, strict=True))
-        )
-        return torch.stack(list(sums))
+        sums = []
+        for layer, (written, device) in enumerate(zip(heads, self.devices, strict=True)):
+            with self._weights_of(layer):
+                sums.append(self._sum_of_heads(layer, written.to(device)).to(self.home))
+        return torch.stack(sums)
 
     def _unmasked_heads(self, layer: int, x: Tensor, context: Any) -> Tensor:
         q, k, v = (x.expand(count, *x.shape) for count in self._qkv)

@@ -30,6 +30,8 @@ class Weights:
 
     def __init__(self, adapter: PartsAdapter, kv_readers: int, dtype: torch.dtype, keep: bool | None = None) -> None:
         self.adapter, self.kv_readers, self.dtype, self.keep = adapter, kv_readers, dtype, keep
+        if adapter.shards is not None:
+            self.keep = False  # or this rank would soon hold all weights
         norm = adapter.attention(0).norm
         self.centred = norm is not None and norm.centred
         self.upcast = dtype != adapter.dtype

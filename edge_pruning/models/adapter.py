@@ -15,12 +15,14 @@ themselves, and the fast path can be used. Parameters of masks never live in a H
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from edge_pruning.graph import ModelShape
+from edge_pruning.models.shards import Shards
 from edge_pruning.pair import Pair
 
 
@@ -44,6 +46,11 @@ class Adapter(ABC):
     def __init__(self, hf: Any) -> None:
         self.hf = hf
         self.config = hf.config
+        self.shards: Shards | None = None  # where its weights are shared out over ranks
+
+    def weights_of(self, group: int, ahead: int | None = None) -> AbstractContextManager[None]:
+        """A context with the weights of a layer, or of both ends; without shards (`shards.py`) all are here anyway."""
+        return nullcontext() if self.shards is None else self.shards.at(group, ahead)
 
     @classmethod
     def refusal(cls, config: Any) -> str | None:

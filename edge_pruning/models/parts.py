@@ -87,7 +87,7 @@ class PartsAdapter(Adapter):
         return True
 
     def layer_device(self, layer: int) -> torch.device:
-        return self.attention(layer).out.device
+        return self.attention(layer).out.device if self.shards is None else self.shards.device
 
     @abstractmethod
     def attention(self, layer: int) -> Attention: ...

@@ -108,7 +108,8 @@ def _widths(adapter: Any) -> tuple[int, int, int]:
     """Count the numbers per token in queries, keys and values, in hidden units, and in folded maps, over all layers."""
     attention = hidden = folded = 0
     for layer in range(adapter.shape.layers if isinstance(adapter, PartsAdapter) else 0):
-        heads, mlp = adapter.attention(layer), adapter.mlp(layer)
+        with adapter.weights_of(layer):
+            heads, mlp = adapter.attention(layer), adapter.mlp(layer)
         maps = [linear.weight for linear in (heads.q, heads.k, heads.v)]
         attention += sum(weight.shape[0] * weight.shape[2] for weight in maps)
         folded += sum(weight.numel() for weight in maps)

@@ -119,6 +119,7 @@ def _with_patterns(run: Run, setup: Setup, heads: int, watch: RunObserver) -> Ru
     watch.stage("looking at heads")
     tokenizer, heads = setup.model and setup.model.tokenizer, heads if ranks.is_first() else 0
     shown = find_patterns(run.circuit, setup.engine, setup.pairs, setup.ablation, tokenizer, heads=heads)
+    ranks.meet()  # the others may have to send it their parts of the weights meanwhile
     return replace(run, patterns=shown)
 
 

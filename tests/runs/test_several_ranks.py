@@ -87,3 +87,20 @@ def test_on_another_number_of_ranks_it_goes_on_and_says_that_bits_differ(
     assert scores is not None
     torch.testing.assert_close(scores.values, alone.scores.values, rtol=1e-2, atol=1e-3)
     assert set(resumed) == set(alone.edges)
+
+
+def shared_out(model: str, pairs: str) -> tuple[list[str], float]:
+    found = ep.discover(pairs, model=model, steps=10, edges=20, draw=False, device="shard")
+    return found.circuit.edges, float(found.evaluation.circuit.kl)
+
+
+def test_a_model_whose_weights_are_shared_out_has_the_same_circuit(model_folder, pairs_file):
+    alone = ep.discover(str(pairs_file), model=str(model_folder), steps=10, edges=20, draw=False, device="cpu")
+    for edges, kl in on_ranks(2, shared_out, str(model_folder), str(pairs_file)):
+        assert edges == alone.circuit.edges
+        assert kl == pytest.approx(alone.evaluation.circuit.kl, rel=1e-4)
+
+
+def test_one_process_has_nobody_to_share_weights_with(model_folder, pairs_file):
+    with pytest.raises(ValueError, match="there is only one: torchrun"):
+        ep.discover(str(pairs_file), model=str(model_folder), device="shard")
