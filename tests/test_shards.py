@@ -87,8 +87,9 @@ def compared(kinds: tuple[str, ...]) -> list[tuple[Any, ...]]:
 
 
 def test_logits_and_gradients_are_those_of_the_whole_model(on_two: list[dict[str, Any]]) -> None:
+    expected = [(kind, True) for kind in KINDS for _ in range(2)]
     for rank in on_two:
-        assert [(kind, same) for kind, same, *_ in rank["compared"]] == [(kind, True) for kind in KINDS for _ in range(2)]
+        assert [(kind, same) for kind, same, *_ in rank["compared"]] == expected
 
 
 def test_a_rank_holds_its_share_and_two_groups_at_most(on_two: list[dict[str, Any]]) -> None:

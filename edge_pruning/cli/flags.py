@@ -26,7 +26,7 @@ _ABLATION = (
 )
 _DEVICE = (
     "cpu, cuda, cuda:1 or mps. auto: the fastest device on this machine. spread: distribute the layers over all GPUs, "
-    "for a model that is too large for one. shard: share out the weights over the ranks of torchrun (docs/several-gpus.md)."
+    "for a model that is too large for one. shard: share out the weights over the ranks of torchrun."
 )
 _DATA = (
     "Additional task setting, such as seed=1, skip_unequal=true or bos=true (begin each prompt with a "
