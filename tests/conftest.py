@@ -44,6 +44,9 @@ def _llama_config() -> LlamaConfig:
     )
 
 
+_CASTS = {Tensor.float, Tensor.to, Tensor.type, Tensor.matmul}
+
+
 class _Float64(TorchFunctionMode):
     """Keeps float64 tensors float64 where code casts them to float32.
 
@@ -52,7 +55,10 @@ class _Float64(TorchFunctionMode):
     """
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        kwargs, first = kwargs or {}, args[0] if args else None
+        kwargs = kwargs or {}
+        if func not in _CASTS and "dtype" not in kwargs:  # nearly all
+            return func(*args, **kwargs)
+        first = args[0] if args else None
         if isinstance(first, Tensor) and first.dtype == torch.float64:
             if func is Tensor.float:
                 return first
