@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from dataclasses import dataclass
 
 import pytest
@@ -278,6 +280,42 @@ def test_own_pairs_without_answers_are_judged_by_agreement(browser, make_run, wr
     assert "accuracy" not in browser.text("#measured")
     assert browser.texts("#curves figcaption b") == ["KL", "Faithfulness", "Agreement"]
     assert browser.texts(".tiles dt")[3] == "Agreement"
+
+
+def test_attention_is_drawn_over_the_patches_of_an_image(browser, make_run, written):
+    folder = make_run(edges=20)
+    files.write_json(folder / "patterns.json", image_patterns())
+    browser.open(written(folder))
+    assert browser.complaints() == []
+    assert browser.find("#panel .example img").get_attribute("src").startswith("data:image/png;base64,")
+    assert browser.texts("#heads .run h4") == ["in the model", "on the corrupted image"]
+    weights = "return [...document.querySelectorAll('#heads .run .patch')].map((patch) => patch.title)"
+    assert browser.run(weights) == ["20 %", "30 %", "25 %", "15 %"]  # from the class token, in both runs
+    browser.run("document.querySelectorAll('#heads .run .patch')[1].click()")
+    assert browser.run(weights) == ["60 %", "40 %", "5 %", "90 %"]
+    said = ["right → left 60 %, right 40 %", "right → right 90 %, class token 5 %, left 5 %"]
+    assert browser.texts("#heads .run .note") == said
+
+
+def image_patterns() -> dict[str, object]:
+    """One head on one pair of images with two patches side by side."""
+    rows = [
+        *[(50, 20, 30), (0, 100, 0), (0, 60, 40)],  # in the model, from the class token and from each patch
+        *[(60, 25, 15), (100, 0, 0), (5, 5, 90)],
+    ]
+    stored = bytes(round(255 * percent / 100) for row in rows for percent in row)
+    png = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAAAAADRSSBWAAAAC0lEQVR4nGNg+A8AAQIBAEK+vGgAAAAASUVORK5CYII="
+    picture = f"data:image/png;base64,{png}"
+    positions = ["class token", "left", "right"]
+    return {
+        "metric": "logit_difference", "definition": "what", "runs": ["model", "corrupted"],
+        "pairs": [{
+            "clean": positions, "corrupted": positions, "position": 0, "answer": ["3"], "wrong": ["8"],
+            "images": {"pictures": [picture, picture], "grid": [1, 2], "queries": 3},
+        }],
+        "heads": [{"node": "a0.h0", "effect": 0.5, "effect_by_pair": [0.5]}],
+        "weights": base64.b64encode(zlib.compress(stored)).decode(),
+    }  # fmt: skip
 
 
 def test_a_node_that_the_circuit_does_not_have_says_so(browser, make_run, written):
