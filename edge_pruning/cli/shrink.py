@@ -32,7 +32,8 @@ Method = Annotated[str, Option(
     "scores of edges are summed for each head and MLP.",
 )]
 Keep = Annotated[str, Option(
-    metavar="K[,K...]", help="The share that stays, above 0 and below 1. Several shares give one model each.",
+    metavar="K[,K...]",
+    help="The share that stays, above 0 and below 1. Several shares give one model each, and a curve.",
 )]
 Out = Annotated[Path, Option("--out", "-o", help="The new folder.", show_default=False)]
 Finetune = Annotated[int, Option(metavar="STEPS", help="Steps of fine-tuning. Without: none.")]

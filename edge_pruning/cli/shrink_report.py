@@ -12,6 +12,7 @@ from rich.table import Table
 
 from edge_pruning.cli.report import new_table, number
 from edge_pruning.shrink import Shrunk
+from edge_pruning.shrink.result import CURVE
 
 
 def print_shrunk(done: Sequence[Shrunk], out: Path, console: Console) -> None:
@@ -27,6 +28,8 @@ def print_shrunk(done: Sequence[Shrunk], out: Path, console: Console) -> None:
         console.print(f"{first['predicted']:,} examples have no answer: accuracy there is agreement with the original.")
     uniform = all(one.is_uniform for one in done)
     opened = "AutoModel...from_pretrained" if uniform else "edge_pruning.load_shrunk"
+    if len(done) > 1:
+        console.print(f"\nCurve: {out / CURVE}", highlight=False, soft_wrap=True, markup=False)
     console.print(f"\nFolder: {out} (open with {opened})", highlight=False, soft_wrap=True, markup=False)
 
 

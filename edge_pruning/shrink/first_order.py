@@ -19,12 +19,12 @@ from edge_pruning.shrink.layout import Sizes
 from edge_pruning.shrink.running import batches, outputs
 
 LEVELS = (0.25, 0.5, 0.75)
-EXAMPLES = 128  # at most
+EXAMPLES = 128  # training pairs, at most
 
 
 def first_order_effects(job: Job) -> tuple[Tensor, Tensor]:
     """The effects of all heads [layer, group] and units [layer, f], per example."""
-    sizes, pairs = job.sizes, job.pairs[:EXAMPLES]
+    sizes, pairs = job.sizes, job.setup.train.pairs[:EXAMPLES]
     shapes = ((sizes.layers, sizes.groups), (sizes.layers, sizes.units))
     totals = [torch.zeros(shape) for shape in shapes]
     for batch in batches(job.setup.engine, pairs):

@@ -26,7 +26,7 @@ from edge_pruning.pair import ImagePair
 from edge_pruning.shrink.running import batches, outputs
 from edge_pruning.tasks.task import PairSet
 
-RUNS = 15  # of each model that is timed
+RUNS, AT_LEAST, SECONDS = 15, 3, 10.0  # of each model that is timed; fewer, if all of them take longer than this
 AT_A_TIME = (1, 64)  # examples in a timed run
 
 
@@ -95,7 +95,10 @@ def timed(
         taken: dict[str, list[float]] = {name: [] for name in models}
         for call in calls.values():  # the first run prepares what later ones use
             call()
-        for _ in range(RUNS):
+        began_all = time.perf_counter()
+        for run in range(RUNS):
+            if run >= AT_LEAST and time.perf_counter() - began_all > SECONDS:
+                break
             for name, call in calls.items():
                 began = time.perf_counter()
                 call()

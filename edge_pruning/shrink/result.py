@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from edge_pruning import files
+from edge_pruning.drawing.shrink_curve import draw_shrink_curve
 from edge_pruning.loading import load_model
 from edge_pruning.loading.model_source import ModelSource, checked_name, source_of
 from edge_pruning.models.tracr import compiled_folder
@@ -28,7 +29,7 @@ from edge_pruning.shrink.original import Original, Smaller
 from edge_pruning.shrink.running import batches, mean_width, outputs
 from edge_pruning.tasks import get_task
 
-ONNX = "model.onnx"
+ONNX, CURVE = "model.onnx", "curve.svg"
 CLOSE = 1e-5  # relative to the largest output: how exactly a folder must hold the model
 
 
@@ -65,9 +66,9 @@ def shrink_model(
 ) -> list[Shrunk]:
     """Make smaller models for a task, one for each `keep`, and measure them beside the original on test pairs.
 
-    model, task: as for `discover`. out: the folder; of several sizes, each has its own in there. settings: those of
-    `ShrinkConfig`. data: settings of the task. Raises ValueError with what is wrong before the model is loaded, if that
-    is known by then.
+    model, task: as for `discover`. out: the folder; of several sizes, each has its own in there, beside `curve.svg`.
+    settings: those of `ShrinkConfig`. data: settings of the task.
+    Raises ValueError with what is wrong, before the model is loaded where that is known by then.
     """
     shares = [keep] if isinstance(keep, int | float) else list(keep)
     configs = _configs(shares, settings)
@@ -83,9 +84,13 @@ def shrink_model(
     loaded = load_model(model, **options) if isinstance(model, str | Path) else load_model(model)
     original = Original(loaded, chosen, seed=configs[0].seed)
     places = [folder] if len(configs) == 1 else [folder / f"keep-{config.keep:g}" for config in configs]
-    return [
+    done = [
         made(original, config, place, onnx=onnx, stage=stage) for config, place in zip(configs, places, strict=True)
     ]
+    if len(done) > 1:
+        title = f"{original.setup.pairs.task} in {original.model.name}, {configs[0].method}"
+        files.write_text(folder / CURVE, draw_shrink_curve([one.content for one in done], title=title))
+    return done
 
 
 def made(

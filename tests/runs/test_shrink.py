@@ -55,6 +55,7 @@ def test_uniform_models_of_several_sizes_are_opened_by_plain_tools(cli: Any, tmp
                  "--keep", "0.75,0.5", "--json", "--out", tmp_path / "small")  # fmt: skip
     assert result.exit_code == 0, result.stderr
     larger, smaller = json.loads(result.stdout)
+    assert "KL divergence" in (tmp_path / "small" / "curve.svg").read_text()
     assert smaller["after"]["flops"] < larger["after"]["flops"] < larger["before"]["flops"]
     folder = tmp_path / "small" / "keep-0.5"
     hf = transformers.AutoModelForImageClassification.from_pretrained(folder)
