@@ -49,12 +49,12 @@ class ProgressBar(RunObserver):
         self.work = dict(work)
         self._restart()
 
-    def stage(self, words: str, done: int = 0, total: int = 0) -> None:
+    def stage(self, words: str, done: int = 0, total: int = 0, unit: str = "pairs") -> None:
         if words != self.words:
             self.words = words
             if not self.work:
                 self._restart()
-        self._update(done, total, f"{done:,} of {total:,} pairs" if total else "")
+        self._update(done, total, f"{done:,} of {total:,} {unit}" if total else "")
 
     def forecast(self, words: str) -> None:
         if not self.bar.disable:

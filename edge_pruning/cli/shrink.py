@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,7 +93,7 @@ def shrink(
 
         with ProgressBar() as bar:
             done = shrink_model(
-                model, task, keep=shares, out=out, onnx=onnx, device=device, revision=revision, stage=bar.stage,
+                model, task, keep=shares, out=out, onnx=onnx, device=device, revision=revision, stage=partial(bar.stage, unit="steps"),
                 trust_remote_code=trust_remote_code,
                 data={**flags.given(train=train, test=test), **flags.data(data, columns)}, **settings,
             )
