@@ -93,8 +93,8 @@ def shrink(
 
         with ProgressBar() as bar:
             done = shrink_model(
-                model, task, keep=shares, out=out, onnx=onnx, device=device, revision=revision, stage=partial(bar.stage, unit="steps"),
-                trust_remote_code=trust_remote_code,
+                model, task, keep=shares, out=out, onnx=onnx, device=device, revision=revision,
+                stage=partial(bar.stage, unit="steps"), trust_remote_code=trust_remote_code,
                 data={**flags.given(train=train, test=test), **flags.data(data, columns)}, **settings,
             )
         if as_json:
