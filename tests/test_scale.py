@@ -33,7 +33,8 @@ from edge_pruning.recount import recount
 SMALL, LLAMA_8B, LLAMA_13B = ModelShape(16, 16, 4), ModelShape(32, 32, 8), ModelShape(40, 40)
 EDGES = 400
 NODES = 0.75  # a graph's nodes grow with about the 0.6th power of its edges
-OF_THE_CIRCUIT = {"circuit", "dot", "edges-json", "eap-ig-pt", "graphml"}  # these files list its edges, or are tensors
+# These files list the circuit's edges, or are tensors.
+OF_THE_CIRCUIT = {"acdc", "auto-circuit", "circuit", "dot", "eap-ig-pt", "edges-json", "graphml", "neuronpedia"}
 OF_THE_GRAPH = {"csv", "eap-ig-json"}  # these list all edges
 
 
@@ -188,7 +189,7 @@ def test_two_million_edges_without_scores_are_sampled(two_million: Circuit) -> N
 def test_two_million_edges_are_too_many_for_some_formats(
     two_million: Circuit, name: str, most: str, tmp_path: Path
 ) -> None:
-    message = f"2,000,000 edges are too many for {name}, which takes at most {most}.*Keep fewer.*: circuit, csv, eap-ig"
+    message = f"2,000,000 edges are too many for {name}, which takes at most {most}.*Keep fewer.*: .*circuit, csv, eap-ig"
     with pytest.raises(ValueError, match=message):
         get_format(name).write(two_million, tmp_path / "x")
     assert not list(tmp_path.iterdir())

@@ -106,6 +106,8 @@ def format_of(path: Path) -> str:
             f"{path} may be a pickle: opening one runs code that came with it, so none is ever read. Save the circuit "
             f"in one of: {', '.join(sorted(FORMATS))}"
         )
+    if path.is_dir():
+        raise ValueError(f"expected a file, but {path} is a folder")
     found = _by_suffix(path)
     if len(found) > 1:
         content = _content(path)
