@@ -184,8 +184,7 @@ def _of_reading(
     numbers = sorted({*by_number, *reading.problems.numbers})
     shown = sorted(sorted(numbers, key=lambda number: number in usable)[:most])
     rows = tuple(_row(number, by_number.get(number), reading, encoder) for number in shown)
-    refused = [words for number, words in reading.problems.messages if not number]
-    refused += [f"{unit} {number}: {words}" for number, words in reading.problems.messages if number]
+    refused = reading.problems.sentences
     splits: dict[str, int] = {split: sum(reading.splits.get(number) == split for number in usable) for split in SPLITS}
     refused += [f"split {split!r} has no pairs" for split, n in splits.items() if not n and usable]
     return Inspection(

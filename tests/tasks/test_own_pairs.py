@@ -108,9 +108,14 @@ def test_all_problems_are_reported_at_once(tmp_path: Path, words: PreTrainedToke
         assert part in message
 
 
-def test_a_long_list_of_problems_is_cut(tmp_path: Path, words: PreTrainedTokenizerBase) -> None:
-    with pytest.raises(ValueError, match=r"30 problems[^$]*and 10 more"):
+def test_a_problem_that_many_lines_share_is_said_once(tmp_path: Path, words: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(ValueError, match=r"30 problems\n  lines 1, 2, 3, 4, 5 and 25 more: not valid JSON .*\)$"):
         get_task(write(tmp_path, *["nonsense"] * 30)).pairs(words, "train")
+
+
+def test_a_long_list_of_problems_is_cut(tmp_path: Path, words: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(ValueError, match=r"(?s)30 problems.*and 10 more$"):
+        get_task(write(tmp_path, *({**GOOD, "answer": f" zyx{i}"} for i in range(30)))).pairs(words, "train")
 
 
 def test_pairs_of_unequal_length_can_be_dropped(tmp_path: Path, words: PreTrainedTokenizerBase) -> None:

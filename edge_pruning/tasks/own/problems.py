@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-SHOWN = 20  # problems printed; a file with more of them has one cause
+SHOWN, ROWS = 20, 5  # problems printed, and rows that have the same one
 
 
 @dataclass
@@ -33,10 +33,24 @@ class Problems:
         """Raises ValueError with every problem, the first ones in full."""
         if not self.messages:
             return
-        lines = [f"{self.unit} {number}: {words}" if number else words for number, words in sorted(self.messages)]
+        lines, n = self.sentences, len(self.messages)
         more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-        count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
-        raise ValueError("\n  ".join([f"{self.what}: {count}", *lines[:SHOWN], *more]))
+        raise ValueError("\n  ".join([f"{self.what}: {n} problem{'s' * (n > 1)}", *lines[:SHOWN], *more]))
+
+    @property
+    def sentences(self) -> list[str]:
+        """Each problem once, with the rows that have it: `lines 2, 3, 5 and 7 more: ...`."""
+        rows: dict[str, list[int]] = {}
+        for number, words in sorted(self.messages):
+            rows.setdefault(words, []).append(number)
+        return [f"{where}: {words}" if (where := self._rows(numbers)) else words for words, numbers in rows.items()]
+
+    def _rows(self, numbers: list[int]) -> str:
+        """Which rows these are, in words; nothing for what is wrong with the whole source."""
+        if len(numbers) < 2:
+            return f"{self.unit} {numbers[0]}" if numbers[0] else ""
+        more = f" and {len(numbers) - ROWS} more" if len(numbers) > ROWS else ""
+        return f"{self.unit}s {', '.join(map(str, numbers[:ROWS]))}{more}"
 
 
 @dataclass
