@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from edge_pruning import files
 from edge_pruning.loading.gguf import GgufFile, gguf_file
 from edge_pruning.loading.in_memory import IN_MEMORY
 from edge_pruning.loading.placement import DTYPES
@@ -55,9 +56,10 @@ class ModelSource:
         return cls(name, path, packed, options)
 
     def configuration(self) -> Any:
-        """Read the configuration. Raises ValueError with what is missing."""
+        """Read the configuration. Raises ValueError with what is missing, and for shrunk models of unequal layers."""
         if self.packed:
             return self.packed.configuration()
+        _refuse_unequal_layers(Path(self.path))
         return self._read("AutoConfig", "configuration (config.json)")
 
     def tokenizer(self, config: Any) -> Any:
@@ -86,6 +88,16 @@ class ModelSource:
 
     def _read(self, loader: str, what: str, **options: Any) -> Any:
         return read(loader, self.name, self.path, what, known=NAMED, **options, **self.options)
+
+
+def _refuse_unequal_layers(folder: Path) -> None:
+    """Raise ValueError for a folder of `edge-pruning shrink` whose configuration does not describe the weights."""
+    record = folder / "shrunk.json"
+    if record.is_file() and files.read_json(record, dict).get("uniform") is False:
+        raise ValueError(
+            f"{folder} is a shrunk model whose layers keep different numbers of heads and units. Open it with "
+            "edge_pruning.load_shrunk; to find circuits in a shrunk model, make it with --uniform"
+        )
 
 
 def source_of(name: str) -> str:

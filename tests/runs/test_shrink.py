@@ -48,6 +48,8 @@ def test_a_smaller_model_is_written_measured_and_opened(cli: Any, tmp_path: Path
     assert after["parameters"] == sum(p.numel() for p in ep.load_shrunk(tmp_path / "small").parameters())
     assert all(seconds > 0 for which in (before, after) for seconds in which["seconds"].values())
     assert len(content["layers"]) == 4
+    with pytest.raises(ValueError, match=r"a shrunk model whose layers keep different .* make it with --uniform"):
+        load_model(str(tmp_path / "small"), device="cpu")
 
 
 def test_uniform_models_of_several_sizes_are_opened_by_plain_tools(cli: Any, tmp_path: Path) -> None:
