@@ -46,19 +46,20 @@ class Map:
 class Folded(Map):
     """A norm and the linear map behind it: q = rstd(x) * (x @ weight) + bias."""
 
-    eps: float
+    eps: Tensor  # one number, on the device of the weight
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """q [r, token, e] and rstd [r or 1, token, 1] of reads x [r, token, d], or of one read [1, token, d]."""
-        square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()  # |x|^2
-        rstd = square.div_(x.shape[-1]).add_(self.eps).rsqrt_()
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)  # |x|
+        rstd = torch.addcmul(self.eps, length, length, value=1 / x.shape[-1]).rsqrt_()
         return torch.addcmul(self.bias, torch.matmul(x, self.weight), rstd), rstd
 
     def gradient(self, x: Tensor, q: Tensor, rstd: Tensor | None, g: Tensor, *, out: Tensor) -> Tensor:
         assert rstd is not None
-        inner = (g * (q - self.bias)).sum(-1, keepdim=True)  # <g, q - b'>
-        along_x = inner.mul_(rstd.square()).div_(-x.shape[-1])  # -rstd^2 <g, q - b'> / d
-        return torch.mul(x, along_x, out=out).baddbmm_(g * rstd, self.weight.mT)  # ... * x + rstd * g W'^T
+        scaled = g * rstd
+        along_x = (q - self.bias).mul_(scaled).sum(-1, keepdim=True).mul_(rstd)  # rstd^2 <g, q - b'>
+        out = torch.mul(x, along_x, out=out)
+        return out.baddbmm_(scaled, self.weight.mT, beta=-1 / x.shape[-1])  # -1/d ... * x + rstd * g W'^T
 
 
 def folded(norm: Norm | None, linears: Sequence[Linear], dim: int, dtype: torch.dtype) -> Map:
@@ -69,7 +70,10 @@ def folded(norm: Norm | None, linears: Sequence[Linear], dim: int, dtype: torch.
     weight = _joined(linears, dim, None if norm is None else norm.gain, dtype)
     biases = [_bias_behind(norm, linear, dtype) for linear in linears]
     bias = torch.cat(biases, dim if dim == 0 else -1)[:, None]
-    return Map(weight, bias) if norm is None else Folded(weight, bias, norm.eps)
+    if norm is None:
+        return Map(weight, bias)
+    precise = torch.promote_types(dtype, torch.float32)
+    return Folded(weight, bias, torch.full((), norm.eps, dtype=precise, device=weight.device))
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -154,7 +154,7 @@ class FusedPass(MaskedPass):
         o = self.adapter.mix(layer, q, k, v, context).flatten(1, 2)
         ablated, first = chosen.of_all(ablated).flatten(1, 2), layout.head_writers(layer).start
         stream.order = _WriteHeads.apply(o, stream.order, stream, first, ablated, out)
-        return seen[0] - flat if along else None
+        return seen.squeeze(0) - flat if along else None
 
     def _mlp(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor, seen: Tensor | None) -> None:
         layout = self.layout
@@ -174,7 +174,7 @@ class FusedPass(MaskedPass):
         return parts.finish(_Project.apply(x, partial(self.weights.mlp_in, layer)))
 
     def _centre(self, x: Tensor) -> Tensor:
-        return x - x.mean(-1, keepdim=True) if self.weights.centred else x
+        return _Centre.apply(x) if self.weights.centred else x
 
     # --- the unmasked run ------------------------------------------------------------------------------------------
 
@@ -242,6 +242,18 @@ class _ReadRest(Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         ctx.stream.accumulate(ctx.reader, ctx.writers, gradients[0])  # dL/dz_ij = <g_j, D_i>, dL/dy_i += z_ij g_j
         return gradients[0][0], ctx.stream.mask.new_empty(0), None, None, None
+
+
+class _Centre(Function):
+    """Subtract the mean: a projection, which is its own transpose."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x - x.mean(-1, keepdim=True)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0] - gradients[0].mean(-1, keepdim=True)
 
 
 class _Project(Function):

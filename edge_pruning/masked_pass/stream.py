@@ -152,7 +152,11 @@ class Stream:
         self._refuse_another_backward_pass()
         along = self.differences[1:] if self.along is None else self.along
         flat, seen = gradient.flatten(1), along[writers].flatten(1)
-        self.mask_gradient[readers, writers] = (flat @ seen.T).to(self.mask_gradient.dtype)
+        place = self.mask_gradient[readers, writers]
+        if place.dtype == flat.dtype:
+            place.addmm_(flat, seen.T, beta=0)
+        else:
+            place.copy_(flat @ seen.T)
         self.pass_back(readers, writers, gradient)
 
     def pass_back(self, readers: slice, writers: slice, gradient: Tensor) -> None:
