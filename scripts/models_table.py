@@ -17,43 +17,44 @@ TEXT = """\
 <!-- Written by scripts/models_table.py; do not edit. -->
 # Model families
 
-Models are Hugging Face's own modules, untouched. Every model is checked when it is loaded: on a random batch, all edges
-kept must give its own logits, all edges ablated its logits on the corrupted input, and inner edges ablated every
-writer's corrupted output. A model that fails is refused, with the law, the error and the layer.
+Models are unmodified Hugging Face modules. Every model is checked at load time on a random batch: with all edges kept,
+the masked pass must give the model's logits; with all edges ablated, its logits on the corrupted input; with inner
+edges ablated, every writer's corrupted output. A model that fails is refused with the law, the error and the layer.
 
 `edge-pruning discover TASK --model NAME` takes a hub id or a folder of any of these, or a GGUF file
-(`pip install 'edge-pruning[gguf]'`): `FILE.gguf`, or `OWNER/REPOSITORY/FILE.gguf` on the hub. How a family that is not
-here is added: [add-a-model.md](add-a-model.md).
+(`pip install 'edge-pruning[gguf]'`): `FILE.gguf`, or `OWNER/REPOSITORY/FILE.gguf` on the hub. To add a family,
+see [add-a-model.md](add-a-model.md).
 
 | family | what is unusual | path | example | layers, heads (kv) | edges (per query head) | MiB per token |
 |---|---|---|---|---|---|---|
 {rows}
 
-- **Path**: *fused* makes one step of a norm and the map behind it; with *experts* the MLP is run by its own module.
-  All families also run on the general path, which tests compare with the fused one. In *parallel* blocks heads and MLP
-  read the same stream, so the MLP reads no head of its layer.
+- **Path**: *fused* joins a norm and the map after it into one step; with *experts*, the MLP's own module runs it. All
+  families also run on the general path, which tests compare with the fused one. In *parallel* blocks, heads and MLP
+  read the same stream, so the MLP does not read the heads of its layer.
 - **Edges**: one embedding writer; key and value readers per key-value head (`--heads kv`), and in brackets per query
-  head (`--heads query`). `edge-pruning convert` takes a circuit from one to the other, and says what that means.
-- **MiB per token**: what one training step keeps for the edges in bfloat16 (differences, their gradients, and the
-  reads), beside the weights and what the model itself keeps; after the slash without the reads (`keep_reads=False`).
-- **Norms behind a sublayer** (Gemma-2, Gemma-3, OLMo-2) and norms over all heads' queries are exact: heads of a layer
-  share the norm's scale. A head's write then depends a little on the other heads of its layer, so an edge that dangles
+  head (`--heads query`). `edge-pruning convert` recounts a circuit, and reports the changes.
+- **MiB per token**: memory of one training step for the edges in bfloat16 (differences, their gradients, and the
+  reads), in addition to the model's own; after the slash, without the reads (`keep_reads=False`).
+- **Norms after a sublayer** (Gemma-2, Gemma-3, OLMo-2) and norms over all heads' queries are exact: heads of a layer
+  share the norm's scale. A head's write then depends slightly on the other heads of its layer, so an edge that dangles
   in the usual sense can matter.
-- **Mixtures of experts** are one node per layer. A mask can send a token to other experts than the model would; there
-  the loss jumps, and its gradient does not see it.
+- **Mixtures of experts** are one node per layer. A mask can route a token to other experts than the model does; the
+  loss then jumps, which its gradient does not show.
 
-Refused, with the reason: BERT and other post-norm models, whose stream is renormalised at every sublayer (also
-OPT-350m); encoder-decoders; recurrent layers; quantised weights, except GPT-OSS's own and those in GGUF files, which
-are unpacked on reading; models that join several, such as a vision and a text model (the text model can be loaded by
-itself).
+These are refused, with the reason: BERT and other post-norm models, whose stream is renormalised at every sublayer
+(also OPT-350m); encoder-decoders; recurrent layers; quantised weights, except GPT-OSS's own and those in GGUF files,
+which are unpacked on reading; models that combine several, such as a vision and a text model (the text model can be
+loaded by itself).
 
-A model that one GPU is too small for is spread over several: `--device spread` (`pip install 'edge-pruning[spread]'`).
-Some layers lie on each; results are the same. Weights that would have to stay on the CPU or on disk are refused.
+A model that is too large for one GPU can be spread over several: `--device spread`
+(`pip install 'edge-pruning[spread]'`). Each holds some layers; results are the same. Weights that would have to stay on
+the CPU or on disk are refused.
 
 ## Images
 
 A vision transformer's pairs are images, and answers are classes ([vision.md](vision.md)). In Python, pairs can also be
-tensors, as the model's own image processor makes them:
+tensors from the model's own image processor:
 
 ```python
 from edge_pruning.ablation import Patch
