@@ -1,4 +1,4 @@
-"""Circuits in the files of other tools, and back: one file per format, which registers itself; without a model."""
+"""Circuits in the files of other tools: one self-registering file per format; no model is needed."""
 
 from edge_pruning.formats.conversion import Conversion, convert, load
 from edge_pruning.formats.format import FORMATS, Format, Found, get_format

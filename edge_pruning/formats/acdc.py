@@ -1,15 +1,15 @@
-"""ACDC's lists of edges (Conmy and others 2023): pickles that its `save_edges` writes, or the same list as JSON.
+"""ACDC's lists of edges (Conmy and others 2023): pickles written by its `save_edges`, or the same list as JSON.
 
     [[["blocks.1.hook_q_input", [null, null, 0], "blocks.0.attn.hook_result", [null, null, 1]], 0.25], ...]
 
-Each entry is an edge and its effect: the place that reads and its index, the place that writes and its index. A head is
-the third part of an index; a number in the second part would be a position, and circuits here have none.
+Each entry is an edge and its effect: the reading hook and its index, the writing hook and its index. A head is the
+third part of an index; a number in the second part would be a position, which circuits here do not have.
 
-A pickle is a program. Here it is taken apart by an unpickler that has stand-ins for the few classes of such a list, and
-refuses whatever else a pickle asks for before it is built.
+A pickle is a program. It is read by an unpickler that has stand-ins for the few classes of such a list, and refuses
+every other class before it is built.
 
-ACDC also counts an edge from what a head reads to the head's own query, key or value. It is no edge here: a head whose
-query, key or value was cut off inside does not read what it is sent, so the edges into that reader are left out.
+ACDC also counts edges from a head's inputs to its own query, key or value. These are not edges here. If ACDC removed
+such an edge, that query, key or value has no input, so the edges into this reader are left out.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ PICKLES = (".pkl", ".pickle")
 EMBEDDINGS = {"hook_embed": "tok", "hook_pos_embed": "pos", "blocks.0.hook_resid_pre": "input"}
 BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
 INSIDE = re.compile(r"attn\.hook_([qkv])")
-Edge = tuple[str, Any, str, Any, Any]  # reading place, its index, writing place, its index, effect
+Edge = tuple[str, Any, str, Any, Any]  # reading hook, its index, writing hook, its index, effect
 
 
 @circuit_format
 @dataclass(frozen=True)
 class Acdc(Format):
-    """Effects become scores; where there are none, the circuit has none. Written as JSON."""
+    """Effects become scores; without effects, the circuit has no scores. Written as JSON."""
 
     name: ClassVar[str] = "acdc"
     summary: ClassVar[str] = "ACDC's edges: a pickle, of which nothing is run, or JSON; needs --shape or --like"
@@ -52,7 +52,7 @@ class Acdc(Format):
 
     @classmethod
     def holds(cls, content: Any) -> bool:
-        """Entries of such a list begin with a list, those of `edges-json` with a name."""
+        """Return whether entries begin with a list; those of `edges-json` begin with a name."""
         first = content[0] if isinstance(content, list) and content else None
         return isinstance(first, list | tuple) and bool(first) and isinstance(first[0], list | tuple)
 
@@ -87,7 +87,7 @@ class Acdc(Format):
 
 
 class _Index(list[Any]):
-    """Stands for ACDC's TorchIndex: its state says which part of a tensor is meant."""
+    """A stand-in for ACDC's TorchIndex, whose state is an index into a tensor."""
 
     def __setstate__(self, state: Any) -> None:
         if isinstance(state, dict) and isinstance(state.get("hashable_tuple"), tuple):
@@ -95,7 +95,7 @@ class _Index(list[Any]):
 
 
 class _Opaque:
-    """Stands for what is not needed: slices, and effects that are tensors."""
+    """A stand-in for objects that are not needed: slices, and effects that are tensors."""
 
     def __init__(self, *parts: Any) -> None:
         pass
@@ -116,7 +116,7 @@ STAND_INS: dict[tuple[str, str], Any] = {
 
 
 class _Edges(pickle.Unpickler):
-    """Builds lists, tuples, texts, numbers and the stand-ins above: no class and no function that a file names."""
+    """Builds lists, tuples, strings, numbers and the stand-ins above, but no class or function that a file names."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module.partition(".")[0] == "acdc" and name == "TorchIndex":
@@ -127,7 +127,7 @@ class _Edges(pickle.Unpickler):
 
 
 def unpickled(path: Path) -> Any:
-    """What a pickle of edges holds. Raises ValueError for one that asks for anything else; nothing of it is run."""
+    """Return the content of a pickle of edges without running code. Raises ValueError if it contains anything else."""
     try:
         return _Edges(io.BytesIO(files.read_bytes(path))).load()
     except pickle.UnpicklingError as error:
@@ -135,7 +135,7 @@ def unpickled(path: Path) -> Any:
             f"refused: this pickle holds more than a list of edges ({error!s:.80}), and opening it runs code that came "
             "with it. Save the edges as JSON"
         ) from None
-    except Exception as error:  # whatever a broken file makes of the reader
+    except Exception as error:  # a broken file can raise any exception
         raise ValueError(f"truncated or not a pickle ({type(error).__name__}: {error!s:.80})") from None
 
 
@@ -143,7 +143,7 @@ def unpickled(path: Path) -> Any:
 
 
 def _entries(content: Any) -> list[Edge]:
-    """Raises ValueError unless the content is a list of edges with their effects."""
+    """Raise ValueError unless the content is a list of edges with their effects."""
     if not isinstance(content, list):
         raise ValueError(f"expected a list of edges, got {type(content).__name__}")
     bad = [i for i, entry in enumerate(content) if not _is_entry(entry)]
@@ -155,8 +155,8 @@ def _entries(content: Any) -> list[Edge]:
     entries = [(*edge, None if isinstance(effect, _Opaque) else effect) for edge, effect in content]
     with_position = [edge for edge in entries for index in (edge[1], edge[3]) if any(i is not None for i in index[:2])]
     if with_position:
-        raise ValueError("this is a circuit with positions of tokens, and circuits here have none: an edge counts for "
-                         f"all positions (first: {with_position[0][0]}{list(with_position[0][1])})")
+        raise ValueError("this circuit has token positions, which are not supported: here an edge applies "
+                         f"to all positions (first: {with_position[0][0]}{list(with_position[0][1])})")
     return entries
 
 
@@ -175,7 +175,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _inside_heads(entries: Iterable[Edge]) -> tuple[set[str], list[str]]:
-    """The queries, keys and values that are not cut off inside their head; none where the list does not say."""
+    """Return the queries, keys and values that are connected inside their head; None if the list has no such edges."""
     found = set()
     for place, index, _, _, _ in entries:
         block = BLOCK.fullmatch(place)
@@ -192,7 +192,7 @@ def _head(place: str, index: Any) -> int:
 
 
 def _reader(edge: Edge) -> str | None:
-    """Our name of what reads; None for an edge inside a head or an MLP."""
+    """Return our name of the reader; None for an edge inside a head or an MLP."""
     place, index = edge[:2]
     block = BLOCK.fullmatch(place)
     if block and (kind := re.fullmatch(r"hook_([qkv])_input", block[2])):
@@ -213,7 +213,7 @@ def _writer(edge: Edge) -> str:
         return EMBEDDINGS[place]
     if block and block[2] == "attn.hook_result":
         return f"a{block[1]}.h{_head(place, index)}"
-    return f"m{block[1]}" if block and block[2] == "hook_mlp_out" else place  # an unknown one is reported with the rest
+    return f"m{block[1]}" if block and block[2] == "hook_mlp_out" else place  # unknown ones are reported together
 
 
 def _their_writer(name: str) -> tuple[str, list[int | None]]:

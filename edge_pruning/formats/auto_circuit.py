@@ -1,14 +1,14 @@
-"""auto-circuit's scores (Miller and others 2024): a matrix for each module that reads, in a torch file or in JSON.
+"""auto-circuit's scores (Miller and others 2024): a matrix for each reading module, in a torch file or in JSON.
 
     {"blocks.0.hook_q_input": [head, writer], "blocks.0.hook_mlp_in": [writer], ...,
      "blocks.11.hook_resid_post": [writer]}
 
-Writers are those before the module, in order of computation: one embedding, then layer by layer all heads and the MLP.
-Keys and values have a row per head, or per key-value head where heads share them. Where a model was taken apart into
-whole heads (`hook_attn_in`), an edge into a head stands for those into its query, key and value.
+Writers are those before the module, in order of computation: one embedding, then the heads and the MLP of each layer.
+Keys and values have a row per head, or per key-value head if heads share them. If a model was divided into
+whole heads (`hook_attn_in`), an edge into a head represents those into its query, key and value.
 
-The tool ranks by absolute value, and its files say no size: true and false are a circuit, and of numbers those other
-than 0. So a circuit is written as its scores, with 0 for every other edge.
+The tool ranks by absolute value, and its files contain no size: booleans are a circuit, and of numbers, those other
+than 0. A circuit is therefore written as its scores, with 0 for every other edge.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Scores = Mapping[str, Tensor]
 @circuit_format
 @dataclass(frozen=True)
 class AutoCircuit(Format):
-    """Written as a torch file, or as JSON if its name ends so."""
+    """Written as a torch file, or as JSON if its name ends in .json."""
 
     name: ClassVar[str] = "auto-circuit"
     summary: ClassVar[str] = "auto-circuit's prune scores: a matrix for each module that reads; torch file or JSON"
@@ -68,7 +68,7 @@ class AutoCircuit(Format):
             return Found(Circuit(graph, kept, provenance=Provenance({"source": {"file": path.name}})), tuple(notices))
         circuit = Circuit(graph, kept, EdgeScores(graph, scores), Provenance({"source": {"file": path.name}}))
         circuit, signs = eap_ig.incoming_scores(circuit, signed=False)
-        size = f"the file says no size: its {int(kept.sum()):,} edges with a score other than 0 are the circuit; " \
+        size = f"the file contains no size: its {int(kept.sum()):,} edges with a score other than 0 are the circuit; " \
                "--edges K keeps the best K"
         return Found(circuit, (*notices, size, *signs))
 
@@ -94,7 +94,7 @@ class AutoCircuit(Format):
 
 
 def _matrices(content: Any) -> dict[str, Tensor]:
-    """The modules as tensors. Raises ValueError, with all problems, for anything else than modules with matrices."""
+    """Return the modules as tensors. Raises ValueError with all problems unless they are modules with matrices."""
     if not AutoCircuit.holds(content):
         got = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"expected modules such as blocks.0.hook_q_input with their scores; got {got or 'none':.120}")
@@ -116,13 +116,13 @@ def _matrices(content: Any) -> dict[str, Tensor]:
 
 
 def _places(modules: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
-    """The layer and kind of each module."""
+    """Return the layer and kind of each module."""
     matches = {name: MODULE.fullmatch(name) for name in modules}
     return {name: (int(match[1]), match[2]) for name, match in matches.items() if match}
 
 
 def _graph(modules: Scores, given: Mapping[str, Any]) -> Graph:
-    """The graph that the modules are of. Raises ValueError unless they are all those of a model."""
+    """Return the graph of the modules. Raises ValueError unless they are all modules of one model."""
     by_place = {place: modules[name] for name, place in _places(modules).items()}
     layers = max(layer for layer, _ in by_place) + 1
     kinds = {kind for _, kind in by_place}
@@ -142,12 +142,12 @@ def _graph(modules: Scores, given: Mapping[str, Any]) -> Graph:
 
 
 def _rows(matrix: Tensor) -> int:
-    """One for a single head, whose module has no axis for heads."""
+    """Return the rows of a matrix; a single head's module has no axis for heads."""
     return matrix.shape[0] if matrix.dim() > 1 else 1
 
 
 def _fill(scores: Tensor, graph: Graph, layer: int, kind: str, name: str, matrix: Tensor) -> None:
-    """Put a module's scores where they belong. Raises ValueError for another shape than the module's."""
+    """Write a module's scores into the matrix of scores. Raises ValueError for a wrong shape."""
     if kind == "resid_post" and layer != graph.shape.layers - 1:
         raise ValueError(f"{name}: only the last layer's end is read")
     for part in HEADS if kind == "attn_in" else (kind,):
@@ -161,7 +161,7 @@ def _fill(scores: Tensor, graph: Graph, layer: int, kind: str, name: str, matrix
 
 
 def _columns(graph: Graph, layer: int, kind: str) -> slice:
-    """The readers of a module."""
+    """Return the readers of a module."""
     if kind == "resid_post":
         return slice(len(graph.readers) - 1, len(graph.readers))
     if kind == "mlp_in":
@@ -172,14 +172,14 @@ def _columns(graph: Graph, layer: int, kind: str) -> slice:
 
 
 def _before(graph: Graph, layer: int, kind: str) -> int:
-    """How many writers a module can read."""
+    """Return the number of writers that a module can read."""
     if kind == "resid_post":
         return len(graph.writers)
     return graph.writers_before_mlp(layer) if kind == "mlp_in" else graph.writers_before_attention(layer)
 
 
 def _positive(circuit: Circuit) -> tuple[Tensor, list[str]]:
-    """Scores above 0 for the circuit's edges, in their order, and 0 for all others."""
+    """Return scores above 0 for the circuit's edges, in their order, and 0 for all others."""
     if circuit.scores is None:
         return circuit.mask.float(), ["the circuit has no scores: edges in it got the score 1, all others 0"]
     kept = circuit.mask & (circuit.scores.values > -torch.inf)

@@ -15,7 +15,7 @@ from edge_pruning.formats.shape import shape_from
 @circuit_format
 @dataclass(frozen=True)
 class CircuitJson(Format):
-    """What `discover` writes, and what `evaluate`, `draw` and `compare` read."""
+    """Written by `discover`, and read by `evaluate`, `draw` and `compare`."""
 
     name: ClassVar[str] = "circuit"
     summary: ClassVar[str] = "this library's own file: sorted edges, provenance, scores beside it"
@@ -31,5 +31,5 @@ class CircuitJson(Format):
         return Found(circuit)
 
     def write(self, circuit: Circuit, path: Path) -> list[str]:
-        circuit.save(path, scores_file=f"{path.stem}.scores.safetensors")  # not that of a run in the same folder
+        circuit.save(path, scores_file=f"{path.stem}.scores.safetensors")  # unlike that of a run
         return []

@@ -1,4 +1,4 @@
-"""From one file to another: read, recount, cut if asked, recount again as the other format wants it, write."""
+"""Convert a file: read, recount, cut if requested, recount for the target format, write."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PICKLES = (".npy", ".npz", ".joblib")
 
 @dataclass(frozen=True, eq=False)
 class Conversion:
-    """The circuit that was written, from which kind of file into which, and everything to know about it."""
+    """The written circuit, the formats of both files, and notices."""
 
     circuit: Circuit
     read_as: str
@@ -47,12 +47,16 @@ def convert(
     edges: int | None = None,
     signed: bool = False,
 ) -> Conversion:
-    """Write the circuit in `source` into `target`, in another tool's format or from one.
+    """Convert the circuit in `source` to `target`, in another tool's format or from one.
 
-    to, read_as: names of formats (default: by the files' names and contents). shape: parts of the model's shape that
-    the source does not say (`layers`, `heads`, `kv_heads`, `parallel`). like: instead, a circuit file of that model.
-    embeddings, heads: another way of counting (`joint` or `split`; `kv` or `query`). edges: cut the scores anew.
-    signed: EAP-IG's and MIB's scores keep their sign. Raises ValueError with the reason; then nothing is written.
+    to, read_as: names of formats (default: from the files' names and contents).
+    shape: parts of the model's shape that the source does not contain (`layers`, `heads`, `kv_heads`, `parallel`).
+    like: alternatively, a circuit file of that model.
+    embeddings, heads: another counting convention (`joint` or `split`; `kv` or `query`).
+    edges: cut the scores at this size.
+    signed: scores of EAP-IG and MIB keep their sign.
+
+    Raises ValueError with the reason; nothing is written in that case.
     """
     source, target = Path(source), Path(target)
     if source.resolve() == target.resolve():
@@ -61,7 +65,7 @@ def convert(
     reader = get_format(read_as or format_of(source), **settings)
     writer = get_format(to or _wanted(target, reader, recounted=bool(embeddings or heads or edges)), **settings)
     if signed and not any("signed" in settings_of(type(side)) for side in (reader, writer)):
-        raise ValueError(f"signed is about scores of EAP-IG and MIB, but this is from {reader.name} to {writer.name}")
+        raise ValueError(f"signed applies to scores of EAP-IG and MIB, but this is from {reader.name} to {writer.name}")
     found = read_with(reader, source, {**_shape_like(like), **(shape or {})})
     circuit, changed = recount(found.circuit, embeddings=embeddings, kv=heads)
     if edges is not None:
@@ -74,9 +78,9 @@ def convert(
 def load(
     path: str | Path, shape: Mapping[str, Any] | None = None, *, like: str | Path | None = None
 ) -> Circuit:
-    """The circuit in a file of any format that is known by its name and content. shape, like: as `convert` has them.
+    """Load the circuit in a file whose format is known from its name and content. shape, like: as for `convert`.
 
-    Notices about what the file does not say are logged.
+    Notices about missing information are logged.
     """
     path = Path(path)
     found = read_with(get_format(format_of(path)), path, {**_shape_like(like), **(shape or {})})
@@ -86,12 +90,12 @@ def load(
 
 
 def is_foreign(path: Path) -> bool:
-    """Whether a file is of another tool."""
+    """Return whether a file comes from another tool."""
     return format_of(path) != CircuitJson.name
 
 
 def read_with(reader: Format, path: Path, shape: Mapping[str, Any]) -> Found:
-    """What a file of this format holds. Raises ValueError with the file's name in front, once, and the format's."""
+    """Return the content of a file of this format. Errors begin with the file's name and format."""
     try:
         return reader.read(path, shape)
     except ValueError as error:
@@ -100,7 +104,8 @@ def read_with(reader: Format, path: Path, shape: Mapping[str, Any]) -> Found:
 
 
 def format_of(path: Path) -> str:
-    """The name of a file's format, by its suffix, and by its content where several formats share that suffix."""
+    """Return the name of a file's format, from its suffix, and from its content if several formats share that suffix.
+    """
     if path.suffix.lower() in PICKLES:
         raise ValueError(
             f"{path} may be a pickle: opening one runs code that came with it, so none is ever read. Save the circuit "
@@ -113,12 +118,12 @@ def format_of(path: Path) -> str:
         content = _content(path)
         found = [cls for cls in found if cls.holds(content)]
     if len(found) != 1:
-        raise ValueError(f"{path}: of no known format; if it is one of these, say which with --from: {_known()}")
+        raise ValueError(f"{path}: unknown format; if it is one of these, name it with --from: {_known()}")
     return found[0].name
 
 
 def _content(path: Path) -> Any:
-    """What a file holds whose name does not say its format. Raises ValueError with the file's name."""
+    """Return the content of a file whose name does not determine its format. Raises ValueError with the file's name."""
     if path.suffix.lower() == ".json":
         return files.read_json(path, made=_outermost)
     try:
@@ -128,16 +133,16 @@ def _content(path: Path) -> Any:
 
 
 def _outermost(value: dict[str, Any]) -> dict[str, Any] | None:
-    """An object if it can be that of a whole file; those inside it are dropped, since there can be millions."""
+    """Return an object if it can be a whole file; objects inside it are dropped, because there can be millions."""
     whole = value.keys() & {"format", "edges", "links"} or any(map(MODULE.fullmatch, value))
     return value if whole else None
 
 
 def _wanted(path: Path, reader: Format, *, recounted: bool) -> str:
-    """The format that a target's name asks for: of those that share the suffix .json, our own, for a foreign source."""
+    """Return the format for a target's name: for .json, which formats share, our own if the source is foreign."""
     found = _by_suffix(path)
     if not found:
-        raise ValueError(f"{path}: no format writes files that end so; choose one with --to: {_known()}")
+        raise ValueError(f"{path}: no format has this suffix; choose one with --to: {_known()}")
     def fit(cls: type[Format]) -> tuple[int, bool]:
         suffix = max((s for s in cls.suffixes if path.name.lower().endswith(s)), key=len)
         return len(suffix), cls is CircuitJson or suffix == cls.suffixes[0]
@@ -145,7 +150,7 @@ def _wanted(path: Path, reader: Format, *, recounted: bool) -> str:
     longest = max(found, key=fit)
     if longest.name == reader.name and not recounted:
         others = ", ".join(cls.name for cls in found if cls is not longest)
-        raise ValueError(f"{path} would be {reader.name} again; choose another format with --to: {others or _known()}")
+        raise ValueError(f"{path} would be {reader.name} again; choose another one with --to: {others or _known()}")
     return longest.name
 
 

@@ -3,8 +3,8 @@
     edge,writer,reader,in_circuit,score
     input->a0.h0<q>,input,a0.h0<q>,true,1.25
 
-A score is empty where the circuit has none. A complete table says by itself which graph it is of, except how many heads
-share a key-value head when keys and values are listed per query head.
+A score is empty if the circuit has none. A complete table determines its graph, except for the number of heads that
+share a key-value head if keys and values are listed per query head.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TRUTH = {"true": True, "false": False, "1": True, "0": False}
 @circuit_format
 @dataclass(frozen=True)
 class CsvTable(Format):
-    """Only the columns edge and in_circuit are needed when it is read."""
+    """When read, only the columns edge and in_circuit are required."""
 
     name: ClassVar[str] = "csv"
     summary: ClassVar[str] = "a table of all edges: edge, writer, reader, in_circuit, score"
@@ -50,12 +50,12 @@ class CsvTable(Format):
         files.write_parts(path, (part.encode() for part in _parts(circuit)))
         if circuit.graph.kv == "query":
             shared = f"--shape kv_heads={circuit.graph.shape.kv_heads}"
-            return [f"the table cannot say that heads share keys and values; read it with {shared}"]
+            return [f"the table does not contain which heads share keys and values; read it with {shared}"]
         return []
 
 
 def _parts(circuit: Circuit) -> Iterator[str]:
-    """The header, then the rows of one writer after the other. Names of edges need no quotes in CSV."""
+    """Yield the header, then the rows of each writer. Names of edges need no quotes in CSV."""
     yield ",".join(COLUMNS) + "\n"
     graph = circuit.graph
     scores = torch.full(graph.edge_mask.shape, -torch.inf) if circuit.scores is None else circuit.scores.values
@@ -77,7 +77,7 @@ def _table(text: str) -> EdgeTable:
     table = EdgeTable([], [], [])
     try:
         for line in lines:
-            if line:  # not an empty one
+            if line:  # skip empty lines
                 words = [*line, *[""] * (len(header) + 1 - len(line))]
                 name, kept, score = (words[i].strip() for i in where)
                 table.names.append(name)
@@ -89,12 +89,12 @@ def _table(text: str) -> EdgeTable:
 
 
 def _truth(word: str) -> bool | str:
-    """A word that is no truth value stays one, to be reported with its edge."""
+    """Return a truth value; other words are returned unchanged, to be reported with their edge."""
     return TRUTH.get(word.lower(), word.lower())
 
 
 def _number(word: str) -> float | str:
-    """A word that is no number stays one, to be reported with its edge."""
+    """Return a number; other words are returned unchanged, to be reported with their edge."""
     try:
         return float(word)
     except ValueError:
@@ -102,7 +102,7 @@ def _number(word: str) -> float | str:
 
 
 def _graph(edges: Sequence[str], given: Mapping[str, Any]) -> Graph:
-    """The graph whose edges these are. Raises ValueError if only some are listed and no shape was given."""
+    """Return the graph of these edges. Raises ValueError if only some are listed and no shape was given."""
     names = set(edges)
     writers, readers = ({name.partition("->")[i] for name in names} for i in (0, 2))
     embeddings: Embeddings = "split" if writers & {"tok", "pos"} else "joint"
@@ -119,7 +119,7 @@ def _graph(edges: Sequence[str], given: Mapping[str, Any]) -> Graph:
 
 
 def _is_complete(said: Mapping[str, Any], embeddings: Embeddings, writers: int, edges: int) -> bool:
-    """Whether as many writers and edges are listed as a graph of that shape has."""
+    """Return whether as many writers and edges are listed as a graph of that shape has."""
     if writers != len(EMBEDDING_WRITERS[embeddings]) + said["layers"] * (said["heads"] + 1):
         return False
     try:
@@ -129,5 +129,5 @@ def _is_complete(said: Mapping[str, Any], embeddings: Embeddings, writers: int, 
 
 
 def _count(form: str, names: set[str]) -> int:
-    """One more than the largest number that the form finds in the names."""
+    """Return one more than the largest number that the pattern finds in the names."""
     return max((int(match[1]) for name in names if (match := re.fullmatch(form, name))), default=-1) + 1

@@ -1,6 +1,6 @@
 """DOT, the language of Graphviz: `dot -Tpdf circuit.dot -o circuit.pdf` draws the circuit.
 
-Edges have the hues of this library's own pictures. Any text in a DOT file is quoted by pydot, through networkx.
+Edges have the hues of this library's own pictures. pydot, called through networkx, quotes all text in a DOT file.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SLOW = 1_000
 @circuit_format
 @dataclass(frozen=True)
 class Dot(Format):
-    """Through networkx and pydot; see `networkx_graph`."""
+    """DOT through networkx and pydot; see `networkx_graph`."""
 
     name: ClassVar[str] = "dot"
     summary: ClassVar[str] = "DOT, for Graphviz: the circuit's nodes and edges, queries, keys and values by hue"
@@ -69,11 +69,12 @@ def _text(graph: networkx.MultiDiGraph) -> str:
 
 
 def _parsed(text: str) -> networkx.MultiDiGraph:
-    """The first graph of a DOT text, with numbers and truth values as such. Raises ValueError where there is none."""
+    """Parse the first graph of a DOT text, with numbers and truth values converted. Raises ValueError if there is none.
+    """
     import networkx
     import pydot
 
-    with contextlib.redirect_stdout(io.StringIO()) as said:  # pydot prints what is wrong
+    with contextlib.redirect_stdout(io.StringIO()) as said:  # pydot prints its errors
         found = pydot.graph_from_dot_data(text)
     if not found:
         reason = " ".join(said.getvalue().split()) or "it is empty"
@@ -87,7 +88,7 @@ def _parsed(text: str) -> networkx.MultiDiGraph:
 
 
 def _attributes(graph: pydot.Dot) -> dict[str, str]:
-    """Attributes of the graph: `graph [layers=12];` or `layers=12;`."""
+    """Return the attributes of the graph: `graph [layers=12];` or `layers=12;`."""
     defaults = [attributes for attributes in graph.get_graph_defaults() if isinstance(attributes, dict)]
     merged = {key: value for attributes in (*defaults, graph.get_attributes()) for key, value in attributes.items()}
     return {key: value for key, value in _unquoted(merged).items() if key in (*FIELDS, "embeddings")}

@@ -1,9 +1,9 @@
-"""What the two kinds of EAP-IG file have in common: the model's shape in `cfg`, and what a score means.
+"""Shared code for both kinds of EAP-IG file: the model's shape in `cfg`, and the meaning of scores.
 
 EAP-IG (Hanna and others 2024) and MIB (Mueller and others 2025) count one `input`, and keys and values per query head.
-They keep the edges whose scores are largest *by absolute value*; here a higher score means keep first. So scores are
-read as absolute values, and scores with a sign are moved up until the lowest is 0, which keeps their order under both
-readings. `signed` leaves them as they are, in both directions.
+They keep the edges with the largest *absolute* scores; here, the highest scores are kept. Scores are therefore read as
+absolute values. Written scores with negative values are shifted so that the lowest is 0, which keeps their order under
+both conventions. `signed` leaves them unchanged, in both directions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FROM_CFG = {"layers": "n_layers", "heads": "n_heads", "parallel": "parallel_attn
 
 
 def graph_from(cfg: Any, given: Mapping[str, Any]) -> Graph:
-    """The graph that a `cfg` describes. It does not know key-value heads; `given` may."""
+    """Return the graph that a `cfg` describes. A `cfg` has no key-value heads; `given` may contain them."""
     if not isinstance(cfg, Mapping):
         raise ValueError(f"expected 'cfg' to hold {', '.join(FROM_CFG.values())}; got {cfg!r:.80}")
     said = {name: cfg[theirs] for name, theirs in FROM_CFG.items() if theirs in cfg}
@@ -36,17 +36,17 @@ def graph_from(cfg: Any, given: Mapping[str, Any]) -> Graph:
 
 
 def cfg_of(circuit: Circuit) -> tuple[dict[str, Any], list[str]]:
-    """The `cfg` of a circuit's model."""
+    """Return the `cfg` of a circuit's model."""
     cfg: dict[str, Any] = {theirs: getattr(circuit.graph.shape, name) for name, theirs in FROM_CFG.items()}
     model = circuit.provenance.get("model")
     width = model.get("d_model") if isinstance(model, Mapping) else None
     if width is not None:
         return {**cfg, "d_model": width}, []
-    return cfg, ["the circuit does not say how wide its model is; EAP-IG's JSON reader wants cfg.d_model: add it there"]
+    return cfg, ["the width of the model is unknown; EAP-IG's JSON reader needs cfg.d_model: add it there"]
 
 
 def provenance_from(cfg: Mapping[str, Any], file: str) -> dict[str, Any]:
-    """Where a circuit came from, as far as such a file says."""
+    """Return the provenance of a circuit, as far as such a file contains it."""
     width = {"model": {"d_model": cfg["d_model"]}} if isinstance(cfg.get("d_model"), int) else {}
     scalars = {name: value for name, value in cfg.items() if _is_json_scalar(value)}
     return {"source": {"file": file, "cfg": scalars}, **width}
@@ -68,7 +68,7 @@ def refuse_neurons(neurons: bool) -> None:
 
 
 def outgoing_scores(circuit: Circuit, *, signed: bool) -> tuple[Tensor, list[str]]:
-    """Scores [w, r], 0 outside the graph, such that their largest are the circuit's best edges for EAP-IG too."""
+    """Return scores [w, r], 0 outside the graph, whose largest are the circuit's best edges for EAP-IG as well."""
     graph = circuit.graph
     if circuit.scores is None:
         return circuit.mask.float(), ["the circuit has no scores: edges in it got the score 1, all others 0"]
@@ -76,7 +76,7 @@ def outgoing_scores(circuit: Circuit, *, signed: bool) -> tuple[Tensor, list[str
     candidates = graph.edge_mask & (scores > -torch.inf)
     floor = scores[candidates].min() if candidates.any() else torch.tensor(0.0)
     if left_out := graph.n_edges - int(candidates.sum()):
-        notices.append(f"{left_out:,} edges were no candidates and got the lowest score")
+        notices.append(f"{left_out:,} edges were not candidates and got the lowest score")
     scores = torch.where(candidates, scores, floor)
     if floor < 0 and not signed:
         notices.append(f"EAP-IG and MIB rank by absolute value, so {-float(floor):.4g} was added to every score "
@@ -86,14 +86,14 @@ def outgoing_scores(circuit: Circuit, *, signed: bool) -> tuple[Tensor, list[str
 
 
 def incoming_scores(circuit: Circuit, *, signed: bool) -> tuple[Circuit, list[str]]:
-    """The circuit with its scores so that a higher one means keep first."""
+    """Return the circuit with scores of which the highest are kept first."""
     edges = circuit.graph.edge_mask
     if circuit.scores is None or torch.equal(circuit.scores.values[edges], circuit.mask[edges].float()):
-        return replace(circuit, scores=None), []  # scores that only say once more what is in the circuit
+        return replace(circuit, scores=None), []  # scores that only repeat what is in the circuit
     known = edges & (circuit.scores.values > -torch.inf)
     negative = int((circuit.scores.values[known] < 0).sum())
     if signed or not negative:
         return circuit, []
     scores = torch.where(known, circuit.scores.values.abs(), circuit.scores.values)
-    notice = f"{negative:,} scores were negative; their absolute values were taken, by which EAP-IG and MIB rank"
+    notice = f"{negative:,} scores were negative and replaced by their absolute values, by which EAP-IG and MIB rank"
     return replace(circuit, scores=EdgeScores(circuit.graph, scores)), [notice]

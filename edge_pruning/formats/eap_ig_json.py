@@ -59,7 +59,7 @@ class EapIgJson(Format):
 
 
 def _parts(circuit: Circuit, cfg: Mapping[str, Any], scores: Tensor) -> Iterator[str]:
-    """The file piece by piece, an edge on each line; `scores` are finite, so their `repr` is JSON."""
+    """Yield the file in parts, with one edge per line; `scores` are finite, so their `repr` is JSON."""
     graph, used = circuit.graph, circuit.nodes
     nodes = {**{name: {"in_graph": name in used} for name in graph.writers}, "logits": {"in_graph": True}}
     yield f'{{\n"cfg": {json.dumps(cfg, ensure_ascii=False)},\n"nodes": {json.dumps(nodes)},\n"edges": {{'
@@ -75,12 +75,14 @@ def _parts(circuit: Circuit, cfg: Mapping[str, Any], scores: Tensor) -> Iterator
 
 
 def _compact(value: dict[str, Any]) -> Any:
-    """An edge or a node as a pair (in_graph, score): a file has up to millions of them, and pairs are small."""
+    """Return an edge or a node as a pair (in_graph, score), because a file can have millions of them and pairs are
+    small.
+    """
     return (value["in_graph"], value.get("score")) if "in_graph" in value and "neurons" not in value else value
 
 
 def _check_content(content: Any) -> None:
-    """Raises ValueError unless the three parts are there and of the right kind."""
+    """Raise ValueError unless the three parts exist and have the right type."""
     if not isinstance(content, dict) or any(not isinstance(content.get(key), dict) for key in KEYS):
         found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"expected an object with {', '.join(KEYS)}, each of them an object; got {found:.200}")
@@ -94,15 +96,17 @@ def _check_content(content: Any) -> None:
 
 
 def _in_graph(node: Any) -> Any:
-    """Whether a node is in the circuit: older files say only this of it, newer ones have an object."""
+    """Return whether a node is in the circuit. Older files have only this value per node, newer ones an object."""
     return node[0] if isinstance(node, tuple) else node
 
 
 def _nodes_in_conflict(circuit: Circuit, nodes: Mapping[str, Any]) -> Iterator[str]:
-    """Edges decide, but a node said to be outside although it has edges is worth a word. Raises for unknown nodes."""
+    """Report nodes that are marked as outside although they have edges, which decide. Raises ValueError for unknown
+    nodes.
+    """
     unknown = [name for name in nodes if name not in {*circuit.graph.writers, "logits"}]
     if unknown:
-        raise ValueError(f"{len(unknown):,} names are no nodes of this model: {shown(unknown)}")
+        raise ValueError(f"{len(unknown):,} names are not nodes of this model: {shown(unknown)}")
     outside = {name for name, about in nodes.items() if not _in_graph(about)}
     if conflict := sorted(outside & circuit.nodes):
         yield f"{len(conflict):,} nodes are marked as outside although they have edges: {shown(conflict)}"

@@ -69,7 +69,7 @@ class EapIgTensors(Format):
 
 
 def content_of(circuit: Circuit, *, signed: bool) -> tuple[dict[str, Any], list[str]]:
-    """What such a file holds of a circuit, and notices about what it does not."""
+    """Return the content of such a file for a circuit, and notices about missing information."""
     graph, nodes = circuit.graph, circuit.nodes
     cfg, about_cfg = eap_ig.cfg_of(circuit)
     scores, about_scores = eap_ig.outgoing_scores(circuit, signed=signed)
@@ -85,7 +85,7 @@ def content_of(circuit: Circuit, *, signed: bool) -> tuple[dict[str, Any], list[
 
 
 def _check_content(content: Any) -> None:
-    """Raises ValueError, with all problems, unless the parts are there and fit together."""
+    """Raise ValueError with all problems unless the parts exist and fit together."""
     if not isinstance(content, dict):
         raise ValueError(f"expected a dictionary with {', '.join(KEYS)}; got {type(content).__name__}")
     missing = [key for key in KEYS if key not in content]
@@ -111,7 +111,7 @@ def _are_names(value: Any) -> bool:
 
 
 def _order(names: list[str], expected: tuple[str, ...]) -> list[int]:
-    """Where each expected name stands in the file. Raises ValueError for missing and unknown ones, all at once."""
+    """Return the index of each expected name in the file. Raises ValueError with all missing and unknown names."""
     unknown, missing = [n for n in names if n not in set(expected)], [n for n in expected if n not in set(names)]
     if unknown or missing or len(names) != len(expected):
         parts = [f"{len(unknown):,} unknown ({shown(unknown)})"] if unknown else []

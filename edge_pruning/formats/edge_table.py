@@ -1,8 +1,8 @@
-"""Edges in a table (name, in the circuit or not, score), which is how most files list them: to a table and from one.
+"""Edges in a table (name, whether in the circuit, score), the content of most files: conversion to and from circuits.
 
-Whatever is wrong with a table is reported at once: names that are no edges, edges listed twice, scores that are no
-numbers. A graph can have millions of edges. So a table that is read is three lists, and `by_writer` makes Python
-objects of one writer's edges at a time.
+All problems of a table are reported at once: names that are not edges, edges listed twice, scores that are not numbers.
+A graph can have millions of edges, so a table is three lists, and `by_writer` creates Python objects for one writer at
+a time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.graph import Graph
 from edge_pruning.provenance import Provenance
 
-SHOWN = 5  # of many wrong entries
+SHOWN = 5  # wrong entries listed in an error
 LARGEST_SCORE = torch.finfo(torch.float32).max
 
 
@@ -29,8 +29,10 @@ LARGEST_SCORE = torch.finfo(torch.float32).max
 class EdgeTable:
     """The edges of a file, one entry in each list.
 
-    kept: whether the edge is in the circuit. scores: a number, or None where the file has none for this edge. Both hold
-    what the file says, whatever its type; `circuit_of` checks it.
+    kept: whether the edge is in the circuit.
+    scores: a number, or None if the file has none for this edge.
+
+    Both contain the values of the file, whatever their type; `circuit_of` checks them.
     """
 
     names: list[str]
@@ -39,7 +41,8 @@ class EdgeTable:
 
 
 def by_writer(graph: Graph, *matrices: Tensor) -> Iterator[tuple[str, list[str], list[list[Any]]]]:
-    """For each writer: its name, the readers of its edges, and the entries of each matrix [w, r] at these edges."""
+    """Yield for each writer its name, the readers of its edges, and the entries of each matrix [w, r] at these edges.
+    """
     for w, writer in enumerate(graph.writers):
         readers = graph.edge_mask[w].nonzero().flatten()
         names = [graph.readers[r] for r in readers.tolist()]
@@ -47,7 +50,7 @@ def by_writer(graph: Graph, *matrices: Tensor) -> Iterator[tuple[str, list[str],
 
 
 def circuit_of(graph: Graph, table: EdgeTable, provenance: Mapping[str, Any]) -> Circuit:
-    """The circuit that a table describes; edges that it does not list are outside it, and were no candidates."""
+    """Return the circuit of a table. Edges that are not listed are outside the circuit and were not candidates."""
     problems = [*_listed_twice(table), *_wrong_values(table)]
     try:
         places = graph.places(table.names)
@@ -65,7 +68,7 @@ def circuit_of(graph: Graph, table: EdgeTable, provenance: Mapping[str, Any]) ->
 
 
 def shown(names: Sequence[object]) -> str:
-    """The first few of many, and how many more there are."""
+    """Format the first few of many names, and the number of the others."""
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return ", ".join(str(name) for name in names[:SHOWN]) + more
 
@@ -73,19 +76,19 @@ def shown(names: Sequence[object]) -> str:
 def _listed_twice(table: EdgeTable) -> Iterator[str]:
     if len(set(table.names)) < len(table.names):
         twice = [name for name, count in Counter(table.names).items() if count > 1]
-        yield f"expected every edge once, {len(twice):,} are listed more often: {shown(twice)}"
+        yield f"expected every edge once; {len(twice):,} are listed more than once: {shown(twice)}"
 
 
 def _wrong_values(table: EdgeTable) -> Iterator[str]:
     kept, scores = zip(table.names, table.kept, strict=True), zip(table.names, table.scores, strict=True)
     unclear = [f"{name} ({value!r})" for name, value in kept if not isinstance(value, bool)]
     if unclear:
-        yield f"expected true or false for whether an edge is in the circuit, {len(unclear):,} say: {shown(unclear)}"
+        yield f"expected true or false for each edge; {len(unclear):,} have other values: {shown(unclear)}"
     bad = [f"{name} ({score!r})" for name, score in scores if not (score is None or _is_number(score))]
     if bad:
-        yield f"expected a finite number as score, {len(bad):,} edges have none: {shown(bad)}"
+        yield f"expected a finite number as score; {len(bad):,} edges have none: {shown(bad)}"
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value fits into a float32; NaN compares false."""
+    """Return whether a value fits into a float32; NaN compares false."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_SCORE

@@ -1,10 +1,11 @@
-"""Edge Pruning's `edges.json`: the edges that are left, as pairs of names, and nothing else.
+"""Edge Pruning's `edges.json`: the remaining edges, as pairs of names.
 
     [["tok_embeds", "a0.h3.q"], ["a0.h1", "a5.h7.v"], ["m10", "resid_post"]]
 
 The authors' GPT-2 code has `tok_embeds` and `pos_embeds` (for tracr `token_embeds`), their Llama code one `embeds`;
-`resid_post` is what the logits read. Keys and values are per key-value head, as here. Neither scores nor the model's
-shape are in the file. Where embeddings were not masked, they have no edges in the file although every reader got them.
+`resid_post` is the reader of the logits. Keys and values are per key-value head, as here. Neither scores nor the
+model's shape are in the file. If embeddings were not masked, they have no edges in the file, although every reader gets
+them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ READER = re.compile(r"(a\d+\.h\d+)\.([qkv])")
 @circuit_format
 @dataclass(frozen=True)
 class EdgesJson(Format):
-    """Both ways of counting can be written: one writer is called `embeds`, two are `tok_embeds` and `pos_embeds`."""
+    """Writes both conventions: one writer is called `embeds`, two are `tok_embeds` and `pos_embeds`."""
 
     name: ClassVar[str] = "edges-json"
     summary: ClassVar[str] = "Edge Pruning's edges.json: pairs of names; needs --shape or --like when it is read"
@@ -41,7 +42,7 @@ class EdgesJson(Format):
 
     @classmethod
     def holds(cls, content: Any) -> bool:
-        """Entries are pairs of names, those of `acdc` begin with a list."""
+        """Return whether entries are pairs of names; those of `acdc` begin with a list."""
         return isinstance(content, list) and not Acdc.holds(content)
 
     def read(self, path: Path, shape: Mapping[str, Any]) -> Found:
@@ -64,7 +65,7 @@ class EdgesJson(Format):
         pairs = (edge.partition("->") for edge in circuit.edges)
         lines = ",\n".join(f'  ["{_theirs(writer)}", "{_theirs(reader)}"]' for writer, _, reader in pairs)
         files.write_text(path, f"[\n{lines}\n]\n")
-        notices = [] if circuit.scores is None else ["this format holds no scores; they were left out"]
+        notices = [] if circuit.scores is None else ["this format has no scores; they were left out"]
         if circuit.graph.embeddings == "joint":
             notices.append("the input is called embeds, as in the authors' Llama code; their GPT-2 code has tok_embeds "
                            "and pos_embeds, for which there is --embeddings split")
@@ -72,7 +73,7 @@ class EdgesJson(Format):
 
 
 def _pairs(content: Any) -> list[tuple[str, str]]:
-    """The pairs in our names. Raises ValueError unless the content is a list of pairs of names."""
+    """Return the pairs in our names. Raises ValueError unless the content is a list of pairs of names."""
     if not isinstance(content, list):
         raise ValueError(f"expected a list of pairs of names, got {type(content).__name__}")
     bad = [i for i, pair in enumerate(content) if not _is_pair(pair)]

@@ -1,9 +1,9 @@
-"""A format: how a circuit is written into a file of some tool, and read from one.
+"""The interface of a format: how a circuit is written to a tool's file and read from it.
 
-A format says which way of counting its files have (`embeddings`, `kv`; None: any); the conversion recounts a circuit
-before it is written, so `write` gets what it can express. Both directions return notices: whatever a file cannot hold,
-or what was taken to be meant, is said and not silently changed. A format whose tools or libraries cannot cope with
-millions of edges says how many they can (`most_edges`).
+A format declares the counting convention of its files (`embeddings`, `kv`; None: any). A circuit is recounted before it
+is written, so `write` receives one that the format can express. Both directions return notices about everything that
+the file cannot hold and everything that was assumed. A format whose tools cannot handle millions of edges declares a
+limit (`most_edges`).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ circuit_format = FORMATS.register
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What a file held, and what to know about it."""
+    """The content of a file, with notices."""
 
     circuit: Circuit
     notices: tuple[str, ...] = ()
 
 
 class Format(ABC):
-    """Teaches the library one kind of file. Subclasses are frozen dataclasses whose fields are their settings."""
+    """One kind of file. Subclasses are frozen dataclasses whose fields are their settings."""
 
     name: ClassVar[str]
     summary: ClassVar[str]
@@ -43,7 +43,7 @@ class Format(ABC):
 
     @classmethod
     def check_size(cls, edges: int) -> None:
-        """Raises ValueError for more edges than the format is fit for, with the formats that have no limit."""
+        """Raise ValueError for more edges than the format supports, with the formats that have no limit."""
         if cls.most_edges is not None and edges > cls.most_edges:
             others = ", ".join(name for name, other in sorted(FORMATS.items()) if other.most_edges is None)
             raise ValueError(
@@ -53,25 +53,25 @@ class Format(ABC):
 
     @classmethod
     def holds(cls, content: Any) -> bool:
-        """Whether the content of a JSON file looks like this format; asked where several formats share a suffix."""
+        """Return whether the content of a JSON file looks like this format; used if several formats share a suffix."""
         return False
 
     @abstractmethod
     def read(self, path: Path, shape: Mapping[str, Any]) -> Found:
-        """The circuit in a file. shape: what the caller knows of the model's shape, for files that do not say it.
+        """Read the circuit in a file. shape: the known parts of the model's shape, for files that do not contain it.
 
-        Raises ValueError, with everything that is wrong: a malformed file, names that are no edges, a missing shape.
+        Raises ValueError with all problems: a malformed file, names that are not edges, a missing shape.
         """
 
     @abstractmethod
     def write(self, circuit: Circuit, path: Path) -> list[str]:
-        """Write the circuit, atomically; returns what the file does not hold or others read differently."""
+        """Write the circuit atomically. Returns notices about missing information and different conventions."""
 
 
 def get_format(name: str, **settings: Any) -> Format:
     """Build the format of a name, with those of the settings that it has.
 
-    Raises ValueError with the nearest names if there is none.
+    Raises ValueError with the nearest names if the name is unknown.
     """
     cls = FORMATS.named(name)
     return cls(**{key: value for key, value in settings.items() if key in settings_of(cls)})

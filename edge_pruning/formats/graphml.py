@@ -1,4 +1,4 @@
-"""GraphML, which Gephi, Cytoscape, yEd and networkx read: the circuit's nodes and edges with their attributes."""
+"""GraphML, for Gephi, Cytoscape, yEd and networkx: the circuit's nodes and edges with their attributes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edge_pruning.recount import KeyValues
 @circuit_format
 @dataclass(frozen=True)
 class GraphMl(Format):
-    """Through networkx; see `networkx_graph`."""
+    """GraphML through networkx; see `networkx_graph`."""
 
     name: ClassVar[str] = "graphml"
     summary: ClassVar[str] = "GraphML, for Gephi, Cytoscape and networkx: nodes and edges with attributes"

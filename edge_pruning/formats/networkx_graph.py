@@ -1,8 +1,8 @@
-"""A circuit as a networkx graph: for graph algorithms, and on the way to GraphML and DOT.
+"""A circuit as a networkx graph: for graph algorithms, and for GraphML and DOT.
 
 Heads and MLPs, the input and the logits are nodes; a head has up to three edges from one writer, for its queries, keys
-and values, so it is a graph with parallel edges, whose keys are the edges' names. Keys and values are per query head,
-because an edge must end in one node. The graph's own attributes hold the shape and what the edges do not say.
+and values. The graph therefore has parallel edges, whose keys are the edges' names. Keys and values are per query head,
+because an edge must end in one node. The graph's own attributes contain the shape and the rest of the circuit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def to_networkx(circuit: Circuit) -> networkx.MultiDiGraph:
-    """The circuit as a `networkx.MultiDiGraph`; an edge has `reads` (q, k, v, mlp or logits) and its `score`."""
+    """Return the circuit as a `networkx.MultiDiGraph`; an edge has `reads` (q, k, v, mlp or logits) and its `score`."""
     import networkx
 
     circuit, _ = recount(circuit, kv="query")
@@ -41,14 +41,14 @@ def to_networkx(circuit: Circuit) -> networkx.MultiDiGraph:
 
 
 def _edges(circuit: Circuit) -> Iterator[tuple[str, float]]:
-    """Name and score of each edge in the circuit; the score is minus infinity where it has none."""
+    """Yield name and score of each edge in the circuit; the score is minus infinity if it has none."""
     names = circuit.edges
     scores = [-math.inf] * len(names) if circuit.scores is None else circuit.scores.values[circuit.mask].tolist()
     return zip(names, scores, strict=True)
 
 
 def from_networkx(graph: networkx.Graph, shape: Mapping[str, Any], file: str) -> Circuit:
-    """The circuit of a graph whose edges have an attribute `edge` with their names; other edges are an error."""
+    """Return the circuit of a graph whose edges have an attribute `edge` with their names; other edges are an error."""
     about = [(f"{tail} to {head}", data) for tail, head, data in graph.edges(data=True)]
     unnamed = [where for where, data in about if not isinstance(data.get("edge"), str)]
     if unnamed:
@@ -65,7 +65,7 @@ def from_networkx(graph: networkx.Graph, shape: Mapping[str, Any], file: str) ->
 
 
 def left_out(circuit: Circuit) -> list[str]:
-    """What such a file does not hold of this circuit, in words."""
+    """Describe what such a file does not contain of this circuit."""
     if circuit.scores is None:
         return []
     return [f"only the {len(circuit):,} edges of the circuit are in the file, not the scores of the others"]

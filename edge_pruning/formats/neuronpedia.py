@@ -1,12 +1,12 @@
-"""Graph JSON as Neuronpedia and circuit-tracer show it: nodes in rows by layer, links with weights.
+"""Graph JSON for Neuronpedia and circuit-tracer: nodes in rows by layer, links with weights.
 
     {"metadata": {"slug", "scan", "prompt_tokens", "prompt"}, "qParams": {},
      "nodes": [{"node_id": "a0.h1", "layer": "0", "ctx_idx": 0, "feature_type": ..., "clerp": "head 1 of layer 0"}],
      "links": [{"source": "a0.h1", "target": "m0", "weight": 1.5, "edges": {"a0.h1->m0": 1.5}}]}
 
-The format was made for graphs of features at positions. Heads and MLPs are nodes here, all at one position; edges into
-a head's query, key and value are one link, whose weight is the highest of their scores. `edges` is ours: with it the
-file can be read again. Graphs of features are refused, since their nodes are not those of a circuit.
+The format is meant for graphs of features at positions. Heads and MLPs are nodes here, all at one position; edges into
+a head's query, key and value are one link, whose weight is the highest of their scores. `edges` is our addition, so
+that the file can be read again. Graphs of features are refused, because their nodes are not those of a circuit.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FEATURE_TYPES = {"a": "attention head", "m": "mlp", "l": "logit"}  # by the firs
 @circuit_format
 @dataclass(frozen=True)
 class Neuronpedia(Format):
-    """What its graph viewer and circuit-tracer's show; read again only what this library wrote."""
+    """Graph JSON for the viewers of both tools; only files written by this library can be read."""
 
     name: ClassVar[str] = "neuronpedia"
     summary: ClassVar[str] = "graph JSON for the viewers of Neuronpedia and circuit-tracer: nodes and weighted links"
@@ -73,7 +73,7 @@ class Neuronpedia(Format):
             "nodes": [_node(name, circuit) for name in (*circuit.graph.writers, "logits") if name in circuit.nodes],
             "links": _links(circuit),
         })
-        return ["all nodes stand at one position: this circuit has none", *left_out(circuit)]
+        return ["all nodes are at one position, because this circuit has no positions", *left_out(circuit)]
 
 
 def _is_scored(value: Any) -> bool:
@@ -117,7 +117,7 @@ def _words(name: str) -> str:
 
 
 def _links(circuit: Circuit) -> list[dict[str, Any]]:
-    """One for each pair of nodes; a score that is not known is null in `edges`, and 1 as weight."""
+    """Return one link for each pair of nodes; an unknown score is null in `edges`, and 1 as weight."""
     names = circuit.edges
     scores = [-math.inf] * len(names) if circuit.scores is None else circuit.scores.values[circuit.mask].tolist()
     by_pair: dict[tuple[str, str], dict[str, float]] = {}

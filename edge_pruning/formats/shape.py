@@ -1,7 +1,7 @@
-"""The shape of the model that a foreign file belongs to: from the file as far as it says it, the rest from the user.
+"""The shape of a foreign file's model: from the file as far as it contains it, the rest from the user.
 
-A circuit's size means nothing without its graph, so a shape is never guessed: a file that lists 30 edges could be of a
-model with 2 layers or with 200.
+The size of a circuit has no meaning without its graph, so a shape is never guessed: a file that lists 30 edges could
+belong to a model with 2 layers or with 200.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ HOW = "give the shape, as in --shape layers=12,heads=12 (also kv_heads=2, parall
 
 
 def shape_from(said: Mapping[str, Any], given: Mapping[str, Any], why: str = "") -> ModelShape:
-    """The shape from what the file `said` and what the user has `given`.
+    """Return the shape from the file (`said`) and from the user (`given`).
 
-    why: what is known of the size, for the message where layers or heads are missing. Raises ValueError with every
-    contradiction, unknown name or wrong type.
+    why: what is known of the size, for the message about missing layers or heads.
+
+    Raises ValueError with every contradiction, unknown name and wrong type.
     """
     unknown = sorted(given.keys() - FIELDS)
-    problems = [f"no part of a shape is called {name!r} (there are {', '.join(FIELDS)})" for name in unknown]
+    problems = [f"a shape has no field {name!r} (its fields are {', '.join(FIELDS)})" for name in unknown]
     problems += [
         f"expected {FIELDS[name]} for {name}, got {value!r}"
         for name, value in [*said.items(), *given.items()] if name in FIELDS and not _fits(name, value)
@@ -36,7 +37,7 @@ def shape_from(said: Mapping[str, Any], given: Mapping[str, Any], why: str = "")
     known = {**given, **said}
     missing = [name for name in ("layers", "heads") if name not in known]
     if missing:
-        problems.append(f"the file does not say how many {' and '.join(missing)} its model has{why}; {HOW}")
+        problems.append(f"the file does not contain the number of {' and '.join(missing)}{why}; {HOW}")
     if problems:
         raise ValueError("; ".join(problems))
     return ModelShape(**known)

@@ -9,7 +9,7 @@ from edge_pruning.tasks.encoding import Encoder, TextPair
 from edge_pruning.tasks.own.records import is_source
 from edge_pruning.tasks.task import SPLITS, TASKS, GeneratedTask, PairSet, Task, build_task, task_names
 
-LONGEST_NAME = 1000  # characters; a file system takes fewer
+LONGEST_NAME = 1000  # characters; file systems accept fewer
 
 import_files(__name__, __path__)
 
@@ -17,19 +17,19 @@ __all__ = ["SPLITS", "TASKS", "Encoder", "GeneratedTask", "PairSet", "Task", "Te
 
 
 def get_task(name: Any, **settings: Any) -> Task:
-    """The task of this name with these settings.
+    """Build a task from its name and settings.
 
     A path or `hub://OWNER/NAME` reads pairs from there; so do a list of pairs, a DataFrame and a `datasets.Dataset`
     (see `own/records.py`). `tracr:` and a program are all inputs of that program. A task is returned as it is.
     """
     if isinstance(name, Task):
         if settings:
-            raise ValueError(f"task {name.name!r} is made already, so it takes no settings; got {', '.join(settings)}")
+            raise ValueError(f"task {name.name!r} is already built, so it takes no settings; got {', '.join(settings)}")
         return name
     if isinstance(name, str) and len(name) > LONGEST_NAME:
         raise ValueError(f"expected the name of a task or a path, got a string of {len(name):,} characters")
     if not isinstance(name, str) or is_source(name):
-        from edge_pruning.tasks.own import OwnPairs  # like every task it builds on task.py, never on this file
+        from edge_pruning.tasks.own import OwnPairs  # imports task.py, never this file
 
         return build_task(OwnPairs, {"source": name, **settings})
     if name.startswith("tracr:"):

@@ -2,8 +2,8 @@
 
 The verb agrees with the first noun, whatever the second one is (Linzen and others 2016). The corrupted prompt has the
 first noun in the other number and the same second noun, which is singular in half of the pairs. Metric: probability of
-the verbs that agree minus probability of those that do not. Nouns are held out between the splits; a noun is left out
-if its plural has another number of tokens.
+the verbs that agree minus that of the others. Nouns are held out between the splits; a noun is left out if its plural
+has another number of tokens.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ VERBS = ((" is", " was", " has"), (" are", " were", " have"))  # singular, plura
 @task
 @dataclass(frozen=True, kw_only=True)
 class Agreement(GeneratedTask):
-    """Whether the verb is a singular or a plural."""
+    """Whether the verb is singular or plural."""
 
     name = "agreement"
     summary = "subject-verb agreement: 'The keys near the cabinet' -> ' are', not ' is'"

@@ -1,12 +1,12 @@
 """Boolean expressions: "( True and False ) or True is" -> " True", after examples or by instruction.
 
 The case study of Bhaskar and others (2024, section 6). An expression has one to six literals, drawn uniformly. Random
-reductions with `and`, `or` and `not` join them until one expression is left; operands that are no literals stand in
-parentheses. Expressions nest at most three deep, and no `not` stands directly in another one.
+reductions with `and`, `or` and `not` join them until one expression is left; compound operands are in parentheses.
+Expressions nest at most three deep, and no `not` stands directly in another one.
 
-The corrupted prompt holds an expression of the other value with as many tokens, from the same split. (How the authors
-paired their prompts is not published.) An expression belongs to the split that its text says, by a hash: half to train,
-a tenth to validation, four tenths to test. Those of the examples belong to none.
+The corrupted prompt has an expression of the other value with as many tokens, from the same split. (How the authors
+paired their prompts is not published.) A hash of an expression's text determines its split: half to train, a tenth to
+validation, four tenths to test. Those of the examples belong to none.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST_LITERALS, DEEPEST = 6, 3
 
 @dataclass(frozen=True)
 class Expression:
-    """An expression, what it is, and how deep it nests (0: a literal)."""
+    """An expression, its value, and its depth (0: a literal)."""
 
     text: str
     value: bool
@@ -35,7 +35,7 @@ class Expression:
 
     @property
     def operand(self) -> str:
-        """The text inside a larger expression."""
+        """The text of the expression as an operand."""
         return f"( {self.text} )" if self.depth else self.text
 
 
@@ -56,7 +56,9 @@ class BooleanExpressions(StyledTask):
     )
 
     def messages(self, prompt: str) -> str | Messages:
-        """As the authors ask: the instruction is the system's, the expression the user's, a quotation mark begins."""
+        """Format a prompt as the authors do: the instruction as system message, the expression as user message, and an
+        opening quotation mark.
+        """
         if self.style != INSTRUCTION:
             return prompt
         roles = ("system", "user", "assistant")
@@ -79,7 +81,7 @@ class BooleanExpressions(StyledTask):
 
 
 def random_expression(rng: random.Random) -> Expression:
-    """One expression of one to six literals."""
+    """Draw an expression of one to six literals."""
     while True:
         parts = [Expression(str(value), value) for value in rng.choices((True, False), k=rng.randint(1, MOST_LITERALS))]
         while len(parts) > 1 or rng.random() < 1 / 3:

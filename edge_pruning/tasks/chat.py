@@ -1,8 +1,8 @@
-"""Prompts as chats, for models that were trained to talk: rendered by the tokenizer's own template.
+"""Prompts as chats, for models trained for chat: rendered by the tokenizer's own template.
 
-A prompt is what the user says, and the answer begins the reply, so it loses the space in front. Or a prompt is a list
-of messages, `[{"role": "user", "content": "..."}, ...]`, which may hold examples and instructions; if the last one is
-the assistant's, it is the beginning of the reply, and the answer goes on from there as it stands.
+A prompt is the user's message, and the answer begins the reply, so it loses its leading space. A prompt can also be a
+list of messages, `[{"role": "user", "content": "..."}, ...]`, which may contain examples and instructions. If the last
+one is the assistant's, it is the beginning of the reply, and the answer continues it unchanged.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Texts = tuple[str, ...]
 Messages = Sequence[Mapping[str, str]]
-DATE = "26 Jul 2024"  # some templates tell the model what day it is; with the true date no run could be repeated
+DATE = "26 Jul 2024"  # some templates state the date; with the current one, runs could not be repeated
 
 
 class Chat:
@@ -32,33 +32,33 @@ class Chat:
         self.tokenizer = tokenizer
 
     def prompt(self, prompt: str | Messages) -> str:
-        """The text of a chat up to where the answer begins. Raises ValueError where the template refuses it."""
+        """Return the text of a chat up to the answer. Raises ValueError if the template refuses it."""
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         try:
             text = self.tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=not begun(prompt), continue_final_message=begun(prompt),
                 date_string=DATE,
             )
-        except Exception as error:  # templates are programs, and raise what they like
+        except Exception as error:  # templates are programs and can raise any exception
             raise ValueError(f"the chat template refuses these messages: {error}") from error
         return str(text)
 
     def pair(
         self, clean: str | Messages, corrupted: str | Messages, answer: Texts, wrong: Texts, template: str = ""
     ) -> TextPair:
-        """Two chats that go on with the same answers."""
+        """Return two chats with the same answers."""
         if not begun(clean):
             answer, wrong = (tuple(text.lstrip(" ") for text in texts) for texts in (answer, wrong))
         return TextPair(self.prompt(clean), self.prompt(corrupted), answer, wrong, template)
 
 
 def begun(prompt: str | Messages) -> bool:
-    """Whether the assistant's reply has begun in the prompt."""
+    """Return whether the assistant's reply has begun in the prompt."""
     return not isinstance(prompt, str) and prompt[-1]["role"] == "assistant"
 
 
 def is_messages(value: Any) -> bool:
-    """Whether a JSON value is a list of messages."""
+    """Return whether a JSON value is a list of messages."""
     return isinstance(value, list) and bool(value) and all(
         isinstance(message, dict) and message.keys() == {"role", "content"}
         and all(isinstance(part, str) for part in message.values())

@@ -85,7 +85,7 @@ class Digits(Task):
                 f"{split} image {clean}: a {right}", f"{split} image {corrupted}: a {wrong}", (str(right),),
                 (str(wrong),), f"a {right}", (pictures[clean], pictures[corrupted]),
             ))
-        notices = (f"{split}: {len(pairs)} pairs, all that there are; {size} were asked for",) * (len(pairs) < size)
+        notices = (f"{split}: {len(pairs)} pairs, all there are; {size} were requested",) * (len(pairs) < size)
         return PairSet(
             self.name, split, self.metric, tuple(pairs), tuple(texts), notices, self.objective,
             partial(self._written, reader, split),

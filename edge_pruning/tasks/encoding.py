@@ -2,9 +2,9 @@
 
     ids(prompt + answer) = ids(prompt) + ids of the answer
 
-An answer has no tokens of its own: " Mary" after a prompt can be another token than "Mary" alone, and some tokenizers
-merge the end of a prompt with the beginning of its answer. So prompt and answer are always tokenised together, and an
-answer that changes the tokens of its prompt is refused: the model would be asked for a token it has never seen there.
+An answer's tokens depend on its prompt: " Mary" after a prompt can be another token than "Mary", and some tokenizers
+merge the end of a prompt with the beginning of its answer. Prompt and answer are therefore tokenised together, and an
+answer that changes the tokens of its prompt is refused, because the model never sees such tokens in running text.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True)
 class TextPair:
-    """A pair as text. Prompt and answer are concatenated as they are, so an answer brings its own space (" Mary").
+    """A pair as text. Prompt and answer are concatenated as they are, so an answer includes its leading space ("
+    Mary").
 
-    Any of `answer` counts as right (empty where the model's own prediction does), any of `wrong` as wrong (empty where
-    nothing is wrong in particular). `template` says which pattern the pair was written from, so that results can be
-    broken down by it.
+    answer: any of these counts as right; empty if the model's own prediction does.
+    wrong: any of these counts as wrong; empty if no answer in particular is wrong.
+    template: the pattern of the pair, so that results can be broken down by it.
     """
 
     clean: str
@@ -39,7 +40,7 @@ class TextPair:
 
     @property
     def shown(self) -> dict[str, Any]:
-        """What a page shows of the pair, as plain JSON values."""
+        """Return the texts of the pair for a page, as plain JSON values."""
         return {
             "clean": self.clean, "corrupted": self.corrupted, "answer": list(self.answer), "wrong": list(self.wrong),
             "template": self.template,
@@ -60,9 +61,9 @@ class UnequalLengths(ValueError):
 
 
 class Encoder:
-    """A tokenizer as tasks see it. `notices` collects what had to be left out because of it.
+    """A tokenizer for tasks. `notices` lists what had to be left out because of it.
 
-    bos: whether its beginning-of-text token stands in front of every text; None leaves that to the tokenizer.
+    bos: whether the beginning-of-text token precedes every text; None: the tokenizer's default.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Encoder:
 
     @cached_property
     def special(self) -> set[int]:
-        """The ids of special tokens; a word that is not known is none of them."""
+        """The ids of special tokens, without the unknown token."""
         return set(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}
 
     def _beginning(self) -> Ids:
@@ -84,7 +85,7 @@ class Encoder:
         return (self.tokenizer.bos_token_id,)
 
     def _tokens_before_text(self) -> Ids:
-        """What the tokenizer puts in front of every text by default: Llama's <s>, nothing for GPT-2."""
+        """The tokens that the tokenizer puts before every text by default: Llama's <s>, none for GPT-2."""
         with_specials = list(self.tokenizer("a").input_ids)
         bare = list(self.tokenizer("a", add_special_tokens=False).input_ids)
         for start in range(len(with_specials) - len(bare) + 1):
@@ -93,7 +94,7 @@ class Encoder:
         raise ValueError(f"{self.what}: this tokenizer changes a text's own tokens when it adds special tokens")
 
     def prepare(self, texts: Iterable[str]) -> None:
-        """Tokenise texts that are going to be needed in one call, which is several times faster than one by one."""
+        """Tokenise texts that will be needed in one call, which is several times faster than one by one."""
         new = list(dict.fromkeys(text for text in texts if text not in self._cache))
         if new:
             ids = self.tokenizer(new, add_special_tokens=False, return_attention_mask=False).input_ids
@@ -104,33 +105,33 @@ class Encoder:
         self._cache.clear()
 
     def encode(self, text: str) -> Ids:
-        """The token ids of a text, with the tokens that the tokenizer puts in front by default."""
+        """Return the token ids of a text, with the tokens that the tokenizer puts before it by default."""
         if text not in self._cache:
             self._cache[text] = self._begun(self.bare(text))
         return self._cache[text]
 
     def bare(self, text: str) -> Ids:
-        """The token ids of a text alone."""
+        """Return the token ids of a text alone."""
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     @property
     def begins_itself(self) -> bool:
-        """Whether something stands in front of every text."""
+        """Whether a token precedes every text."""
         return bool(self.start)
 
     def _begun(self, ids: Ids) -> Ids:
-        """A text's tokens behind what stands in front of every text; not twice where a text brings it along."""
+        """Prepend the initial tokens to a text's tokens, unless the text contains them already."""
         return ids if self.start and ids[: len(self.start)] == self.start else self.start + ids
 
     def knows(self, text: str) -> bool:
-        """Whether a text has no unknown token."""
+        """Return whether a text has no unknown token."""
         return self._known(self.encode(text))
 
     def _known(self, ids: Ids) -> bool:
         return self.tokenizer.unk_token_id is None or self.tokenizer.unk_token_id not in ids[len(self.start) :]
 
     def unknown_words(self, *texts: str) -> list[str]:
-        """The words of these texts that the tokenizer has no token for."""
+        """Return the words of these texts that the tokenizer has no token for."""
         if all(map(self.knows, texts)) or not self.tokenizer.is_fast:
             return []
         words = []
@@ -141,16 +142,18 @@ class Encoder:
         return list(dict.fromkeys(word for word in words if word))
 
     def continuation(self, prompt: str, answer: str) -> Ids | None:
-        """The tokens of an answer after its prompt; None if it changes the tokens of the prompt, or adds none."""
+        """Return the tokens of an answer after its prompt; None if it changes the tokens of the prompt, or adds none.
+        """
         before, both = self.encode(prompt), self.encode(prompt + answer)
         return both[len(before) :] if len(both) > len(before) and both[: len(before)] == before else None
 
     def beginning(self, prompt: str, answer: str) -> str | None:
-        """The text of an answer's first token after its prompt; None if it cannot stand there as one known token."""
+        """Return the text of an answer's first token after its prompt; None if it cannot be a single known token there.
+        """
         ids, before = self.continuation(prompt, answer), self.encode(prompt)
         if ids is None:
             return None
-        # Some tokenizers drop the space of a token that is decoded alone, so it is decoded behind its prompt.
+        # Some tokenizers drop the space of a token that is decoded alone, so it is decoded after its prompt.
         text = self.tokenizer.decode([*before, ids[0]]).removeprefix(self.tokenizer.decode(before))
         return text if self.is_single(text, after=prompt) else None
 
@@ -169,18 +172,18 @@ class Encoder:
         return text if whole else ""
 
     def is_single(self, word: str, *, after: str = "Then") -> bool:
-        """Whether a word (with its space) is one known token inside a text."""
+        """Return whether a word (with its space) is one known token inside a text."""
         ids = self.continuation(after, word)
         return ids is not None and len(ids) == 1 and self._known(ids)
 
     def keep_single(self, words: Sequence[str], kind: str, *, least: int) -> list[str]:
-        """The words that are single tokens after a space; an error if fewer than `least` are."""
+        """Return the words that are single tokens after a space. Raises ValueError if there are fewer than `least`."""
         kept = [word for word in words if self.is_single(" " + word)]
         self.report(kind, kept, words, "are single tokens in this tokenizer", least=least)
         return kept
 
     def report(self, kind: str, kept: Sequence[object], words: Sequence[object], verdict: str, *, least: int) -> None:
-        """Note how many words are left; too few are an error."""
+        """Note how many words are left. Raises ValueError if there are too few."""
         notice = f"{kind}: {len(kept)} of {len(words)} {verdict}"
         if len(kept) < least:
             raise ValueError(
@@ -191,12 +194,12 @@ class Encoder:
     # --- pairs -----------------------------------------------------------------------------------------------------
 
     def pair(self, text: TextPair) -> Pair:
-        """A pair as token ids. An answer of several tokens is teacher-forced: the prompts end with all but its last."""
+        """Encode a pair. An answer of several tokens is teacher-forced: the prompts end with all but its last token."""
         clean, corrupted = self.encode(text.clean), self.encode(text.corrupted)
         if len(clean) != len(corrupted):
             raise UnequalLengths(len(clean), len(corrupted))
         if clean == corrupted:
-            raise ValueError(f"the clean and the corrupted prompt are the same tokens{self._because(text)}")
+            raise ValueError(f"the clean and the corrupted prompt have the same tokens{self._because(text)}")
         answers = [self._answer(text.clean, answer) for answer in text.answer]
         right = self._by_position(answers)
         wrong = self._wrong_by_position(right, [(w, self._answer(text.clean, w)) for w in text.wrong])
@@ -231,7 +234,9 @@ class Encoder:
         return (*((token,) for token in answers[0][:-1]), tuple(dict.fromkeys(ids[-1] for ids in answers)))
 
     def _wrong_by_position(self, right: tuple[Ids, ...], wrong: list[tuple[str, Ids]]) -> tuple[Ids, ...]:
-        """Each wrong answer counts where it first differs from the right one: before that they are the same."""
+        """List wrong answers by position: each counts where it first differs from the right one, because before that
+        they are the same.
+        """
         compared: list[dict[int, None]] = [{} for _ in right]
         for word, ids in wrong:
             for n, (token, accepted) in enumerate(zip(ids, right, strict=False)):

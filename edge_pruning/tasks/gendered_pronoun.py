@@ -1,8 +1,8 @@
 """Gendered pronoun: "One day, Lily went to the park." -> " She", not " He".
 
-The corrupted prompt is the same sentence about a name of the other gender. A name need not be a single token: the two
-names of a pair have equally many. Metric: logit of the right pronoun minus logit of the other one. Names and templates
-are held out between the splits. Written like a children's story, so that small story models solve it too.
+The corrupted prompt is the same sentence with a name of the other gender. A name need not be a single token: the two
+names of a pair have the same number. Metric: logit of the right pronoun minus logit of the other one. Names and
+templates are held out between the splits. Written like a children's story, so that small story models solve it too.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ PRONOUNS = (" She", " He")
 @task
 @dataclass(frozen=True, kw_only=True)
 class GenderedPronoun(GeneratedTask):
-    """Whether the next sentence is about a she or a he."""
+    """Whether the next sentence begins with "She" or "He"."""
 
     name = "gendered-pronoun"
     summary = "gendered pronoun: 'One day, Lily went to the park.' -> ' She'"
@@ -101,9 +101,9 @@ class GenderedPronoun(GeneratedTask):
 
 
 def _partners(encoder: Encoder, split: Split) -> dict[str, list[str]]:
-    """Every name that has one, with the names of the other gender that have equally many tokens."""
+    """Return every name that has a partner, with the names of the other gender and the same number of tokens."""
     girls, boys = STORY_GIRLS[split], STORY_BOYS[split]
-    # A name at the start of a text has no space, so it can be split otherwise than inside: both counts have to agree.
+    # A name at the start of a text has no space and may be split differently there: both counts have to agree.
     tokens = {name: tuple(len(encoder.encode(text + name)) for text in ("", "One day, ")) for name in girls + boys}
     known = [name for name in tokens if encoder.knows(f"One day, {name}")]
     partners = {

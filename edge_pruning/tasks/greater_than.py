@@ -1,17 +1,17 @@
 """Greater-than: "The war lasted from the year 1732 to the year 17" -> "33", "34", ... "99".
 
-Something ends later than it began (Hanna and others 2023). The corrupted prompt starts in the year 01 of the same
+Events end later than they began (Hanna and others 2023). The corrupted prompt starts in the year 01 of the same
 century, so that every end is possible. Metric: probability of the later years minus probability of the others. Nouns
 and start years (the pair of century and year) are held out between the splits.
 
-The answer is the one token that decides, and that depends on how the tokenizer splits a year (`SPELLINGS`):
+The answer is the one decisive token, which depends on how the tokenizer splits a year (`SPELLINGS`):
 
     " 17" "32"           the two digits of the year: right is every year after the start                   (GPT-2)
     " " "1" "7" "3" "2"  the tens digit: right is every later decade              (Llama 2, Gemma, Qwen, SmolLM)
     " " "173" "2"        century and tens digit together: right is every later decade of the century     (Llama 3)
 
-A token that stands for a decade is right if all of its years are later than the start, wrong if none is; a decade with
-both counts as neither. The task notes which kind of answer it took.
+A token for a decade is right if all of its years are later than the start, and wrong if none is; a decade with both
+counts as neither. The task notes the kind of answer.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ RESIDUES: dict[Split, tuple[int, ...]] = {"train": (0, 1), "validation": (2,), "
 
 
 def split_of(century: int, year: int) -> Split:
-    """The split a start year belongs to: each has every century and every two digits, but not the same combinations."""
+    """Return the split of a start year: each split has every century and every two digits, but not the same
+    combinations.
+    """
     return next(split for split, residues in RESIDUES.items() if (century + year) % 4 in residues)
 
 
@@ -49,8 +51,9 @@ def split_of(century: int, year: int) -> Split:
 class Spelling:
     """How a tokenizer splits the end year.
 
-    written: whether the prompt ends with the century. tokens: the text of each possible answer, in which {century}
-    stands for the century, and the years from 0 to 99 that it can begin.
+    written: whether the prompt ends with the century.
+    tokens: the text of each possible answer, in which {century} stands for the century, and the years from 0 to 99 that
+        it can begin.
     """
 
     summary: str
@@ -58,11 +61,12 @@ class Spelling:
     tokens: Mapping[str, range]
 
     def before(self, century: int) -> str:
-        """What the answer follows."""
+        """Return the text that precedes the answer."""
         return f"the year {century}" if self.written else "the year "
 
     def answers(self, encoder: Encoder, century: int) -> dict[str, range]:
-        """The answers that are one token after the end of the prompt, and that all of their years really begin with."""
+        """Return the answers that are one token after the end of the prompt and that really begin all of their years.
+        """
         before = self.before(century)
         texts = {token.format(century=century): years for token, years in self.tokens.items()}
         encoder.prepare(before + text for text in texts)
@@ -73,7 +77,7 @@ class Spelling:
         }
 
     def starts(self, encoder: Encoder, century: int, answers: Mapping[str, range]) -> list[int]:
-        """The start years that are split like the corrupted one, and that some answers are after, and some not."""
+        """Return the start years that are split like the corrupted one, and that have answers before and after them."""
         if not answers:
             return []
         split = {year: _split(encoder, self.before(century), _year(century, year)) for year in range(100)}
@@ -99,7 +103,7 @@ SPELLINGS = (
 @task
 @dataclass(frozen=True, kw_only=True)
 class GreaterThan(GeneratedTask):
-    """Which years come after the one in which something began."""
+    """Which years come after the start of an event."""
 
     name = "greater-than"
     summary = "greater-than: 'The war lasted from the year 1732 to the year 17' -> any of '33' to '99'"
@@ -119,7 +123,7 @@ class GreaterThan(GeneratedTask):
 
 
 def _best_spelling(encoder: Encoder) -> tuple[Spelling, dict[int, dict[str, range]], list[tuple[int, int]]]:
-    """The spelling that leaves the most start years: with its answers per century, and its start years."""
+    """Return the spelling that leaves the most start years, with its answers per century and its start years."""
     spellings = []
     encoder.prepare(_year(century, year) for century in CENTURIES for year in range(100))
     for spelling in SPELLINGS:
@@ -135,19 +139,19 @@ def _year(century: int, year: int) -> str:
 
 
 def _begins(encoder: Encoder, text: str, beginning: str) -> bool:
-    """Whether the tokens of a text begin with those of another."""
+    """Return whether the tokens of a text begin with those of another."""
     ids = encoder.encode(beginning)
     return encoder.encode(text)[: len(ids)] == ids
 
 
 def _split(encoder: Encoder, before: str, text: str) -> list[int]:
-    """The lengths of the tokens that follow `before` in a text, as a pattern; empty where they merge with it."""
+    """Return the lengths of the tokens that follow `before` in a text, as a pattern; empty if they merge with it."""
     after = encoder.encode(text)[len(encoder.encode(before)) :]
     return [len(encoder.tokenizer.decode([token])) for token in after] if _begins(encoder, text, before) else []
 
 
 def _judged(answers: Mapping[str, range], start: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The answers that are surely later than the start, and those that surely are not."""
+    """Return the answers that are certainly later than the start, and those that are certainly not."""
     right = tuple(text for text, years in answers.items() if years[0] > start)
     wrong = tuple(text for text, years in answers.items() if years[-1] <= start)
     return right, wrong

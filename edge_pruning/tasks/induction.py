@@ -1,8 +1,8 @@
 """Induction: "A list: dog, tree, box, king. Again: dog, tree, box," -> " king": a list of words begins again.
 
 The answer is what followed the last word the first time (Olsson and others 2022). The corrupted prompt has the words of
-the first list in another order, in which another word follows: that one is the wrong answer. Words are held out between
-the splits, and single tokens, so that every order has as many tokens.
+the first list in another order, so that another word follows: the wrong answer. Words are held out between the splits,
+and single tokens, so that every order has as many tokens.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from edge_pruning.tasks.plurals import Plurals
 from edge_pruning.tasks.task import GeneratedTask, Split, task
 
 LENGTH = 6  # words in a list
-REPEATED = range(3, LENGTH)  # how many of them come again
+REPEATED = range(3, LENGTH)  # number of repeated words
 
 
 @task
 @dataclass(frozen=True, kw_only=True)
 class Induction(GeneratedTask):
-    """Which word comes next in a list that has been seen before."""
+    """Which word comes next in a repeated list."""
 
     name = "induction"
     summary = "induction: 'A list: dog, tree, box, king. Again: dog, tree, box,' -> ' king'"
@@ -36,7 +36,7 @@ class Induction(GeneratedTask):
 
 
 def _reordered(words: list[str], again: int, rng: random.Random) -> list[str]:
-    """The words in an order in which the last repeated one is followed by another word than before."""
+    """Reorder the words so that another word follows the last repeated one."""
     while True:
         order = rng.sample(words, len(words))
         place = order.index(words[again - 1])

@@ -1,7 +1,7 @@
 """Indirect object identification: "Then Mary and John drove to the store. John gave a drink to" -> " Mary".
 
-Two names, one of which returns; the answer is the one that did not (Wang and others 2022). The corrupted prompt has
-three other names in the same places, as in Edge Pruning, so that it says nothing about the answer. Metric: logit of the
+Two names, one of which is repeated; the answer is the other one (Wang and others 2022). The corrupted prompt has three
+other names in the same places, as in Edge Pruning, so that it does not contain the answer. Metric: logit of the
 indirect object minus logit of the repeated subject. Every template is used in both orders: the subject second (ABBA)
 and first (BABA). Names are held out between the splits.
 """
@@ -44,7 +44,7 @@ OBJECTS = tuple("drink book ring ball letter hat key cake coin map bottle basket
 @task
 @dataclass(frozen=True, kw_only=True)
 class IOI(GeneratedTask):
-    """Who receives something, out of two people of whom the giver is named twice."""
+    """Which of two people receives something, if the giver is named twice."""
 
     name = "ioi"
     summary = "indirect object identification: 'Then Mary and John drove to the store. John gave a drink to' -> ' Mary'"
@@ -66,7 +66,7 @@ class IOI(GeneratedTask):
 @task
 @dataclass(frozen=True, kw_only=True)
 class IOIOneTemplate(IOI):
-    """The same in a single wording, which is easier to find a circuit for and to read."""
+    """IOI with a single template, for which a circuit is easier to find and to read."""
 
     name = "ioi-t1"
     summary = "indirect object identification in a single template"
@@ -75,7 +75,7 @@ class IOIOneTemplate(IOI):
 
 
 def _pair(template: str, names: list[str], subject_first: bool, rng: random.Random) -> TextPair:
-    """One pair; `names` are the indirect object, the subject, and three unrelated people for the corrupted prompt."""
+    """Make a pair. `names`: the indirect object, the subject, and three unrelated people for the corrupted prompt."""
     indirect, subject, *others = names
     first, second = (subject, indirect) if subject_first else (indirect, subject)
     words = {"place": rng.choice(PLACES), "object": rng.choice(OBJECTS)}

@@ -1,7 +1,7 @@
 """First names, each in one split: a circuit found with some names is validated and tested with others.
 
-The story names are those a model of children's stories knows; the other names are common enough to be single tokens in
-most tokenizers. No name is also an ordinary word, and none is common for both genders.
+The story names are those known to a model of children's stories; the other names are common enough to be single tokens
+in most tokenizers. No name is also an ordinary word, and none is common for both genders.
 """
 
 from __future__ import annotations
@@ -40,5 +40,5 @@ OTHER_MEN = _split(
 
 
 def all_names(split: str) -> tuple[str, ...]:
-    """Every name of a split, of both genders."""
+    """Return all names of a split, of both genders."""
     return tuple(name for names in (STORY_GIRLS, STORY_BOYS, OTHER_WOMEN, OTHER_MEN) for name in names[split])

@@ -15,7 +15,7 @@ from edge_pruning.tasks.task import task
 @task
 @dataclass(frozen=True, kw_only=True)
 class PastTenses(QuestionTask):
-    """The form of a verb for what is over."""
+    """The past tense of a verb."""
 
     name = "past-tenses"
     summary = "past tenses: 'go ->' after examples, or 'Today I go, yesterday I' -> ' went'"

@@ -15,7 +15,7 @@ from edge_pruning.tasks.task import task
 @task
 @dataclass(frozen=True, kw_only=True)
 class Plurals(QuestionTask):
-    """The form of a noun for more than one."""
+    """The plural of a noun."""
 
     name = "plurals"
     summary = "plurals: 'city ->' after examples, or 'The plural of city is' -> ' cities'"

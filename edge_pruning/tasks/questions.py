@@ -1,12 +1,12 @@
 """Questions about one word, with an answer of one word, asked in one of several styles (see `styles.py`).
 
-The styles ask the same questions of the same splits. The corrupted prompt asks about another word of the same split, in
-a prompt of as many tokens; its answer is the wrong one. The examples are made from words that no split uses; others can
+All styles use the same questions in the same splits. The corrupted prompt asks about another word of the same split, in
+a prompt of as many tokens; its answer is the wrong one. The examples use words outside all splits; other examples can
 be given (`shots=France:Paris Spain:Madrid`), also only from such words.
 
-An answer of several tokens is judged by the first of them. Words are left out that have no partner with equally many
-tokens and another first token of the answer.
-To add such a task, add a file with its words and a frozen dataclass that derives from `QuestionTask` under `@task`.
+An answer of several tokens is judged by its first token. Words are left out if they have no partner with the same
+number of tokens and another first token of the answer. To add such a task, add a file with its words and a frozen
+dataclass that derives from `QuestionTask` under `@task`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from edge_pruning.tasks.task import SPLITS, Split
 
 
 def questions(text: str) -> tuple[Question, ...]:
-    """The questions of a text such as "France:Paris Japan:Tokyo"."""
+    """Parse questions such as "France:Paris Japan:Tokyo"."""
     return tuple((word, answer) for word, _, answer in (item.partition(":") for item in text.split()))
 
 
@@ -57,7 +57,7 @@ class QuestionTask(StyledTask):
         used = {text for split in SPLITS for question in self.words[split] for text in question}
         given_away = sorted({text for question in self.shown for text in question} & used)
         if given_away:
-            yield f"these shots give answers away, because pairs ask about {', '.join(given_away)}; choose other words"
+            yield f"these shots contain words of the pairs: {', '.join(given_away)}; choose other words"
 
     def candidates(self, encoder: Encoder, split: Split, rng: random.Random) -> Iterator[TextPair]:
         partners = self._partners(encoder, split)
@@ -70,7 +70,7 @@ class QuestionTask(StyledTask):
                 yield TextPair(self.prompt(word), self.prompt(other), (answer,), (wrong,), pattern)
 
     def _partners(self, encoder: Encoder, split: Split) -> dict[Question, list[Question]]:
-        """Every usable word of a split and the token that answers it, with those that can be its corrupted prompt."""
+        """Return every usable word of a split and the token of its answer, with the words for its corrupted prompt."""
         prompts = {word: self.prompt(word) for word, _ in self.words[split]}
         whole = {word: f" {answer}" for word, answer in self.words[split]}
         encoder.prepare(text for word, prompt in prompts.items() for text in (prompt, prompt + whole[word]))

@@ -1,11 +1,11 @@
-"""Prompt styles: the same questions, asked in several ways, so that circuits for two ways of asking can be compared.
+"""Prompt styles: the same questions in several forms, so that the circuits of two forms can be compared.
 
     few-shot       examples, then the question             "... Italy -> Rome\\nJapan ->"
     instruction    an instruction, and the reply begun     "What is the capital of Japan?\\nThe capital of Japan is"
     zero-shot      the question alone                      "Japan ->"
 
 The examples (shots) are the same in clean and corrupted prompts, so they never tell the two prompts of a pair apart.
-With `chat`, an instruction is what the user says, and the reply is begun in the assistant's name.
+With `chat`, an instruction is the user's message, and the reply begins as the assistant's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import ClassVar
 from edge_pruning.tasks.chat import Messages
 from edge_pruning.tasks.task import GeneratedTask
 
-Question = tuple[str, str]  # what is asked about, and the answer
+Question = tuple[str, str]  # the word, and the answer
 FEW_SHOT, INSTRUCTION, ZERO_SHOT = "few-shot", "instruction", "zero-shot"
 
 
@@ -47,7 +47,7 @@ class StyledTask(GeneratedTask):
         return self.examples if self.style == FEW_SHOT else ()
 
     def prompt(self, word: str) -> str:
-        """The question about a word, up to its answer."""
+        """Return the question about a word, up to its answer."""
         if self.style == INSTRUCTION:
             return f"{self.instruction}\n{self.reply}".format(word=word)
         shown = [f"{self.line} {answer}".format(word=example) for example, answer in self.shown]

@@ -1,9 +1,9 @@
 """All inputs of a compiled program: `tracr:reverse`, or `tracr:` and a folder.
 
-The task is exact: the data is the whole input space (or the sample that was drawn when the program was compiled), so
-there is nothing to hold out, and every split is the same. A pair's corrupted input is another one of the same length;
-under zero ablation, which suits a circuit that must do everything, it plays no part. Categorical outputs are fitted by
-KL, numbers by squared error.
+The task is exact: the data is the whole input space (or the sample drawn when the program was compiled), so nothing is
+held out, and every split is the same. A pair's corrupted input is another one of the same length; it plays no part
+under zero ablation, which suits a circuit that must do everything. Categorical outputs are fitted by KL, numbers by
+squared error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Row = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # token ids; pos
 
 @dataclass(frozen=True, kw_only=True)
 class TracrTask(Task):
-    """`inputs`: only these, as lists of values; all that were compiled otherwise."""
+    """The inputs of a compiled program. inputs: lists of values; by default, all compiled inputs."""
 
     program: str
     inputs: Sequence[Sequence[Any]] | None = None
@@ -41,7 +41,7 @@ class TracrTask(Task):
             raise ValueError(f"there is no compiled program {self.program!r}")
         if isinstance(self.inputs, str):
             raise ValueError(f"inputs must be a list of lists of values, such as [[\"a\", \"b\"]], got {self.inputs!r}")
-        _ = self.inputs and self.compiled.program.encode(self.inputs)  # its own complaints
+        _ = self.inputs and self.compiled.program.encode(self.inputs)  # raises ValueError for bad inputs
 
     @property
     def defaults(self) -> Mapping[str, Any]:
@@ -57,7 +57,7 @@ class TracrTask(Task):
         split, program = self.check_split(split), self.compiled.program
         if tokenizer != program:
             other = f"the program {tokenizer.name!r}" if isinstance(tokenizer, Program) else "a language model"
-            raise ValueError(f"the model of task {self.program!r} is that program, not {other}; leave out --model")
+            raise ValueError(f"the model of task {self.program!r} is the program itself, not {other}; omit --model")
         rows = [*(self._all_rows() if self.inputs is None else self._own_rows(self.inputs))]
         pairs = tuple(self._pair(row, other) for row, other in zip(rows, self._others(rows), strict=True))
         texts = tuple(_text(program, pair) for pair in pairs)
@@ -67,7 +67,7 @@ class TracrTask(Task):
 
     def _extent(self, n: int) -> str:
         every = self.compiled.origin.get("of", n)
-        return f"all {n:,} that there are" if n == every else f"{n:,} of {every:,}"
+        return f"all {n:,} of them" if n == every else f"{n:,} of {every:,}"
 
     def _all_rows(self) -> list[Row]:
         program = self.compiled.program
@@ -84,7 +84,8 @@ class TracrTask(Task):
         return rows
 
     def _others(self, rows: Sequence[Row]) -> list[tuple[int, ...]]:
-        """For each input another one of its length, drawn at random; itself where there is none."""
+        """Return another input of the same length for each input, drawn at random; the input itself if there is none.
+        """
         rng, by_length = random.Random(f"tracr:{self.compiled.program.name} {self.seed}"), defaultdict(list)
         for tokens, _, _ in rows:
             by_length[len(tokens)].append(tokens)

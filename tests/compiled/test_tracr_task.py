@@ -33,7 +33,7 @@ def test_answers_are_the_programs() -> None:
     texts = {text.clean: text.answer[0] for text in data.texts}
     assert texts["a b c"] == "c b a"
     assert len(texts) == 39
-    assert data.notices == ("inputs: all 39 that there are, the same in every split",)
+    assert data.notices == ("inputs: all 39 of them, the same in every split",)
 
 
 def test_corrupted_inputs_depend_on_the_seed_only() -> None:
@@ -54,9 +54,9 @@ def test_inputs_of_ones_own() -> None:
 
 def test_a_program_is_the_only_model_of_its_task() -> None:
     task = get_task("tracr:reverse")
-    with pytest.raises(ValueError, match="the model of task 'tracr:reverse' is that program, not the program 'hist'"):
+    with pytest.raises(ValueError, match="task 'tracr:reverse' is the program itself, not the program 'hist'"):
         task.pairs(load_model("tracr:hist").tokenizer, "test")
-    with pytest.raises(ValueError, match="is that program, not a language model"):
+    with pytest.raises(ValueError, match="is the program itself, not a language model"):
         task.pairs(object(), "test")
     with pytest.raises(ValueError, match="'reverse' reads values, not text"):
         get_task("ioi").pairs(load_model("tracr:reverse").tokenizer, "test")

@@ -185,7 +185,7 @@ def test_auto_circuit_ranks_by_absolute_value_and_says_no_size(read):
     found = read("auto-circuit", AUTO_CIRCUIT)
     assert found.circuit.edges == ["input->a0.h1<v>", "input->m0", "a0.h1->m0", "m0->logits"]
     assert found.circuit.scores.values[found.circuit.mask].tolist() == [2.5, 0.5, 1.5, 3.0]
-    assert found.notices[0].startswith("the file says no size: its 4 edges with a score other than 0")
+    assert found.notices[0].startswith("the file contains no size: its 4 edges with a score other than 0")
 
 
 def test_auto_circuit_s_truth_values_are_a_circuit(read):
@@ -222,12 +222,12 @@ def test_torch_files_are_told_apart_by_what_is_in_them(tmp_path):
 def test_commands_take_a_foreign_file_and_say_what_it_leaves_open(tmp_path, caplog):
     (tmp_path / "x-graph.json").write_text(ACDC_JSON)
     (tmp_path / "scores.json").write_text(AUTO_CIRCUIT)
-    with pytest.raises(ValueError, match=r"does not say how many layers and heads .* at least layers=1,heads=2"):
+    with pytest.raises(ValueError, match=r"not contain the number of layers and heads .* at least layers=1,heads=2"):
         load(tmp_path / "x-graph.json")
     CIRCUIT.save(tmp_path / "mine.json")
     assert load(tmp_path / "x-graph.json", like=tmp_path / "mine.json") == CIRCUIT
     load(tmp_path / "scores.json")
-    assert "scores.json: the file says no size" in caplog.text
+    assert "scores.json: the file contains no size" in caplog.text
     picture = CliRunner().invoke(app, ["draw", str(tmp_path / "x-graph.json"), "--shape", "layers=1,heads=2"])
     assert picture.exit_code == 0, picture.stderr
     assert "a0.h1" in (tmp_path / "x-graph.svg").read_text()
@@ -307,7 +307,7 @@ def test_dot_has_hues_and_runs_upward(written):
 
 @pytest.mark.parametrize(("name", "notice"), [
     ("eap-ig-json", "the circuit has no scores: edges in it got the score 1, all others 0"),
-    ("eap-ig-pt", "the circuit does not say how wide its model is"),
+    ("eap-ig-pt", "the width of the model is unknown"),
     ("edges-json", "the input is called embeds"),
 ])
 def test_what_a_file_cannot_say_is_said(tmp_path, name, notice):

@@ -33,7 +33,7 @@ TEXTS = {
     "not JSON": ("eap-ig-json", "{", "truncated or not JSON"),
     "a list": ("eap-ig-json", "[]", "expected an object with cfg, nodes, edges, each of them an object; got list"),
     "no nodes": ("eap-ig-json", '{"cfg": {}, "edges": {}}', "expected an object with cfg, nodes, edges"),
-    "cfg without a size": ("eap-ig-json", json_with(cfg={"n_layers": 1}), "does not say how many heads its model has"),
+    "cfg without a size": ("eap-ig-json", json_with(cfg={"n_layers": 1}), "does not contain the number of heads"),
     "cfg with words": ("eap-ig-json", json_with(cfg={"n_layers": "one", "n_heads": 2}), "for layers, got 'one'"),
     "a cfg that fills the memory": (
         "eap-ig-json", json_with(cfg={"n_layers": 10**9, "n_heads": 2}), "a whole number from 1 to 1,000 for layers"
@@ -42,13 +42,13 @@ TEXTS = {
                     "expected 'in_graph' for every edge, 1 have none: m0->logits"),
     "in_graph that is no truth value": (
         "eap-ig-json", edges_with(**{"m0->logits": {"score": 1.0, "in_graph": 2}}),
-        r"expected true or false for whether an edge is in the circuit, 1 say: m0->logits \(2\)",
+        r"expected true or false for each edge; 1 have other values: m0->logits \(2\)",
     ),
     "a score that is none": ("eap-ig-json", edges_with(**{"m0->logits": {"score": "high", "in_graph": True}}),
-                             r"expected a finite number as score, 1 edges have none: m0->logits \('high'\)"),
+                             r"expected a finite number as score; 1 edges have none: m0->logits \('high'\)"),
     "NaN": ("eap-ig-json", EAP_IG_JSON.replace("3.0", "NaN"), r"1 edges have none: m0->logits \(nan\)"),
     "unknown nodes": (
-        "eap-ig-json", json_with(nodes={"m7": True, "a": False}), "2 names are no nodes of this model: m7, a"
+        "eap-ig-json", json_with(nodes={"m7": True, "a": False}), "2 names are not nodes of this model: m7, a"
     ),
     "a node that says nothing": ("eap-ig-json", json_with(nodes={"m0": {}, "logits": {"in_graph": 2}}),
                                  "expected 'in_graph', true or false, for every node, 2 have none: m0, logits"),
@@ -61,7 +61,7 @@ TEXTS = {
     ),
     "no entries of ACDC": ("acdc", '[["m0", "resid_post"], [["a", [], "b", [true]], 1]]',
                            r"2 entries are none: entry 1 \(\['m0', 'resid_post'\]\), entry 2"),
-    "a circuit of positions": ("acdc", ACDC_JSON.replace("[null]", "[null, 3]", 1), "a circuit with positions"),
+    "a circuit of positions": ("acdc", ACDC_JSON.replace("[null]", "[null, 3]", 1), "this circuit has token positions"),
     "places that ACDC has not": ("acdc", ACDC_JSON.replace("hook_mlp_in", "mlp.hook_pre"),
                                  "expected a place that reads, .*; got blocks.0.mlp.hook_pre"),
     "a head without number": ("acdc", ACDC_JSON.replace("[null, null, 1]", "[null]", 1), "the number of a head"),
@@ -77,12 +77,12 @@ TEXTS = {
     "a graph of features": ("neuronpedia", '{"nodes": [], "links": [{"source": "0_1_2", "target": "27_3_4"}]}',
                             "a graph of features is not one of heads and MLPs"),
     "an edge twice": (
-        "edges-json", '[["m0", "resid_post"], ["m0", "resid_post"]]', "expected every edge once, 1 are listed"
+        "edges-json", '[["m0", "resid_post"], ["m0", "resid_post"]]', "expected every edge once; 1 are listed"
     ),
     "an empty table": ("csv", "", "expected the columns .* found none, without edge, in_circuit"),
     "a table of something else": ("csv", "a,b\n1,2\n", "found a, b, without edge, in_circuit"),
     "a table with odd values": ("csv", CSV.replace("TRUE,2", "maybe,much"),
-                                r"1 say: input->a0.h1<v> \('maybe'\); expected a finite number .* \('much'\)"),
+                                r"1 have other values: input->a0.h1<v> \('maybe'\); expected a finite .* \('much'\)"),
     "not XML": ("graphml", "<graphml", "not a GraphML file: ParseError"),
     "other XML": ("graphml", "<html></html>", "not a GraphML file: NetworkXError"),
     "a graph of something else": ("graphml", GRAPHML.replace("<data", "<desc").replace("</data", "</desc"),
@@ -176,13 +176,13 @@ def test_broken_torch_files(tmp_path, content):
 
 @pytest.mark.parametrize(("target", "options", "reason"), [
     ("x.json", {"to": "eap-json"}, "there is no format 'eap-json'; nearest: eap-ig-json"),
-    ("x.json", {}, "x.json would be circuit again; choose another format with --to: acdc, auto-circuit, eap-ig-json"),
-    ("x.xml", {}, "no format writes files that end so"),
+    ("x.json", {}, "x.json would be circuit again; choose another one with --to: acdc, auto-circuit, eap-ig-json"),
+    ("x.xml", {}, "no format has this suffix"),
     ("mine.json", {"to": "csv"}, "would be overwritten by its own conversion"),
-    ("x.csv", {"signed": True}, "signed is about scores of EAP-IG and MIB, but this is from circuit to csv"),
+    ("x.csv", {"signed": True}, "signed applies to scores of EAP-IG and MIB, but this is from circuit to csv"),
     ("x.csv", {"edges": 3}, "expected scores to choose 3 edges by, but the file has none"),
     ("x.csv", {"shape": {"layers": 2, "heads": 2, "size": 1}},
-     "no part of a shape is called 'size' .*; the file says layers=1, but layers=2 was given"),
+     "a shape has no field 'size' .*; the file says layers=1, but layers=2 was given"),
     ("x.csv", {"heads": "all"}, "expected embeddings 'joint' or 'split' and kv 'kv' or 'query'"),
     ("x.csv", {"read_as": "dot"}, r"mine.json \(read as dot\): not a DOT file"),
     ("x.csv", {"like": "missing.json"}, "missing.json does not exist"),
@@ -194,7 +194,7 @@ def test_requests_that_make_no_sense(tmp_path, target, options, reason):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.json"]
 
 
-@pytest.mark.parametrize(("name", "reason"), [("gone.json", "does not exist"), ("x.txt", "of no known format")])
+@pytest.mark.parametrize(("name", "reason"), [("gone.json", "does not exist"), ("x.txt", "unknown format")])
 def test_files_that_are_not_there_or_of_no_known_kind(tmp_path, name, reason):
     (tmp_path / "x.txt").write_text("hello")
     with pytest.raises(ValueError, match=f"{name}.*{reason}"):
@@ -203,7 +203,7 @@ def test_files_that_are_not_there_or_of_no_known_kind(tmp_path, name, reason):
 
 def test_a_json_file_of_no_known_kind(tmp_path):
     (tmp_path / "x.json").write_text('{"format": "edge-pruning/evaluation"}')
-    with pytest.raises(ValueError, match=r"x.json: of no known format; .* say which with --from"):
+    with pytest.raises(ValueError, match=r"x.json: unknown format; .* name it with --from"):
         convert(tmp_path / "x.json", tmp_path / "out.csv")
 
 

@@ -210,7 +210,7 @@ def test_a_task_that_is_made_already_is_the_task(model_folder, pairs_file, rows)
     run = ep.discover(made, model=str(model_folder), **EAP)
     assert run.config["task"] == {"name": str(pairs_file), "settings": {"train": 5}}
     assert ep.discover(pairs_file, train=5, model=model_folder, **EAP).circuit == run.circuit
-    with pytest.raises(ValueError, match="is made already, so it takes no settings; got train"):
+    with pytest.raises(ValueError, match="is already built, so it takes no settings; got train"):
         ep.get_task(made, train=3)
 
 

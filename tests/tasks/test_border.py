@@ -103,12 +103,12 @@ def test_years_of_one_decade_need_nothing_to_be_asked_for(bytes_and_words: Any) 
 def test_a_beginning_that_is_written_out_is_not_doubled(bytes_and_words: Any) -> None:
     found = read(bytes_and_words, {"clean": "<s>The cat is", "corrupted": "<s>The dog is"})
     assert found.pairs == read(bytes_and_words, {}).pairs
-    assert noticed(found, "begin with <s> themselves, so it is not put in front again")
+    assert noticed(found, "already begin with <s>, so it is not added again")
 
 
 def test_special_tokens_and_markup_are_noted(bytes_and_words: Any) -> None:
     special = read(bytes_and_words, {"clean": "The cat<|end|> is", "corrupted": "The dog<|end|> is"})
-    assert noticed(special, "hold special tokens that are written out (<|end|>)")
+    assert noticed(special, "contain spelled-out special tokens (<|end|>)")
     markup = {"clean": "<|user|>The cat is", "corrupted": "<|user|>The dog is"}
     assert noticed(read(bytes_and_words, markup), "hold <|user|>, which is plain text in this tokenizer")
 
@@ -123,7 +123,7 @@ def test_token_ids_without_the_usual_beginning_are_noted(bytes_and_words: Any) -
 def test_a_rendered_chat_is_not_rendered_again(bytes_and_words: Any) -> None:
     bytes_and_words.chat_template = "{{ messages[0]['content'] }}<|end|>"
     rendered = {"clean": "The cat is<|end|>", "corrupted": "The dog is<|end|>"}
-    with pytest.raises(ValueError, match="pair 1: the prompt is a rendered chat already; leave out --chat"):
+    with pytest.raises(ValueError, match="pair 1: the prompt is already a rendered chat; leave out --chat"):
         read(bytes_and_words, rendered, chat=True)
     assert read(bytes_and_words, rendered).texts[0].clean == "The cat is<|end|>"
     assert read(bytes_and_words, {}, chat=True).notices == (), "the template's own special tokens are meant"
@@ -135,7 +135,7 @@ def test_unknown_words_are_named_as_the_cause(words: PreTrainedTokenizerBase) ->
         get_task([france]).pairs(words, "train")
     rows = [{"clean": "Zyx Mary", "corrupted": "Zyx John", "answer": " ran", "split": "train"}]
     notices = get_task(rows).pairs(words, "train").notices
-    assert any("hold words that this tokenizer does not know (pair 1: 'Zyx')" in notice for notice in notices)
+    assert any("contain words outside this tokenizer's vocabulary (pair 1: 'Zyx')" in notice for notice in notices)
 
 
 def test_tokens_are_shown_with_their_spaces(bytes_and_words: Any) -> None:

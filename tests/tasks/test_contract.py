@@ -142,7 +142,7 @@ def test_a_split_without_pairs_is_refused(small: Task) -> None:
 
 
 def test_more_pairs_than_there_are_is_refused(words: PreTrainedTokenizerBase) -> None:
-    with pytest.raises(ValueError, match="only [0-9]+ different pairs of split 'validation' .* 100000 were asked for"):
+    with pytest.raises(ValueError, match="only [0-9]+ different pairs of split 'validation' .* 100000 were requested"):
         get_task("gendered-pronoun", validation=100_000).pairs(words, "validation")
 
 

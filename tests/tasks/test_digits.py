@@ -57,7 +57,7 @@ def test_every_held_out_image_is_judged_once(reader: ImageReader) -> None:
     for split in ("validation", "test"):
         data = get_task("digits", validation=10**4, test=10**4).pairs(reader, split)
         assert len({pair.clean.numpy().tobytes() for pair in data.pairs}) == len(data.pairs) == SIZES[split]
-        assert data.notices == (f"{split}: {SIZES[split]} pairs, all that there are; 10000 were asked for",)
+        assert data.notices == (f"{split}: {SIZES[split]} pairs, all there are; 10000 were requested",)
 
 
 def test_training_pairs_are_enlarged_with_other_partners(reader: ImageReader) -> None:

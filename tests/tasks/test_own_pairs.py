@@ -28,7 +28,7 @@ def many(n: int) -> list[dict[str, Any]]:
 def test_a_file_becomes_pairs(tmp_path: Path, words: PreTrainedTokenizerBase) -> None:
     data = get_task(write(tmp_path, {**GOOD, "split": "test"}, "", {**GOOD, "split": "test"})).pairs(words, "test")
     assert len(data.pairs) == 1
-    assert data.notices == ("rows: 1 left out, they repeat another row of this split",)
+    assert data.notices == ("rows: 1 left out as repeats within this split",)
     assert data.texts[0].answer == (" ran",)
     assert words.decode(data.pairs[0].wrong[0]) == " sat"
     assert data.task.endswith("pairs.jsonl")
@@ -121,7 +121,7 @@ def test_a_long_list_of_problems_is_cut(tmp_path: Path, words: PreTrainedTokeniz
 def test_pairs_of_unequal_length_can_be_dropped(tmp_path: Path, words: PreTrainedTokenizerBase) -> None:
     path = write(tmp_path, *many(5), {**GOOD, "corrupted": "Then"})
     data = get_task(path, skip_unequal=True).pairs(words, "train")
-    assert data.notices == ("rows: 1 of 6 left out, their prompts differ in length",)
+    assert data.notices == ("rows: 1 of 6 left out because their prompts differ in length",)
 
 
 def test_a_prompt_on_both_sides_of_a_split_is_refused(tmp_path: Path, words: PreTrainedTokenizerBase) -> None:

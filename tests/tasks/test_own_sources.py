@@ -126,7 +126,7 @@ def test_objects_that_are_no_pairs_are_refused(words: PreTrainedTokenizerBase, s
 
 @pytest.mark.parametrize(("name", "content", "message"), [
     ("a.json", b"{", "a.json is not valid JSON"),
-    ("a.json", b'{"a": 1}\n{"a": 2}', "if it holds one object per line, call it .jsonl"),
+    ("a.json", b'{"a": 1}\n{"a": 2}', "if it has one object per line, rename it to .jsonl"),
     ("a.json", b"3", "expected a list of objects, or an object with one such list"),
     ("a.json", b'{"a": [{"x": 1}], "b": [{"x": 1}]}', "or an object with one such list"),
     ("a.json", b"[]", "there are no pairs"),
@@ -138,7 +138,7 @@ def test_objects_that_are_no_pairs_are_refused(words: PreTrainedTokenizerBase, s
     ("a.csv", b"clean,clean\na,b", "expected a header with different names; got clean"),
     ("a.csv", b"clean,corrupted\n", "the file has no rows"),
     ("a.csv", b"clean,corrupted\na,b,c\n", "line 2: 3 values, but the header has 2 names"),
-    ("a.csv", b"clean,corrupted\n\xff,b\n", "is not a text file in UTF-8"),
+    ("a.csv", b"clean,corrupted\n\xff,b\n", "is not a UTF-8 text file"),
     ("a.csv", b'clean,corrupted\n"a,b\n', "line 2: not a table"),
     ("a.csv", b"clean,corrupted\n" + b"a" * 200_000, "not a table .field larger"),
     ("a.parquet", b"PAR1 no", "is truncated or not a Parquet file"),
@@ -286,7 +286,7 @@ def test_the_number_of_pairs_of_a_split_can_be_limited(words: PreTrainedTokenize
     found = pairs(ROWS, words, train=4)
     assert found.pairs == pairs(ROWS, words).pairs[:4]
     assert "train: the first 4 of 6 pairs" in found.notices
-    assert "train: 6 pairs, all that there are; 50 were asked for" in pairs(ROWS, words, train=50).notices
+    assert "train: 6 pairs, all there are; 50 were requested" in pairs(ROWS, words, train=50).notices
     with pytest.raises(ValueError, match="train must be a number of pairs, at least 1, got 0; test .* got 1.5"):
         pairs(ROWS, words, train=0, test=1.5)
 

@@ -50,7 +50,7 @@ def test_a_question_task_has_all_words_that_fit_and_says_how_many(all_words: Pre
     data = get_task("plurals", test=1000).pairs(all_words, "test")
     total = len(Plurals.words["test"])
     assert len(data.pairs) == total
-    assert f"test: {total} pairs, all that fit this tokenizer; 1000 were asked for" in data.notices
+    assert f"test: {total} pairs, all that fit this tokenizer; 1000 were requested" in data.notices
 
 
 def test_an_answer_of_several_tokens_is_judged_by_its_first() -> None:

@@ -82,8 +82,8 @@ def test_other_shots_can_be_given(all_words: PreTrainedTokenizerBase) -> None:
 
 
 @pytest.mark.parametrize(("settings", "expected"), [
-    ({"shots": "Japan:Tokyo Spain:Madrid"}, "give answers away, because pairs ask about Japan, Tokyo"),
-    ({"shots": "Ireland:Nowhere"}, "because pairs ask about Ireland"),
+    ({"shots": "Japan:Tokyo Spain:Madrid"}, "contain words of the pairs: Japan, Tokyo"),
+    ({"shots": "Ireland:Nowhere"}, "contain words of the pairs: Ireland"),
     ({"shots": "France"}, "expected shots as WORD:ANSWER, with spaces between them, got 'France'"),
     ({"shots": "France:Paris", "style": "zero-shot"}, "shots belong to style few-shot, and this is style zero-shot"),
 ])  # fmt: skip

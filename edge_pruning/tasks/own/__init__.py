@@ -3,7 +3,7 @@
     records.py    from a file or objects to dictionaries
     columns.py    from the names that other tools use to the fields of a pair
     rows.py       from fields to a checked row
-    border.py     what a text becomes where a prompt meets its answer, and what may not have been meant
+    border.py     the tokens where a prompt meets its answer, and notices about possible mistakes
     splits.py     which rows are for training, choosing and reporting
     own_pairs.py  all of it, as a task
 """

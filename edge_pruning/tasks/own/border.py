@@ -1,9 +1,9 @@
-"""What a text becomes where its prompt meets its answer, and what its writer may not have meant.
+"""The border between a prompt and its answer: how it is tokenised, and notices about possible mistakes.
 
-A text is changed in one case only, where the tokens of the whole text leave no doubt: a space at the end of a prompt
-that its tokenizer joins to the answer (`is ` + `Paris` is written `is` + ` Paris`). Everything else that looks odd is
-left as it is, and noted with the tokens of one row: a model has mostly seen the usual form, and a circuit for the odd
-one is a circuit for something else.
+Text is changed in one case only, where the tokens of the whole text leave no doubt: a space at the end of a prompt that
+its tokenizer joins to the answer (`is ` + `Paris` becomes `is` + ` Paris`). Other unusual forms are left as they are,
+with a notice that shows the tokens of one row: a model has mostly seen the usual form, and the circuit for an unusual
+form is a different one.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 MARKUP = re.compile(r"<\|[\w-]+\|>|\[/?INST\]|</?s>|<(?:start|end)_of_turn>|\[(?:CLS|SEP|MASK)\]")
 MOVED = "prompts: the space at the end of {n} rows belongs to the answer, and was moved there"
-TAIL = 4  # tokens of a prompt that are shown before its answer
+TAIL = 4  # number of prompt tokens shown before the answer
 
 
 def settle(text: TextPair, encoder: Encoder, number: int, notices: Notices, *, space: bool, chat: bool) -> TextPair:
-    """The text as it is tokenised, with notices about what may not have been meant.
+    """Return the text as it is tokenised, with notices about possible mistakes.
 
-    space: whether every answer that begins without a space gets one. chat: the text is a rendered chat, so its special
-    tokens and spaces are those of its template.
+    space: whether every answer that begins without a space gets one.
+    chat: the text is a rendered chat, so its special tokens and spaces are those of its template.
     """
     if chat:
         return text
@@ -42,7 +42,7 @@ def settle(text: TextPair, encoder: Encoder, number: int, notices: Notices, *, s
 
 
 def tokens_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
-    """The text of each token, so that their spaces can be seen. Joined, they are the text."""
+    """Return the text of each token with its spaces. Joined, they are the text."""
     tokens, before = [], ""
     for end in range(1, len(ids) + 1):
         whole = str(tokenizer.decode(list(ids[:end]), skip_special_tokens=False, clean_up_tokenization_spaces=False))
@@ -52,7 +52,7 @@ def tokens_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[st
 
 
 def tokens_in_words(encoder: Encoder, text: TextPair) -> str:
-    """The end of a clean prompt and its first answer: `| capital| is|| Paris|`."""
+    """Return the end of a clean prompt and its first answer: `| capital| is|| Paris|`."""
     prompt = encoder.encode(text.clean)
     whole = encoder.encode(text.clean + text.answer[0]) if text.answer else prompt
     shown = tokens_of(encoder.tokenizer, whole)
@@ -63,7 +63,7 @@ def tokens_in_words(encoder: Encoder, text: TextPair) -> str:
 
 
 def printable(text: str) -> str:
-    """With line breaks and the like written as in Python."""
+    """Return the text with line breaks and other control characters escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -78,7 +78,7 @@ def _with_spaces(text: TextPair) -> TextPair:
 
 
 def _moved_space(text: TextPair, encoder: Encoder) -> TextPair | None:
-    """The text with its last space in front of the answers, if only that gives the answers tokens of their own."""
+    """Move the last space of the prompt to the answers, if only that gives the answers their own tokens."""
     answers = text.answer + text.wrong
     ends = text.clean.endswith(" ") and text.corrupted.endswith(" ")
     if not ends or not answers or any(answer[:1].isspace() for answer in answers):
@@ -92,7 +92,7 @@ def _moved_space(text: TextPair, encoder: Encoder) -> TextPair | None:
     return replace(text, clean=clean, corrupted=corrupted, answer=answer, wrong=wrong)
 
 
-# --- what looks odd ---------------------------------------------------------------------------------------------------
+# --- possible mistakes ------------------------------------------------------------------------------------------------
 
 
 def _oddities(text: TextPair, encoder: Encoder) -> list[str]:
@@ -114,10 +114,10 @@ def _odd_tokens(text: TextPair, encoder: Encoder) -> list[str]:
     notices, special = [], special_tokens(encoder, text.clean)
     beginning = encoder.tokenizer.bos_token
     if beginning and text.clean.startswith(beginning) and encoder.begins_itself:
-        notices.append(f"prompts: {{n}} rows begin with {beginning} themselves, so it is not put in front again")
+        notices.append(f"prompts: {{n}} rows already begin with {beginning}, so it is not added again")
     if special:
         names = ", ".join(dict.fromkeys(special))
-        notices.append(f"prompts: {{n}} rows hold special tokens that are written out ({names}); they are read as such")
+        notices.append(f"prompts: {{n}} rows contain spelled-out special tokens ({names}); they are read as such")
     markup = list(dict.fromkeys(MARKUP.findall(text.clean)))
     as_text = [mark for mark in markup if mark not in encoder.tokenizer.get_added_vocab()]
     if as_text:
@@ -126,7 +126,7 @@ def _odd_tokens(text: TextPair, encoder: Encoder) -> list[str]:
 
 
 def special_tokens(encoder: Encoder, text: str) -> list[str]:
-    """Special tokens that stand in a text itself, behind its beginning."""
+    """Return the special tokens in a text, after its beginning."""
     ids = encoder.encode(text)[len(encoder.start) :]
     ids_of_special = [i for i in ids if i in encoder.special]
     named: Any = encoder.tokenizer.convert_ids_to_tokens(ids_of_special) if ids_of_special else []

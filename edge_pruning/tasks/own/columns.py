@@ -1,8 +1,8 @@
-"""From the names that other tools use to the fields of a pair.
+"""Map the column names of other tools to the fields of a pair.
 
-Columns are found by their names: those of this library, or those of a known dialect (the files of EAP-IG,
-auto-circuit, Edge Pruning and MIB). `--columns clean=prompt,answer=label` says it for any other file; a name with dots
-looks into nested objects (`metadata.subject`). Other columns are ignored, and named once.
+Columns are recognised by their names: those of this library, or those of a known dialect (the files of EAP-IG,
+auto-circuit, Edge Pruning and MIB). `--columns clean=prompt,answer=label` maps the columns of any other file; a name
+with dots accesses nested objects (`metadata.subject`). Other columns are ignored, with one notice.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ IDS = {  # columns that hold token ids
         "wrong_answer_ids", "incorrect_idx", "corrupted_country_idx", "corrupted_answer_idx", "corrupted_answers_idx",
     ),
 }
-OWN = "tokens"  # a pair that is token ids already
+OWN = "tokens"  # a pair of token ids
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """What a tool calls its columns, where a list of names does not say it. needs: how the dialect is known."""
+    """The columns of a tool that need more than a list of names. needs: the columns that identify the dialect."""
 
     name: str
     needs: tuple[str, ...]
@@ -53,13 +53,13 @@ class Dialect:
 
 
 def _edge_pruning_ioi(row: Fields) -> dict[str, Any]:
-    """Sentences end with their answer."""
+    """Read a row of sentences that end with their answer."""
     clean, corrupted = (str(row[name]).rpartition(" ")[0] for name in ("ioi_sentences", "corr_ioi_sentences"))
     return {"clean": clean, "corrupted": corrupted, "answer": f" {row['a']}", "wrong_answer": f" {row['b']}"}
 
 
 def _years(row: Fields, clean: str, corrupted: str, year: str) -> dict[str, Any]:
-    """Two digits; all later ones are right, all others wrong."""
+    """Read a row of two-digit years: all later ones are right, all others wrong."""
     first = int(str(row[year])[-2:])
     right, wrong = ([f"{n:02d}" for n in numbers] for numbers in (range(first + 1, 100), range(first + 1)))
     return {"clean": row[clean], "corrupted": row[corrupted], "answer": right, "wrong_answer": wrong}
@@ -117,7 +117,7 @@ class Columns:
 
 
 def columns_of(records: list[tuple[int, Fields]], said: str) -> Columns:
-    """Find out what the columns mean. said: `clean=prompt,answer=label`. Raises ValueError for fields there are not."""
+    """Determine the meaning of the columns. said: `clean=prompt,answer=label`. Raises ValueError for unknown fields."""
     present = list(dict.fromkeys(name for _, fields in records for name in fields))
     given = _given(said, records)
     for dialect in () if given else DIALECTS:
@@ -150,7 +150,7 @@ def _first(names: tuple[str, ...], present: list[str]) -> str | None:
 
 
 def _ignored(present: list[str], used: set[str], chosen: Mapping[str, str | None]) -> list[str]:
-    """A sentence about the columns that nothing is read from; a name that is nearly that of a field is suspicious."""
+    """Describe the columns that are not read; a name close to that of a field may be a mistake."""
     extra = [name for name in present if name not in used]
     if not extra:
         return []
@@ -160,7 +160,7 @@ def _ignored(present: list[str], used: set[str], chosen: Mapping[str, str | None
 
 
 def _inside(row: Any, name: str) -> Any:
-    """A field by its name, or by a path with dots."""
+    """Return a field by its name, or by a path with dots."""
     if isinstance(row, Mapping) and name in row:
         return row[name]
     first, dot, rest = name.partition(".")
@@ -180,7 +180,7 @@ def _with_split(read: Callable[[Fields], dict[str, Any]]) -> Callable[[Fields], 
 
 
 def _as_ids(value: Any) -> Any:
-    """Token ids in a text (a cell of a table), as numbers."""
+    """Parse token ids in a table cell."""
     try:
         return ast.literal_eval(value) if isinstance(value, str) else value
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -188,7 +188,7 @@ def _as_ids(value: Any) -> Any:
 
 
 def _as_list(value: Any) -> Any:
-    """A list in a text (a cell of a table), as a list."""
+    """Parse a list in a table cell."""
     if not (isinstance(value, str) and value.startswith("[") and value.endswith("]")):
         return value
     for reader in (json.loads, ast.literal_eval):
@@ -201,7 +201,7 @@ def _as_list(value: Any) -> Any:
 
 
 def _predicted(fields: dict[str, Any]) -> dict[str, Any]:
-    """Edge Pruning's own format marks what is to be predicted inside the text: `2 + 2 =<predict> 4</predict>`."""
+    """Parse Edge Pruning's own format, which marks the prediction inside the text: `2 + 2 =<predict> 4</predict>`."""
     if "<predict>" not in str(fields.get("clean")):
         return fields
     prompt, _, rest = str(fields["clean"]).partition("<predict>")

@@ -1,4 +1,4 @@
-"""A pair as its writer gives it. `edge_pruning/pair.py` has the same as token ids, for one tokenizer."""
+"""A pair as written by the user. `edge_pruning/pair.py` has its form as token ids, for one tokenizer."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Answer = str | int | Sequence[str] | Sequence[int]
 
 @dataclass(frozen=True)
 class Pair:
-    """A clean and a corrupted prompt that differ in one fact, with equally many tokens.
+    """A clean and a corrupted prompt that differ in one fact, with the same number of tokens.
 
-    clean, corrupted: texts, token ids, or chats (lists of messages).
-    answer: what should come next, with the space in front of it. A list holds several right answers. None: whatever
-    the model predicts.
-    wrong_answer: what the corrupted prompt suggests; also a list.
-    split: train, validation or test. None: the pair is assigned by its clean prompt.
+    clean, corrupted: strings, token ids, or chats (lists of messages).
+    answer: the continuation, with its leading space. A list means several right answers. None: the model's own
+        prediction.
+    wrong_answer: the continuation that the corrupted prompt suggests; also a list.
+    split: train, validation or test. None: assigned by the clean prompt.
     """
 
     clean: Prompt

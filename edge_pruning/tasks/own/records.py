@@ -42,7 +42,7 @@ EXPECTED = (
 
 
 def is_source(name: str) -> bool:
-    """Whether a name is that of a file of pairs, or of a dataset, rather than of a task."""
+    """Return whether a name is that of a file of pairs or a dataset, rather than of a task."""
     path = Path(name)
     return (
         name.startswith(HUB) or path.suffix.lower() in READERS or _is_dataset_folder(path) or is_image_folder(path)
@@ -50,7 +50,8 @@ def is_source(name: str) -> bool:
 
 
 def read(source: Any, problems: Problems, seed: int = 0) -> Records:
-    """All records of a source. Sets what `problems` calls a row. seed: of the partners in a folder of images."""
+    """Return all records of a source, and set the unit of `problems`. seed: for drawing partners in a folder of images.
+    """
     if isinstance(source, str | Path):
         return _from_name(str(source), problems, seed)
     problems.unit = "pair"
@@ -58,7 +59,7 @@ def read(source: Any, problems: Problems, seed: int = 0) -> Records:
 
 
 def written(source: Any) -> str:
-    """Pairs in memory as JSON lines, which read as the same pairs."""
+    """Return pairs in memory as JSON lines, from which the same pairs are read."""
     records = read(source, Problems("these pairs"))
     return "".join(json.dumps(fields, default=_as_json, ensure_ascii=False) + "\n" for _, fields in records)
 
@@ -95,7 +96,7 @@ def _json_lines(path: Path, problems: Problems) -> Records:
     for number, line in numbered:
         try:
             value = files.parse_json(line.decode("utf-8-sig"))
-        except ValueError as error:  # what is no JSON, and what is no UTF-8
+        except ValueError as error:  # not JSON, or not UTF-8
             problems.add(number, f"not valid JSON ({error})")
             continue
         found.append((number, value))
@@ -106,7 +107,7 @@ def _json(path: Path, problems: Problems) -> Records:
     try:
         content = files.parse_json(files.read_bytes(path).decode("utf-8-sig"))
     except ValueError as error:
-        lines = "; if it holds one object per line, call it .jsonl" if "Extra data" in str(error) else ""
+        lines = "; if it has one object per line, rename it to .jsonl" if "Extra data" in str(error) else ""
         raise ValueError(f"{path} is not valid JSON: {error}{lines}") from None
     lists = [value for value in content.values() if _is_records(value)] if isinstance(content, dict) else [content]
     if len(lists) != 1 or not isinstance(lists[0], list):
@@ -119,12 +120,12 @@ def _is_records(value: Any) -> bool:
 
 
 def _table(path: Path, problems: Problems) -> Records:
-    """Commas, semicolons or tabs, whichever the header has most of. The header is line 1."""
+    """Read a table with commas, semicolons or tabs, whichever the header contains most of. The header is line 1."""
     problems.unit = "line"
     try:
         text = files.read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text file in UTF-8 ({error}); save it again as UTF-8") from None
+        raise ValueError(f"{path} is not a UTF-8 text file ({error}); save it as UTF-8") from None
     header = text.partition("\n")[0]
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=header.count)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -182,7 +183,7 @@ def _datasets() -> Any:
 
 
 def _downloaded(name: str) -> Any:
-    """A dataset of the hub. Without a network, one question decides: nothing is tried again and again."""
+    """Load a dataset of the hub. Without a network, a single request decides, without retries."""
     datasets = _datasets()
     owner, _, rest = name.partition("/")
     repository, _, config = rest.partition("/")
@@ -191,13 +192,13 @@ def _downloaded(name: str) -> Any:
     try:
         _ask_the_hub(f"{owner}/{repository}")
         return datasets.load_dataset(f"{owner}/{repository}", config or None)
-    except Exception as error:  # the hub, the network and each loader raise their own
+    except Exception as error:  # the hub, the network and each loader have their own exceptions
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ValueError(f"could not load the dataset {HUB}{name}: {reason}") from error
 
 
 def _ask_the_hub(repository: str) -> None:
-    """Raises an error if the hub does not answer, or has no such dataset."""
+    """Raise an error if the hub does not answer, or has no such dataset."""
     from huggingface_hub import HfApi, constants
 
     if constants.HF_HUB_OFFLINE:
@@ -210,7 +211,7 @@ def _stored_dataset(path: Path) -> Any:
         return _datasets().load_from_disk(str(path))
     except ValueError:
         raise
-    except Exception as error:  # a folder with a broken dataset raises whatever its reader raises
+    except Exception as error:  # a broken dataset can raise any exception
         raise ValueError(f"could not load the dataset in {path}: {error}") from error
 
 
@@ -218,12 +219,12 @@ def _stored_dataset(path: Path) -> Any:
 
 
 def _from_objects(source: Any) -> Iterable[Any]:
-    """The rows of anything that has rows; a mapping from splits to rows gives every row its split."""
+    """Return the rows of any object with rows. A mapping from splits to rows assigns the splits."""
     if isinstance(source, Mapping):
         unknown = [name for name in source if SPLIT_NAMES.get(str(name)) is None]
         if unknown or not source:
             raise ValueError(f"{EXPECTED}; got a mapping with {', '.join(map(repr, unknown)) or 'nothing'} in it")
-        if len(source) == 1:  # a dataset that was never divided calls everything `train`
+        if len(source) == 1:  # an undivided dataset has the single split `train`
             return _from_objects(next(iter(source.values())))
         return [
             {**fields, "split": SPLIT_NAMES[name]} for name, rows in source.items()
@@ -238,7 +239,7 @@ def _from_objects(source: Any) -> Iterable[Any]:
 
 
 def _with_whole_paths(fields: Fields) -> Fields:
-    """Paths of images from the root, so that they are found when the pairs are read back from another folder."""
+    """Make image paths absolute, so that they are found when the pairs are read from another folder."""
     return {
         name: str(Path(value).absolute()) if is_image_name(value) and Path(value).is_file() else value
         for name, value in fields.items()
@@ -265,7 +266,7 @@ def _objects_only(rows: Iterable[tuple[int, Any]], problems: Problems) -> Record
 
 
 def _fields(row: Any) -> Any:
-    """A row as a dictionary; what is no row, as it is."""
+    """Return a row as a dictionary; other values are returned unchanged."""
     if isinstance(row, Pair):
         return row.fields
     if isinstance(row, TextPair):
@@ -282,7 +283,7 @@ def _fields(row: Any) -> Any:
 
 
 def python_value(value: Any) -> Any:
-    """NumPy's and pandas' values as Python's; None for what is missing."""
+    """Convert NumPy and pandas values to Python values; None for missing ones."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, float) and math.isnan(value) or type(value).__name__ in ("NAType", "NaTType"):

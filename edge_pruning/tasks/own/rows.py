@@ -1,6 +1,6 @@
-"""From the fields of a record to a row whose types are right; what is wrong with it is noted.
+"""Convert the fields of a record to a row with checked types; problems are noted.
 
-Prompts are texts, chats or token ids; answers are texts or token ids.
+Prompts are strings, chats or token ids; answers are strings or token ids.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ ANSWERS = ("answer", "wrong_answer")
 
 @dataclass(frozen=True)
 class Row:
-    """One pair, checked. key: the clean prompt as it stands in the source, which decides the split.
+    """One checked pair.
 
-    answer, wrong: texts or token ids; an empty answer stands for the model's own prediction. tokens: the pair, where
-    the source holds it as token ids already.
+    key: the clean prompt as it is in the source, which decides the split.
+    answer, wrong: strings or token ids; an empty answer means the model's own prediction.
+    tokens: the pair, if the source contains token ids.
     """
 
     number: int
@@ -40,14 +41,14 @@ class Row:
 
     @property
     def content(self) -> tuple[Any, ...]:
-        """What makes two rows the same."""
+        """The content that two equal rows share."""
         return self.clean, self.corrupted, self.answer, self.wrong, self.tokens
 
 
 def rows_of(
     records: Iterable[tuple[int, Fields]], columns: Columns, chat: Chat | None, problems: Problems
 ) -> list[Row]:
-    """Every record as a row; those with problems are missing."""
+    """Return every record as a row, without those that have problems."""
     rows = (_row(number, record, columns, chat, problems) for number, record in records)
     return [row for row in rows if row is not None]
 
@@ -71,7 +72,7 @@ def _row(number: int, record: Fields, columns: Columns, chat: Chat | None, probl
 
 
 def _checked(number: int, record: Fields, chat: Chat | None) -> Row:
-    """Raises ValueError where the chat template refuses the messages."""
+    """Check a record. Raises ValueError if the chat template refuses the messages."""
     clean, corrupted, tokens = record["clean"], record["corrupted"], _tokens(record.get(OWN))
     answer, wrong = (_several(record.get(name)) for name in ANSWERS)
     key = clean if isinstance(clean, str) else json.dumps(clean)
@@ -81,13 +82,13 @@ def _checked(number: int, record: Fields, chat: Chat | None) -> Row:
         texts = [tuple(a for a in answers if isinstance(a, str)) for answers in (answer, wrong)]
         rendered = chat.pair(clean, corrupted, texts[0], texts[1])
         clean, corrupted = rendered.clean, rendered.corrupted
-        answer, wrong = rendered.answer or answer, rendered.wrong or wrong  # token ids stay
+        answer, wrong = rendered.answer or answer, rendered.wrong or wrong  # token ids are unchanged
     clean, corrupted = (prompt if isinstance(prompt, str) else tuple(prompt) for prompt in (clean, corrupted))
     return Row(number, clean, corrupted, answer, wrong, record.get("split"), key, tokens)
 
 
 def _tokens(value: Any) -> TokenPair | None:
-    """A pair of token ids, also from a JSON object. Raises ValueError for anything else."""
+    """Parse a pair of token ids, also from a JSON object. Raises ValueError for anything else."""
     if value is None or type(value) is TokenPair:
         return value
     if not isinstance(value, Mapping) or value.keys() != {f.name for f in fields(TokenPair)}:
@@ -109,7 +110,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_encodable(value: str) -> bool:
-    """False for half of a surrogate pair, which no tokenizer takes."""
+    """Return False for half of a surrogate pair, which no tokenizer accepts."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -150,7 +151,7 @@ def _problems(fields: Mapping[str, Any], chat: Chat | None) -> Iterable[str]:
     }
     missing = [name for name in PROMPTS if name not in fields]
     if missing:
-        yield f"missing {', '.join(missing)}; expected the fields {', '.join(FIELDS)}, or say --columns clean=..."
+        yield f"missing {', '.join(missing)}; expected the fields {', '.join(FIELDS)}, or use --columns clean=..."
     for name, (fits, expected) in checks.items():
         value = fields.get(name)
         if isinstance(value, str) and not _is_encodable(value):

@@ -1,7 +1,7 @@
-"""Which rows are for training, for choosing and for reporting: as the source says, or by a hash.
+"""Divide rows into splits for training, choosing and reporting: as in the source, or by a hash.
 
 Rows without a split are divided 60 / 20 / 20 by a hash of their clean prompt, so the order of the rows does not matter,
-and no prompt is on two sides. With `group="row"` every row is divided by itself: then a circuit may be tested on a
+and no prompt is in two splits. With `group="row"`, each row is divided separately; a circuit may then be tested on a
 clean prompt that it was found with, under another corruption.
 """
 
@@ -20,7 +20,7 @@ GROUPS = ("clean", "row")
 
 
 def splits_of(rows: Sequence[Row], seed: int, group: str, problems: Problems) -> dict[int, Split]:
-    """The split of every row, by its number."""
+    """Return the split of every row, by its number."""
     given = {row.number: split for row in rows for split in SPLITS if row.split == split}
     if not given:
         return _hashed(rows, seed, group)
@@ -46,17 +46,19 @@ def _hashed(rows: Sequence[Row], seed: int, group: str) -> dict[int, Split]:
 
 
 def divided(keys: Sequence[str], seed: int) -> dict[str, Split]:
-    """A split for every key: in the order of their hashes, cut at the shares; three or more leave no split empty."""
+    """Return a split for every key, in the order of their hashes, cut at the shares; with three or more, no split is
+    empty.
+    """
     ordered = sorted(set(keys), key=lambda text: hashlib.sha256(f"{seed} {text}".encode()).digest())
     held_out = max(1, round(HELD_OUT * len(ordered)))
     order: list[Split] = [*repeat(SPLITS[2], held_out), *repeat(SPLITS[1], held_out)]
-    order = order[: max(0, len(ordered) - 1)]  # a circuit cannot be found without training rows
+    order = order[: max(0, len(ordered) - 1)]  # training rows are necessary
     order += repeat(SPLITS[0], len(ordered) - len(order))
     return dict(zip(ordered, order, strict=True))
 
 
 def why_empty(split: str, usable: Sequence[Row], unit: str) -> str:
-    """Why a split has no rows, and what to do."""
+    """Explain why a split has no rows, and what to do."""
     if any(row.split for row in usable):
         there = ", ".join(dict.fromkeys(str(row.split) for row in usable))
         return (
