@@ -94,7 +94,7 @@ def test_several_answers_that_differ_before_it_are_refused(answers: tuple[str, .
 
 
 def test_prompts_that_are_the_same_tokens_are_refused() -> None:
-    with pytest.raises(ValueError, match="are the same tokens"):
+    with pytest.raises(ValueError, match="have the same tokens"):
         WORDS.pair(TextPair("Then Xyz", "Then Zyx", (" ran",)))
 
 
