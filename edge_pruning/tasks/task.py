@@ -190,7 +190,7 @@ class GeneratedTask(TextTask):
         pair_set = self._written(tokenizer, split, max_length, getattr(self, split))
         wanted, fit = getattr(self, split), len(pair_set.pairs)
         if fit < wanted and self.sizes_are_limits and fit:
-            notice = f"{split}: {fit} pairs, all that fit this tokenizer; {wanted} were asked for"
+            notice = f"{split}: {fit} pairs, all that fit this tokenizer; {wanted} were requested"
             return replace(pair_set, notices=(*pair_set.notices, notice))
         if not fit:
             raise ValueError(
@@ -200,7 +200,7 @@ class GeneratedTask(TextTask):
         if fit < wanted:
             raise ValueError(
                 f"task {self.name!r}: only {fit} different pairs of split {split!r} fit this tokenizer, "
-                f"{wanted} were asked for; ask for fewer ({split}={fit}) or use another tokenizer"
+                f"but {wanted} were requested; request fewer ({split}={fit}) or use another tokenizer"
             )
         return pair_set
 
@@ -262,7 +262,7 @@ def _distinct(candidates: Iterator[TextPair], encoder: Encoder, size: int) -> It
 # --- registry ------------------------------------------------------------------------------------------------------
 
 OWN = (
-    "or give a file with your own pairs (.jsonl, .json, .csv, .tsv or .parquet), or a folder with a folder of images "
+    "or give a file of your own pairs (.jsonl, .json, .csv, .tsv or .parquet), or a folder with a folder of images "
     "for each class"
 )
 TASKS: Registry[type[Task]] = Registry("task", hint=OWN)

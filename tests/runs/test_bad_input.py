@@ -251,7 +251,7 @@ def test_a_file_that_is_no_circuit(cli, pairs_file, tmp_path):
     assert_refused(cli("evaluate", tmp_path / "none.json"), "none.json does not exist")
     assert_refused(cli("draw", tmp_path), "is a folder")
     (tmp_path / "other.json").write_text("{}")
-    assert_refused(cli("draw", tmp_path / "other.json"), "other.json", "no known format", "--from")
+    assert_refused(cli("draw", tmp_path / "other.json"), "other.json", "unknown format", "--from")
 
 
 def test_a_circuit_that_does_not_say_where_it_came_from(cli, circuit_file, tmp_path):

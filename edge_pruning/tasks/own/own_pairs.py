@@ -125,7 +125,7 @@ class OwnPairs(TextTask):
             raise ValueError(f"{reading.problems.what}: {why_empty(split, usable, reading.problems.unit)}")
         kept, limits = _limited(kept, split, getattr(self, split))
         if reading.unequal:
-            left_out = f"{len(reading.unequal)} of {len(reading.rows)} left out, their prompts differ in length"
+            left_out = f"{len(reading.unequal)} of {len(reading.rows)} left out because their prompts differ in length"
             notices = [f"rows: {left_out}", *notices]
         return PairSet(
             self.name_of_source, split, self.metric, tuple(reading.pairs[row.number] for row in kept),
@@ -222,12 +222,12 @@ class _EncodedTexts(Encoded):
     def _from_text(self, row: Row, clean: str, corrupted: str) -> tuple[TextPair, Pair]:
         text = TextPair(clean, corrupted, _texts(row.answer), _texts(row.wrong))
         if self.task.chat and special_tokens(self.encoder, row.key):
-            raise ValueError("the prompt is a rendered chat already; leave out --chat")
+            raise ValueError("the prompt is already a rendered chat; leave out --chat")
         task = self.task
         text = settle(text, self.encoder, row.number, self.notices, space=task.space, chat=task.chat)
         unknown = self.encoder.unknown_words(text.clean, text.corrupted)
         if unknown:
-            words = "prompts: {n} rows hold words that this tokenizer does not know"
+            words = "prompts: {n} rows contain words outside this tokenizer's vocabulary"
             self.notices.add(words, row.number, lambda: ", ".join(map(repr, unknown)))
         if self.task.first_token:
             text = self._beginnings(text, row.number)
@@ -319,7 +319,7 @@ def _without_repeats(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     for row in rows:
         kept.setdefault(row.content, row)
     repeats = len(rows) - len(kept)
-    return list(kept.values()), [f"rows: {repeats} left out, they repeat another row of this split"] * bool(repeats)
+    return list(kept.values()), [f"rows: {repeats} left out as repeats within this split"] * bool(repeats)
 
 
 def _limited(rows: list[Row], split: str, most: int | None) -> tuple[list[Row], list[str]]:
@@ -327,5 +327,5 @@ def _limited(rows: list[Row], split: str, most: int | None) -> tuple[list[Row], 
     if most is None or len(rows) == most:
         return rows, []
     if len(rows) < most:
-        return rows, [f"{split}: {len(rows)} pairs, all that there are; {most} were asked for"]
+        return rows, [f"{split}: {len(rows)} pairs, all there are; {most} were requested"]
     return rows[:most], [f"{split}: the first {most} of {len(rows)} pairs"]
