@@ -24,8 +24,8 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True)
 class TextPair:
-    """A pair as text. Prompt and answer are concatenated as they are, so an answer includes its leading space ("
-    Mary").
+    """A pair as text. Prompt and answer are concatenated as they are, so an answer includes its leading space:
+    " Mary".
 
     answer: any of these counts as right; empty if the model's own prediction does.
     wrong: any of these counts as wrong; empty if no answer in particular is wrong.

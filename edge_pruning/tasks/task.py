@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+LISTED = 6  # words in an error
 AT_LEAST, AT_ONCE = 16, 256  # candidates that are tokenised together
 MISSES = 1000  # candidates in a row that were no new pair: whatever is left, if anything, is very rare
 UNPACKED = 2000  # pairs up to which memory does not matter
@@ -193,9 +194,10 @@ class GeneratedTask(TextTask):
             notice = f"{split}: {fit} pairs, all that fit this tokenizer; {wanted} were requested"
             return replace(pair_set, notices=(*pair_set.notices, notice))
         if not fit:
+            why = self._why_none(tokenizer, split)
             raise ValueError(
-                f"task {self.name!r}: no pair of split {split!r} fits this tokenizer: its prompts have unknown tokens, "
-                "or no two of them have equally many; check that the tokenizer belongs to the model, or use another one"
+                f"task {self.name!r}: no pair of split {split!r} fits this tokenizer: {why}; "
+                "check that the tokenizer belongs to the model, or use another one"
             )
         if fit < wanted:
             raise ValueError(
@@ -204,15 +206,26 @@ class GeneratedTask(TextTask):
             )
         return pair_set
 
+    def _why_none(self, tokenizer: PreTrainedTokenizerBase, split: Split) -> str:
+        """Say what is wrong with the first candidates of a split, none of which fits."""
+        encoder, _ = self.reader(tokenizer, f"task {self.name!r}")
+        some = list(islice(self.candidates(encoder, split, self._random(split)), AT_LEAST))
+        words = encoder.unknown_words(*(prompt for text in some for prompt in (text.clean, text.corrupted)))
+        if words:
+            return f"it has no token for words such as {', '.join(map(repr, words[:LISTED]))}"
+        return "its prompts have unknown tokens, or no two of them have equally many"
+
+    def _random(self, split: Split) -> random.Random:
+        """What candidates are drawn with: a text seed goes through SHA-512, so it means the same on every machine."""
+        return random.Random(f"{self.name} {split} {self.seed}")
+
     def _written(
         self, tokenizer: PreTrainedTokenizerBase, split: Split, max_length: int | None, size: int
     ) -> PairSet:
         """The first `size` pairs of a split, or fewer if no more fit the tokenizer; the same ones for every size."""
         encoder, chat = self.reader(tokenizer, f"task {self.name!r}")
-        # A text seed goes through SHA-512 in the standard library, so it means the same on every machine.
-        rng = random.Random(f"{self.name} {split} {self.seed}")
         pairs, texts, longest = PackedPairs(), PackedTexts(), 0
-        for some in _distinct(self.candidates(encoder, split, rng), encoder, size):
+        for some in _distinct(self.candidates(encoder, split, self._random(split)), encoder, size):
             chosen = some if chat is None else [
                 chat.pair(
                     self.messages(text.clean), self.messages(text.corrupted), text.answer, text.wrong, text.template
