@@ -10,11 +10,18 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from edge_pruning.version import __version__
 
 NAMED = ("model", "task", "method", "ablation", "seed")
+
+
+def titled(task: str | None, model: str | None) -> str | None:
+    """Return `TASK in MODEL`, or the one that is known. Of an absolute path only the last part is shown."""
+    names = (Path(name).name if Path(name).is_absolute() else name for name in (task, model) if name)
+    return " in ".join(dict.fromkeys(names)) or None
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,8 +4,8 @@
 
 Trains a ViT of 0.14 million parameters on the 1,197 training images of `digit_images.py`, shifted, turned and scaled at
 random; then measures it on held-out images and writes the folder that the library ships, model card included. Settings
-were chosen on validation images, never on test images. The same seed gives the same weights on one
-machine.
+were chosen on validation images (the model card says where test images were seen). The same seed gives the same weights
+on one machine.
 """
 
 from __future__ import annotations
@@ -176,8 +176,8 @@ is on them. So examples and tests have a vision circuit to find, without a downl
 |---|---|---|
 {table}
 
-The model was trained on the images of `train`. Settings were chosen on those of `validation`, never on those of
-`test`.
+The model was trained on the images of `train`. Settings were chosen on those of `validation`. Those of `test` were
+looked at once, before the number of steps was raised from 400 (96.5 % right) to a number that was chosen for its time.
 
 ## Data
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edge_pruning.circuit import Circuit
-from edge_pruning.provenance import Provenance
+from edge_pruning.provenance import Provenance, titled
 
 
 def caption_sentences(circuit: Circuit, without_dangling: int) -> list[str]:
@@ -22,8 +22,7 @@ def caption_sentences(circuit: Circuit, without_dangling: int) -> list[str]:
 
 def title_of(circuit: Circuit) -> str | None:
     """What to call a circuit: `TASK in MODEL`, or less if its provenance says less; None if it says neither."""
-    task, model = circuit.provenance.task, circuit.provenance.model
-    return " in ".join(dict.fromkeys(name for name in (task, model) if name)) or None
+    return titled(circuit.provenance.task, circuit.provenance.model)
 
 
 def _origin(provenance: Mapping[str, Any]) -> str:

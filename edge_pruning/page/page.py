@@ -24,6 +24,7 @@ from edge_pruning.objectives import OBJECTIVES
 from edge_pruning.page import words
 from edge_pruning.page.asked import asked
 from edge_pruning.page.charts import RUNS, curve_charts, loss_chart, overlap_chart, roc_chart, spread_charts
+from edge_pruning.provenance import titled
 from edge_pruning.version import __version__
 
 HERE = Path(__file__).parent
@@ -53,10 +54,7 @@ def look() -> dict[str, Any]:
 
 def title_of(report: Json) -> str:
     task, name = report["evaluation"]["task"], report["circuit"]["provenance"].get("model")
-    model = name.get("name") if isinstance(name, Mapping) else None
-    if model and Path(model).is_absolute():
-        model = Path(model).name
-    return f"{task} in {model}" if model not in (None, task) else str(task)
+    return titled(str(task), name.get("name") if isinstance(name, Mapping) else None) or ""
 
 
 def _context(report: Json, circuit: Circuit, *, prefix: str = "") -> dict[str, Any]:

@@ -12,6 +12,7 @@ from edge_pruning.circuit import Circuit
 from edge_pruning.contents import CircuitContent, ConfigContent, CurveContent, PatternsContent, Row
 from edge_pruning.drawing import draw_against_truth, draw_circuit, draw_size_curve, draw_training, save_picture
 from edge_pruning.evaluation import Evaluation
+from edge_pruning.provenance import titled
 from edge_pruning.runs.folder import CONFIG, CURVE, EVALUATION, FORMAT, FORMAT_VERSION, PATTERNS_FILE
 from edge_pruning.view import Inline, Source, report_of, view_page
 
@@ -79,8 +80,7 @@ class Run:
 
     @property
     def title(self) -> str:
-        task, model = self.config["settings"]["task"], self.config["settings"]["model"]
-        return task if task == model else f"{task} in {model}"
+        return titled(self.config["settings"]["task"], self.config["settings"]["model"]) or ""
 
     def draw(self, path: str | Path) -> None:
         """Draw the circuit to a file: SVG, or PNG and PDF (extra `[pictures]`), by the file's name."""

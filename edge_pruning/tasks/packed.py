@@ -5,6 +5,7 @@ A pair of 20 tokens takes about 300 bytes so, with its text about 500; as Python
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -27,11 +28,11 @@ class Packed(Sequence[T], Generic[T]):
         for item in items:
             self.append(item)
 
-    def append(self, item: T) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def append(self, item: T) -> None: ...
 
-    def _read(self, start: int, end: int) -> T:
-        raise NotImplementedError
+    @abstractmethod
+    def _read(self, start: int, end: int) -> T: ...
 
     def _number_of(self, name: str) -> int:
         if name not in self._names:

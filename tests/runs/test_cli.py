@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -125,7 +126,8 @@ def test_draw_writes_the_kind_of_picture_that_the_name_says_under_the_title_of_t
     file = tmp_path / "run" / "circuit.json"
     assert cli("draw", file).exit_code == 0
     origin = Circuit.load(file).provenance
-    assert f"<title>{origin.task} in {origin.model}</title>" in file.with_suffix(".svg").read_text()
+    title = f"{Path(origin.task).name} in {Path(origin.model).name}"
+    assert f"<title>{title}</title>" in file.with_suffix(".svg").read_text()
     assert cli("draw", file, "-o", tmp_path / "x.pdf").exit_code == 0
     assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF-")
     refused = cli("draw", file, "-o", tmp_path / "x.jpg")
