@@ -72,6 +72,12 @@ def share(items: Sequence[T]) -> Sequence[T]:
     return items[_rank::_count] if _count > 1 else items
 
 
+def rows_of(whole: Tensor) -> Tensor:
+    """Return this rank's block of a tensor's rows, as FSDP2 and `torch.chunk` cut it. May have no rows."""
+    blocks = whole.chunk(_count)
+    return blocks[_rank] if _rank < len(blocks) else whole[:0]
+
+
 def add_up(*tensors: Tensor) -> None:
     """Replace tensors of one dtype and device by their sums over all ranks, in place; bitwise equal on all ranks."""
     if _count == 1:

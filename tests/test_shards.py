@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import time
+import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from processes import on_ranks
 from random_models import answered, config_of, pairs_for, random_mask, random_model
 from running import logits_and_gradient, runner
@@ -14,15 +19,18 @@ from edge_pruning import ranks
 from edge_pruning.ablation import Patch
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.discovery.gradient import mask_gradient
+from edge_pruning.loading import in_parts
+from edge_pruning.loading.fingerprint import MOST_VALUES, fingerprint
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
-from edge_pruning.models import Adapter
+from edge_pruning.models import ADAPTERS, Adapter, adapt
 from edge_pruning.models.shards import Shards, blocks_of
 from edge_pruning.objectives import OBJECTIVES
 
-LAYERS = 4
+LAYERS, FEW = 4, 2
 CPU = torch.device("cpu")
 KINDS = ("gpt2", "llama", "gemma2", "qwen3", "bloom")
+READ = ("gpt2", "llama", "gemma3_text", "mixtral", "gpt_oss")  # tied, untied, buffers by kind of layer, fused experts
 
 
 def model(kind: str) -> Adapter:
@@ -143,16 +151,85 @@ def test_ranks_that_are_out_of_step_get_what_they_ask_for(on_two: list[dict[str,
     assert [rank["out of step"] for rank in on_two] == [[True] * 4, [True] * 2]
 
 
-def everything() -> dict[str, Any]:
+def read(folder: Path, dtype: torch.dtype = torch.float32) -> Adapter:
+    config = transformers.AutoConfig.from_pretrained(folder)
+    loader = getattr(transformers, ADAPTERS[config.model_type].loader)
+    return adapt(loader.from_pretrained(folder, dtype=dtype))
+
+
+def read_in_parts(folder: Path, kind: str) -> tuple[str, list[str], bool]:
+    """Names of the parameters and buffers that are not those of the whole model, and whether all were cut."""
+    whole = read(folder / kind)
+    with in_parts.cut_when_registered(CPU):
+        adapter = read(folder / kind)
+    all_cut = all(parameter.is_meta for parameter in adapter.hf.parameters())
+    same_fingerprint = fingerprint(adapter.hf.named_parameters(), in_parts.sample) == fingerprint(
+        whole.hf.named_parameters()
+    )
+    shards = Shards(adapter.hf, FEW, CPU, in_parts.rows_of(adapter.hf))
+    for group in range(FEW + 1):
+        shards.gather(group)
+    values = {**dict(adapter.hf.named_parameters(remove_duplicate=False)), **dict(adapter.hf.named_buffers())}
+    expected = {**dict(whole.hf.named_parameters(remove_duplicate=False)), **dict(whole.hf.named_buffers())}
+    wrong = [name for name in expected if not torch.equal(values[name], expected[name])]
+    wrong += ["fingerprint"] * (not same_fingerprint) + [*(values.keys() ^ expected.keys())]
+    ranks.meet()
+    return kind, wrong, all_cut
+
+
+def test_read_in_parts_a_model_has_the_values_of_the_whole_one(on_two: list[dict[str, Any]]) -> None:
+    for rank in on_two:
+        assert rank["read in parts"] == [(kind, [], True) for kind in READ]
+
+
+def bytes_held() -> int:
+    """The bytes of all tensors in this process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        held = {x.data_ptr(): x.nbytes for x in gc.get_objects() if isinstance(x, torch.Tensor) and not x.is_meta}
+    return sum(held.values())
+
+
+def held_while_reading(folder: Path) -> tuple[list[int], list[int], int]:
+    """Bytes held when the first and the last parameter are cut; the bytes of all parameters, and of their samples."""
+    sizes = [p.nbytes for p in read(folder).hf.parameters()]
+    before, held, calls, rows_of = bytes_held(), [], [], ranks.rows_of
+
+    def watched(whole: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) in (1, len(sizes)):
+            time.sleep(0.1)  # whoever reads ahead has read by then
+            held.append(bytes_held() - before)
+        return rows_of(whole)
+
+    with pytest.MonkeyPatch.context() as patched, in_parts.cut_when_registered(CPU):
+        patched.setattr(ranks, "rows_of", watched)
+        read(folder)
+    return held, sizes, sum(min(size, 4 * MOST_VALUES) for size in sizes)
+
+
+def test_a_rank_that_reads_holds_its_share_and_a_parameter_at_most(on_two: list[dict[str, Any]]) -> None:
+    for rank in on_two:
+        (first, last), sizes, samples = rank["held"]
+        assert first <= 2 * max(sizes)
+        assert last <= sum(sizes) / 2 + 2 * max(sizes) + samples < 0.9 * sum(sizes)
+
+
+def everything(folder: Path) -> dict[str, Any]:
     return {
         "compared": compared(KINDS), "unequal": gradient_of_many("llama", True), "out of step": out_of_step(),
+        "read in parts": [read_in_parts(folder, kind) for kind in READ], "held": held_while_reading(folder / "wide"),
     }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def on_two() -> list[dict[str, Any]]:
+def on_two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What two ranks have found: starting them is what takes the time."""
-    return on_ranks(2, everything)
+    folder = tmp_path_factory.mktemp("models")
+    for kind in READ:
+        random_model(config_of(kind, num_hidden_layers=FEW)).hf.save_pretrained(folder / kind)
+    random_model(config_of("llama", hidden_size=64, intermediate_size=2048)).hf.save_pretrained(folder / "wide")
+    return on_ranks(2, everything, folder)
 
 
 def test_a_model_without_a_list_of_blocks_is_refused() -> None:

@@ -7,7 +7,7 @@ weights can go unnoticed; training, merging or quantising a model changes most w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -16,25 +16,30 @@ MOST_VALUES = 4096  # per tensor
 DIGITS = 16
 
 
-@torch.no_grad()
-def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
+def sample_of(tensor: Tensor) -> Tensor | None:
+    """Return the values of a tensor that the fingerprint is made of; None if it has none (device `meta`)."""
+    if tensor.is_meta:
+        return None
+    flat = tensor.detach().reshape(-1)
+    if flat.numel() <= MOST_VALUES:
+        return flat.to("cpu", copy=True)
+    places = torch.linspace(0, flat.numel() - 1, MOST_VALUES, dtype=torch.float64).long()
+    return flat[places.to(flat.device)].cpu()
+
+
+def fingerprint(
+    tensors: Iterable[tuple[str, Tensor]], sample: Callable[[Tensor], Tensor | None] = sample_of
+) -> str:
     """Hash names, shapes, types and values; the order of the tensors does not matter."""
     whole = hashlib.sha256()
     for name, tensor in sorted(tensors, key=lambda item: item[0]):
         whole.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        if not tensor.is_meta:
-            whole.update(_sample(tensor).cpu().view(torch.uint8).numpy().tobytes())
+        values = sample(tensor)
+        if values is not None:
+            whole.update(values.view(torch.uint8).numpy().tobytes())
     return whole.hexdigest()[:DIGITS]
 
 
 def is_sampled(tensors: Iterable[tuple[str, Tensor]]) -> bool:
     """Return whether some values are excluded from the fingerprint."""
     return any(tensor.numel() > MOST_VALUES for _, tensor in tensors)
-
-
-def _sample(tensor: Tensor) -> Tensor:
-    flat = tensor.detach().reshape(-1)
-    if flat.numel() <= MOST_VALUES:
-        return flat.contiguous()
-    places = torch.linspace(0, flat.numel() - 1, MOST_VALUES, dtype=torch.float64).long()
-    return flat[places.to(flat.device)].contiguous()

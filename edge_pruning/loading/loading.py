@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from edge_pruning.loading import in_memory
+from edge_pruning.loading import in_memory, in_parts
 from edge_pruning.loading.fingerprint import fingerprint
 from edge_pruning.loading.model import Model
 from edge_pruning.loading.model_source import ModelSource, check_tokenizer, checked_name, source_of
@@ -72,14 +73,15 @@ def load_model(
     check_fits(name, n_weights // ranks_to_share(device), dtype, where, several=device == SPREAD)
     tokenizer = source.image_reader(config) if family.reads_images else source.tokenizer(config)
     options = _options(family, config, dtype) | (device_map_options() if device == SPREAD else {})
-    hf = source.weights(family.loader, dtype, **options)
+    with in_parts.cut_when_registered(where) if device == SHARD else nullcontext():
+        hf = source.weights(family.loader, dtype, **options)
     bits = source.packed.bits(hf.num_parameters()) if source.packed else None
     try:
-        whole = fingerprint(hf.named_parameters()) if device == SHARD else None
+        whole = fingerprint(hf.named_parameters(), in_parts.sample) if device == SHARD else None
         placed = refuse_offloading(hf) if device == SPREAD else hf if device == SHARD else hf.to(where)
         adapter = adapt(placed)
         if device == SHARD:
-            adapter.shards = Shards(placed, adapter.shape.layers, where)
+            adapter.shards = Shards(placed, adapter.shape.layers, where, in_parts.rows_of(placed))
         model = Model(adapter, tokenizer, name, revision or getattr(config, "_commit_hash", None), bits, whole)
         self_check(model.engine())
     except torch.OutOfMemoryError as error:

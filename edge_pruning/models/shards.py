@@ -13,7 +13,7 @@ that has nothing to gather takes part until all are done (`serve`), before the r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,8 +29,13 @@ DONE = 2**62
 class Shards:
     """The groups of one model: its blocks by layer, and `ends`, what is left (embeddings, last norm, logits)."""
 
-    def __init__(self, hf: nn.Module, layers: int, device: torch.device) -> None:
-        """Share out the weights of `hf` in place; afterwards this rank holds its parts, on `device`."""
+    def __init__(
+        self, hf: nn.Module, layers: int, device: torch.device, rows: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Share out the weights of `hf` in place; afterwards this rank holds its parts, on `device`.
+
+        rows: this rank's rows of parameters that are on the device `meta`, by name; tied ones are one tensor.
+        """
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
@@ -39,6 +44,7 @@ class Shards:
         blocks = blocks_of(hf, layers)
         self._groups: list[Any] = [fully_shard(module, mesh=mesh, reshard_after_forward=True)
                                    for module in (*blocks, hf)]  # fmt: skip
+        _fill(hf, rows or {})
         self.ends = layers
         self.device = device
         self.gathered = 0  # groups that this rank has asked for since the ranks last did something together
@@ -130,6 +136,21 @@ def blocks_of(hf: nn.Module, layers: int) -> Sequence[nn.Module]:
         if isinstance(module, nn.ModuleList) and len(module) == layers:
             return list(module)
     raise ValueError(f"{type(hf).__name__} has no list of {layers} blocks, so its weights cannot be shared out")
+
+
+def _fill(hf: nn.Module, rows: Mapping[str, Tensor]) -> None:
+    """Give the shared-out parameters of a model, which are on the device `meta`, this rank's rows."""
+    from torch.distributed.tensor import DTensor
+
+    empty: dict[str, Any] = dict(hf.named_parameters(remove_duplicate=False))
+    filled: dict[Tensor, nn.Parameter] = {}  # tied parameters stay one
+    for name, own in rows.items():
+        if own not in filled:
+            like = empty[name]
+            part = DTensor.from_local(own, like.device_mesh, like.placements, run_check=False, shape=like.shape,
+                                      stride=like.stride())  # fmt: skip
+            filled[own] = nn.Parameter(part, requires_grad=False)
+    hf.load_state_dict({name: filled[own] for name, own in rows.items()}, strict=False, assign=True)
 
 
 class _Enter(Function):
