@@ -22,6 +22,7 @@ from edge_pruning.loading import load_model, placement
 from edge_pruning.loading.loading import describe_model
 from edge_pruning.loading.model_source import weights_at_hand
 from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.masked_pass.whole_stream import WholeStream
 from edge_pruning.models import Adapter
 from edge_pruning.planning import Costs, Device, Plan, Work, named_device
 from edge_pruning.planning.calibration import measured
@@ -63,6 +64,7 @@ def test_what_13b_holds_is_what_was_measured(costs_13b: Costs) -> None:
     assert costs_13b.step(1, 0, keep_reads=True) == pytest.approx(91.2 * MEGA, rel=0.02)
     assert costs_13b.train(keep_reads=True) == pytest.approx(169 * GIGA, rel=0.02)
     assert costs_13b.train(keep_reads=False) == pytest.approx(209 * GIGA, rel=0.02)
+    assert costs_13b.whole == pytest.approx(90 * GIGA, rel=0.02)
     assert costs_13b.traffic == pytest.approx(2.3 * GIGA, rel=0.05)
 
 
@@ -154,18 +156,20 @@ def test_a_model_on_this_machine_is_timed() -> None:
 
 
 def test_calibration_measures_steps_and_forward_passes(tiny_gpt2: Adapter, random_pairs: Any) -> None:
-    counted: dict[str, list[int]] = {"step": [], "forward": []}
+    counted: dict[str, list[int]] = {"step": [], "whole": [], "forward": []}
 
     class Counting(FusedPass):
         def run(self, mask: Tensor, batch: Any, *rest: Any) -> Any:
-            counted["step" if torch.is_grad_enabled() else "forward"].append(batch.size)
+            step = "whole" if self.stream is WholeStream else "step"
+            counted[step if torch.is_grad_enabled() else "forward"].append(batch.size)
             return super().run(mask, batch, *rest)
 
     speed = measured(Counting(tiny_gpt2), random_pairs(40).pairs, 4, 50, Patch(), "kl")  # type: ignore[arg-type]
     assert speed.source == "measured just now with 4 pairs on this machine"
     assert set(counted["step"]) == {4}
-    assert set(counted["forward"]) == {32}, "judging takes larger micro-batches than a step"
+    assert set(counted["forward"]) == set(counted["whole"]) == {32}, "their micro-batches are larger than a step's"
     assert 0 < speed.forward < speed.step
+    assert speed.whole > 0
 
 
 def test_judging_takes_as_many_passes_as_planned(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,17 @@ def metric_of(method: Method, metric: str, allowed: Collection[str], data: PairS
 
 def pass_of_ones(search: Search) -> MaskedPass:
     """The pass for a mask that is 1 on all candidates: a cheaper one if every edge is a candidate."""
-    return search.engine.whole() if search.candidates.equal(search.graph.edge_mask) else search.engine
+    return search.engine.whole() if _all_are_candidates(search) else search.engine
+
+
+def gradients_at_ones(search: Search, passes: int = 1) -> dict[str, int]:
+    """The fields of a `Cost` for so many passes over all pairs with `pass_of_ones`."""
+    gradients = passes * len(search.data.pairs)
+    return {"gradients": gradients, "whole": gradients if _all_are_candidates(search) else 0}
+
+
+def _all_are_candidates(search: Search) -> bool:
+    return search.candidates.equal(search.graph.edge_mask)
 
 
 def refuse_init_scores(method: Method, search: Search) -> None:

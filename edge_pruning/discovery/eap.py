@@ -21,6 +21,7 @@ from torch import Tensor
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.discovery.attribution import (
     SLOPED,
+    gradients_at_ones,
     metric_of,
     metric_rule,
     pass_of_ones,
@@ -62,7 +63,7 @@ class Eap(Method):
 
     def cost(self, search: Search) -> Cost:
         pairs = len(search.data.pairs)
-        return Cost(gradients=pairs, forwards=0, frozen=pairs, step_pairs=pairs)
+        return Cost(forwards=0, frozen=pairs, step_pairs=pairs, **gradients_at_ones(search))
 
 
 def first_order_effects(search: Search, objective: Objective) -> Tensor:

@@ -31,6 +31,7 @@ from edge_pruning import ranks
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.discovery.attribution import (
     METRICS,
+    gradients_at_ones,
     metric_of,
     metric_rule,
     pass_of_ones,
@@ -95,8 +96,10 @@ class EapIg(Method):
 
     def cost(self, search: Search) -> Cost:
         pairs = len(search.data.pairs)
-        forwards = pairs if self.path == "inputs" else 0
-        return Cost(gradients=self.steps * pairs, forwards=forwards, frozen=pairs, step_pairs=pairs)
+        if self.path == "activations":
+            return Cost(gradients=self.steps * pairs, forwards=0, frozen=pairs, step_pairs=pairs)
+        gradients = gradients_at_ones(search, self.steps)
+        return Cost(forwards=pairs, frozen=pairs, step_pairs=pairs, **gradients)
 
     def _gradient(
         self, engine: MaskedPass, cache: FrozenCache, ids: list[int], candidates: Tensor, objective: Objective

@@ -96,7 +96,8 @@ class Hap(Method):
         if not self._attributes(search):
             return self.pruning_value.cost(search)
         ranking = search.scores(torch.zeros(search.n_candidates))  # any: what counts is that there is one
-        pruning = self.pruning_value.cost(replace(search, init_scores=ranking) if self.warm_start else search)
+        within, start = self._kept(ranking, search), ranking if self.warm_start else None
+        pruning = self.pruning_value.cost(replace(search, within=within, init_scores=start))
         return self.attribution_value.cost(search) + pruning
 
     def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""The speed of this machine: a micro-batch of a step and one of judging, each timed after a warm-up."""
+"""The speed of this machine: a micro-batch of each kind of pass, timed after a warm-up."""
 
 from __future__ import annotations
 
@@ -28,17 +28,21 @@ def measured(
     ablation: Ablation,
     objective: str,
 ) -> Speed:
-    """Measure the seconds per token of a training step and of a masked forward pass. Frozen values are cached.
+    """Measure the seconds per token of a training step, of a gradient at masks that all are 1, and of a masked forward
+    pass. Frozen values are cached.
 
-    of_step, of_judging: the number of pairs in a micro-batch of a step and in one of judging.
+    of_step, of_judging: the number of pairs in a micro-batch of a step and in one of judging (and attribution).
     """
     judged = range(min(of_judging, JUDGED, len(pairs)))
     stepped = range(min(of_step, len(pairs)))
     cache = FrozenCache(engine, pairs[: max(len(stepped), len(judged))], ablation)
-    mask = engine.graph.edge_mask.to(engine.adapter.device, torch.float32) / 2
+    mask, compared = engine.graph.edge_mask.to(engine.adapter.device, torch.float32) / 2, get_objective(objective)
 
     def step() -> Tensor:
-        return mask_gradient(engine, cache, stepped, mask, get_objective(objective))[0]
+        return mask_gradient(engine, cache, stepped, mask, compared)[0]
+
+    def whole() -> Tensor:
+        return mask_gradient(engine.whole(), cache, judged, 2 * mask, compared)[0]
 
     @torch.no_grad()
     def forward() -> Tensor:
@@ -48,7 +52,7 @@ def measured(
         return _seconds(work) / sum(engine.width(pairs[i]) for i in ids)
 
     source = f"measured just now with {len(stepped)} pairs on this machine"
-    return Speed(per_token(step, stepped), per_token(forward, judged), source)
+    return Speed(per_token(step, stepped), per_token(whole, judged), per_token(forward, judged), source)
 
 
 def _seconds(work: Callable[[], Tensor]) -> float:

@@ -8,7 +8,8 @@ MLP's hidden units, a training step holds per token
     2 r d             reads of the current layer, and their gradients; r: the readers of a layer
 
 and needs, besides the model's own 2 P operations forward and 2 P backward for P weights (without embeddings), 6 E d for
-the masks: one product in the forward pass, two in the backward pass. Logits count at compared positions only.
+the masks: one product in the forward pass, two in the backward pass. At masks that all are 1, reads are running sums
+(`masked_pass/whole_stream.py`), and one product is left. Logits count at compared positions only.
 """
 
 from __future__ import annotations
@@ -90,6 +91,11 @@ class Costs:
     def train(self, *, keep_reads: bool) -> int:
         """Operations of a masked forward and backward pass."""
         return 2 * self.unmasked + (6 if keep_reads else 8) * self.edges * self.width
+
+    @property
+    def whole(self) -> int:
+        """Operations of a forward and backward pass at masks that all are 1."""
+        return 2 * self.unmasked + 2 * self.edges * self.width
 
     @property
     def traffic(self) -> int:

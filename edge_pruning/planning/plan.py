@@ -44,9 +44,13 @@ class Work:
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds per token of a training step and of a masked forward pass, and the source of these numbers."""
+    """Seconds per token, and their source.
+
+    step: of a training step. whole: of a gradient at masks that all are 1. forward: of a masked forward pass.
+    """
 
     step: float
+    whole: float
     forward: float
     source: str
 
@@ -70,6 +74,7 @@ class Plan:
         """Make a plan with times computed from numbers of operations."""
         speed = Speed(
             device.seconds(costs.train(keep_reads=True), costs.traffic),
+            device.seconds(costs.whole, costs.traffic / 7),  # one product of seven that fetch the writes
             device.seconds(costs.forward, costs.traffic / 3),
             f"estimated: {device.operations / 1e12:.3g} TFLOP/s",
         )
@@ -130,7 +135,9 @@ class Plan:
     @property
     def search_seconds(self) -> float | None:
         frozen = self.speed.forward * 2 * self.costs.unmasked / self.costs.forward  # one clean and one ablated run
-        per_token = self.work.search.weighed(gradient=self.speed.step, forward=self.speed.forward, frozen=frozen)
+        per_token = self.work.search.weighed(
+            gradient=self.speed.step, whole=self.speed.whole, forward=self.speed.forward, frozen=frozen
+        )
         return None if per_token is None else self.work.tokens * per_token
 
     @property

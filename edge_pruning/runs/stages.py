@@ -10,7 +10,7 @@ from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.sizes import choosing_passes, default_sizes
 from edge_pruning.setup import Setup
 
-GRADIENT_PASS, FROZEN_PASS = 3.0, 1.0  # in masked forward passes, roughly
+GRADIENT_PASS, WHOLE_GRADIENT, FROZEN_PASS = 3.0, 2.0, 1.0  # in masked forward passes, roughly
 CHOOSING = "choosing the size"
 
 
@@ -32,7 +32,7 @@ def planned_work(config: RunConfig, setup: Setup, sizes: Sequence[int]) -> dict[
     passes = expected_passes(graph.n_edges, len(setup.pairs.pairs))
     judging = {evaluating(size): passes for size in sizes or (0,)}
     cost = method.cost(Search(setup.engine, setup.train, config.ablation_value))
-    search = cost.weighed(gradient=GRADIENT_PASS, forward=1, frozen=FROZEN_PASS)
+    search = cost.weighed(gradient=GRADIENT_PASS, whole=WHOLE_GRADIENT, forward=1, frozen=FROZEN_PASS)
     search = sum(judging.values()) if search is None else max(1.0, search)  # unknown: half of the run
     once = method.one_run_ranks_all or len(sizes) <= 1
     work = {searching(()) if once else searching((k,)): search for k in ([0] if once else sizes)}

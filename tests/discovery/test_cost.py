@@ -22,6 +22,7 @@ from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.unmasked_pass import Writes
+from edge_pruning.masked_pass.whole_stream import WholeStream
 from edge_pruning.tasks import PairSet
 
 CACHES = 3  # at most: each may compute the frozen values of one pair to learn how large they are
@@ -43,13 +44,14 @@ class Counted:
     """Pairs of masked passes with and without a gradient, of frozen passes, and of frozen values that are kept."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.gradients = self.forwards = self.kept = 0
+        self.gradients = self.whole = self.forwards = self.kept = 0
         self.frozen: list[int] = []
         real, batch_of = FusedPass.run, FrozenCache.batch
 
         def run(engine: FusedPass, mask: Tensor, batch: Batch, *rest: Any) -> Any:
             if torch.is_grad_enabled() and mask.requires_grad:
                 self.gradients += batch.size
+                self.whole += batch.size * (engine.stream is WholeStream)
             else:
                 self.forwards += batch.size
             return real(engine, mask, batch, *rest)
@@ -68,6 +70,7 @@ class Counted:
         promised = method.cost(on)
         method.find(on)
         assert promised.gradients in (self.gradients, None)
+        assert promised.whole == self.whole or promised.gradients is None
         assert promised.forwards is None or self.forwards <= promised.forwards
         assert self.forwards or not promised.forwards
         assert self.kept == promised.kept or promised.gradients is None or promised.forwards is None
@@ -121,12 +124,14 @@ def test_initial_scores_save_the_attribution(counted: Counted) -> None:
 def test_a_method_that_says_nothing_has_an_unknown_cost() -> None:
     cost = Method.cost(Acdc(), search())
     assert cost == Cost(gradients=None, forwards=None, frozen=len(PAIRS), step_pairs=len(PAIRS), kept=len(PAIRS))
-    assert cost.weighed(gradient=3, forward=1, frozen=1) is None
+    assert cost.weighed(gradient=3, whole=2, forward=1, frozen=1) is None
     assert (cost * 2).gradients is None
 
 
 def test_costs_add_up_and_multiply() -> None:
-    preparation, training = Cost(50, 10, 10, 10, kept=4), Cost(64, 0, 32, 8, kept=32)
-    assert preparation + training == Cost(114, 10, 42, 8, kept=32)
+    preparation, training = Cost(50, 10, 10, 10, kept=4, whole=40), Cost(64, 0, 32, 8, kept=32)
+    assert preparation + training == Cost(114, 10, 42, 8, kept=32, whole=40)
+    assert (preparation * 2).whole == 80
+    assert preparation.weighed(gradient=3, whole=2, forward=1, frozen=0) == 3 * 10 + 2 * 40 + 10
     assert training * 2 == Cost(128, 0, 64, 8, kept=32)
-    assert training.weighed(gradient=3, forward=1, frozen=2) == 3 * 64 + 2 * 32
+    assert training.weighed(gradient=3, whole=2, forward=1, frozen=2) == 3 * 64 + 2 * 32
