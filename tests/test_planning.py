@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,15 +94,51 @@ def test_a_13b_model_fits_on_one_gpu_of_80_gb(llama_13b: str) -> None:
     assert found.edges["one embedding writer; q per head, k and v per key-value head"] == 3_877_661
 
 
-@pytest.mark.parametrize(("dtype", "advice"), [
-    ("float32", "--dtype bfloat16 needs 29.. GB instead of 5... GB, which does not fit either"),
-    ("bfloat16", r"several GPUs \(--device spread\) need 29.. GB together"),
+def test_shared_out_weights_take_a_rank_its_share_and_what_is_gathered(llama_13b: str, costs_13b: Costs) -> None:
+    block, ends = 317.2e6, 2 * 32016 * 5120
+    for ranks in (2, 8):
+        gathered = 2 * ends + block + costs_13b.folded / 40  # three blocks are less
+        assert costs_13b.at_rest_shared(ranks) == pytest.approx(2 * (13.016e9 / ranks + gathered), rel=0.001)
+    shared = plan("ioi", model=llama_13b, dtype="bfloat16", device="rtx-4090", ranks=8, shard=True)
+    assert shared.fits
+    assert shared.peak < 10 * GIGA
+    assert not shared.keep_maps
+    assert shared.to_json()["ranks"] == 8
+
+
+def test_ranks_share_the_pairs_of_a_step_and_of_judging(costs_13b: Costs) -> None:
+    alone = made(costs_13b, 80 * GIGA)
+    several = replace(alone, work=replace(alone.work, judged=5), ranks=4)
+    assert several.pairs_of_rank == 4
+    assert several.step_seconds == pytest.approx(alone.step_seconds / 4)
+    assert several.judging_seconds == pytest.approx(replace(several, ranks=1).judging_seconds / 4)
+    assert replace(alone, ranks=64).pairs_of_rank == 1, "ranks without a pair wait"
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"shard": True}, r"say over how many \(--ranks 8\)"),
+    ({"device": "shard"}, r"say over how many \(--ranks 8\)"),
+    ({"ranks": 0}, "a number of ranks, at least 1, got 0"),
+    ({"ranks": 2, "shard": True, "calibrate": True}, "cannot be timed in one process; leave out --calibrate"),
 ])
-def test_what_does_not_fit_is_said_with_numbers(llama_13b: str, dtype: str, advice: str) -> None:
+def test_ranks_that_cannot_be_planned_for_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plan("ioi", **settings)
+
+
+@pytest.mark.parametrize(("dtype", "advice"), [
+    ("float32", ["--dtype bfloat16 needs 29.. GB instead of 5... GB, which does not fit either"]),
+    ("bfloat16", [
+        r"several GPUs \(--device spread\) need 29.. GB together",
+        r"2 GPUs that share out the weights \(torchrun, --shard\) need 17.. GB each",
+    ]),
+])
+def test_what_does_not_fit_is_said_with_numbers(llama_13b: str, dtype: str, advice: list[str]) -> None:
     found = plan("ioi", model=llama_13b, dtype=dtype, device="rtx-4090")
     assert not found.fits
     assert "does not fit: " in found.line
-    assert any(re.search(advice, words) for words in found.advice), found.advice
+    for expected in advice:
+        assert any(re.search(expected, words) for words in found.advice), found.advice
 
 
 def made(costs: Costs, free: float, gradients: int = 4_800) -> Plan:
@@ -243,6 +280,10 @@ def test_the_command_prints_the_plan(llama_13b: str) -> None:
     assert result.exit_code == 0, result.stderr
     for words in ("13 billion weights, 26 GB in bfloat16", "3,877,661", "peak (weights folded at use)", "free on h100"):
         assert words in result.stdout
+    shared = command("plan", "ioi", "--model", llama_13b, "--device", "l4", "--dtype", "bfloat16", "--ranks", "8",
+                     "--shard").stdout  # fmt: skip
+    for words in ("shared out over 8 ranks", "each rank receives 45.6 GB", "without what ranks send to each other"):
+        assert words in shared
     refused = command("plan", "ioi", "--model", llama_13b, "--device", "l4")
     assert "no: a step on one pair needs" in refused.stdout
     assert "to do" in refused.stdout

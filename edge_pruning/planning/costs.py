@@ -10,15 +10,20 @@ MLP's hidden units, a training step holds per token
 and needs, besides the model's own 2 P operations forward and 2 P backward for P weights (without embeddings), 6 E d for
 the masks: one product in the forward pass, two in the backward pass. At masks that all are 1, reads are running sums
 (`masked_pass/whole_stream.py`), and one product is left. Logits count at compared positions only.
+
+Weights that are shared out over N ranks (`models/shards.py`) take P / N and what is gathered: FSDP2 receives a group
+(a block, or both ends) in a buffer and copies it into its parameters, while the buffer of the next group fills.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models.parts import PartsAdapter
+from edge_pruning.models.shards import blocks_of
 
 LOGIT_COPIES = 6  # float32 copies of a compared position's logits: the model's, the circuit's, softmaxes, gradients
 WEIGHTS_SHARE = 1.05  # memory of an engine at rest, at most, if folded maps are not kept
@@ -31,6 +36,8 @@ class Costs:
     weights: int
     weights_used: int  # without the embeddings, which are only indexed
     folded: int
+    layers: int
+    ends: int  # weights outside the blocks
     edges: int
     width: int
     held: int  # per token, if reads are recomputed
@@ -50,6 +57,8 @@ class Costs:
             weights=adapter.hf.num_parameters(),
             weights_used=_used(adapter.hf),
             folded=folded,
+            layers=layers,
+            ends=_ends(adapter.hf, layers),
             edges=graph.n_edges,
             width=d,
             held=d * (2 * writers + 2 * engine.layout.most_readers) + 2 * (attention + hidden),
@@ -66,6 +75,18 @@ class Costs:
         """Return the memory of a loaded engine in bytes. keep_maps: whether folded maps are kept."""
         kept = self.weights + self.folded if keep_maps else round(self.weights * WEIGHTS_SHARE)
         return kept * self.itemsize
+
+    def at_rest_shared(self, ranks: int) -> int:
+        """Return the memory in bytes of an engine whose weights are shared out over so many ranks."""
+        block = math.ceil((self.weights - self.ends) / self.layers)
+        gathered = max(3 * block, 2 * self.ends + block) + self.folded // self.layers
+        return (math.ceil(self.weights / ranks) + gathered) * self.itemsize
+
+    def received(self, ranks: int) -> int:
+        """Return the bytes that a rank receives from the others in a training step on one micro-batch: the weights,
+        forward and backward.
+        """
+        return 2 * self.weights * self.itemsize * (ranks - 1) // ranks
 
     def step(self, tokens: int, positions: int, *, keep_reads: bool) -> int:
         """Return the memory in bytes of a training step on `tokens` tokens with `positions` compared positions."""
@@ -108,6 +129,12 @@ def _used(hf: Any) -> int:
     ends = [hf.get_input_embeddings(), hf.get_output_embeddings()]
     sizes = {id(module.weight): module.weight.numel() for module in ends if hasattr(module, "weight")}  # tied: one
     return int(hf.num_parameters()) - sum(sizes.values())
+
+
+def _ends(hf: Any, layers: int) -> int:
+    """Count the weights outside the blocks. Raises ValueError for a model that has no list of blocks."""
+    blocks = sum(parameter.numel() for block in blocks_of(hf, layers) for parameter in block.parameters())
+    return int(hf.num_parameters()) - blocks
 
 
 def _widths(adapter: Any) -> tuple[int, int, int]:

@@ -4,7 +4,7 @@
 
 The available memory decides whether folded maps are kept, as in a run (`masked_pass.weights`). The time is that of the
 search and of judging its circuits: passes over pairs times the time of a pass. It excludes loading, drawing, and other
-work on the machine.
+work on the machine; and with several ranks, what they send to each other.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from edge_pruning.masked_pass.weights import KEEP_SHARE
 from edge_pruning.planning.costs import Costs
 from edge_pruning.planning.devices import Device
 
+RANKS = (2, 4, 8, 16, 32, 64)
 OVERHEAD = {"cpu": 600 << 20, "cuda": 800 << 20, "mps": 800 << 20}  # Python with torch and transformers, or a context
 
 
@@ -57,7 +58,11 @@ class Speed:
 
 @dataclass(frozen=True)
 class Plan:
-    """The expected cost of a run, in bytes and seconds. tile: number of pairs of one micro-batch."""
+    """The expected cost of a run, in bytes and seconds; with several ranks, of each of them.
+
+    tile: number of pairs of one micro-batch.
+    ranks: number of processes that share the pairs. shared: whether they share out the weights, too.
+    """
 
     model: str
     dtype: str
@@ -67,10 +72,12 @@ class Plan:
     tile: int
     speed: Speed
     edges: dict[str, int]
+    ranks: int = 1
+    shared: bool = False
 
     @classmethod
     def estimated(cls, model: str, dtype: str, device: Device, costs: Costs, work: Work, tile: int,
-                  edges: dict[str, int]) -> Plan:
+                  edges: dict[str, int], ranks: int = 1, shared: bool = False) -> Plan:
         """Make a plan with times computed from numbers of operations."""
         speed = Speed(
             device.seconds(costs.train(keep_reads=True), costs.traffic),
@@ -78,7 +85,7 @@ class Plan:
             device.seconds(costs.forward, costs.traffic / 3),
             f"estimated: {device.operations / 1e12:.3g} TFLOP/s",
         )
-        return cls(model, dtype, device, costs, work, tile, speed, edges)
+        return cls(model, dtype, device, costs, work, tile, speed, edges, ranks, shared)
 
     # --- memory ----------------------------------------------------------------------------------------------------
 
@@ -89,6 +96,8 @@ class Plan:
 
     @property
     def keep_maps(self) -> bool:
+        if self.shared:
+            return False
         folded = self.costs.folded * self.costs.itemsize
         return folded <= (self.device.free - self.costs.weights * self.costs.itemsize) // KEEP_SHARE
 
@@ -104,7 +113,12 @@ class Plan:
         one.
         """
         room = self.device.free - self.at_rest - self.cache
-        return max(1, min(self.tile, self.work.search.step_pairs, room // self._micro_batch(1)))
+        return max(1, min(self.tile, self.pairs_of_rank, room // self._micro_batch(1)))
+
+    @property
+    def pairs_of_rank(self) -> int:
+        """A rank's pairs of a step, at most."""
+        return math.ceil(self.work.search.step_pairs / self.ranks)
 
     @property
     def peak(self) -> int:
@@ -120,7 +134,8 @@ class Plan:
         return self.least <= self.device.free
 
     def _rest(self, *, keep_maps: bool) -> int:
-        return self.costs.at_rest(keep_maps=keep_maps) + OVERHEAD[self.device.kind]
+        engine = self.costs.at_rest_shared(self.ranks) if self.shared else self.costs.at_rest(keep_maps=keep_maps)
+        return engine + OVERHEAD[self.device.kind]
 
     def _micro_batch(self, pairs: int, *, keep_reads: bool = True) -> int:
         tokens, positions = math.ceil(pairs * self.work.tokens), math.ceil(pairs * self.work.positions)
@@ -130,7 +145,7 @@ class Plan:
 
     @property
     def step_seconds(self) -> float:
-        return self.work.search.step_pairs * self.work.tokens * self.speed.step
+        return self.pairs_of_rank * self.work.tokens * self.speed.step
 
     @property
     def search_seconds(self) -> float | None:
@@ -138,11 +153,12 @@ class Plan:
         per_token = self.work.search.weighed(
             gradient=self.speed.step, whole=self.speed.whole, forward=self.speed.forward, frozen=frozen
         )
-        return None if per_token is None else self.work.tokens * per_token
+        share = self.pairs_of_rank / self.work.search.step_pairs
+        return None if per_token is None else self.work.tokens * per_token * share
 
     @property
     def judging_seconds(self) -> float:
-        return self.work.judged * self.work.tokens * self.speed.forward
+        return self.work.judged * self.work.tokens * self.speed.forward / self.ranks
 
     @property
     def seconds(self) -> float | None:
@@ -163,11 +179,25 @@ class Plan:
             how = "reads recomputed (in Python: FusedPass(..., keep_reads=False))"
             options.append(f"{how} need {gigabytes(recomputed)}")
         if not self.fits:
-            options.append(f"several GPUs (--device spread) need {gigabytes(self.least)} together")
+            if not self.shared:
+                options.append(f"several GPUs (--device spread) need {gigabytes(self.least)} together")
+            options += self._on_more_ranks
             options.append("shorter prompts or a smaller model")
         elif (self.seconds or 0) > 86_400:
             options.append("this takes days: a GPU (--device), fewer steps (--steps), or another preset (--preset)")
         return options
+
+    @property
+    def _on_more_ranks(self) -> list[str]:
+        """The fewest GPUs on which the weights fit if they are shared out."""
+        if self.device.kind == "cpu":
+            return []  # its ranks share one memory
+        more = (replace(self, ranks=ranks, shared=True) for ranks in RANKS if ranks > self.ranks * self.shared)
+        enough = next((plan for plan in more if plan.fits), None)
+        if enough is None:
+            return []
+        least = gigabytes(enough.least)
+        return [f"{enough.ranks} GPUs that share out the weights (torchrun, --shard) need {least} each"]
 
     @property
     def line(self) -> str:
@@ -181,6 +211,7 @@ class Plan:
         return {
             "model": self.model, "dtype": self.dtype, "device": self.device.name, "edges": self.edges,
             "weights": self.costs.weights, "tokens_per_pair": self.work.tokens, "pairs_at_once": self.pairs_at_once,
+            "ranks": self.ranks, "weights_shared": self.shared,
             "bytes": {"weights": self.costs.weights * self.costs.itemsize, "at_rest": self.at_rest,
                       "cache": self.cache, "peak": self.peak, "least": self.least, "free": self.device.free},
             "maps": "kept" if self.keep_maps else "folded at use",

@@ -14,7 +14,7 @@ from edge_pruning.graph import Graph
 from edge_pruning.loading.loading import describe_model, load_model
 from edge_pruning.loading.model import Model
 from edge_pruning.loading.model_source import weights_at_hand
-from edge_pruning.loading.placement import DTYPES, pick_device
+from edge_pruning.loading.placement import DTYPES, SHARD, pick_device
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.memory import share_for_pass
 from edge_pruning.models.tracr import Tracr
@@ -22,6 +22,7 @@ from edge_pruning.planning.calibration import measured
 from edge_pruning.planning.costs import Costs
 from edge_pruning.planning.devices import Device, named_device, this_device
 from edge_pruning.planning.plan import Plan, Work
+from edge_pruning.ranks import count
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.sizes import OFFERED, choosing_passes
 from edge_pruning.setup import Setup
@@ -30,25 +31,49 @@ from edge_pruning.tasks import PairSet
 HELD_OUT = 200  # validation or test pairs of a task without a number of them
 
 
-def plan(task: str, *, calibrate: bool | None = None, **settings: Any) -> Plan:
+def plan(
+    task: str, *, calibrate: bool | None = None, ranks: int = 1, shard: bool = False, **settings: Any
+) -> Plan:
     """Estimate the cost of `discover` with the same task and settings.
 
     device: may name a GPU that this machine does not have (`planning.DEVICES`).
     calibrate: whether to load the model and time a micro-batch; None: if its weights are on this machine and fit.
+    ranks: number of processes that `torchrun` is to start. shard: whether they share out the weights (`device="shard"`
+        is to the same effect).
 
-    Raises ValueError as `discover` does, and for compiled programs, which need no plan.
+    Raises ValueError as `discover` does, for one rank that shares out weights, and for compiled programs, which need no
+    plan.
     """
     config = RunConfig.of({"task": task, **settings})
+    shard = shard or config.device == SHARD
+    _check_ranks(ranks, shard=shard, calibrate=calibrate)
     elsewhere = named_device(config.device, config.dtype)
     model = describe_model(config.model, revision=config.revision, dtype=config.dtype,
                            trust_remote_code=config.trust_remote_code)  # fmt: skip
     pairs, guessed = pairs_of(config, model)
-    device = elsewhere or this_device(pick_device(config.device), DTYPES[config.dtype])
-    estimate = planned(config, model, pairs, device, guessed=guessed)
-    here = elsewhere is None and estimate.fits and not guessed
+    device = elsewhere or device_here(config.device, config.dtype, ranks)
+    estimate = planned(config, model, pairs, device, guessed=guessed, ranks=ranks, shared=shard)
+    here = elsewhere is None and estimate.fits and not guessed and not shard
     if here and (weights_at_hand(config.model, config.revision) if calibrate is None else calibrate):
         return calibrated(estimate, config, pairs)
     return estimate
+
+
+def _check_ranks(ranks: int, *, shard: bool, calibrate: bool | None) -> None:
+    if ranks < 1:
+        raise ValueError(f"expected a number of ranks, at least 1, got {ranks}")
+    if shard and ranks == 1:
+        raise ValueError("weights are shared out over several ranks: say over how many (--ranks 8)")
+    if shard and calibrate:
+        raise ValueError("a pass with shared-out weights cannot be timed in one process; leave out --calibrate")
+
+
+def device_here(name: str, dtype: str, ranks: int = 1) -> Device:
+    """Return a device of this machine, for each of so many ranks; they share the memory of a CPU."""
+    device = this_device(pick_device("auto" if name == SHARD else name), DTYPES[dtype])
+    if device.kind == "cuda":
+        return device
+    return dataclasses.replace(device, memory=device.memory // ranks, free=device.free // ranks)
 
 
 def planned_line(config: RunConfig, setup: Setup) -> str:
@@ -56,18 +81,28 @@ def planned_line(config: RunConfig, setup: Setup) -> str:
     model = setup.model
     if model is None or isinstance(model.adapter, Tracr):
         return ""
+    ranks, shared = count(), model.adapter.shards is not None
     device = this_device(setup.engine.home, model.adapter.dtype)
     loaded = model.adapter.hf.num_parameters() * model.adapter.dtype.itemsize  # no longer free, but part of the plan
-    device = dataclasses.replace(device, free=device.free + loaded)
-    return planned(config, model, setup.train, device).line
+    device = dataclasses.replace(device, free=device.free + loaded // (ranks if shared else 1))
+    return planned(config, model, setup.train, device, ranks=ranks, shared=shared).line
 
 
-def planned(config: RunConfig, model: Model, pairs: PairSet, device: Device, *, guessed: bool = False) -> Plan:
-    """Return the plan from shapes and pairs, without the model's weights."""
+def planned(
+    config: RunConfig,
+    model: Model,
+    pairs: PairSet,
+    device: Device,
+    *,
+    guessed: bool = False,
+    ranks: int = 1,
+    shared: bool = False,
+) -> Plan:
+    """Return the plan from shapes and pairs, without the model's weights. ranks, shared: as in `Plan`."""
     engine = model.engine(config.graph(model.adapter.shape))
     costs = Costs.of(engine)
     engine.home = _kind(device)  # with its memory, determines the size of micro-batches
-    engine.memory_for_pass = share_for_pass(device.free - costs.weights)
+    engine.memory_for_pass = share_for_pass(device.free - costs.weights * costs.itemsize // (ranks if shared else 1))
     widths = [engine.width(pair) for pair in pairs.pairs]
     tokens = fmean(widths)
     positions = fmean(len(pair.positions) for pair in pairs.pairs)
@@ -79,7 +114,7 @@ def planned(config: RunConfig, model: Model, pairs: PairSet, device: Device, *, 
         tokens=tokens, positions=positions, train=len(pairs.pairs), guessed=guessed,
     )  # fmt: skip
     tile = max(1, int(engine.tile_tokens / tokens))
-    return Plan.estimated(config.model, config.dtype, device, costs, work, tile, _edges(engine))
+    return Plan.estimated(config.model, config.dtype, device, costs, work, tile, _edges(engine), ranks, shared)
 
 
 def calibrated(estimate: Plan, config: RunConfig, pairs: PairSet) -> Plan:

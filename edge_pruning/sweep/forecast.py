@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from edge_pruning.loading.loading import describe_model
-from edge_pruning.loading.placement import DTYPES, pick_device
 from edge_pruning.planning import Plan
-from edge_pruning.planning.devices import named_device, this_device
+from edge_pruning.planning.devices import named_device
 from edge_pruning.runs import RunConfig
-from edge_pruning.runs.planned import pairs_of, planned
+from edge_pruning.runs.planned import device_here, pairs_of, planned
 from edge_pruning.sweep.grid import Cell, Sweep
 
 T = TypeVar("T")
@@ -60,7 +59,7 @@ class _Made:
             config.model, revision=config.revision, dtype=config.dtype, trust_remote_code=config.trust_remote_code
         ))  # fmt: skip
         pairs, guessed = self._once((*which, config.task, dict(config.data)), lambda: pairs_of(config, model))
-        place = named_device(device, config.dtype) or this_device(pick_device(device), DTYPES[config.dtype])
+        place = named_device(device, config.dtype) or device_here(device, config.dtype)
         return planned(config, model, pairs, place, guessed=guessed)
 
     def _once(self, key: object, make: Callable[[], T]) -> T:
