@@ -44,7 +44,7 @@ def epoch(n: int) -> dict[str, Any]:
     engine = model.engine()
     pairs = get_task("ioi", train=n).pairs(model.tokenizer, "train")
     settings = SoftTopK(steps=max(1, n // BATCH), batch_size=BATCH)
-    masks = SoftTopKMasks(settings, engine.graph.n_edges, torch.device("cpu"))
+    masks = SoftTopKMasks(settings, engine.graph.edge_mask, torch.device("cpu"))
     masks.set_range(0.01 * engine.graph.n_edges, 0.35 * engine.graph.n_edges)
     before, start = peak_mib(), time.process_time()
     search = Search(engine, pairs, Patch())

@@ -14,6 +14,10 @@ attribution", 2026, arXiv 2609.25518.) What differs here is the beginning and th
 - Steps draw pairs that no step has seen, as long as the task writes them, because 200 pairs are soon learned by heart.
 - The range of k is in edges and follows the task (`size_range.py`). Sizes follow each other by the golden ratio, so
   that any few steps in a row cover the range.
+- An edge's score is the sum of its own, its writer's and its reader's. Whether a head matters at all shows in all of its
+  edges, so that is learned from far fewer pairs than what a single edge does.
+- The temperature of the sigmoid falls, and the learning rate with it, so that the masks come close to the circuits that
+  are cut from the scores: at temperature 1 half of a large mask lies on edges that no cut keeps.
 
 Cost: an attribution of a few pairs, and a few hundred masked forward and backward passes. It misleads when the sizes
 that matter lie outside the range of k, and where a model works in steps: at half a mask its thresholds are not crossed
@@ -51,6 +55,8 @@ class SoftTopK(Method):
         scores are given.
     fresh: draw pairs beyond the training pairs if the task can write more of them.
     batch_uses: how many steps in a row use the same pairs; a pair's frozen passes cost half a step.
+    node_scores: learn a score for every writer and reader beside that of every edge.
+    temperature: of the masks in the last step; it falls from 1, in equal ratios.
     smallest, largest: the range of sizes, in edges; found by `size_range.py` if None.
     """
 
@@ -65,6 +71,8 @@ class SoftTopK(Method):
     attribute_first: bool = True
     attributed: int = 64
     fresh: bool = True
+    node_scores: bool = True
+    temperature: float = 0.4
     smallest: int | None = None
     largest: int | None = None
     seed: int = 0
@@ -76,6 +84,7 @@ class SoftTopK(Method):
             "batch_size": (self.batch_size >= 1, "at least 1"),
             "batch_uses": (self.batch_uses >= 1, "at least 1"),
             "learning_rate": (0 < self.learning_rate < math.inf, "positive"),
+            "temperature": (0 < self.temperature <= 1, "above 0 and at most 1"),
             "attributed": (self.attributed >= 1, "at least 1 (pairs)"),
             "largest": (largest is None or largest >= 1, "at least 1 (edges)"),
             "smallest": (
@@ -84,7 +93,7 @@ class SoftTopK(Method):
         })
 
     def find(self, search: Search) -> EdgeScores:
-        masks = SoftTopKMasks(self, search.n_candidates, search.device)
+        masks = SoftTopKMasks(self, search.candidates, search.device)
         if search.observer.resume() is None:  # otherwise the beginning is in the state
             self._begin(masks, search)
         if self.fresh:
@@ -93,7 +102,7 @@ class SoftTopK(Method):
             masks, search,
             steps=self.steps, batch_size=self.batch_size, batch_uses=self.batch_uses, seed=self.seed,
         )
-        return search.scores(masks.parameters["scores"])
+        return search.scores(masks.scores() / self.temperature)
 
     def cost(self, search: Search) -> Cost:
         data, ranking = search.data, search.init_scores
@@ -139,12 +148,19 @@ class SoftTopK(Method):
 
 
 class SoftTopKMasks(MaskParameters):
-    """Masks over `n` edges. The range of sizes is set before training and is part of the state, as the scores are."""
+    """Masks over candidates, bool [w, r]. The range of sizes is set before training and is part of the state, as the
+    scores are.
+    """
 
-    def __init__(self, settings: SoftTopK, n: int, device: torch.device) -> None:
+    def __init__(self, settings: SoftTopK, candidates: Tensor, device: torch.device) -> None:
         super().__init__()
-        self.settings, self.n = settings, n
-        self.parameters["scores"] = torch.zeros(n, device=device, requires_grad=True)
+        self.settings, self.indices = settings, candidates.flatten().nonzero().squeeze(1).to(device)
+        writers, readers = candidates.shape
+        learned = {"scores": len(self.indices)}
+        if settings.node_scores:
+            learned |= {"writers": writers, "readers": readers}
+        self.parameters |= {name: torch.zeros(n, device=device, requires_grad=True) for name, n in learned.items()}
+        self._learned = tuple(learned)
         self.parameters["log_sizes"] = torch.zeros(2, device=device)  # the optimizer leaves them alone
 
     def set_range(self, smallest: float, largest: float) -> None:
@@ -152,21 +168,35 @@ class SoftTopKMasks(MaskParameters):
 
     def warm_start(self, ranks: Tensor) -> None:
         """Begin at minus the logarithm of the place in another ranking; ranks: from 1/2 (first) to -1/2 (last)."""
-        self.parameters["scores"].data.copy_(-(1 + (0.5 - ranks) * (self.n - 1)).log())
+        self.parameters["scores"].data.copy_(-(1 + (0.5 - ranks) * (len(self.indices) - 1)).log())
+
+    def scores(self) -> Tensor:
+        """What the candidates' masks are made of [edge], at temperature 1."""
+        scores = self.parameters["scores"]
+        if not self.settings.node_scores:
+            return scores
+        of_nodes = self.parameters["writers"].unsqueeze(1) + self.parameters["readers"]
+        return scores + of_nodes.flatten().index_select(0, self.indices)
 
     def optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam([self.parameters["scores"]], lr=self.settings.learning_rate)
+        return torch.optim.Adam([self.parameters[name] for name in self._learned], lr=self.settings.learning_rate)
 
     def schedule(self, step: int) -> float:
-        """Half a cosine from 1 to 0: scores settle, and seeds agree on more edges than at a constant rate."""
-        return 0.5 * (1 + math.cos(math.pi * step / self.settings.steps))
+        """Half a cosine from 1 to 0: scores settle, and seeds agree on more edges than at a constant rate.
+
+        It is multiplied by the temperature, so that steps stay as large as they are beside the width of the sigmoid.
+        """
+        return self._temperature(step) * 0.5 * (1 + math.cos(math.pi * step / self.settings.steps))
 
     def draw(self, step: int, generator: torch.Generator) -> Draw:
         low, high = self.parameters["log_sizes"]
         k = (low + (high - low) * ((self.settings.seed + step + 0.5) * GOLDEN % 1)).exp()
-        mask = soft_top_k(self.parameters["scores"], k)
+        mask = soft_top_k(self.scores() / self._temperature(step), k)
         undecided = ((mask > 0.05) & (mask < 0.95)).float().mean()
         return Draw(mask, None, {"target_edges": k, "edges": mask.detach().sum(), "undecided": undecided.detach()})
+
+    def _temperature(self, step: int) -> float:
+        return float(self.settings.temperature ** (step / self.settings.steps))
 
 
 def soft_top_k(scores: Tensor, k: Tensor, costs: Tensor | None = None) -> Tensor:
