@@ -14,8 +14,8 @@ attribution", 2026, arXiv 2609.25518.) What differs here is the beginning and th
 - Steps draw pairs that no step has seen, as long as the task writes them, because 200 pairs are soon learned by heart.
 - The range of k is in edges and follows the task (`size_range.py`). Sizes follow each other by the golden ratio, so
   that any few steps in a row cover the range.
-- An edge's score is the sum of its own, its writer's and its reader's. Whether a head matters at all shows in all of its
-  edges, so that is learned from far fewer pairs than what a single edge does.
+- An edge's score is the sum of its own, its writer's and its reader's. Whether a head matters at all shows in all of
+  its edges, so that is learned from far fewer pairs than what a single edge does.
 - The temperature of the sigmoid falls, and the learning rate with it, so that the masks come close to the circuits that
   are cut from the scores: at temperature 1 half of a large mask lies on edges that no cut keeps.
 
@@ -102,7 +102,7 @@ class SoftTopK(Method):
             masks, search,
             steps=self.steps, batch_size=self.batch_size, batch_uses=self.batch_uses, seed=self.seed,
         )
-        return search.scores(masks.scores() / self.temperature)
+        return search.scores(masks.scores())
 
     def cost(self, search: Search) -> Cost:
         data, ranking = search.data, search.init_scores
@@ -120,7 +120,7 @@ class SoftTopK(Method):
     def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor:
         candidates = scores.values.isfinite()
         mask = torch.zeros(scores.values.shape)
-        mask[candidates] = soft_top_k(scores.values[candidates], torch.tensor(float(edges)))
+        mask[candidates] = soft_top_k(scores.values[candidates] / self.temperature, torch.tensor(float(edges)))
         return mask
 
     @property

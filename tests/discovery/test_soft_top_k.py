@@ -101,7 +101,7 @@ def test_many_edges_at_a_small_size_are_solved_in_float32() -> None:
 
 def sizes_of(seed: int, steps: int) -> list[float]:
     """Where the sizes of the first steps are in the range, from 0 to 1 on a logarithmic axis."""
-    masks = SoftTopKMasks(SoftTopK(seed=seed), 300, torch.device("cpu"))
+    masks = SoftTopKMasks(SoftTopK(seed=seed), torch.ones(20, 15, dtype=torch.bool), torch.device("cpu"))
     masks.set_range(3, 120)
     sizes = []
     for step in range(steps):
@@ -147,6 +147,50 @@ def test_the_soft_mask_has_the_size_and_the_order_of_the_circuit(edges: int) -> 
 def test_impossible_ranges_of_sizes_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="(smallest|largest) must be .*, got"):
         SoftTopK(**settings)
+
+
+# --- scores of nodes, and the temperature -----------------------------------------------------------------------------
+
+
+def masks_on(candidates: Tensor, **settings: Any) -> SoftTopKMasks:
+    masks = SoftTopKMasks(SoftTopK(**settings), candidates, torch.device("cpu"))
+    masks.set_range(3, 9)
+    for i, parameter in enumerate(masks.parameters.values()):
+        if parameter.requires_grad:
+            parameter.data.copy_(scores_of(len(parameter), 1, torch.float32, seed=i))
+    return masks
+
+
+def test_an_edges_score_is_its_own_and_those_of_its_writer_and_its_reader() -> None:
+    candidates = torch.tensor([[1, 0, 1], [1, 1, 0], [0, 1, 1], [1, 1, 1]], dtype=torch.bool)
+    masks = masks_on(candidates)
+    edges, writers, readers = (masks.parameters[name] for name in ("scores", "writers", "readers"))
+    expected = [
+        edges[i] + writers[w] + readers[r] for i, (w, r) in enumerate(candidates.nonzero().tolist())
+    ]
+    torch.testing.assert_close(masks.scores(), torch.stack(expected))
+    weights = scores_of(len(edges), 1, torch.float32)
+    (masks.scores() * weights).sum().backward()
+    of_edge = torch.zeros(candidates.shape).masked_scatter(candidates, weights)
+    torch.testing.assert_close(writers.grad, of_edge.sum(1))
+    torch.testing.assert_close(readers.grad, of_edge.sum(0))
+    assert set(masks_on(candidates, node_scores=False).parameters) == {"scores", "log_sizes"}
+
+
+def test_the_temperature_and_the_step_fall_together() -> None:
+    masks = masks_on(torch.ones(6, 5, dtype=torch.bool), steps=100, temperature=0.25)
+    warm, cold = (masks.draw(step, torch.Generator()) for step in (0, 100))
+    for draw, temperature in ((warm, 1.0), (cold, 0.25)):
+        expected = soft_top_k(masks.scores() / temperature, draw.record["target_edges"])  # type: ignore[arg-type]
+        torch.testing.assert_close(draw.mask, expected)
+    constant = masks_on(torch.ones(6, 5, dtype=torch.bool), steps=100, temperature=1.0)
+    assert masks.schedule(50) == pytest.approx(0.5 * constant.schedule(50))
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, 1.5, math.nan])
+def test_impossible_temperatures_are_refused(temperature: float) -> None:
+    with pytest.raises(ValueError, match="temperature must be above 0 and at most 1, got"):
+        SoftTopK(temperature=temperature)
 
 
 # --- how it begins ---------------------------------------------------------------------------------------------------
