@@ -1,7 +1,8 @@
 """Metrics: how close two runs are, and how well a run answers. Each returns one number per example.
 
 Logits are [n, vocab], one row per compared position of the batch (see `batch.Batch`). If a pair has several compared
-positions, its KL is their mean, and the pair counts as right only if every position is right.
+positions, its KL is their mean, and the pair counts as right only if every position is right. If its answers form a tree
+(`answer_tree.py`), each metric is that of whole answers instead (`branching.py`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edge_pruning import branching
 from edge_pruning.batch import Batch
 
 CLOSE = 0.01  # largest difference of numbers that count as equal
@@ -28,6 +30,8 @@ def log_probabilities(logits: Tensor) -> Tensor:
 def kl_from(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
     """Compute `kl_divergence` from the model's log probabilities, so that several circuits can share them."""
     per_position = functional.kl_div(log_probabilities(circuit), model, reduction="none", log_target=True).sum(-1)
+    if batch.tree is not None:
+        return branching.kl(model, per_position, batch)
     return mean_per_example(per_position, batch)
 
 
@@ -41,6 +45,8 @@ def squared_error(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
 
 def surprise(logits: Tensor, batch: Batch) -> Tensor:
     """Return minus the log probability of a right answer, in nats, per example [b]; lower is better."""
+    if batch.tree is not None:
+        return branching.surprise(log_probabilities(logits), batch)
     log_p = functional.log_softmax(_at_least_float32(logits), -1).gather(-1, batch.answers.clamp_min(0))
     return mean_per_example(-log_p.masked_fill(batch.answers < 0, -torch.inf).logsumexp(-1), batch)
 
@@ -51,6 +57,8 @@ def exact_match(model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
 
     If the output is one number, it matches if both numbers are equal up to `CLOSE`.
     """
+    if batch.tree is not None:
+        return branching.exact_match(model, circuit, batch)
     if model.shape[-1] == 1:
         return _all_per_example(((model - circuit).abs() <= CLOSE).squeeze(-1), batch)
     return _all_per_example(model.argmax(-1) == circuit.argmax(-1), batch)
@@ -60,11 +68,15 @@ def logit_difference(logits: Tensor, batch: Batch) -> Tensor:
     """Return the mean logit of the answers minus that of the wrong answers, [b]; positive is right. NaN: no wrong
     answer.
     """
+    if batch.tree is not None:
+        return branching.logit_difference(log_probabilities(logits), batch)
     return _mean_where_compared(_logit_margin(logits, batch), batch)
 
 
 def probability_difference(logits: Tensor, batch: Batch) -> Tensor:
     """Return the probability of the answers minus that of the wrong answers, [b], -1 to 1. NaN: no wrong answer."""
+    if batch.tree is not None:
+        return branching.probability_difference(log_probabilities(logits), batch)
     return _mean_where_compared(_probability_margin(logits, batch), batch)
 
 
@@ -77,6 +89,9 @@ def accuracy(logits: Tensor, batch: Batch, metric: str) -> Tensor:
     A pair without wrong answers counts as right if an answer is the most likely token at every position. NaN if the
     batch has no answers because its outputs are numbers.
     """
+    if batch.tree is not None:
+        difference = probability_difference if metric == "probability_difference" else logit_difference
+        return branching.accuracy(logits, difference(logits, batch), batch)
     compared = _compared(batch)
     beaten = _all_per_example((MARGINS[metric](logits, batch) > 0) | ~compared, batch)
     top = (logits.argmax(-1, keepdim=True) == batch.answers).any(-1)

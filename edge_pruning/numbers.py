@@ -110,7 +110,8 @@ NUMBERS = {
     for number in (
         Number(
             "kl", OBJECTIVES["kl"].heading, "KL divergence", "nats",
-            "KL(model || run) in nats over the vocabulary, mean over a pair's compared positions",
+            "KL(model || run) in nats over the vocabulary, mean over a pair's compared positions; where right answers "
+            "differ before their last token, sum over all places in them, each by the model's probability to get there",
             lambda metric: _kl,
         ),
         Number(

@@ -24,6 +24,7 @@ class Objective:
 
     If wrong answers are needed, a pair without one counts as 0.
     compares: the objective uses the model's logits, and the model itself is its minimum.
+    of_numbers: it compares outputs that are numbers, so it is undefined where answers of several tokens form a tree.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Objective:
     function: Callable[[Tensor, Tensor, Batch], Tensor]
     needs_wrong_answers: bool = False
     compares: bool = True
+    of_numbers: bool = False
 
     def __call__(self, model: Tensor, circuit: Tensor, batch: Batch) -> Tensor:
         return self.function(model, circuit, batch)
@@ -50,12 +52,20 @@ class Objective:
                 f"{self.name} needs wrong answers, but none of the {len(pairs)} pairs has one; add wrong answers, or "
                 f"use {', '.join(others)}"
             )
+        trees = sum(bool(pair.prefixes) for pair in pairs)
+        if self.of_numbers and trees:
+            raise ValueError(
+                f"{self.name} compares outputs position by position, so it has no value for answers that differ before "
+                f"their last token, as those of {trees} of {len(pairs)} pairs do; use kl or answer_loss, or judge "
+                "answers by their first token (--data first_token=true)"
+            )
 
 
 OBJECTIVES: Registry[Objective] = Registry("objective", [
     Objective("kl", "KL", "nats", "KL divergence (nats)", lambda m, c, b: metrics.kl_divergence(m, c, b)),
     Objective(
-        "squared_error", "squared error", "", "squared error", lambda m, c, b: metrics.squared_error(m, c, b)
+        "squared_error", "squared error", "", "squared error", lambda m, c, b: metrics.squared_error(m, c, b),
+        of_numbers=True,
     ),
     Objective(
         "answer_loss", "loss", "nats", "-log probability of the answers (nats)",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from edge_pruning.answer_tree import branch_of_each, branches_of
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,9 @@ class Pair:
     `positions[n]` is where the n-th compared prediction is made; `answers[n]` are the tokens that count as right there,
     `wrong[n]` those that count as wrong (empty if no token in particular is wrong). An answer of several tokens is
     teacher-forced: the prompt ends with all its tokens but the last.
+
+    prefixes: the nodes of the answers' tree (`answer_tree.py`), if right answers differ before their last token; else
+        empty. The n-th prediction is then made after the prompt and the tokens `prefixes[n]`; the root comes first.
     """
 
     clean: tuple[int, ...]
@@ -23,6 +29,7 @@ class Pair:
     answers: tuple[tuple[int, ...], ...]
     wrong: tuple[tuple[int, ...], ...]
     template: str = ""
+    prefixes: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         counts = {len(self.positions), len(self.answers), len(self.wrong)}
@@ -32,9 +39,42 @@ class Pair:
                 f"{len(self.clean)} and {len(self.corrupted)} tokens, {len(self.positions)} positions, "
                 f"{len(self.answers)} answers, {len(self.wrong)} wrong answers"
             )
+        if self.prefixes:
+            self._check_tree()
+            return
         outside = [position for position in self.positions if not 0 <= position < len(self.clean)]
         if outside:
             raise ValueError(f"expected positions from 0 to {len(self.clean) - 1} (the last token), got {outside}")
+
+    def _check_tree(self) -> None:
+        nodes = dict.fromkeys(self.prefixes)
+        whole = self.prefixes[0] == () and all(not prefix or prefix[:-1] in nodes for prefix in self.prefixes)
+        expected = tuple(len(self.clean) - 1 + len(prefix) for prefix in self.prefixes)
+        if not whole or len(nodes) != len(self.prefixes) or self.positions != expected:
+            raise ValueError(
+                "the prefixes of a pair are the nodes of a tree: expected the root () first, every node once with its "
+                f"parent, and positions {expected}; got {self.prefixes} and positions {self.positions}"
+            )
+
+    @cached_property
+    def branches(self) -> tuple[tuple[int, ...], ...]:
+        """The tokens that follow the prompt in each sequence to run; most pairs are one sequence, with none."""
+        return branches_of(self.prefixes) or ((),)
+
+    @property
+    def length(self) -> int:
+        """The number of tokens of the longest sequence."""
+        return len(self.clean) + max(map(len, self.branches))
+
+    @property
+    def sequences(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """The clean and the corrupted prompt, followed by each branch."""
+        return [(self.clean + branch, self.corrupted + branch) for branch in self.branches]
+
+    @property
+    def sequence_of_each(self) -> tuple[int, ...]:
+        """For every compared position, the number of the sequence in which it is."""
+        return branch_of_each(self.prefixes, self.branches) or (0,) * len(self.positions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +95,15 @@ class ImagePair(Pair):
         shapes = [tuple(image.shape) for image in (self.clean, self.corrupted)]
         if shapes[0] != shapes[1] or len(shapes[0]) != 3:
             raise ValueError(f"expected images of equal shape [channel, height, width], got {shapes[0]}, {shapes[1]}")
-        if self.positions != (0,) or len(self.answers) != 1 or len(self.wrong) != 1:
+        if self.positions != (0,) or self.prefixes or len(self.answers) != 1 or len(self.wrong) != 1:
             raise ValueError(
                 "an image has one class: expected positions (0,) and one tuple each of answers and wrong answers, got "
                 f"{self.positions}, {len(self.answers)} and {len(self.wrong)}"
             )
+
+    @property
+    def sequences(self) -> list[tuple[Tensor, Tensor]]:  # type: ignore[override]
+        return [(self.clean, self.corrupted)]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ImagePair):

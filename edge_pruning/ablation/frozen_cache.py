@@ -47,7 +47,7 @@ class FrozenCache:
         self._recent: dict[tuple[int, ...], tuple[Batch, Frozen]] = {}
         max_bytes = memory_for_cache(engine.home) if max_bytes is None else max_bytes
         self.kept = self._how_many_fit(max_bytes) if max_bytes else 0
-        self._positions = _starts([engine.width(pair) for pair in pairs[: self.kept]])
+        self._positions = _starts([engine.tokens(pair) for pair in pairs[: self.kept]])
         self._rows = _starts([len(pair.positions) for pair in pairs[: self.kept]])
         self._values: dict[str, Tensor] = {}
         for ids, frozen in over_tiles(engine, pairs[: self.kept], self._compute):
@@ -83,9 +83,9 @@ class FrozenCache:
     def _keep(self, ids: list[int], frozen: Frozen) -> None:
         """Copy the values of the pairs `ids` from a batch into the kept tensors."""
         device, width = frozen.embeddings.device, frozen.embeddings.shape[1]
-        widths = [self.engine.width(self.pairs[i]) for i in ids]
-        kept = _ranges((self._positions[i], n) for i, n in zip(ids, widths, strict=True))
-        computed = _ranges((place * width, n) for place, n in enumerate(widths))
+        sequences = [sequence for i in ids for sequence in self._sequences(i)]
+        kept = _ranges(sequences)
+        computed = _ranges((place * width, n) for place, (_, n) in enumerate(sequences))
         to, at = indices_on(kept, device), indices_on(computed, device)
         for name in PER_POSITION:
             value = getattr(frozen, name).flatten(-3, -2)
@@ -98,8 +98,8 @@ class FrozenCache:
 
     def _gathered(self, batch: Batch, ids: Sequence[int]) -> Frozen:
         """Gather the kept values of the pairs `ids`. Entries of pairs that are not kept hold values of other pairs."""
-        device, shape, parts = batch.clean.device, (batch.size, batch.width), {}
-        places = [self._positions[i] if i < self.kept else 0 for i in ids]
+        device, shape, parts = batch.clean.device, (batch.sequences, batch.width), {}
+        places = [start for i in ids for start, _ in self._sequences(i)]
         last = self._positions[-1] - 1
         at = indices_on([min(start + p, last) for start in places for p in range(batch.width)], device)
         for name in PER_POSITION:
@@ -110,12 +110,19 @@ class FrozenCache:
     def _fill(self, frozen: Frozen, ids: Sequence[int], rest: Sequence[int]) -> None:
         """Compute the pairs at some places of a batch, and write them to these places, in place."""
         computed, device = self._compute([ids[place] for place in rest]), frozen.embeddings.device
-        width, at = computed.embeddings.shape[1], indices_on(rest, device)
+        first = _starts([len(self.pairs[i].branches) for i in ids])
+        sequences = _ranges((first[place], first[place + 1] - first[place]) for place in rest)
+        width, at = computed.embeddings.shape[1], indices_on(sequences, device)
         for name in PER_POSITION:
             getattr(frozen, name)[..., at, :width, :] = getattr(computed, name)
         starts = _starts([len(self.pairs[i].positions) for i in ids])
         rows = _ranges((starts[place], starts[place + 1] - starts[place]) for place in rest)
         frozen.logits[indices_on(rows, device)] = computed.logits
+
+    def _sequences(self, i: int) -> list[tuple[int, int]]:
+        """Return the start and length of the kept values of each of a pair's sequences; 0 stands in for others."""
+        width, start = self.engine.width(self.pairs[i]), self._positions[i] if i < self.kept else 0
+        return [(start + n * width * (i < self.kept), width) for n in range(len(self.pairs[i].branches))]
 
     def _rows_of(self, ids: Sequence[int]) -> list[int]:
         """Return the rows of the kept logits of pairs; row 0 stands in for pairs that are not kept."""
@@ -136,8 +143,8 @@ class FrozenCache:
         """Return how many examples fit, from the bytes per position and per compared position of one pair."""
         frozen, first = self._compute([0]), self.pairs[0]
         per_row = frozen.logits.nbytes // len(first.positions)
-        per_position = sum(getattr(frozen, name).nbytes for name in PER_POSITION) // self.engine.width(first)
-        sizes = (per_position * self.engine.width(pair) + per_row * len(pair.positions) for pair in self.pairs)
+        per_position = sum(getattr(frozen, name).nbytes for name in PER_POSITION) // self.engine.tokens(first)
+        sizes = (per_position * self.engine.tokens(pair) + per_row * len(pair.positions) for pair in self.pairs)
         return sum(1 for total in accumulate(sizes) if total <= max_bytes)
 
 

@@ -10,6 +10,7 @@ unmasked pass over the training pairs.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from edge_pruning.ablation.ablation import Ablation, ablation
-from edge_pruning.ablation.prompts import Prompt, by_length, prompts_of
+from edge_pruning.ablation.prompts import Prompt, by_length, sequences_of
 from edge_pruning.batch import Batch
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.unmasked_pass import Writes
@@ -32,7 +33,7 @@ ANY_LENGTH = 0
 class Mean(Ablation):
     """The mean over the clean prompts of training pairs, per position where lengths agree, else over all positions.
 
-    least: minimum number of prompts of a length for a mean of their own.
+    least: minimum number of pairs with a prompt of a length for a mean of its own.
     means: by length, [..., p, d], in the layout of the engine's stream.
     """
 
@@ -46,9 +47,10 @@ class Mean(Ablation):
 
     @torch.no_grad()
     def fitted(self, engine: MaskedPass, pairs: Sequence[Pair]) -> Mean:
-        groups = by_length(prompts_of(engine, pairs))
+        groups = by_length(sequences_of(engine, pairs))
+        behind = Counter(n for pair in pairs for n in {len(one) for one in sequences_of(engine, [pair])})
         sums = {length: _sum_over_prompts(engine, group) for length, group in groups.items()}
-        means = {n: _each(sums[n], _divided_by(len(group))) for n, group in groups.items() if len(group) >= self.least}
+        means = {n: _each(sums[n], _divided_by(len(group))) for n, group in groups.items() if behind[n] >= self.least}
         positions = sum(length * len(group) for length, group in groups.items())
         total = _added([_each(value, lambda x: x.sum(-2, keepdim=True)) for value in sums.values()])
         means[ANY_LENGTH] = _each(total, _divided_by(positions))

@@ -18,6 +18,12 @@ def prompts_of(engine: MaskedPass, pairs: Sequence[Pair]) -> tuple[Prompt, ...]:
     return tuple(pair.clean[: engine.width(pair)] for pair in pairs)
 
 
+def sequences_of(engine: MaskedPass, pairs: Sequence[Pair]) -> tuple[Prompt, ...]:
+    """Return the clean prompts with what follows each of them: a pair whose answers form a tree has several."""
+    prompts = prompts_of(engine, pairs)
+    return tuple(prompt + branch for prompt, pair in zip(prompts, pairs, strict=True) for branch in pair.branches)
+
+
 def by_length(prompts: Iterable[Prompt]) -> dict[int, list[Prompt]]:
     """Group prompts by length, shortest first."""
     groups: dict[int, list[Prompt]] = defaultdict(list)

@@ -31,7 +31,8 @@ from edge_pruning.pair import Pair
 class Resample(Ablation):
     """The value on the clean prompt of another training pair, drawn at random, of the same length if there is one.
 
-    If there is none, both prompts end at the same position, and the beginning of a shorter one is repeated.
+    If there is none, both prompts end at the same position, and the beginning of a shorter one is repeated. A pair whose
+    answers form a tree has one other prompt, followed by each of its branches.
     """
 
     name: ClassVar[str] = "resample"
@@ -60,8 +61,8 @@ class Resample(Ablation):
     def writes(self, engine: MaskedPass, batch: Batch) -> Writes:
         self._refuse_unfitted(self.donors)
         filled, lengths = engine.no_writes(batch), batch.lengths.tolist()
-        prompts = [tuple(tokens[:n]) for tokens, n in zip(batch.clean.tolist(), lengths, strict=True)]
-        drawn = list(map(self._donor, prompts))
+        drawn = [self._partner(tokens[:n], end) for tokens, n, end in
+                 zip(batch.clean.tolist(), lengths, _ends_of_prompts(batch, lengths), strict=True)]
         for length, donors in by_length(drawn).items():
             given = engine.unmasked_run(torch.tensor(donors, device=batch.clean.device))
             takers = [b for b, donor in enumerate(drawn) if len(donor) == length]
@@ -75,6 +76,10 @@ class Resample(Ablation):
     def _by_length(self) -> dict[int, list[Prompt]]:
         return by_length(self.donors)
 
+    def _partner(self, tokens: list[int], end: int) -> Prompt:
+        """Return another prompt in place of the first `end` tokens, followed by all others."""
+        return self._donor(tuple(tokens[:end])) + tuple(tokens[end:])
+
     def _donor(self, prompt: Prompt) -> Prompt:
         """Return another prompt, as a function of the seed and this prompt alone."""
         first = int.from_bytes(hashlib.sha256(f"{self.seed} {prompt}".encode()).digest()[:8])
@@ -83,3 +88,10 @@ class Resample(Ablation):
                 if (other := others[(first + i) % len(others)]) != prompt:
                     return other
         raise AssertionError("the donors contain at least two different prompts")
+
+
+def _ends_of_prompts(batch: Batch, lengths: list[int]) -> list[int]:
+    """Return the length of each sequence without its branch."""
+    if batch.tree is None:
+        return lengths
+    return [n - branch for n, branch in zip(lengths, batch.tree.branch_lengths.tolist(), strict=True)]

@@ -59,7 +59,9 @@ class Magnitude(Method):
 
 def _means(lengths: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """Sums over a batch of each pair's mean over all of its positions, and over its compared ones, [w] each."""
-    inside = torch.arange(batch.width, device=lengths.device) < batch.lengths[:, None]  # [b, p]
-    everywhere = (lengths.unflatten(1, inside.shape) * (inside / batch.lengths[:, None])).sum((1, 2))
+    pair = torch.zeros_like(batch.lengths).index_copy(0, batch.positions // batch.width, batch.example)  # [s]
+    total = torch.zeros_like(batch.lengths[: batch.size]).index_add(0, pair, batch.lengths)  # [b]
+    inside = torch.arange(batch.width, device=lengths.device) < batch.lengths[:, None]  # [s, p]
+    everywhere = (lengths.unflatten(1, inside.shape) * (inside / total[pair, None])).sum((1, 2))
     count = torch.bincount(batch.example, minlength=batch.size)
     return everywhere, (lengths[:, batch.positions] / count[batch.example]).sum(1)

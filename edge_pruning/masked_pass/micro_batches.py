@@ -56,7 +56,7 @@ def _shared(engine: MaskedPass, pairs: Sequence[Pair], max_tokens: int | None) -
     """This rank's micro-batches. They are those of a single process, unless there are too few for all ranks."""
     tiles = engine.tiles(pairs, max_tokens)
     if len(tiles) < ranks.count():
-        each = sum(engine.width(pair) for pair in pairs) // ranks.count()
+        each = sum(map(engine.tokens, pairs)) // ranks.count()
         tiles = engine.tiles(pairs, max(1, min(each, max_tokens or engine.tile_tokens)))
     return ranks.share(tiles)
 
@@ -81,17 +81,19 @@ def _halves(engine: MaskedPass, pairs: Sequence[Pair], ids: list[int], failure: 
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     width = max(engine.width(pairs[i]) for i in ids)
+    sequences = sum(len(pairs[i].branches) for i in ids)
     if len(ids) == 1:
+        several = f"{sequences} sequences of {width} tokens each" if sequences > 1 else f"{width} tokens"
         raise OutOfMemory(
-            f"out of memory with a single pair of {width} tokens ({failure}). Try --dtype bfloat16, shorter prompts "
-            "or a smaller model"
+            f"out of memory with a single pair of {several} ({failure}). Try --dtype bfloat16, shorter prompts "
+            f"or a smaller model{', or --data first_token=true' if sequences > 1 else ''}"
         )
-    tokens, first = len(ids) * width // 2, engine.largest_tile is None
+    tokens, first = sequences * width // 2, engine.largest_tile is None
     engine.largest_tile = max(1, tokens)
     if first:
         log.warning(
             "out of memory with %d tokens in a micro-batch (%s); going on with at most %d at a time",
-            len(ids) * width, failure, tokens,
+            sequences * width, failure, tokens,
         )
     middle = (len(ids) + 1) // 2
     return [ids[:middle], ids[middle:]]

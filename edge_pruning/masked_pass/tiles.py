@@ -70,25 +70,34 @@ class Tiles:
         return memory_for_pass(self.home)
 
     def width(self, pair: Pair) -> int:
-        """Positions of a pair that are computed: under causal attention, up to the last compared one."""
+        """Positions of a pair's longest sequence that are computed: under causal attention, up to the last compared one.
+        """
         return max(pair.positions) + 1 if self.adapter.causal else self.adapter.width(pair)
+
+    def tokens(self, pair: Pair) -> int:
+        """Positions that a pair takes in a batch: those of all its sequences."""
+        return len(pair.branches) * self.width(pair)
 
     def tiles(self, pairs: Sequence[Pair], max_tokens: int | None = None) -> list[list[int]]:
         """Cut pairs into micro-batches: lists of indices, at most `tile_tokens` tokens each (or one pair).
 
-        A tile holds pairs of similar length; of equal length if attention is not causal and would see the padding. The
+        A tile holds pairs of similar length; of equal length if attention is not causal and would see the padding.
+        Pairs whose answers form a tree (several sequences each) are in tiles of their own. The
         number of compared positions is bounded, so that their logits take at most `LOGITS_BYTES`.
         """
         cut: list[list[int]] = []
-        widths = [self.width(pair) for pair in pairs]
-        most, rows = max_tokens or self.tile_tokens, 0
+        kinds = [(bool(pair.prefixes), self.width(pair)) for pair in pairs]
+        most, rows, sequences = max_tokens or self.tile_tokens, 0, 0
         most_rows = LOGITS_BYTES // (4 * COPIES_OF_LOGITS * self.adapter.vocabulary)
-        for i in sorted(range(len(pairs)), key=widths.__getitem__):
-            rows += len(pairs[i].positions)
-            full = not cut or (len(cut[-1]) + 1) * widths[i] > most or rows > most_rows
-            if full or (not self.adapter.causal and widths[i] != widths[cut[-1][-1]]):
+        for i in sorted(range(len(pairs)), key=kinds.__getitem__):
+            pair, (tree, width) = pairs[i], kinds[i]
+            rows += len(pair.positions)
+            sequences += len(pair.branches)
+            full = not cut or sequences * width > most or rows > most_rows
+            before = kinds[cut[-1][-1]] if cut else kinds[i]
+            if full or tree != before[0] or (not self.adapter.causal and width != before[1]):
                 cut.append([])
-                rows = len(pairs[i].positions)
+                rows, sequences = len(pair.positions), len(pair.branches)
             cut[-1].append(i)
         return cut
 

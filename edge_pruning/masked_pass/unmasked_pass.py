@@ -151,7 +151,7 @@ class UnmaskedPass(OnDevices):
 
     def no_writes(self, batch: Batch) -> Writes:
         """Zeros in the shape of the writes of a run on `batch`."""
-        shape, at = self.graph.shape, (batch.size, batch.width)
+        shape, at = self.graph.shape, (batch.sequences, batch.width)
         sizes = (
             (self.graph.n_embeddings, *at, self.adapter.d_model),
             (shape.layers, shape.heads, *at, self.head_size),

@@ -31,6 +31,7 @@ from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.models.parts import PartsAdapter
 from edge_pruning.pair import ImagePair, Pair
 from edge_pruning.patterns.watching import Watching
+from edge_pruning.tasks.encoding import whole_answers
 from edge_pruning.tasks.image_text import picture_of
 from edge_pruning.tasks.task import PairSet
 
@@ -117,13 +118,19 @@ def _of_pair(
     for name in RUNS:
         with watching.weights() as weights:
             runs[name]()
-        patterns.append(torch.stack([weights[layer][head, 0] for layer, head in heads]))
+        shown = _shown_positions(engine, pair)
+        patterns.append(torch.stack([weights[layer][head, 0, :shown, :shown] for layer, head in heads]))
     differences = engine.differences(engine.graph.edge_mask.to(mask), batch, frozen)[:, batch.positions]  # [w, n, d]
     final = frozen.final_base(batch.positions) + differences.sum(0)
     whole = _answer(engine, final, batch, metric)
     writers = [engine.graph.head_writers(layer).start + head for layer, head in heads]
     effects = [whole - _answer(engine, final - differences[w], batch, metric) for w in writers]
     return torch.stack(patterns, 1), torch.tensor(effects)
+
+
+def _shown_positions(engine: MaskedPass, pair: Pair) -> int:
+    """How many positions of a pair's first sequence are shown: of a tree of answers, only the prompt."""
+    return len(pair.clean) if pair.prefixes else engine.width(pair)
 
 
 def _answer(engine: MaskedPass, final: Tensor, batch: Batch, metric: str) -> float:
@@ -148,11 +155,11 @@ def _effects(graph: Graph, heads: Sequence[tuple[int, int]], effects: Sequence[T
 
 def _words(engine: MaskedPass, pair: Pair, tokenizer: Any) -> dict[str, Any]:
     """A pair as tokens, up to the last compared position, or as patches."""
-    width = engine.width(pair)
+    width = _shown_positions(engine, pair)
     names = {
         "position": pair.positions[0],
-        "answer": [tokenizer.decode([token]) for token in pair.answers[0]],
-        "wrong": [tokenizer.decode([token]) for token in pair.wrong[0]],
+        "answer": [tokenizer.decode(list(ids)) for ids in whole_answers(pair, pair.answers)],
+        "wrong": [tokenizer.decode(list(ids)) for ids in whole_answers(pair, pair.wrong)],
     }
     if isinstance(pair, ImagePair):
         return {**_patches(engine, pair, width), **names}

@@ -33,9 +33,10 @@ def measured(
 
     of_step, of_judging: the number of pairs in a micro-batch of a step and in one of judging (and attribution).
     """
-    judged = range(min(of_judging, JUDGED, len(pairs)))
+    several = [bool(pair.prefixes) for pair in pairs[: min(of_judging, JUDGED)]]
+    judged = [i for i, tree in enumerate(several) if tree == several[0]]  # pairs of one kind, as in a micro-batch
     stepped = range(min(of_step, len(pairs)))
-    cache = FrozenCache(engine, pairs[: max(len(stepped), len(judged))], ablation)
+    cache = FrozenCache(engine, pairs[: 1 + max(*stepped, *judged)], ablation)
     mask, compared = engine.graph.edge_mask.to(engine.adapter.device, torch.float32) / 2, get_objective(objective)
 
     def step() -> Tensor:
@@ -49,7 +50,7 @@ def measured(
         return engine.logits(mask, *cache.batch(judged)).sum()
 
     def per_token(work: Callable[[], Tensor], ids: Sequence[int]) -> float:
-        return _seconds(work) / sum(engine.width(pairs[i]) for i in ids)
+        return _seconds(work) / sum(engine.tokens(pairs[i]) for i in ids)
 
     source = f"measured just now with {len(stepped)} pairs on this machine"
     return Speed(per_token(step, stepped), per_token(whole, judged), per_token(forward, judged), source)

@@ -103,8 +103,7 @@ def planned(
     costs = Costs.of(engine)
     engine.home = _kind(device)  # with its memory, determines the size of micro-batches
     engine.memory_for_pass = share_for_pass(device.free - costs.weights * costs.itemsize // (ranks if shared else 1))
-    widths = [engine.width(pair) for pair in pairs.pairs]
-    tokens = fmean(widths)
+    tokens = fmean(map(engine.tokens, pairs.pairs))
     positions = fmean(len(pair.positions) for pair in pairs.pairs)
     method, sizes = config.method_value, len(config.edges or config.sparsity)
     search = method.cost(Search(engine, pairs, config.ablation_value))

@@ -9,17 +9,16 @@ answer that changes the tokens of its prompt is refused, because the model never
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from edge_pruning.answer_tree import AnswerTree, Ids, without_longer
 from edge_pruning.pair import Pair
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-Ids = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -193,19 +192,20 @@ class Encoder:
 
     # --- pairs -----------------------------------------------------------------------------------------------------
 
-    def pair(self, text: TextPair) -> Pair:
-        """Encode a pair. An answer of several tokens is teacher-forced: the prompts end with all but its last token."""
+    def pair(
+        self, text: TextPair, right: Mapping[Ids, str] | None = None, wrong: Mapping[Ids, str] | None = None
+    ) -> Pair:
+        """Encode a pair. An answer of several tokens is teacher-forced: the prompts end with all but its last token.
+
+        right, wrong: answers that are token ids, beside those of the text, and what they say.
+        """
         clean, corrupted = self.encode(text.clean), self.encode(text.corrupted)
         if len(clean) != len(corrupted):
             raise UnequalLengths(len(clean), len(corrupted))
         if clean == corrupted:
             raise ValueError(f"the clean and the corrupted prompt have the same tokens{self._because(text)}")
-        answers = [self._answer(text.clean, answer) for answer in text.answer]
-        right = self._by_position(answers)
-        wrong = self._wrong_by_position(right, [(w, self._answer(text.clean, w)) for w in text.wrong])
-        forced = answers[0][:-1] if answers else ()
-        positions = tuple(range(len(clean) - 1, len(clean) + len(forced)))
-        return Pair(clean + forced, corrupted + forced, positions, right, wrong, text.template)
+        answers, others = ({self._answer(text.clean, a): a for a in of} for of in (text.answer, text.wrong))
+        return pair_of_ids(clean, corrupted, answers | dict(right or {}), others | dict(wrong or {}), text.template)
 
     def _because(self, text: TextPair) -> str:
         unknown = self.unknown_words(text.clean, text.corrupted)
@@ -223,28 +223,44 @@ class Encoder:
             raise ValueError(f"the answer {answer!r} is not in the vocabulary of this tokenizer")
         return ids
 
-    def _by_position(self, answers: list[Ids]) -> tuple[Ids, ...]:
-        if not answers:
-            return ((),)
-        if len({ids[:-1] for ids in answers}) > 1:
-            raise ValueError(
-                "where several answers count as right, they may differ in their last token only; in a file of pairs, "
-                "first_token=true judges answers by the first token in which they differ"
-            )
-        return (*((token,) for token in answers[0][:-1]), tuple(dict.fromkeys(ids[-1] for ids in answers)))
 
-    def _wrong_by_position(self, right: tuple[Ids, ...], wrong: list[tuple[str, Ids]]) -> tuple[Ids, ...]:
-        """List wrong answers by position: each counts where it first differs from the right one, because before that
-        they are the same.
-        """
-        compared: list[dict[int, None]] = [{} for _ in right]
-        for word, ids in wrong:
-            for n, (token, accepted) in enumerate(zip(ids, right, strict=False)):
-                if token not in accepted:
-                    compared[n][token] = None
-                    break
-            else:
-                raise ValueError(
-                    f"the wrong answer {word!r} and the answer begin with the same tokens and never differ"
-                )
-        return tuple(tuple(tokens) for tokens in compared)
+def pair_of_ids(
+    clean: Ids, corrupted: Ids, right: Mapping[Ids, str], wrong: Mapping[Ids, str], template: str = ""
+) -> Pair:
+    """Return a pair from prompts of equal length and answers, which are given with their texts.
+
+    Right answers that differ before their last token form a tree (`answer_tree.py`). Otherwise all tokens but the last
+    are put behind both prompts. Raises ValueError if a wrong answer and a right one never differ.
+    """
+    answers = without_longer(right)
+    if len({ids[:-1] for ids in answers}) > 1:
+        tree = AnswerTree.of(right, wrong)
+        positions = tuple(len(clean) - 1 + len(prefix) for prefix in tree.prefixes)
+        return Pair(clean, corrupted, positions, tree.answers, tree.wrong, template, tree.prefixes)
+    forced = answers[0][:-1] if answers else ()
+    by_position = (*((token,) for token in forced), tuple(ids[-1] for ids in answers))
+    positions = tuple(range(len(clean) - 1, len(clean) + len(forced)))
+    others = _wrong_by_position(by_position, wrong)
+    return Pair(clean + forced, corrupted + forced, positions, by_position, others, template)
+
+
+def _wrong_by_position(right: tuple[Ids, ...], wrong: Mapping[Ids, str]) -> tuple[Ids, ...]:
+    """List wrong answers by position: each counts where it first differs from the right one, because before that they
+    are the same.
+    """
+    compared: list[dict[int, None]] = [{} for _ in right]
+    for ids, word in wrong.items():
+        for n, (token, accepted) in enumerate(zip(ids, right, strict=False)):
+            if token not in accepted:
+                compared[n][token] = None
+                break
+        else:
+            raise ValueError(f"the wrong answer {word!r} and the answer begin with the same tokens and never differ")
+    return tuple(tuple(tokens) for tokens in compared)
+
+
+def whole_answers(pair: Pair, by_position: tuple[Ids, ...]) -> tuple[Ids, ...]:
+    """Return answers in full, from the tokens that complete them at each node, or else at the first position."""
+    if not pair.prefixes:
+        return tuple((token,) for token in by_position[0])
+    return tuple((*prefix, token) for prefix, of in zip(pair.prefixes, by_position, strict=True) for token in of)

@@ -65,7 +65,9 @@ class Packed(Sequence[T], Generic[T]):
 
 
 class PackedPairs(Packed[Pair]):
-    """Pairs of token ids. Each: template, tokens n, positions k, clean [n], corrupted [n], positions [k], answers."""
+    """Pairs of token ids. Each: template, tokens n, positions k, clean [n], corrupted [n], positions [k], answers; then
+    prefixes, if there are any.
+    """
 
     def __init__(self, pairs: Iterable[Pair] = ()) -> None:
         self._numbers = array("i")
@@ -74,7 +76,7 @@ class PackedPairs(Packed[Pair]):
     def append(self, item: Pair) -> None:
         numbers = [self._number_of(item.template), len(item.clean), len(item.positions)]
         numbers += [*item.clean, *item.corrupted, *item.positions]
-        for ids in (*item.answers, *item.wrong):
+        for ids in (*item.answers, *item.wrong, *item.prefixes):
             numbers += [len(ids), *ids]
         self._numbers.extend(numbers)
         self._ends.append(len(self._numbers))
@@ -85,7 +87,8 @@ class PackedPairs(Packed[Pair]):
         clean, corrupted = _next(numbers, tokens), _next(numbers, tokens)
         places = _next(numbers, positions)
         answers, wrong = (tuple(_next(numbers, next(numbers)) for _ in range(positions)) for _ in range(2))
-        return Pair(clean, corrupted, places, answers, wrong, self._by_number[template])
+        prefixes = tuple(_next(numbers, length) for length in numbers)
+        return Pair(clean, corrupted, places, answers, wrong, self._by_number[template], prefixes)
 
 
 class PackedTexts(Packed[TextPair]):

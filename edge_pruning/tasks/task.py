@@ -72,7 +72,7 @@ class PairSet:
         """A fingerprint of the token ids: equal hashes mean that two results were measured on the same data."""
         content = hashlib.sha256()
         for i, p in enumerate(self.pairs):  # one long list, a pair at a time
-            ids = [p.clean, p.corrupted, p.positions, p.answers, p.wrong]
+            ids = [p.clean, p.corrupted, p.positions, p.answers, p.wrong, *([p.prefixes] if p.prefixes else [])]
             content.update(("[" if i == 0 else ", ").encode() + json.dumps(ids, default=_of_image).encode())
         content.update(b"]" if self.pairs else b"[]")
         return content.hexdigest()
@@ -235,7 +235,7 @@ class GeneratedTask(TextTask):
             encoder.prepare(string for text in chosen for string in text.strings)
             for text in chosen:
                 pair = encoder.pair(text)
-                longest = max(longest, len(pair.clean))
+                longest = max(longest, pair.length)
                 pairs.append(pair)
                 texts.append(text)
             encoder.forget()

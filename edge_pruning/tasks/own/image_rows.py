@@ -7,9 +7,9 @@ from pathlib import Path
 
 from torch import Tensor, equal
 
+from edge_pruning.answer_tree import Ids
 from edge_pruning.models.image_reader import ImageReader
 from edge_pruning.pair import ImagePair
-from edge_pruning.tasks.encoding import Ids
 from edge_pruning.tasks.image_text import ImageText, picture
 from edge_pruning.tasks.own.encoded import Encoded
 from edge_pruning.tasks.own.image_files import SUFFIXES, is_image_name, open_image
@@ -76,10 +76,13 @@ class EncodedImages(Encoded):
         except ValueError as error:
             return ValueError(f"{name}: {error}")
 
-    def _classes(self, names: Sequence[str | int], wrongs: list[str]) -> Ids:
+    def _classes(self, names: Sequence[str | int | Ids], wrongs: list[str]) -> Ids:
         """The numbers of classes; what the model does not have is added to `wrongs`."""
         numbers = []
         for name in names:
+            if isinstance(name, tuple):
+                wrongs.append(f"expected a class by name or number, got the list {list(name)}")
+                continue
             is_number = isinstance(name, str) and name.isdecimal() and name not in self.reader.classes
             try:
                 numbers.append(self.reader.number_of(int(name) if is_number else name))

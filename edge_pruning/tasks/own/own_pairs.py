@@ -4,8 +4,7 @@
 
 For a vision model `clean` and `corrupted` are paths or addresses of images, and answers are classes.
 
-`answer` may be a list of answers that all count as right, and that differ in their last token only; without it the
-model's own prediction is the target.
+`answer` may be a list of answers that all count as right; without it the model's own prediction is the target.
 Optional: `wrong_answer` (without one there is no logit difference to report) and `split` (all rows or none). A source
 with problems is refused as a whole, with all problems at once; `edge-pruning inspect` shows it row by row.
 """
@@ -17,9 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_pruning.answer_tree import Ids
 from edge_pruning.models.image_reader import ImageReader
 from edge_pruning.pair import Pair
-from edge_pruning.tasks.encoding import Ids, TextPair, UnequalLengths
+from edge_pruning.tasks.encoding import TextPair, UnequalLengths, pair_of_ids, whole_answers
 from edge_pruning.tasks.image_text import image_reader
 from edge_pruning.tasks.own.border import settle, special_tokens
 from edge_pruning.tasks.own.columns import columns_of
@@ -201,22 +201,24 @@ class _EncodedTexts(Encoded):
         )
         super().add_all(rows)
         for number, pair in self.pairs.items():
-            if self.max_length is not None and len(pair.clean) > self.max_length:
-                words = f"{len(pair.clean)} tokens, but the model's context ends at {self.max_length}"
+            if self.max_length is not None and pair.length > self.max_length:
+                words = f"{pair.length} tokens, but the model's context ends at {self.max_length}"
                 self.problems.add(number, words)
 
     def encoded(self, row: Row) -> tuple[TextPair, Pair]:
         if isinstance(row.clean, str) and isinstance(row.corrupted, str):
             return self._from_text(row, row.clean, row.corrupted)
         pair = row.tokens if type(row.tokens) is Pair else _from_ids(row)
-        self._check_ids((*pair.clean, *pair.corrupted, *(i for ids in (*pair.answers, *pair.wrong) for i in ids)))
+        answers = (*pair.answers, *pair.wrong, *pair.prefixes)
+        self._check_ids((*pair.clean, *pair.corrupted, *(i for ids in answers for i in ids)))
         clean, corrupted = (self._decoded(ids) for ids in (pair.clean, pair.corrupted))
-        answer, wrong = (tuple(self._decoded([i]) for i in ids[0]) for ids in (pair.answers, pair.wrong))
+        answer, wrong = (tuple(map(self._decoded, whole_answers(pair, ids))) for ids in (pair.answers, pair.wrong))
         text = TextPair(clean, corrupted, answer, wrong)
         if self.encoder.start and pair.clean[: len(self.encoder.start)] != self.encoder.start:
             usual = self._decoded(self.encoder.start)
             words = f"prompts: {{n}} rows of token ids do not begin with {usual}"
             self.notices.add(words, row.number, lambda: clean[:40])
+        self._note_branches(pair, row.number)
         return text, pair
 
     def _from_text(self, row: Row, clean: str, corrupted: str) -> tuple[TextPair, Pair]:
@@ -231,21 +233,25 @@ class _EncodedTexts(Encoded):
             self.notices.add(words, row.number, lambda: ", ".join(map(repr, unknown)))
         if self.task.first_token:
             text = self._beginnings(text, row.number)
-        pair = self.encoder.pair(text)
         answer, wrong = _ids(row.answer), _ids(row.wrong)
+        self._check_ids([i for ids in (*answer, *wrong) for i in ids])
+        as_texts = ({ids: self._decoded(ids) for ids in answers} for answers in (answer, wrong))
+        pair = self.encoder.pair(text, *as_texts)
         if answer or wrong:
-            self._check_ids((*answer, *wrong))
-            pair = replace(
-                pair, answers=(answer,) if answer else pair.answers, wrong=(wrong,) if wrong else pair.wrong
-            )
             text = replace(
-                text, answer=text.answer or tuple(self._decoded([i]) for i in answer),
-                wrong=text.wrong or tuple(self._decoded([i]) for i in wrong),
+                text, answer=text.answer or tuple(map(self._decoded, answer)),
+                wrong=text.wrong or tuple(map(self._decoded, wrong)),
             )
-            shown = ", ".join(f"{i} is {self._decoded([i])!r}" for i in (answer or wrong)[:SHOWN])
+            shown = ", ".join(f"{_as_written(ids)} is {self._decoded(ids)!r}" for ids in (answer or wrong)[:SHOWN])
             words = "answers: those of {n} rows are numbers, and were read as token ids"
             self.notices.add(words, row.number, lambda: shown)
+        self._note_branches(pair, row.number)
         return text, pair
+
+    def _note_branches(self, pair: Pair, number: int) -> None:
+        if pair.prefixes:
+            words = "answers: those of {n} rows differ before their last token, so a prompt is run with each beginning"
+            self.notices.add(words, number, lambda: f"{len(pair.branches)} runs")
 
     def _beginnings(self, text: TextPair, number: int) -> TextPair:
         """The first tokens in which the answers differ; what begins right ones is not wrong."""
@@ -279,19 +285,24 @@ def _from_ids(row: Row) -> Pair:
     clean, corrupted = tuple(map(int, row.clean)), tuple(map(int, row.corrupted))
     if len(clean) != len(corrupted):
         raise UnequalLengths(len(clean), len(corrupted))
-    return Pair(clean, corrupted, (len(clean) - 1,), (_ids(row.answer),), (_ids(row.wrong),))
+    right, wrong = ({ids: str(_as_written(ids)) for ids in _ids(answers)} for answers in (row.answer, row.wrong))
+    return pair_of_ids(clean, corrupted, right, wrong)
 
 
 def _without(beginning: str, answers: Sequence[str]) -> tuple[str, ...]:
     return tuple(answer.removeprefix(beginning) for answer in answers)
 
 
-def _texts(answers: Sequence[str | int]) -> tuple[str, ...]:
+def _texts(answers: Sequence[str | int | Ids]) -> tuple[str, ...]:
     return tuple(answer for answer in answers if isinstance(answer, str))
 
 
-def _ids(answers: Sequence[str | int]) -> Ids:
-    return tuple(answer for answer in answers if isinstance(answer, int))
+def _ids(answers: Sequence[str | int | Ids]) -> tuple[Ids, ...]:
+    return tuple((a,) if isinstance(a, int) else a for a in answers if not isinstance(a, str))
+
+
+def _as_written(ids: Ids) -> int | list[int]:
+    return ids[0] if len(ids) == 1 else list(ids)
 
 
 def _describe_unequal(unequal: Mapping[int, UnequalLengths], total: int, unit: str) -> str:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from edge_pruning.answer_tree import Ids
 from edge_pruning.pair import Pair as TokenPair
 from edge_pruning.tasks.chat import Chat, begun, is_messages
-from edge_pruning.tasks.encoding import Ids
 from edge_pruning.tasks.own.columns import FIELDS, OWN, Columns, Fields
 from edge_pruning.tasks.own.problems import Problems
 from edge_pruning.tasks.task import SPLITS
@@ -26,15 +26,16 @@ class Row:
     """One checked pair.
 
     key: the clean prompt as it is in the source, which decides the split.
-    answer, wrong: strings or token ids; an empty answer means the model's own prediction.
+    answer, wrong: strings, token ids, or tuples of token ids (of several tokens); an empty answer means the model's own
+        prediction.
     tokens: the pair, if the source contains token ids.
     """
 
     number: int
     clean: str | Ids
     corrupted: str | Ids
-    answer: tuple[str | int, ...]
-    wrong: tuple[str | int, ...]
+    answer: tuple[str | int | Ids, ...]
+    wrong: tuple[str | int | Ids, ...]
     split: str | None
     key: str
     tokens: TokenPair | None = None
@@ -91,15 +92,18 @@ def _tokens(value: Any) -> TokenPair | None:
     """Parse a pair of token ids, also from a JSON object. Raises ValueError for anything else."""
     if value is None or type(value) is TokenPair:
         return value
-    if not isinstance(value, Mapping) or value.keys() != {f.name for f in fields(TokenPair)}:
+    names = {field.name for field in fields(TokenPair)}
+    if not isinstance(value, Mapping) or value.keys() | {"prefixes"} != names:
         raise ValueError(f"tokens: expected a pair of token ids, got {value!r:.60}")
     clean, corrupted, positions = (tuple(value[name]) for name in ("clean", "corrupted", "positions"))
-    answers, wrong = (tuple(tuple(ids) for ids in value[name]) for name in ("answers", "wrong"))
-    return TokenPair(clean, corrupted, positions, answers, wrong, value["template"])
+    answers, wrong, prefixes = (tuple(map(tuple, value.get(name, ()))) for name in ("answers", "wrong", "prefixes"))
+    return TokenPair(clean, corrupted, positions, answers, wrong, value["template"], prefixes)
 
 
 def _several(value: Any) -> tuple[Any, ...]:
-    return () if value is None else tuple(value) if isinstance(value, list) else (value,)
+    if not isinstance(value, list):
+        return () if value is None else (value,)
+    return tuple(tuple(one) if isinstance(one, list) else one for one in value)
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------
@@ -128,7 +132,7 @@ def _is_ids(value: Any) -> bool:
 
 def _is_answer(value: Any) -> bool:
     if isinstance(value, list):
-        return bool(value) and (all(map(_is_text, value)) or all(map(_is_id, value)))
+        return bool(value) and (all(map(_is_text, value)) or all(_is_id(one) or _is_ids(one) for one in value))
     return value is None or _is_text(value) or _is_id(value)
 
 
@@ -143,7 +147,7 @@ def _problems(fields: Mapping[str, Any], chat: Chat | None) -> Iterable[str]:
     elif is_messages(fields.get("clean")):
         yield "these prompts are lists of messages, which need --chat (chat=true)"
         return
-    answer = _is_answer, "a string or a list of strings, none empty (or token ids)"
+    answer = _is_answer, "a string or a list of strings, none empty (or token ids, or lists of them)"
     checks: dict[str, tuple[Callable[[Any], bool], str]] = {
         **dict.fromkeys(PROMPTS, prompt),
         **dict.fromkeys(ANSWERS, answer),
