@@ -1,8 +1,8 @@
 """The tree of a pair's answers, where right answers of several tokens differ before their last token.
 
-A *node* is a beginning of an answer that is not a whole one: the prompt followed by no token, by the first token, and so
-on. At every node the next token is predicted, so a tree with n nodes has n compared positions. Nodes that begin no
-other node are the *branches*: the model is run on the prompt followed by each of them, which covers every node.
+A *node* is a beginning of an answer that is not the whole answer: no token (the root), the first token, and so on. At
+every node the next token is predicted, so a tree with n nodes has n compared positions. Nodes that begin no other node
+are the *branches*: the model is run on the prompt followed by each of them, which covers every node.
 
 With p(t | v) the probability of token t at node v, and t_1 ... t_k the tokens from the root to v,
 
@@ -12,13 +12,12 @@ With p(t | v) the probability of token t at node v, and t_1 ... t_k the tokens f
 No answer begins with another one, so the events are disjoint, and the sum is the probability that a continuation of the
 prompt begins with any of the answers. An answer counts in the tokens in which the tokenizer writes it.
 
-A continuation leaves the tree with its first token that is not on the way to another node. The KL divergence between the
-distributions of two models over the places where continuations leave is, by the chain rule of relative entropy,
+A continuation leaves the tree with its first token that leads to no other node. Two models have two distributions over
+where it leaves. By the chain rule of relative entropy, their KL divergence is
 
     KL  =  sum over nodes v of P_model(reach v) KL(p_model(. | v) || p_circuit(. | v))
 
-in which the root has weight 1. Both formulas are those of `metrics.kl_divergence` and of the answers' probability for a
-tree with the root alone.
+with weight 1 at the root. If the root is the only node, both formulas are those for answers of one token.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Metrics: how close two runs are, and how well a run answers. Each returns one number per example.
 
 Logits are [n, vocab], one row per compared position of the batch (see `batch.Batch`). If a pair has several compared
-positions, its KL is their mean, and the pair counts as right only if every position is right. If its answers form a tree
-(`answer_tree.py`), each metric is that of whole answers instead (`branching.py`).
+positions, its KL is their mean, and the pair counts as right only if every position is right. If its answers form a
+tree (`answer_tree.py`), whole answers are judged instead (`branching.py`).
 """
 
 from __future__ import annotations
@@ -78,6 +78,14 @@ def probability_difference(logits: Tensor, batch: Batch) -> Tensor:
     if batch.tree is not None:
         return branching.probability_difference(log_probabilities(logits), batch)
     return _mean_where_compared(_probability_margin(logits, batch), batch)
+
+
+def total_probabilities(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the total probabilities of the answers and of the wrong answers of pairs whose answers form trees, each
+    [b].
+    """
+    right, wrong = branching.log_probabilities(log_probabilities(logits), batch)
+    return right.exp(), wrong.exp()
 
 
 DIFFERENCES = {"logit_difference": logit_difference, "probability_difference": probability_difference}

@@ -31,8 +31,8 @@ from edge_pruning.pair import Pair
 class Resample(Ablation):
     """The value on the clean prompt of another training pair, drawn at random, of the same length if there is one.
 
-    If there is none, both prompts end at the same position, and the beginning of a shorter one is repeated. A pair whose
-    answers form a tree has one other prompt, followed by each of its branches.
+    If there is none, both prompts end at the same position, and the beginning of a shorter one is repeated. If the
+    answers of a pair form a tree, its one other prompt is followed by each branch.
     """
 
     name: ClassVar[str] = "resample"

@@ -95,6 +95,10 @@ def _lines(inspection: Inspection, row: InspectedRow) -> list[str]:
     if row.top:
         predicted = ", ".join(f"{token!r} {probability:.3f}" for token, probability in row.top)
         lines.append(f"  model {escape(predicted)}   {_verdict(row)}".rstrip())
+    if row.totals:
+        right, wrong = row.totals
+        rest = f", wrong answers {wrong:.3f}" if row.wrong else ""
+        lines.append(f"  total probability of the answers {right:.3f}{rest}")
     lines += [f"  [red]left out:[/red] {escape(words)}" for words in row.left_out]
     return lines + [f"  note: {escape(words)}" for words in row.notices]
 

@@ -70,8 +70,7 @@ class Tiles:
         return memory_for_pass(self.home)
 
     def width(self, pair: Pair) -> int:
-        """Positions of a pair's longest sequence that are computed: under causal attention, up to the last compared one.
-        """
+        """Positions of a pair's longest sequence that are computed; under causal attention, up to the last compared."""
         return max(pair.positions) + 1 if self.adapter.causal else self.adapter.width(pair)
 
     def tokens(self, pair: Pair) -> int:

@@ -45,6 +45,7 @@ class InspectedRow:
     notices: possible mistakes.
     top: the model's most likely tokens after the prompt, with their probabilities.
     right: whether the model's answer is right.
+    totals: the model's total probability of the answers and of the wrong answers, where they form a tree.
     pictures: the images as data URIs.
     """
 
@@ -58,6 +59,7 @@ class InspectedRow:
     notices: tuple[str, ...] = ()
     top: tuple[tuple[str, float], ...] = ()
     right: bool | None = None
+    totals: tuple[float, float] | None = None
     pictures: tuple[str, ...] = ()
 
     @property
@@ -235,7 +237,7 @@ def _judged(inspection: Inspection, pairs: Mapping[int, Pair], model: Model, met
     answered = {number for number, pair in pairs.items() if any(pair.answers)}
     rows = tuple(
         replace(
-            row, right=made[row.number].right if row.number in answered else None,
+            row, totals=made[row.number].totals, right=made[row.number].right if row.number in answered else None,
             top=tuple((str(model.tokenizer.decode([token])), p) for token, p in made[row.number].top),
         ) if row.number in made else row
         for row in inspection.rows
@@ -246,10 +248,14 @@ def _judged(inspection: Inspection, pairs: Mapping[int, Pair], model: Model, met
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most likely tokens after a prompt with their probabilities, and whether the prediction is right."""
+    """The most likely tokens after a prompt with their probabilities, and whether the prediction is right.
+
+    totals: the total probability of the answers and of the wrong answers, where they form a tree.
+    """
 
     top: tuple[tuple[int, float], ...]
     right: bool
+    totals: tuple[float, float] | None
 
 
 @torch.no_grad()
@@ -265,11 +271,12 @@ def predictions(engine: MaskedPass, pairs: Sequence[Pair], metric: str) -> list[
         first = logits[indices_on(starts, logits.device)]
         top = first.softmax(-1).topk(min(TOP, logits.shape[-1]))
         right = metrics.accuracy(logits, batch, metric)
-        return torch.cat([top.values, top.indices.float(), right[:, None].float()], 1).cpu()  # one copy
+        columns = [*metrics.total_probabilities(logits, batch), right.float()] if batch.tree else [right.float()]
+        return torch.cat([top.values, top.indices.float(), torch.stack(columns, 1)], 1).cpu()  # one copy
 
     for ids, columns in over_tiles(engine, pairs, run):
-        for i, row in zip(ids, columns.tolist(), strict=True):
+        for i, (*row, right) in zip(ids, columns.tolist(), strict=True):
+            *row, totals = (*row[:-2], tuple(row[-2:])) if pairs[i].prefixes else (*row, None)
             n = len(row) // 2
-            tokens = map(int, row[n : 2 * n])
-            made[i] = Prediction(tuple(zip(tokens, row[:n], strict=True)), bool(row[-1]))
+            made[i] = Prediction(tuple(zip(map(int, row[n:]), row[:n], strict=True)), bool(right), totals)
     return [made[i] for i in range(len(pairs))]

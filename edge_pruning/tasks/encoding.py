@@ -170,6 +170,11 @@ class Encoder:
         whole = self.encode(prompt + text) == (*before, *shared) and all(answer.startswith(text) for answer in answers)
         return text if whole else ""
 
+    def follows(self, word: str, *, after: str) -> bool:
+        """Return whether a word (with its space) has known tokens of its own inside a text."""
+        ids = self.continuation(after, word)
+        return ids is not None and self._known(ids)
+
     def is_single(self, word: str, *, after: str = "Then") -> bool:
         """Return whether a word (with its space) is one known token inside a text."""
         ids = self.continuation(after, word)
@@ -193,11 +198,17 @@ class Encoder:
     # --- pairs -----------------------------------------------------------------------------------------------------
 
     def pair(
-        self, text: TextPair, right: Mapping[Ids, str] | None = None, wrong: Mapping[Ids, str] | None = None
+        self,
+        text: TextPair,
+        right: Mapping[Ids, str] | None = None,
+        wrong: Mapping[Ids, str] | None = None,
+        *,
+        whole: bool = False,
     ) -> Pair:
         """Encode a pair. An answer of several tokens is teacher-forced: the prompts end with all but its last token.
 
         right, wrong: answers that are token ids, beside those of the text, and what they say.
+        whole: as for `pair_of_ids`.
         """
         clean, corrupted = self.encode(text.clean), self.encode(text.corrupted)
         if len(clean) != len(corrupted):
@@ -205,7 +216,8 @@ class Encoder:
         if clean == corrupted:
             raise ValueError(f"the clean and the corrupted prompt have the same tokens{self._because(text)}")
         answers, others = ({self._answer(text.clean, a): a for a in of} for of in (text.answer, text.wrong))
-        return pair_of_ids(clean, corrupted, answers | dict(right or {}), others | dict(wrong or {}), text.template)
+        answers, others = answers | dict(right or {}), others | dict(wrong or {})
+        return pair_of_ids(clean, corrupted, answers, others, text.template, whole=whole)
 
     def _because(self, text: TextPair) -> str:
         unknown = self.unknown_words(text.clean, text.corrupted)
@@ -225,15 +237,24 @@ class Encoder:
 
 
 def pair_of_ids(
-    clean: Ids, corrupted: Ids, right: Mapping[Ids, str], wrong: Mapping[Ids, str], template: str = ""
+    clean: Ids,
+    corrupted: Ids,
+    right: Mapping[Ids, str],
+    wrong: Mapping[Ids, str],
+    template: str = "",
+    *,
+    whole: bool = False,
 ) -> Pair:
     """Return a pair from prompts of equal length and answers, which are given with their texts.
 
     Right answers that differ before their last token form a tree (`answer_tree.py`). Otherwise all tokens but the last
     are put behind both prompts. Raises ValueError if a wrong answer and a right one never differ.
+
+    whole: all answers of several tokens form a tree.
     """
     answers = without_longer(right)
-    if len({ids[:-1] for ids in answers}) > 1:
+    several = whole and any(len(ids) > 1 for ids in (*answers, *wrong))
+    if answers and (several or len({ids[:-1] for ids in answers}) > 1):
         tree = AnswerTree.of(right, wrong)
         positions = tuple(len(clean) - 1 + len(prefix) for prefix in tree.prefixes)
         return Pair(clean, corrupted, positions, tree.answers, tree.wrong, template, tree.prefixes)

@@ -12,12 +12,15 @@ The answer is the one decisive token, which depends on how the tokenizer splits 
 
 A token for a decade is right if all of its years are later than the start, and wrong if none is; a decade with both
 counts as neither. The task notes the kind of answer.
+
+With `whole=true` every answer is a whole year (`WHOLE`), and its probability that of all its tokens: exact for every
+tokenizer, but ten runs of a prompt where years are written in digits (`answer_tree.py`).
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_pruning.tasks.encoding import Encoder, TextPair
@@ -54,25 +57,28 @@ class Spelling:
     written: whether the prompt ends with the century.
     tokens: the text of each possible answer, in which {century} stands for the century, and the years from 0 to 99 that
         it can begin.
+    whole: the answers are whole years, of any number of tokens.
     """
 
     summary: str
     written: bool
     tokens: Mapping[str, range]
+    whole: bool = False
 
     def before(self, century: int) -> str:
         """Return the text that precedes the answer."""
         return f"the year {century}" if self.written else "the year "
 
     def answers(self, encoder: Encoder, century: int) -> dict[str, range]:
-        """Return the answers that are one token after the end of the prompt and that really begin all of their years.
+        """Return the answers that follow the end of the prompt, as one token unless `whole`, and that really begin all
+        of their years.
         """
         before = self.before(century)
         texts = {token.format(century=century): years for token, years in self.tokens.items()}
         encoder.prepare(before + text for text in texts)
         return {
             text: years for text, years in texts.items()
-            if encoder.is_single(text, after=before)
+            if (encoder.follows(text, after=before) if self.whole else encoder.is_single(text, after=before))
             and all(_begins(encoder, _year(century, year), before + text) for year in years)
         }
 
@@ -87,8 +93,9 @@ class Spelling:
         ]
 
 
+TWO_DIGITS = {f"{year:02d}": range(year, year + 1) for year in range(100)}
 SPELLINGS = (
-    Spelling("the two digits of the end year", True, {f"{year:02d}": range(year, year + 1) for year in range(100)}),
+    Spelling("the two digits of the end year", True, TWO_DIGITS),
     Spelling(
         "the tens digit of the end year; the decade of the start counts for neither side", True,
         {f"{tens}": range(10 * tens, 10 * tens + 10) for tens in range(10)},
@@ -98,19 +105,40 @@ SPELLINGS = (
         {f"{{century}}{tens}": range(10 * tens, 10 * tens + 10) for tens in range(10)},
     ),
 )
+WHOLE = (
+    Spelling("the end year behind its century, with all its tokens", True, TWO_DIGITS, whole=True),
+    Spelling(
+        "the end year, with all its tokens", False, {f"{{century}}{end}": years for end, years in TWO_DIGITS.items()},
+        whole=True,
+    ),
+)
 
 
 @task
 @dataclass(frozen=True, kw_only=True)
 class GreaterThan(GeneratedTask):
-    """Which years come after the start of an event."""
+    """Which years come after the start of an event.
+
+    whole: answers are whole years, whatever tokens they have; otherwise the one decisive token.
+    """
 
     name = "greater-than"
     summary = "greater-than: 'The war lasted from the year 1732 to the year 17' -> any of '33' to '99'"
     metric = "probability_difference"
 
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.whole, bool):
+            raise ValueError(f"task {self.name!r}: expected whole=true or whole=false, got {self.whole!r}")
+
+    @property
+    def whole_answers(self) -> bool:
+        return self.whole
+
     def candidates(self, encoder: Encoder, split: Split, rng: random.Random) -> Iterator[TextPair]:
-        spelling, answers, starts = _best_spelling(encoder)
+        spelling, answers, starts = _best_spelling(encoder, WHOLE if self.whole else SPELLINGS)
         own = [(century, year) for century, year in starts if split_of(century, year) == split]
         if not own:
             raise ValueError(_explain(encoder))
@@ -122,11 +150,13 @@ class GreaterThan(GeneratedTask):
             yield _pair(rng.choice(NOUNS[split]), century, start, spelling, answers[century])
 
 
-def _best_spelling(encoder: Encoder) -> tuple[Spelling, dict[int, dict[str, range]], list[tuple[int, int]]]:
+def _best_spelling(
+    encoder: Encoder, possible: Sequence[Spelling]
+) -> tuple[Spelling, dict[int, dict[str, range]], list[tuple[int, int]]]:
     """Return the spelling that leaves the most start years, with its answers per century and its start years."""
     spellings = []
     encoder.prepare(_year(century, year) for century in CENTURIES for year in range(100))
-    for spelling in SPELLINGS:
+    for spelling in possible:
         answers = {century: spelling.answers(encoder, century) for century in CENTURIES}
         starts = [(century, year) for century in CENTURIES
                   for year in spelling.starts(encoder, century, answers[century])]

@@ -182,6 +182,11 @@ class GeneratedTask(TextTask):
     def candidates(self, encoder: Encoder, split: Split, rng: random.Random) -> Iterator[TextPair]:
         """An endless stream of random pairs of a split; words that the tokenizer cannot take are left out."""
 
+    @property
+    def whole_answers(self) -> bool:
+        """Whether answers of several tokens are judged by their total probability (`answer_tree.py`)."""
+        return False
+
     def messages(self, prompt: str) -> str | Messages:
         """A prompt as a chat: by default all of it is what the user says."""
         return prompt
@@ -234,7 +239,7 @@ class GeneratedTask(TextTask):
             ]
             encoder.prepare(string for text in chosen for string in text.strings)
             for text in chosen:
-                pair = encoder.pair(text)
+                pair = encoder.pair(text, whole=self.whole_answers)
                 longest = max(longest, pair.length)
                 pairs.append(pair)
                 texts.append(text)
@@ -244,10 +249,11 @@ class GeneratedTask(TextTask):
                 f"task {self.name!r}: its longest pair has {longest} tokens in this tokenizer, but the model's context "
                 f"ends at {max_length}; use a model with a longer context"
             )
-        few = len(pairs) <= UNPACKED
+        few, runs = len(pairs) <= UNPACKED, max((len(pair.branches) for pair in pairs), default=1)
+        several = (f"answers differ before their last token: each prompt is run with {runs} beginnings",) * (runs > 1)
         return PairSet(
             self.name, split, self.metric, tuple(pairs) if few else pairs, tuple(texts) if few else texts,
-            tuple(encoder.notices), self.objective, partial(self._written, tokenizer, split, max_length),
+            (*encoder.notices, *several), self.objective, partial(self._written, tokenizer, split, max_length),
         )
 
 

@@ -51,6 +51,31 @@ def test_the_accuracy_is_that_of_an_evaluation(pairs_file, model_folder):
     assert all(sum(p for _, p in row.top) <= 1 for row in found.rows)
 
 
+def test_answers_that_differ_before_their_last_token_are_judged_by_their_total_probability(model_folder):
+    nouns, folder = ("dog", "cat", "tree", "house", "red", "big"), str(model_folder)
+    rows = [
+        {"clean": f"the {noun} sees the", "corrupted": "the man sees the", "answer": [" red dog", " big"],
+         "wrong_answer": " dog"} for noun in nouns
+    ]  # fmt: skip
+    model, inspection = ep.load_model(folder), ep.inspect(rows, model=folder)
+    assert any("those of 6 of 6 rows have several tokens" in notice for notice in inspection.notices)
+    first = inspection.rows[0]
+
+    def probability(words, token):
+        ids = model.tokenizer(words, return_tensors="pt").input_ids
+        vocabulary = model.tokenizer.get_vocab()
+        return float(model.adapter.hf(ids).logits[0, -1].softmax(-1)[vocabulary[token]])
+
+    start = "the dog sees the"
+    right = probability(start, "big") + probability(start, "red") * probability(f"{start} red", "dog")
+    assert first.totals == pytest.approx((right, probability(start, "dog")), rel=1e-4)
+    run = ep.discover(rows, model=folder, method="eap", edges=20, data={"metric": "probability_difference"})
+    (tested,) = [row for row in inspection.rows if row.split == "test"]
+    assert run.evaluation.model.probability_difference == pytest.approx(tested.totals[0] - tested.totals[1], abs=1e-6)
+    assert run.evaluation.model.accuracy == tested.right
+    assert 0 < run.evaluation.circuit.kl < 20
+
+
 def _patch():
     from edge_pruning.ablation import Patch
 

@@ -87,10 +87,13 @@ def test_several_answers_may_differ_in_their_last_token() -> None:
     assert pair.wrong == ((sat,), (ran,))
 
 
-@pytest.mark.parametrize("answers", [(" ran to", " sat"), (" ran to", " sat to"), (" ran to", " ran to ran")])
-def test_several_answers_that_differ_before_it_are_refused(answers: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match="they may differ in their last token only; .* first_token=true"):
-        WORDS.pair(TextPair("Then Mary", "Then John", answers))
+def test_several_answers_that_differ_before_it_form_a_tree() -> None:
+    pair = WORDS.pair(TextPair("Then Mary", "Then John", (" ran to", " sat", " ran to ran"), (" ran and",)))
+    (ran, to), (_, other), (sat,) = (WORDS.bare(text) for text in (" ran to", " ran and", " sat"))
+    assert (pair.prefixes, pair.positions) == (((), (ran,)), (1, 2))
+    assert (pair.answers, pair.wrong) == (((sat,), (to,)), ((), (other,)))
+    assert pair.clean == WORDS.encode("Then Mary")
+    assert pair.branches == ((ran,),)
 
 
 def test_prompts_that_are_the_same_tokens_are_refused() -> None:

@@ -9,6 +9,7 @@ from splitting import splitting_numbers
 from transformers import PreTrainedTokenizerBase
 
 from edge_pruning.tasks import get_task
+from edge_pruning.tasks.encoding import whole_answers
 
 SMALL = {"train": 16, "validation": 16, "test": 16}
 
@@ -65,6 +66,29 @@ def test_a_year_that_is_one_token_is_neither_a_start_nor_an_answer() -> None:
     assert texts
     assert not any("1776" in text.clean or "76" in text.answer + text.wrong for text in texts)
     assert all("76" in text.answer + text.wrong for text in data.texts if not text.template.endswith("17"))
+
+
+@pytest.mark.parametrize(("kind", "branches"), [("digits", 10), ("sentencepiece", 10), ("triples", 10), ("pairs", 1)])
+def test_whole_years_are_answers_in_every_tokenizer(kind: str, branches: int) -> None:
+    tokenizer = splitting_numbers(kind)
+    data = get_task("greater-than", **SMALL, whole=True).pairs(tokenizer, "test")
+    for text, pair in zip(data.texts, data.pairs, strict=True):
+        start = int(re.findall(r"\d{4}", text.clean)[0])
+        written = text.clean.rpartition("the year ")[2]  # the century, or nothing
+        assert [int(written + answer) for answer in text.answer] == list(range(start + 1, start // 100 * 100 + 100))
+        assert [int(written + wrong) for wrong in text.wrong] == list(range(start // 100 * 100, start + 1))
+        assert len(pair.branches) == branches
+        assert {"".join(tokenizer.convert_ids_to_tokens(list(ids))) for ids in whole_answers(pair, pair.answers)} == {
+            *text.answer
+        }
+    assert ("answers differ before their last token: each prompt is run with 10 beginnings" in data.notices) == (
+        branches > 1
+    )
+
+
+def test_a_switch_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected whole=true or whole=false, got 'yes'"):
+        get_task("greater-than", whole="yes")
 
 
 def test_greater_than_explains_how_the_tokenizer_splits_years() -> None:

@@ -34,6 +34,27 @@ def test_a_file_becomes_pairs(tmp_path: Path, words: PreTrainedTokenizerBase) ->
     assert data.task.endswith("pairs.jsonl")
 
 
+def test_answers_of_several_tokens_are_judged_as_wholes_in_every_row_if_they_are_in_one(
+    tmp_path: Path, words: PreTrainedTokenizerBase
+) -> None:
+    (ran, to, sat), pieces = words(" ran to sat", add_special_tokens=False).input_ids, (" ran to", " sat")
+    rows = [
+        {"clean": "Then Mary", "corrupted": "Then John", "answer": list(pieces)},
+        {"clean": "Then John", "corrupted": "Then Mary", "answer": " ran to"},
+        {"clean": "Then Lily", "corrupted": "Then Mary", "answer": [[ran, to], [sat]]},
+        {"clean": words("Then John").input_ids, "corrupted": words("Then Lily").input_ids, "answer": [[ran, to]]},
+        {"clean": "Then Mary ran", "corrupted": "Then John ran", "answer": " to"},
+    ]
+    path = write(tmp_path, *({**row, "split": "test"} for row in rows))
+    mary, john, lily, ids, one = get_task(path, group="row").pairs(words, "test").pairs
+    assert mary.prefixes == john.prefixes == lily.prefixes == ids.prefixes == ((), (ran,))
+    assert (mary.answers, john.answers) == (((sat,), (to,)), ((), (to,)))
+    assert (lily.answers, ids.answers, ids.clean) == (mary.answers[:1] + ((to,),), john.answers, john.clean)
+    assert not one.prefixes
+    alone = get_task(write(tmp_path, {**rows[1], "split": "test"})).pairs(words, "test").pairs[0]
+    assert (alone.prefixes, alone.answers) == ((), ((ran,), (to,)))
+
+
 def test_a_list_of_answers_counts_as_right_as_a_whole(tmp_path: Path, words: PreTrainedTokenizerBase) -> None:
     path = write(
         tmp_path, {"clean": "Then Mary", "corrupted": "Then John", "answer": [" ran", " sat"], "split": "test"}

@@ -11,8 +11,9 @@ with problems is refused as a whole, with all problems at once; `edge-pruning in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 IN_MEMORY = "own pairs"
 SWITCHES = ("skip_unequal", "space", "first_token", "chat")
 OF_TEXT = (*SWITCHES, "bos")
+METRICS = ("logit_difference", "probability_difference")
 SHOWN = 3  # numbers of rows that differ in length, in a message
 
 
@@ -72,6 +74,7 @@ class OwnPairs(TextTask):
     group: rows that stay in one split: those with one `clean` prompt, or each `row` by itself.
     space: answers that begin without a space get one.
     first_token: answers are judged by the first token in which they differ.
+    metric: how answers are judged, logit_difference or probability_difference.
     train, validation, test: at most so many pairs of each split.
     """
 
@@ -82,6 +85,7 @@ class OwnPairs(TextTask):
     group: str = "clean"
     space: bool = False
     first_token: bool = False
+    metric: str = field(default="logit_difference", kw_only=True)  # type: ignore[misc]
     train: int | None = None
     validation: int | None = None
     test: int | None = None
@@ -107,6 +111,8 @@ class OwnPairs(TextTask):
             if not isinstance(getattr(self, name), bool)
         ]
         problems += [f"group must be {' or '.join(GROUPS)}, got {self.group!r}"] if self.group not in GROUPS else []
+        if self.metric not in METRICS:
+            problems.append(f"metric must be {' or '.join(METRICS)}, got {self.metric!r}")
         sizes = {split: getattr(self, split) for split in SPLITS}
         problems += [
             f"{split} must be a number of pairs, at least 1, got {size!r}" for split, size in sizes.items()
@@ -184,6 +190,7 @@ class _EncodedTexts(Encoded):
         super().__init__(problems)
         self.task, self.notices, self.max_length = task, notices, max_length
         self.encoder, self.chat = task.reader(tokenizer, problems.what)
+        self._whole: dict[int, Callable[[], Pair]] = {}  # rows with their answers as a tree, by number
 
     @property
     def about(self) -> Sequence[str]:
@@ -200,15 +207,29 @@ class _EncodedTexts(Encoded):
             for string in TextPair(row.clean, row.corrupted, _texts(row.answer), _texts(row.wrong)).strings
         )
         super().add_all(rows)
+        self._judge_alike()
         for number, pair in self.pairs.items():
             if self.max_length is not None and pair.length > self.max_length:
                 words = f"{pair.length} tokens, but the model's context ends at {self.max_length}"
                 self.problems.add(number, words)
 
+    def _judge_alike(self) -> None:
+        """If the answers of any row form a tree, let those of all rows: one metric has one meaning within a source."""
+        if not any(pair.prefixes for pair in self.pairs.values()):
+            return
+        self.pairs |= {number: self._whole[number]() for number in self.pairs if number in self._whole}
+        for number, pair in self.pairs.items():
+            if pair.prefixes:
+                words = "answers: those of {n} rows have several tokens; whole ones are judged, each beginning is a run"
+                self.notices.add(words, number, partial("{} runs".format, len(pair.branches)))
+
     def encoded(self, row: Row) -> tuple[TextPair, Pair]:
         if isinstance(row.clean, str) and isinstance(row.corrupted, str):
             return self._from_text(row, row.clean, row.corrupted)
-        pair = row.tokens if type(row.tokens) is Pair else _from_ids(row)
+        given = row.tokens if type(row.tokens) is Pair else None
+        pair = given or _from_ids(row)
+        if given is None:
+            self._whole[row.number] = partial(_from_ids, row, whole=True)
         answers = (*pair.answers, *pair.wrong, *pair.prefixes)
         self._check_ids((*pair.clean, *pair.corrupted, *(i for ids in answers for i in ids)))
         clean, corrupted = (self._decoded(ids) for ids in (pair.clean, pair.corrupted))
@@ -218,7 +239,6 @@ class _EncodedTexts(Encoded):
             usual = self._decoded(self.encoder.start)
             words = f"prompts: {{n}} rows of token ids do not begin with {usual}"
             self.notices.add(words, row.number, lambda: clean[:40])
-        self._note_branches(pair, row.number)
         return text, pair
 
     def _from_text(self, row: Row, clean: str, corrupted: str) -> tuple[TextPair, Pair]:
@@ -235,8 +255,9 @@ class _EncodedTexts(Encoded):
             text = self._beginnings(text, row.number)
         answer, wrong = _ids(row.answer), _ids(row.wrong)
         self._check_ids([i for ids in (*answer, *wrong) for i in ids])
-        as_texts = ({ids: self._decoded(ids) for ids in answers} for answers in (answer, wrong))
+        as_texts = [{ids: self._decoded(ids) for ids in answers} for answers in (answer, wrong)]
         pair = self.encoder.pair(text, *as_texts)
+        self._whole[row.number] = partial(self.encoder.pair, text, *as_texts, whole=True)
         if answer or wrong:
             text = replace(
                 text, answer=text.answer or tuple(map(self._decoded, answer)),
@@ -245,13 +266,7 @@ class _EncodedTexts(Encoded):
             shown = ", ".join(f"{_as_written(ids)} is {self._decoded(ids)!r}" for ids in (answer or wrong)[:SHOWN])
             words = "answers: those of {n} rows are numbers, and were read as token ids"
             self.notices.add(words, row.number, lambda: shown)
-        self._note_branches(pair, row.number)
         return text, pair
-
-    def _note_branches(self, pair: Pair, number: int) -> None:
-        if pair.prefixes:
-            words = "answers: those of {n} rows differ before their last token, so a prompt is run with each beginning"
-            self.notices.add(words, number, lambda: f"{len(pair.branches)} runs")
 
     def _beginnings(self, text: TextPair, number: int) -> TextPair:
         """The first tokens in which the answers differ; what begins right ones is not wrong."""
@@ -281,12 +296,12 @@ class _EncodedTexts(Encoded):
         return str(self.encoder.tokenizer.decode(list(ids)))
 
 
-def _from_ids(row: Row) -> Pair:
+def _from_ids(row: Row, *, whole: bool = False) -> Pair:
     clean, corrupted = tuple(map(int, row.clean)), tuple(map(int, row.corrupted))
     if len(clean) != len(corrupted):
         raise UnequalLengths(len(clean), len(corrupted))
     right, wrong = ({ids: str(_as_written(ids)) for ids in _ids(answers)} for answers in (row.answer, row.wrong))
-    return pair_of_ids(clean, corrupted, right, wrong)
+    return pair_of_ids(clean, corrupted, right, wrong, whole=whole)
 
 
 def _without(beginning: str, answers: Sequence[str]) -> tuple[str, ...]:
