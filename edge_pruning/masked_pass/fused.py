@@ -137,8 +137,8 @@ class FusedPass(MaskedPass):
     def _attention(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor, context: Any) -> Tensor | None:
         layout, chosen, flat = self.layout, self._chosen(layer), base.flatten(0, 1)
         readers, writers = layout.attention_readers(layer), layout.writers_before_attention(layer)
-        mlp = layout.mlp_reader(layer)
-        along = mlp.stop - mlp.start
+        last, mlp = layer == self.graph.shape.layers - 1, layout.mlp_reader(layer)
+        along = 0 if last else mlp.stop - mlp.start  # the last MLP reads at the compared positions only
 
         def into() -> Map:
             return self.weights.heads_in(layer)
@@ -154,16 +154,16 @@ class FusedPass(MaskedPass):
         o = self.adapter.mix(layer, q, k, v, context).flatten(1, 2)
         ablated, first = chosen.of_all(ablated).flatten(1, 2), layout.head_writers(layer).start
         stream.order = _WriteHeads.apply(o, stream.order, stream, first, ablated, out)
-        return seen.squeeze(0) - flat if along else None
+        return seen if along else None
 
     def _mlp(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor, seen: Tensor | None) -> None:
         layout = self.layout
-        reader = layout.mlp_reader(layer)
-        rest = slice(layout.writers_before_attention(layer), layout.writers_before_mlp(layer))
-        if seen is None:  # no head of this layer is computed, so `_ReadProject` has not read for the MLP
-            seen, rest = torch.zeros_like(base), slice(0, rest.stop)
-        mixed = reader.stop > reader.start
-        x = _ReadRest.apply(seen + base, stream.order, stream, reader, rest) if mixed else base[None]
+        reader, before = layout.mlp_reader(layer), layout.writers_before_mlp(layer)
+        if seen is not None:
+            rest = slice(layout.writers_before_attention(layer), before)
+            x = _ReadRest.apply(stream.order, stream, reader, rest, seen)
+        else:
+            x = stream.read(reader, before, base) if reader.stop > reader.start else base[None]
         stream.write(layout.mlp_writer(layer), self._centre(self._mlp_output(layer, x)), ablated)
 
     def _mlp_output(self, layer: int, x: Tensor) -> Tensor:
@@ -196,7 +196,8 @@ class _ReadProject(Function):
     """Read, norm and projection of a layer's heads in one step: q [r, token, e].
 
     The layer's MLP, whose row comes next in the mask, reads the same writers and more. Traversing the buffers takes
-    most of the time, so the MLP's share [1, token, d] is read in the same traversal (`along`: 1, or 0 without MLP).
+    most of the time, so the MLP's share [1, token, d] is read in the same traversal (`along`: 1, or 0 without MLP). It
+    is valid until the next read, and its gradient comes from `_ReadRest`.
     """
 
     @staticmethod
@@ -216,32 +217,36 @@ class _ReadProject(Function):
         ctx.stream, ctx.both, ctx.writers, ctx.fold = stream, both, writers, fold
         ctx.x = x if stream.keep_reads else None  # a view of the stream's buffer, so autograd must not save it
         ctx.save_for_backward(q, rstd, base)
-        return q, x[heads:].clone()
+        seen = x[heads:]
+        ctx.mark_non_differentiable(seen)
+        return q, seen
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         q, rstd, base = ctx.saved_tensors
-        stream, heads, (of_heads, of_mlp) = ctx.stream, q.shape[0], gradients
+        stream, heads = ctx.stream, q.shape[0]
         x = stream.mix_in_place(ctx.both, ctx.writers, base) if ctx.x is None else ctx.x
         gradient = x if x.is_contiguous() else torch.empty_like(x, memory_format=torch.contiguous_format)
-        ctx.fold().gradient(x[:heads], q, rstd, of_heads, out=gradient[:heads])  # g_j = dL/dx_j
-        gradient[heads:] = of_mlp
+        ctx.fold().gradient(x[:heads], q, rstd, gradients[0], out=gradient[:heads])  # g_j = dL/dx_j
+        if heads < len(gradient):
+            gradient[heads:] = stream.begun.pop(ctx.both.stop - 1)
         stream.accumulate(ctx.both, slice(0, ctx.writers), gradient)  # dL/dz_ij = <g_j, D_i>, dL/dy_i += z_ij g_j
-        return stream.mask.new_empty(0), None, None, None, None, None, None
+        return None, None, None, None, None, None, None
 
 
 class _ReadRest(Function):
-    """Add a reader's share of further writers to x [token, d]: [1, token, d]."""
+    """Finish a read that `_ReadProject` has begun: add a reader's share of further writers to `seen` [1, token, d]."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, order: Tensor, stream: Stream, reader: slice, writers: slice) -> Tensor:
+    def forward(ctx: Any, order: Tensor, stream: Stream, reader: slice, writers: slice, seen: Tensor) -> Tensor:
         ctx.stream, ctx.reader, ctx.writers = stream, reader, writers
-        return stream.mix_more(reader, writers, x[None])  # x_j + sum_i z_ij D_i
+        return stream.mix_more(reader, writers, seen)  # x_j + sum_i z_ij D_i
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         ctx.stream.accumulate(ctx.reader, ctx.writers, gradients[0])  # dL/dz_ij = <g_j, D_i>, dL/dy_i += z_ij g_j
-        return gradients[0][0], ctx.stream.mask.new_empty(0), None, None, None
+        ctx.stream.begun[ctx.reader.start] = gradients[0]
+        return None, None, None, None, None
 
 
 class _Centre(Function):
@@ -285,11 +290,12 @@ class _WriteHeads(Function):
         ablated: Tensor,
         out: Callable[[], Tensor],
     ) -> Tensor:
+        ctx.set_materialize_grads(False)
         ctx.stream, ctx.first, ctx.count, ctx.out = stream, first, o.shape[0], out
         torch.bmm(o - ablated, out(), out=stream.slots(first, ctx.count))  # D_i = (o_i - o_c_i) W_O
         return order.new_empty(0)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *_: Tensor | None) -> tuple[Tensor | None, ...]:
         gradient = ctx.stream.gradient_of(ctx.first, ctx.count)  # dL/dy_i = sum_j z_ij g_j
-        return torch.bmm(gradient, ctx.out().mT), gradients[0], None, None, None, None  # dL/do_i = dL/dy_i W_O^T
+        return torch.bmm(gradient, ctx.out().mT), None, None, None, None, None  # dL/do_i = dL/dy_i W_O^T

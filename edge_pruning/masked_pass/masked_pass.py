@@ -90,7 +90,7 @@ class MaskedPass(UnmaskedPass, Tiles):
         """
         stream = self.run(mask, batch, frozen, along)
         final = frozen.final_base(batch.positions).to(stream.mask.device)
-        final = stream.read(self.layout.logits_reader, self.layout.n_writers, final)[0]
+        final = stream.read(self.layout.logits_reader, self.layout.n_writers, final).squeeze(0)
         stream.close()
         return self.unembed(final)
 
@@ -131,11 +131,12 @@ class MaskedPass(UnmaskedPass, Tiles):
             base, mlp_base, seen = next(bases).to(device), next(bases).flatten(0, 1).to(device), None
             if self.layout.heads(layer):
                 seen = self._attention(layer, stream, base, frozen.heads[layer].to(device), contexts[device])
+                if seen is not None and not self.graph.shape.parallel:
+                    seen = seen + frozen.attention[layer].flatten(0, 1).to(device)
             ablated = frozen.mlps[layer].flatten(0, 1).to(device)
             if layer == self.graph.shape.layers - 1:
-                at = batch.positions.to(device)
+                at, seen = batch.positions.to(device), None
                 stream, mlp_base, ablated = stream.at(at), mlp_base[at], ablated[at]
-                seen = None if seen is None else seen[at]
             if self.layout.has_mlp(layer):
                 self._mlp(layer, stream, mlp_base, ablated, seen)
             if shards is not None:
@@ -145,7 +146,7 @@ class MaskedPass(UnmaskedPass, Tiles):
     def _attention(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor, context: Any) -> Tensor | None:
         """Run a layer's heads, given the base [b, p, d] and their ablated writes [h, b, p, *].
 
-        May return the MLP's read from the writers before these heads, [token, d].
+        May return the MLP's read of this base and of the writers before these heads, [1, token, d].
         """
         layout = self.layout
         x = stream.read(layout.attention_readers(layer), layout.writers_before_attention(layer), base.flatten(0, 1))
@@ -162,7 +163,10 @@ class MaskedPass(UnmaskedPass, Tiles):
         return base.expand(sum(self._qkv), *base.shape).index_copy(0, indices_on(mixed, base.device), x)
 
     def _mlp(self, layer: int, stream: Stream, base: Tensor, ablated: Tensor, seen: Tensor | None) -> None:
-        """A layer's MLP; `seen` is what `_attention` has returned."""
+        """Run a layer's MLP, given its base [token, d] and ablated write [token, d].
+
+        seen: what its read contains before the layer's heads are added, [1, token, d]; None if it is not read yet.
+        """
         layout = self.layout
         reader = layout.mlp_reader(layer)
         mixed = reader.stop > reader.start

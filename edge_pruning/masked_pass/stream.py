@@ -17,7 +17,8 @@ back once and added. Every read is therefore local, and no device holds what is 
 
 Autograd does not see the buffers. It sees a chain of empty tensors, `order`: each write takes the last link and returns
 the next one, and each read takes the link of the last write before it. All reads of a writer therefore run backward
-before the write does, so the gradient in the writer's row is then complete.
+before the write does, so the gradient in the writer's row is then complete. The links themselves have no gradient
+(None): autograd runs the nodes in this order all the same, and has nothing to add up.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class Stream:
         self.differences: Tensor  # [1 + w, token, d]
         self.reads: Tensor | None = None  # [r, token, d]
         self.gradients: Tensor | None = None  # [w, token, d]
+        self.begun: dict[int, Tensor] = {}  # gradients of reads that began in the traversal of others, by reader
         self.spent = False
         self.order: Tensor
 
@@ -208,11 +210,12 @@ class _Open(Function):
 
     @staticmethod
     def forward(ctx: Any, mask: Tensor, stream: Stream) -> Tensor:
+        ctx.set_materialize_grads(False)
         ctx.stream = stream
         return mask.new_empty(0)
 
     @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *_: Tensor | None) -> tuple[Tensor, None]:
         ctx.stream.spent = True
         return ctx.stream.mask_gradient.T, None
 
@@ -226,19 +229,20 @@ class _Read(Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         ctx.stream.accumulate(ctx.readers, slice(0, ctx.writers), gradients[0])
-        return ctx.stream.mask.new_empty(0), None, None, None, None
+        return None, None, None, None, None
 
 
 class _At(Function):
     @staticmethod
     def forward(ctx: Any, order: Tensor, stream: Stream, small: Stream, tokens: Tensor) -> Tensor:
+        ctx.set_materialize_grads(False)
         ctx.stream, ctx.small, ctx.tokens = stream, small, tokens
         return order.new_empty(0)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *_: Tensor | None) -> tuple[None, ...]:
         ctx.stream.pass_back_from(ctx.small, ctx.tokens)
-        return gradients[0], None, None, None
+        return None, None, None, None
 
 
 class _Move(Function):
@@ -246,24 +250,26 @@ class _Move(Function):
 
     @staticmethod
     def forward(ctx: Any, order: Tensor, here: Stream, there: Stream) -> Tensor:
+        ctx.set_materialize_grads(False)
         ctx.here, ctx.there = here, there
         return there.mask.new_empty(0)
 
     @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *_: Tensor | None) -> tuple[None, ...]:
         here, there = ctx.here, ctx.there
         here.take_back(there)
         here.mask_gradient += there.mask_gradient.to(here.mask_gradient.device)
-        return here.mask.new_empty(0), None, None
+        return None, None, None
 
 
 class _Write(Function):
     @staticmethod
     def forward(ctx: Any, y: Tensor, order: Tensor, stream: Stream, first: int, ablated: Tensor) -> Tensor:
+        ctx.set_materialize_grads(False)
         ctx.stream, ctx.first, ctx.count = stream, first, y.shape[0]
         torch.sub(y, ablated, out=stream.slots(first, ctx.count))
         return order.new_empty(0)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return ctx.stream.gradient_of(ctx.first, ctx.count), gradients[0], None, None, None
+    def backward(ctx: Any, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+        return ctx.stream.gradient_of(ctx.first, ctx.count), None, None, None, None

@@ -68,16 +68,10 @@ class Frozen:
             before = after + mlp
         yield before
 
-    def at(self, positions: Tensor) -> Frozen:
-        """Select some of the flattened positions, [n]; each becomes a prompt of one position."""
-        per_position = {name: getattr(self, name) for name in PER_POSITION}
-        selected = {name: x.flatten(-3, -2)[..., positions, None, :] for name, x in per_position.items()}
-        return Frozen(self.logits, **selected)
-
     def final_base(self, positions: Tensor) -> Tensor:
         """The sum of the ablated writes before `logits` at some of the flattened positions, [n, d]."""
-        *_, final = self.at(positions).bases(parallel=False)
-        return final[:, 0]
+        embeddings, *sums = (x.flatten(-3, -2)[..., positions, :] for x in (self.embeddings, self.attention, self.mlps))
+        return torch.cat([embeddings[None], *sums]).sum(0)
 
 
 PER_POSITION = tuple(field.name for field in fields(Frozen) if field.name != "logits")  # all of them [..., b, p, *]
