@@ -1,17 +1,18 @@
 """Fold a norm and the linear map behind it into one step, so that the normalised read is never formed.
 
-The norm's gain and bias are folded into the map (W', b'). LayerNorm's mean is subtracted when the stream is written, so
-a read needs only its reciprocal root mean square:
+The norm's gain and bias are folded into the map (W', b'), and so is the square root of d. LayerNorm's mean is
+subtracted when the stream is written, so a read is only divided by its size:
 
-    rstd = (|x|^2 / d + eps)^(-1/2)          q = rstd * (x W') + b'
+    size = sqrt(|x|^2 + d eps)          q = x W' / size + b'          W' = sqrt(d) gain W
 
 Backward, with g the gradient of q, the norm costs one inner product per row:
 
-    dL/dx = rstd * g W'^T - x * rstd^2 <g, q - b'> / d
+    dL/dx = (g / size) W'^T - x <g, q - b'> / size^2
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -24,64 +25,70 @@ from edge_pruning.models.parts import Linear, Norm
 
 @dataclass(frozen=True)
 class Map:
-    """A linear map of the stream without a norm: q = x @ weight + bias; weight [r, d, e], bias [r, 1, e]."""
+    """A linear map of the stream without a norm: q = x @ weight + bias; weight [r, d, e], bias [r, 1, e] or None."""
 
     weight: Tensor
-    bias: Tensor
+    bias: Tensor | None
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """q [r, token, e] of reads x [r, token, d], or of one read [1, token, d]."""
-        return torch.matmul(x, self.weight) + self.bias, None
+        q = torch.matmul(x, self.weight)
+        return q if self.bias is None else q.add_(self.bias), None
 
-    def gradient(self, x: Tensor, q: Tensor, rstd: Tensor | None, g: Tensor, *, out: Tensor) -> Tensor:
+    def gradient(self, x: Tensor, q: Tensor, size: Tensor | None, g: Tensor, *, out: Tensor) -> Tensor:
         """Write dL/dx [r, token, d], computed from g = dL/dq, into `out`, which may be x."""
         return torch.bmm(g, self.weight.mT, out=out)
 
     def rows(self, which: Tensor) -> Self:
         """The maps of a subset of the readers."""
-        return replace(self, weight=self.weight[which], bias=self.bias[which])
+        return replace(self, weight=self.weight[which], bias=None if self.bias is None else self.bias[which])
 
 
 @dataclass(frozen=True)
 class Folded(Map):
-    """A norm and the linear map behind it: q = rstd(x) * (x @ weight) + bias."""
+    """A norm and the linear map behind it: q = (x @ weight) / size(x) + bias."""
 
-    eps: Tensor  # one number, on the device of the weight
+    least: Tensor  # sqrt(d eps), the smallest size; one number, on the device of the weight
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """q [r, token, e] and rstd [r or 1, token, 1] of reads x [r, token, d], or of one read [1, token, d]."""
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)  # |x|
-        rstd = torch.addcmul(self.eps, length, length, value=1 / x.shape[-1]).rsqrt_()
-        return torch.addcmul(self.bias, torch.matmul(x, self.weight), rstd), rstd
+        """q [r, token, e] and size [r or 1, token, 1] of reads x [r, token, d], or of one read [1, token, d]."""
+        size = torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), self.least)
+        q = torch.matmul(x, self.weight)
+        return q.div_(size) if self.bias is None else torch.addcdiv(self.bias, q, size), size
 
-    def gradient(self, x: Tensor, q: Tensor, rstd: Tensor | None, g: Tensor, *, out: Tensor) -> Tensor:
-        assert rstd is not None
-        scaled = g * rstd
-        along_x = (q - self.bias).mul_(scaled).sum(-1, keepdim=True).mul_(rstd)  # rstd^2 <g, q - b'>
-        out = torch.mul(x, along_x, out=out)
-        return out.baddbmm_(scaled, self.weight.mT, beta=-1 / x.shape[-1])  # -1/d ... * x + rstd * g W'^T
+    def gradient(self, x: Tensor, q: Tensor, size: Tensor | None, g: Tensor, *, out: Tensor) -> Tensor:
+        assert size is not None
+        scaled = g / size
+        products = q * scaled if self.bias is None else (q - self.bias).mul_(scaled)
+        along_x = products.sum(-1, keepdim=True).div_(size)  # <g, q - b'> / size^2
+        return torch.mul(x, along_x, out=out).baddbmm_(scaled, self.weight.mT, beta=-1)
 
 
 def folded(norm: Norm | None, linears: Sequence[Linear], dim: int, dtype: torch.dtype) -> Map:
-    """Fold a norm into the linear maps behind it, concatenated along `dim` of their weights [r, d, e].
-
-    weight * gain is rounded once, so the result equals the float64 product rounded to `dtype`.
-    """
-    weight = _joined(linears, dim, None if norm is None else norm.gain, dtype)
-    biases = [_bias_behind(norm, linear, dtype) for linear in linears]
-    bias = torch.cat(biases, dim if dim == 0 else -1)[:, None]
+    """Fold a norm into the linear maps behind it, concatenated along `dim` of their weights [r, d, e]."""
+    d = linears[0].weight.shape[1]
+    weight = _joined(linears, dim, None if norm is None else _scale(norm, d, linears[0].weight), dtype)
+    bias = None
+    if any(linear.bias is not None for linear in linears) or (norm is not None and norm.bias is not None):
+        bias = torch.cat([_bias_behind(norm, linear, dtype) for linear in linears], dim if dim == 0 else -1)[:, None]
     if norm is None:
         return Map(weight, bias)
     precise = torch.promote_types(dtype, torch.float32)
-    return Folded(weight, bias, torch.full((), norm.eps, dtype=precise, device=weight.device))
+    return Folded(weight, bias, torch.full((), math.sqrt(d * norm.eps), dtype=precise, device=weight.device))
+
+
+def _scale(norm: Norm, d: int, like: Tensor) -> Tensor:
+    """sqrt(d) gain, [d or 1], at least in float32."""
+    gain = like.new_ones(1) if norm.gain is None else norm.gain
+    return at_least_float32(gain) * math.sqrt(d)
 
 
 def at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype.itemsize < 4 else x
 
 
-def _joined(linears: Sequence[Linear], dim: int, gain: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """Concatenate weights [r, d, e] along `dim` and multiply by the gain [d]; one pass, in memory order."""
+def _joined(linears: Sequence[Linear], dim: int, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Concatenate weights [r, d, e] along `dim` and multiply by a scale [d or 1]; one pass, in memory order."""
     by_columns = linears[0].weight.stride(-1) != 1  # as in nn.Linear, whose weight is [e, d]
     weights = [linear.weight.mT if by_columns else linear.weight for linear in linears]
     along = {0: 0, 2: 1 if by_columns else 2}[dim]
@@ -89,7 +96,7 @@ def _joined(linears: Sequence[Linear], dim: int, gain: Tensor | None, dtype: tor
     shape = [*weights[0].shape]
     shape[along] = sum(sizes)
     joined = torch.empty(shape, dtype=dtype, device=weights[0].device)
-    factor = None if gain is None else at_least_float32(gain) if by_columns else at_least_float32(gain)[:, None]
+    factor = scale if by_columns or scale is None else scale[:, None]
     for weight, part in zip(weights, joined.split(sizes, along), strict=True):
         part.copy_(weight) if factor is None else torch.mul(weight, factor, out=part)
     return joined.mT if by_columns else joined

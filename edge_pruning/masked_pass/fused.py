@@ -213,21 +213,22 @@ class _ReadProject(Function):
     ) -> tuple[Tensor, Tensor]:
         both, heads = slice(readers.start, readers.stop + along), readers.stop - readers.start
         x = stream.mix_in_place(both, writers, base)  # x_j = base_j + sum_i z_ij D_i
-        q, rstd = fold()(x[:heads])  # q = rstd * (x W') + b'
+        q, size = fold()(x[:heads])  # q = x W' / size + b'
+        ctx.set_materialize_grads(False)
         ctx.stream, ctx.both, ctx.writers, ctx.fold = stream, both, writers, fold
         ctx.x = x if stream.keep_reads else None  # a view of the stream's buffer, so autograd must not save it
-        ctx.save_for_backward(q, rstd, base)
+        ctx.save_for_backward(q, size, base)
         seen = x[heads:]
         ctx.mark_non_differentiable(seen)
         return q, seen
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        q, rstd, base = ctx.saved_tensors
+        q, size, base = ctx.saved_tensors
         stream, heads = ctx.stream, q.shape[0]
         x = stream.mix_in_place(ctx.both, ctx.writers, base) if ctx.x is None else ctx.x
         gradient = x if x.is_contiguous() else torch.empty_like(x, memory_format=torch.contiguous_format)
-        ctx.fold().gradient(x[:heads], q, rstd, gradients[0], out=gradient[:heads])  # g_j = dL/dx_j
+        ctx.fold().gradient(x[:heads], q, size, gradients[0], out=gradient[:heads])  # g_j = dL/dx_j
         if heads < len(gradient):
             gradient[heads:] = stream.begun.pop(ctx.both.stop - 1)
         stream.accumulate(ctx.both, slice(0, ctx.writers), gradient)  # dL/dz_ij = <g_j, D_i>, dL/dy_i += z_ij g_j
@@ -266,15 +267,15 @@ class _Project(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, fold: Callable[[], Map]) -> Tensor:
-        q, rstd = fold()(x)  # q = rstd * (x W') + b'
+        q, size = fold()(x)  # q = x W' / size + b'
         ctx.fold = fold
-        ctx.save_for_backward(x, q, rstd)
+        ctx.save_for_backward(x, q, size)
         return q
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, q, rstd = ctx.saved_tensors
-        return ctx.fold().gradient(x, q, rstd, gradients[0], out=torch.empty_like(x)), None  # g_j = dL/dx_j
+        x, q, size = ctx.saved_tensors
+        return ctx.fold().gradient(x, q, size, gradients[0], out=torch.empty_like(x)), None  # g_j = dL/dx_j
 
 
 class _WriteHeads(Function):

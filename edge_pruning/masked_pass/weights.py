@@ -107,4 +107,5 @@ class Weights:
 
 
 def _tensors(kept: object) -> tuple[Tensor, ...]:
-    return (kept.weight, kept.bias) if isinstance(kept, Map) else (kept,) if isinstance(kept, Tensor) else ()
+    parts = (kept.weight, kept.bias) if isinstance(kept, Map) else (kept,)
+    return tuple(part for part in parts if isinstance(part, Tensor))

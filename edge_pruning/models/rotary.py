@@ -8,29 +8,47 @@ Face model; if they are narrower than a head, the rest of it is passed on as it 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 
 def rotate_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn x [h, b, p, e], pairing number i with number i + n / 2."""
-    turning, rest = _split(x, cos)
-    first, second = turning.chunk(2, -1)
-    return _joined(turning * cos + torch.cat([-second, first], -1) * sin, rest)
+    middle, n = cos.shape[-1] // 2, cos.shape[-1]
+    return _Turn.apply(x, cos, sin, slice(middle), slice(middle, n))
 
 
 def rotate_neighbours(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn x [h, b, p, e], pairing numbers 2i and 2i + 1."""
-    turning, rest = _split(x, cos)
-    even, odd = turning[..., ::2], turning[..., 1::2]
-    return _joined(turning * cos + torch.stack([-odd, even], -1).flatten(-2) * sin, rest)
+    n = cos.shape[-1]
+    return _Turn.apply(x, cos, sin, slice(0, n, 2), slice(1, n, 2))
 
 
-def _split(x: Tensor, cos: Tensor) -> tuple[Tensor, Tensor]:
-    return x[..., : cos.shape[-1]], x[..., cos.shape[-1] :]
+class _Turn(Function):
+    """Turn the pairs (x[i], x[j]) for i and j in two slices; the gradient is turned back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, i: slice, j: slice) -> Tensor:
+        ctx.tables, ctx.i, ctx.j = (cos, sin), i, j
+        turned = x[..., : cos.shape[-1]] * cos
+        turned[..., i].addcmul_(x[..., j], sin[..., i], value=-1)
+        turned[..., j].addcmul_(x[..., i], sin[..., j])
+        return _whole(turned, x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        g, (cos, sin), i, j = gradients[0], ctx.tables, ctx.i, ctx.j
+        back = g[..., : cos.shape[-1]] * cos
+        back[..., i].addcmul_(g[..., j], sin[..., j])
+        back[..., j].addcmul_(g[..., i], sin[..., i], value=-1)
+        return _whole(back, g), None, None, None, None
 
 
-def _joined(turned: Tensor, rest: Tensor) -> Tensor:
-    """In the head's own dtype: some families keep their tables in float32."""
-    turned = turned.to(rest.dtype)
+def _whole(turned: Tensor, x: Tensor) -> Tensor:
+    """With the rest of x, in its dtype: some families keep their tables in float32."""
+    rest = x[..., turned.shape[-1] :]
+    turned = turned.to(x.dtype)
     return torch.cat([turned, rest], -1) if rest.shape[-1] else turned
