@@ -15,7 +15,7 @@ from random_models import answered, config_of, pair, random_mask, random_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edge_pruning.ablation import Patch
-from edge_pruning.discovery.gradient import add_gradient
+from edge_pruning.discovery.gradient import batch_gradient
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.objectives import OBJECTIVES
 
@@ -44,11 +44,10 @@ def launches(kind: str) -> Counter[str]:
     engine = FusedPass(random_model(config_of(kind, num_hidden_layers=LAYERS), torch.float32), keep_maps=True)
     batch = engine.batch([answered(pair(seed, 9, (8,)), seed) for seed in range(2)])
     frozen = Patch().freeze(engine, batch)
-    leaf = random_mask(engine.graph, dtype=torch.float32).requires_grad_()
-    add_gradient(leaf, engine, batch, frozen, OBJECTIVES["kl"])  # folds the maps, and allocates the buffers
-    leaf.grad = None
+    mask = random_mask(engine.graph, dtype=torch.float32)
+    batch_gradient(mask, engine, batch, frozen, OBJECTIVES["kl"])  # folds the maps, and allocates the buffers
     with Launches() as mode:
-        add_gradient(leaf, engine, batch, frozen, OBJECTIVES["kl"])
+        batch_gradient(mask, engine, batch, frozen, OBJECTIVES["kl"])
     return mode.counted
 
 

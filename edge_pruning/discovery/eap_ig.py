@@ -40,7 +40,7 @@ from edge_pruning.discovery.attribution import (
     sign_rule,
 )
 from edge_pruning.discovery.cost import Cost
-from edge_pruning.discovery.gradient import add_gradient
+from edge_pruning.discovery.gradient import batch_gradient
 from edge_pruning.discovery.method import Method, check_settings, method
 from edge_pruning.discovery.search import Search
 from edge_pruning.edge_scores import EdgeScores
@@ -109,10 +109,7 @@ class EapIg(Method):
         along = engine.differences(whole, batch, frozen) if self.path == "inputs" else None
         total = torch.zeros_like(whole)
         for mask, at_point in self._points(whole, frozen):
-            leaf = mask.requires_grad_()
-            add_gradient(leaf, engine, batch, at_point, objective, along=along)
-            assert leaf.grad is not None
-            total += leaf.grad / self.steps
+            total += batch_gradient(mask, engine, batch, at_point, objective, along=along)[1] / self.steps
         return total
 
     def _points(self, whole: Tensor, frozen: Frozen) -> Iterator[tuple[Tensor, Frozen]]:
@@ -121,4 +118,4 @@ class EapIg(Method):
             if self.path == "activations":
                 yield a * whole, frozen
             else:
-                yield whole.clone(), replace(frozen, embedding_difference=a * frozen.embedding_difference)
+                yield whole, replace(frozen, embedding_difference=a * frozen.embedding_difference)

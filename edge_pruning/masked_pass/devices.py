@@ -20,6 +20,7 @@ from edge_pruning.models.adapter import Adapter
 
 P = ParamSpec("P")
 T = TypeVar("T")
+MOST_WIDTHS = 64  # whose tables are kept
 
 
 def in_its_arithmetic(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
@@ -44,6 +45,7 @@ class OnDevices:
         self.dtype = adapter.dtype
         self.home = adapter.device
         self.devices = [adapter.layer_device(layer) for layer in range(adapter.shape.layers)]
+        self.tables: dict[int, dict[torch.device, Any]] = {}  # contexts by width
 
     def arithmetic(self) -> AbstractContextManager[Any]:
         """A context in which the adapter computes in `dtype`. The methods of a pass enter it themselves."""
@@ -60,9 +62,18 @@ class OnDevices:
 
     @in_its_arithmetic
     def contexts(self, width: int) -> dict[torch.device, Any]:
-        """The adapter's context for every device that has layers."""
+        """The adapter's context for every device that has layers; kept for later passes of the same width."""
+        if width in self.tables:
+            return self.tables[width]
         context = self.adapter.context(width)
-        return {device: _on(device, context) for device in dict.fromkeys(self.devices)}
+        made = {device: _on(device, context) for device in dict.fromkeys(self.devices)}
+        if len(self.tables) < MOST_WIDTHS:
+            self.tables[width] = made
+        return made
+
+    def release(self) -> None:
+        """Free all memory that is kept for the next pass."""
+        self.tables = {}
 
 
 def indices_on(indices: Sequence[int], device: torch.device) -> Tensor:

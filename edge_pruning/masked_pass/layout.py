@@ -63,10 +63,12 @@ class Layout:
         """Select the packed part of a mask [w, r]; differentiable."""
         if self.is_full:
             return mask
-        rows, columns = (
-            indices_on([i for i, left in enumerate(which) if left], mask.device)
-            for which in (self._computed, self._mixed)
-        )
+        if mask.device not in self._indices:
+            self._indices[mask.device] = [
+                indices_on([i for i, left in enumerate(which) if left], mask.device)
+                for which in (self._computed, self._mixed)
+            ]
+        rows, columns = self._indices[mask.device]
         return mask[rows[:, None], columns]
 
     # --- nodes -----------------------------------------------------------------------------------------------------
@@ -140,6 +142,11 @@ class Layout:
     @cached_property
     def _mixed_before(self) -> list[int]:
         return [0, *accumulate(self._mixed)]
+
+    @cached_property
+    def _indices(self) -> dict[torch.device, list[Tensor]]:
+        """Indices of the computed writers and of the mixed readers on the devices of masks."""
+        return {}
 
     @cached_property
     def _computed(self) -> list[bool]:

@@ -32,7 +32,10 @@ class MaskedPass(UnmaskedPass, Tiles):
     """Run one model on one graph. Masks are float32 [w, r] on the model's device; runs are in the model's dtype.
 
     keep_reads: whether reads are kept for the backward pass or computed again in it; None decides by the free memory.
+    cuda_graph: whether searches capture micro-batches as CUDA graphs (`captured.py`): auto (if possible), on or off.
     """
+
+    cuda_graph: str = "auto"
 
     def __init__(self, adapter: Adapter, graph: Graph | None = None, *, keep_reads: bool | None = None) -> None:
         super().__init__(adapter, graph)
@@ -66,10 +69,12 @@ class MaskedPass(UnmaskedPass, Tiles):
             return self
         engine = copy.copy(self)
         engine.dtype = torch.float32
+        engine.tables = {}
         return engine
 
     def release(self) -> None:
         """Free all memory that is kept for the next pass."""
+        super().release()
         self.buffers = Buffers()
 
     def whole(self) -> Self:

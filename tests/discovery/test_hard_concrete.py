@@ -155,7 +155,7 @@ def test_multipliers_lead_to_the_target_where_nothing_else_matters(
     target: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher, n = Watcher(), engine().graph.n_edges
-    indifferent = lambda engine, cache, ids, z, objective: (torch.zeros(()), torch.zeros_like(z))  # noqa: E731
+    indifferent = lambda engine, cache, ids, z, *_: (torch.zeros(()), torch.zeros_like(z))  # noqa: E731
     monkeypatch.setattr(training, "mask_gradient", indifferent)
     find(short("edge-pruning", steps=300, target_steps=150, target_sparsity=target, learning_rate=0.1), watcher)
     end = watcher.records[-50:]
