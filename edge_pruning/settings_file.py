@@ -20,7 +20,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
 }  # fmt: skip
 SETTINGS = {
     **dict.fromkeys(("task", "model", "revision", "method", "preset", "ablation", "embeddings", "heads", "device",
-                     "dtype", "out"), TEXT),
+                     "dtype", "cuda_graph", "out"), TEXT),
     **dict.fromkeys(("steps", "batch_size", "seed", "seeds", "train", "validation", "test", "edges", "patterns"),
                     WHOLE),
     **dict.fromkeys(("learning_rate", "sparsity"), NUMBER),

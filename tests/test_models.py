@@ -30,6 +30,7 @@ from edge_pruning.models.attention import causal_attention
 from edge_pruning.models.gpt2 import Gpt2
 from edge_pruning.models.llama import Llama
 from edge_pruning.models.parts import Attention, Linear, Mlp
+from edge_pruning.models.rotary import rotate_halves, rotate_neighbours
 
 ENGINES = [MaskedPass, FusedPass]
 Break = Callable[[pytest.MonkeyPatch], None]
@@ -80,6 +81,18 @@ def test_a_llama_has_no_writer_of_positions() -> None:
     for engine in ENGINES:
         with pytest.raises(ValueError, match="rotary positions, nothing is written for them; use embeddings='joint'"):
             Patch().freeze(engine(adapter, Graph(adapter.shape, "split")), Batch.of(mixed_pairs()))
+
+
+@pytest.mark.parametrize("turn", [rotate_halves, rotate_neighbours])
+@pytest.mark.parametrize("turning", [6, 4])
+def test_the_gradient_of_turned_queries_is_that_of_finite_differences(
+    turn: Callable[[Tensor, Tensor, Tensor], Tensor], turning: int
+) -> None:
+    """No two numbers of the tables are equal. 4: a third of each head is not turned."""
+    generator = torch.Generator().manual_seed(0)
+    x, cos, sin = (torch.rand(*shape, dtype=torch.float64, generator=generator)
+                   for shape in ((2, 1, 3, 6), (1, 3, turning), (1, 3, turning)))  # fmt: skip
+    assert torch.autograd.gradcheck(lambda x: turn(x, cos, sin), x.requires_grad_())
 
 
 # --- the check at load time ------------------------------------------------------------------------------------------

@@ -79,6 +79,7 @@ def discover(
     patterns: flags.Patterns = None,
     device: flags.Device = None,
     dtype: flags.Dtype = None,
+    cuda_graph: flags.CudaGraph = None,
     trust_remote_code: flags.TrustRemoteCode = False,
 ) -> None:
     place: Path | None = None
@@ -87,7 +88,7 @@ def discover(
             task=task, draw=draw, patterns=patterns, seeds=seeds, out=out,
             model=model, revision=revision, method=method, preset=preset, steps=steps, batch_size=batch_size,
             learning_rate=learning_rate, ablation=ablation, train=train, test=test, seed=seed, embeddings=embeddings,
-            heads=heads, device=device, dtype=dtype, polish=polish or None,
+            heads=heads, device=device, dtype=dtype, cuda_graph=cuda_graph, polish=polish or None,
             trust_remote_code=trust_remote_code or None, chat=chat or None,
             edges=flags.numbers("--edges", edges, int), sparsity=flags.numbers("--sparsity", sparsity, float),
             settings=flags.assignments("--set", setting), data=flags.data(data, columns),

@@ -88,7 +88,7 @@ class Captured:
         self._places.clear()
         reason = str(error).strip().partition("\n")[0]
         if self.required:
-            raise RuntimeError(f"a CUDA graph was required (--cuda-graph on), but capturing failed: {reason}") from error
+            raise RuntimeError(f"--cuda-graph on requires a CUDA graph, but capturing failed: {reason}") from error
         log.warning("CUDA graphs are off: capturing failed (%s)", reason)
 
 
@@ -98,7 +98,7 @@ def cuda_graph() -> Record:
 
     def record(work: Callable[[], Tensors]) -> tuple[Callable[[], None], Tensors]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool):
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):  # NCCL has threads of its own
             results = work()
         return graph.replay, results
 
@@ -110,14 +110,20 @@ def recorder(engine: MaskedPass) -> Record | None:
 
     Raises ValueError with the reason if that is "on" and not possible.
     """
-    reason = why_not(engine)
-    if engine.cuda_graph == "on" and reason is not None:
-        raise ValueError(f"--cuda-graph on is not possible here: {reason}. Use --cuda-graph auto or off")
-    if engine.cuda_graph == "off" or reason is not None:
-        if engine.cuda_graph == "auto" and engine.home.type == "cuda":
-            log.warning("no CUDA graphs: %s", reason)
+    refuse_impossible(engine)
+    if engine.cuda_graph == "off":
         return None
-    return cuda_graph()
+    reason = why_not(engine)
+    if reason is None:
+        return cuda_graph()
+    log.log(logging.WARNING if engine.home.type == "cuda" else logging.DEBUG, "no CUDA graphs: %s", reason)
+    return None
+
+
+def refuse_impossible(engine: MaskedPass) -> None:
+    """Raise ValueError with the reason if an engine's `cuda_graph` is "on" and that is not possible."""
+    if engine.cuda_graph == "on" and (reason := why_not(engine)) is not None:
+        raise ValueError(f"--cuda-graph on is not possible here: {reason}. Use --cuda-graph auto or off")
 
 
 def why_not(engine: MaskedPass) -> str | None:

@@ -19,6 +19,7 @@ from edge_pruning.ablation import Ablation, get_ablation
 from edge_pruning.discovery import METHODS, PRESETS, Method, get_method, get_preset
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.loading.placement import DTYPES
+from edge_pruning.masked_pass.captured import CHOICES
 from edge_pruning.metrics import DIFFERENCES
 from edge_pruning.objectives import OBJECTIVES
 from edge_pruning.registry import nearest
@@ -47,6 +48,7 @@ class RunConfig:
     embeddings: `joint` or `split` embedding writers.
     heads: key and value readers per `kv` or per `query` head.
     polish: swap edges at the end.
+    cuda_graph: whether steps are captured as CUDA graphs: `auto`, `on` or `off` (see `masked_pass/captured.py`).
     trust_remote_code: whether code from the model's repository may run.
     own_metric, own_objective: names of functions that replace those of the task (see `own_functions.py`).
     """
@@ -67,6 +69,7 @@ class RunConfig:
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
+    cuda_graph: str = "auto"
     trust_remote_code: bool = False
     own_metric: str | None = None
     own_objective: str | None = None
@@ -156,6 +159,8 @@ class RunConfig:
         yield from self._problems_with_sizes()
         if self.dtype not in DTYPES:
             yield f"expected dtype {', '.join(DTYPES)}; got {self.dtype!r}"
+        if self.cuda_graph not in CHOICES:
+            yield f"expected cuda_graph {', '.join(CHOICES)}; got {self.cuda_graph!r}"
         if self.own_metric not in (None, *DIFFERENCES):
             yield f"the metric {self.own_metric!r} was a function; pass it again (metric=...)"
         if self.own_objective not in (None, *OBJECTIVES):

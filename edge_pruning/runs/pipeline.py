@@ -15,6 +15,7 @@ from typing import Any
 from edge_pruning import files, ranks
 from edge_pruning.loading.loading import load_model
 from edge_pruning.loading.model import Model
+from edge_pruning.masked_pass.captured import refuse_impossible
 from edge_pruning.patterns import MOST_HEADS, find_patterns
 from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.folder import RUN_TOML, Place, RunFolder
@@ -147,6 +148,8 @@ def setup_of(config: RunConfig, model: Model | None = None) -> Setup:
         model, config.task_value, config.ablation_value, graph=graph, seed=config.seed, metric=config.own_metric,
         objective=config.own_objective,
     )
+    setup.engine.cuda_graph = config.cuda_graph
+    refuse_impossible(setup.engine)
     _ = setup.train, setup.pairs  # refuse a task that does not fit this tokenizer before the search
     return setup
 

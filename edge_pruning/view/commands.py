@@ -11,9 +11,11 @@ from edge_pruning.view.source import Source
 
 DEFAULTS: Mapping[str, Any] = {
     "model": "bundled", "ablation": "patch", "embeddings": "joint", "heads": "kv", "seed": 0, "device": "auto",
-    "dtype": "float32", "polish": False, "trust_remote_code": False,
+    "dtype": "float32", "cuda_graph": "auto", "polish": False, "trust_remote_code": False,
 }
-FLAGS = ("model", "revision", "preset", "method", "ablation", "embeddings", "heads", "seed", "device", "dtype")
+FLAGS = (
+    "model", "revision", "preset", "method", "ablation", "embeddings", "heads", "seed", "device", "dtype", "cuda_graph"
+)
 
 
 def commands_of(source: Source) -> list[str]:
@@ -34,7 +36,7 @@ def _discover(settings: Mapping[str, Any]) -> Iterator[str]:
     yield shlex.quote(str(settings["task"]))
     for name in FLAGS:
         if settings.get(name) not in (None, DEFAULTS.get(name)):
-            yield f"--{name} {shlex.quote(str(settings[name]))}"
+            yield f"--{name.replace('_', '-')} {shlex.quote(str(settings[name]))}"
     for name in ("edges", "sparsity"):
         if settings.get(name):
             yield f"--{name} {','.join(map(str, settings[name]))}"
