@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.step_cost import pairs_of
 from edge_pruning.ablation import Patch
 from edge_pruning.ablation.frozen_cache import FrozenCache
-from edge_pruning.discovery.gradient import capturing, mask_gradient
+from edge_pruning.discovery.gradient import Capturing, mask_gradient
 from edge_pruning.masked_pass.captured import why_not
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.models import adapt
@@ -73,7 +73,7 @@ def measure(engine: FusedPass, pairs: int, tokens: int) -> dict[str, Any]:
         if way == "auto" and (reason := why_not(engine)):
             return found | {"not captured": reason}
         engine.cuda_graph = way
-        captured = capturing(engine, KL)
+        captured = Capturing(engine, KL)
         took, memory, gradient = timed(
             lambda captured=captured: mask_gradient(engine, cache, range(pairs), mask, KL, captured)[1], engine.home
         )

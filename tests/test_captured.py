@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from edge_pruning.ablation import Patch
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.discovery import Search, gradient
-from edge_pruning.discovery.gradient import capturing, mask_gradient
+from edge_pruning.discovery.gradient import Capturing, mask_gradient
 from edge_pruning.discovery.soft_top_k import SoftTopK
 from edge_pruning.masked_pass import captured
 from edge_pruning.masked_pass.captured import Captured, Tensors, why_not
@@ -84,7 +84,7 @@ def test_a_replay_gives_the_same_bits_for_other_masks_and_pairs(objective: str) 
         engine = engine.restricted(random_mask(engine.graph, 1) > 0.6, consistent=True)
     cache, compared = FrozenCache(engine, PAIRS, Patch()), OBJECTIVES.get(objective, KL)
     tapes = Tapes()
-    recorded = capturing(engine, compared, tapes)
+    recorded = Capturing(engine, compared, tapes)
     for seed in range(4):
         ids = [2 * (seed % 2), 2 * (seed % 2) + 1, 4 + seed]  # always two micro-batches, of 2 pairs and of 1
         engine.largest_tile = 2 * cache.engine.width(PAIRS[0])
@@ -141,7 +141,7 @@ def test_it_is_said_why_a_pass_cannot_be_captured() -> None:
     engine = engine_of()
     engine.cuda_graph = "on"
     with pytest.raises(ValueError, match="--cuda-graph on is not possible here: the model is on cpu"):
-        capturing(engine, KL)
+        Capturing(engine, KL)
     engine.home = torch.device("cuda")
     assert "several devices" in str(why_not(engine))
     engine.devices = [engine.home] * len(engine.devices)

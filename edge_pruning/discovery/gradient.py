@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,8 +20,33 @@ from edge_pruning.masked_pass.micro_batches import over_tiles
 from edge_pruning.masked_pass.unmasked_pass import Frozen
 from edge_pruning.objectives import Objective
 
-OF_BATCH = tuple(field.name for field in fields(Batch) if field.name != "width")
+OF_BATCH = tuple(field.name for field in fields(Batch) if not field.kw_only)  # its tensors
 OF_FROZEN = tuple(field.name for field in fields(Frozen))
+
+
+class Capturing:
+    """The gradients of one search's micro-batches, captured where that is possible (`masked_pass/captured.py`).
+
+    record: how they are recorded; by default, as the engine's `cuda_graph` says. Raises ValueError if that is "on" and
+    not possible.
+    """
+
+    def __init__(self, engine: MaskedPass, objective: Objective, record: Record | None = None) -> None:
+        self.engine, self.objective = engine, objective
+        record = recorder(engine) if record is None else record
+        self._captured = Captured(self._of_tensors, record, required=engine.cuda_graph == "on")
+
+    def __call__(self, mask: Tensor, batch: Batch, frozen: Frozen) -> tuple[Tensor, ...]:
+        """`batch_gradient`. Batches with trees of answers, each of another shape, run as usual."""
+        if self._captured.record is None or batch.tree is not None:
+            return batch_gradient(mask, self.engine, batch, frozen, self.objective)
+        of_batch, of_frozen = (getattr(batch, name) for name in OF_BATCH), (getattr(frozen, name) for name in OF_FROZEN)
+        return self._captured(mask, *of_batch, *of_frozen)
+
+    def _of_tensors(self, mask: Tensor, *parts: Tensor) -> tuple[Tensor, Tensor]:
+        frozen = Frozen(*parts[len(OF_BATCH) :])
+        batch = Batch(*parts[: len(OF_BATCH)], width=frozen.embeddings.shape[-2])
+        return batch_gradient(mask, self.engine, batch, frozen, self.objective)
 
 
 def mask_gradient(
@@ -31,19 +55,20 @@ def mask_gradient(
     ids: Sequence[int],
     mask: Tensor,
     objective: Objective,
-    captured: Captured | None = None,
+    capturing: Capturing | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The mean of the objective over the pairs `ids`, and its gradient in the mask [w, r]; both on the device.
 
-    captured: recordings of the same search (`capturing`), for many masks.
+    capturing: recordings for the same engine and objective, for a search that asks with many masks.
     """
     z, own = mask.detach().to(engine.adapter.device, torch.float32), ranks.share(ids)
     total, gradient = torch.zeros((), device=z.device), torch.zeros_like(z)  # a rank may have no pair
-    of_tensors = captured if captured is not None else Captured(partial(_of_tensors, engine, objective), record=None)
 
     def of_tile(tile: list[int]) -> tuple[Tensor, ...]:
         batch, frozen = cache.batch([own[i] for i in tile])
-        return of_tensors(z, *_tensors(batch, OF_BATCH), *_tensors(frozen, OF_FROZEN))
+        if capturing is not None:
+            return capturing(z, batch, frozen)
+        return batch_gradient(z, engine, batch, frozen, objective)
 
     for _, (loss, of_loss) in over_tiles(engine, [cache.pairs[i] for i in own], of_tile):
         total += loss / len(ids)
@@ -51,15 +76,6 @@ def mask_gradient(
     gradient /= len(ids)
     ranks.add_up(total, gradient)
     return total, gradient
-
-
-def capturing(engine: MaskedPass, objective: Objective, record: Record | None = None) -> Captured:
-    """Recordings of micro-batches for a search with one engine and objective, where that is possible.
-
-    record: how; by default, as the engine's `cuda_graph` says. Raises ValueError if it says "on" and that cannot be.
-    """
-    record = recorder(engine) if record is None else record
-    return Captured(partial(_of_tensors, engine, objective), record, required=engine.cuda_graph == "on")
 
 
 def batch_gradient(
@@ -70,14 +86,3 @@ def batch_gradient(
     loss = objective(frozen.logits, engine.logits(leaf, batch, frozen, along=along), batch).sum()
     (gradient,) = torch.autograd.grad(loss, leaf)
     return loss.detach(), gradient
-
-
-def _of_tensors(engine: MaskedPass, objective: Objective, mask: Tensor, *parts: Tensor) -> tuple[Tensor, Tensor]:
-    """`batch_gradient` from the tensors of a batch and of its frozen values."""
-    frozen = Frozen(*parts[len(OF_BATCH) :])
-    batch = Batch(*parts[: len(OF_BATCH)], width=frozen.embeddings.shape[1])
-    return batch_gradient(mask, engine, batch, frozen, objective)
-
-
-def _tensors(of: Batch | Frozen, names: Sequence[str]) -> list[Tensor]:
-    return [getattr(of, name) for name in names]

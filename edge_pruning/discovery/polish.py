@@ -19,7 +19,7 @@ from torch import Tensor
 from edge_pruning.ablation import Ablation
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.circuit import Circuit
-from edge_pruning.discovery.gradient import capturing, mask_gradient
+from edge_pruning.discovery.gradient import Capturing, mask_gradient
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.objectives import get_objective
 from edge_pruning.tasks.task import PairSet
@@ -42,10 +42,10 @@ def polish(
     within: candidate edges, bool [w, r]. progress gets the number of edges swapped so far and the loss.
     """
     cache, objective = FrozenCache(engine, data.pairs, ablation), get_objective(data.objective)
-    everything, captured = range(len(data.pairs)), capturing(engine, objective)
+    everything, capturing = range(len(data.pairs)), Capturing(engine, objective)
 
     def look(mask: Tensor) -> tuple[float, Tensor]:
-        loss, gradient = mask_gradient(engine, cache, everything, mask, objective, captured)
+        loss, gradient = mask_gradient(engine, cache, everything, mask, objective, capturing)
         return float(loss), gradient.cpu()
 
     candidates = engine.graph.edge_mask if within is None else within.cpu() & engine.graph.edge_mask

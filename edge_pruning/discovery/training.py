@@ -22,7 +22,7 @@ from torch import Tensor
 
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.discovery.cost import Cost
-from edge_pruning.discovery.gradient import capturing, mask_gradient
+from edge_pruning.discovery.gradient import Capturing, mask_gradient
 from edge_pruning.discovery.search import Diverged, Search
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.objectives import get_objective
@@ -86,7 +86,7 @@ def train(
     objective.check(pairs)
     reused = _pairs_drawn(len(pairs), steps, batch_size, batch_uses) > len(pairs)
     cache = FrozenCache(engine, pairs, ablation, cache_bytes if reused else 0, remember=batch_uses > 1)
-    captured = capturing(engine, objective)
+    capturing = Capturing(engine, objective)
     indices = candidates.flatten().nonzero().squeeze(1).to(engine.adapter.device)
     generator = torch.Generator(engine.adapter.device)
     pending: list[dict[str, Tensor | float]] = []
@@ -100,7 +100,7 @@ def train(
         for _ in range(masks_per_step):
             draw = masks.draw(step, generator)
             z = _on_graph(engine, draw.mask.detach(), indices)
-            loss, gradient = mask_gradient(engine, cache, ids, z, objective, captured)
+            loss, gradient = mask_gradient(engine, cache, ids, z, objective, capturing)
             masks.adjust(loss)
             _backward(draw, gradient.flatten()[indices], 1 / masks_per_step)
             losses.append(loss)
