@@ -30,6 +30,7 @@ from edge_pruning.tasks.own import OwnPairs
 from edge_pruning.tasks.own.border import tokens_of
 from edge_pruning.tasks.own.own_pairs import Reading
 from edge_pruning.tasks.own.rows import Row
+from edge_pruning.tasks.packed import of_numbers, without
 
 TOP = 3  # number of predictions shown
 
@@ -137,11 +138,11 @@ def _usual_model(task: Task) -> str:
 
 def _read(
     task: Task, model: Model, longest: int | None, name: str, most: int | None
-) -> tuple[Inspection, dict[int, Pair]]:
+) -> tuple[Inspection, Mapping[int, Pair]]:
     if isinstance(task, OwnPairs):
         reading = task.reading(model.tokenizer, max_length=longest)
         bad = reading.problems.numbers
-        pairs = {number: pair for number, pair in reading.pairs.items() if number not in bad}
+        pairs = without(reading.pairs, bad)
         return _of_reading(task, reading, pairs, model.tokenizer, name, most), pairs
     sets = [task.pairs(model.tokenizer, split, max_length=longest) for split in SPLITS]
     pairs = dict(enumerate((pair for of in sets for pair in of.pairs), 1))
@@ -233,7 +234,7 @@ def _judged(inspection: Inspection, pairs: Mapping[int, Pair], model: Model, met
     """Add the model's predictions after each prompt, and its accuracy."""
     if not pairs:
         return inspection
-    made = dict(zip(pairs, predictions(model.engine(), list(pairs.values()), metric), strict=True))
+    made = dict(zip(pairs, predictions(model.engine(), of_numbers(pairs, pairs), metric), strict=True))
     answered = {number for number, pair in pairs.items() if any(pair.answers)}
     rows = tuple(
         replace(

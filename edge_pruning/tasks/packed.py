@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, islice, pairwise
 from typing import Generic, TypeVar, overload
 
 from edge_pruning.pair import Pair
 from edge_pruning.tasks.encoding import TextPair
 
 T = TypeVar("T")
-BETWEEN_FIELDS, BETWEEN_ANSWERS = "\0", "\1"  # generated text has none of them
+UNPACKED = 2_000  # items up to which memory does not matter
 
 
 class Packed(Sequence[T], Generic[T]):
@@ -92,23 +92,71 @@ class PackedPairs(Packed[Pair]):
 
 
 class PackedTexts(Packed[TextPair]):
-    """Pairs as text, in UTF-8."""
+    """Pairs as text, in UTF-8. Numbers of each: where its letters begin, template, answers, lengths of its texts."""
 
     def __init__(self, texts: Iterable[TextPair] = ()) -> None:
         self._letters = bytearray()
+        self._numbers = array("q")
         super().__init__(texts)
 
     def append(self, item: TextPair) -> None:
-        answers = (BETWEEN_ANSWERS.join(["", *words]) for words in (item.answer, item.wrong))
-        fields = [item.clean, item.corrupted, *answers, str(self._number_of(item.template))]
-        self._letters += BETWEEN_FIELDS.join(fields).encode()
-        self._ends.append(len(self._letters))
+        fields = [text.encode() for text in (item.clean, item.corrupted, *item.answer, *item.wrong)]
+        self._numbers.extend([len(self._letters), self._number_of(item.template), len(item.answer), *map(len, fields)])
+        self._letters += b"".join(fields)
+        self._ends.append(len(self._numbers))
 
     def _read(self, start: int, end: int) -> TextPair:
-        clean, corrupted, right, wrong, template = self._letters[start:end].decode().split(BETWEEN_FIELDS)
-        _, *answers = right.split(BETWEEN_ANSWERS)
-        _, *others = wrong.split(BETWEEN_ANSWERS)
-        return TextPair(clean, corrupted, tuple(answers), tuple(others), self._by_number[int(template)])
+        first, template, answers, *lengths = self._numbers[start:end]
+        ends = [*accumulate(lengths, initial=first)]
+        texts = (self._letters[begin:stop].decode() for begin, stop in pairwise(ends))
+        clean, corrupted, *words = texts
+        return TextPair(clean, corrupted, tuple(words[:answers]), tuple(words[answers:]), self._by_number[template])
+
+
+class Numbered(Mapping[int, T], Generic[T]):
+    """Packed items by numbers of their own, such as those of their rows."""
+
+    def __init__(self, items: Packed[T], index: Mapping[int, int] | None = None) -> None:
+        self._items, self._index = items, dict(index or {})
+
+    def __setitem__(self, number: int, item: T) -> None:
+        self._index[number] = len(self._items)
+        self._items.append(item)
+
+    def __getitem__(self, number: int) -> T:
+        return self._items[self._index[number]]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._index)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def packed(self, numbers: Iterable[int]) -> Packed[T]:
+        """Some of the items, in the order of these numbers."""
+        return type(self._items)(self[number] for number in numbers)
+
+    def without(self, numbers: Collection[int]) -> Numbered[T]:
+        return Numbered(self._items, {n: place for n, place in self._index.items() if n not in numbers})
+
+
+def unpacked_if_few(items: Packed[T]) -> Sequence[T]:
+    """The items as objects, unless they are many."""
+    return items if len(items) > UNPACKED else tuple(items)
+
+
+def without(items: Mapping[int, T], numbers: Collection[int]) -> Mapping[int, T]:
+    """All items but some. Packed ones are not copied."""
+    if isinstance(items, Numbered):
+        return items.without(numbers)
+    return {number: item for number, item in items.items() if number not in numbers}
+
+
+def of_numbers(items: Mapping[int, T], numbers: Collection[int]) -> Sequence[T]:
+    """Some of the items, in the order of these numbers; they stay packed if they are many."""
+    if isinstance(items, Numbered) and len(numbers) > UNPACKED:
+        return items.packed(numbers)
+    return tuple(items[number] for number in numbers)
 
 
 def _next(numbers: Iterator[int], count: int) -> tuple[int, ...]:

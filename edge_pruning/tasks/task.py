@@ -25,7 +25,7 @@ from edge_pruning.pair import Pair
 from edge_pruning.registry import Registry, build
 from edge_pruning.tasks.chat import Chat, Messages
 from edge_pruning.tasks.encoding import Encoder, TextPair
-from edge_pruning.tasks.packed import PackedPairs, PackedTexts
+from edge_pruning.tasks.packed import PackedPairs, PackedTexts, unpacked_if_few
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +36,6 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 LISTED = 6  # words in an error
 AT_LEAST, AT_ONCE = 16, 256  # candidates that are tokenised together
 MISSES = 1000  # candidates in a row that were no new pair: whatever is left, if anything, is very rare
-UNPACKED = 2000  # pairs up to which memory does not matter
 
 
 @dataclass(frozen=True)
@@ -249,10 +248,10 @@ class GeneratedTask(TextTask):
                 f"task {self.name!r}: its longest pair has {longest} tokens in this tokenizer, but the model's context "
                 f"ends at {max_length}; use a model with a longer context"
             )
-        few, runs = len(pairs) <= UNPACKED, max((len(pair.branches) for pair in pairs), default=1)
+        runs = max((len(pair.branches) for pair in pairs), default=1)
         several = (f"answers differ before their last token: each prompt is run with {runs} beginnings",) * (runs > 1)
         return PairSet(
-            self.name, split, self.metric, tuple(pairs) if few else pairs, tuple(texts) if few else texts,
+            self.name, split, self.metric, unpacked_if_few(pairs), unpacked_if_few(texts),
             (*encoder.notices, *several), self.objective, partial(self._written, tokenizer, split, max_length),
         )
 

@@ -12,9 +12,12 @@ from transformers import PreTrainedTokenizerBase
 
 from edge_pruning.discovery.training import drawn
 from edge_pruning.pair import Pair
-from edge_pruning.tasks import get_task
+from edge_pruning.tasks import SPLITS, get_task
+from edge_pruning.tasks import packed as packed_file
 from edge_pruning.tasks import task as task_file
 from edge_pruning.tasks.encoding import Encoder, TextPair
+from edge_pruning.tasks.own import OwnPairs
+from edge_pruning.tasks.own import encoded as encoded_file
 from edge_pruning.tasks.packed import PackedPairs, PackedTexts
 
 PAIRS = (
@@ -24,7 +27,7 @@ PAIRS = (
 )
 TEXTS = (
     TextPair("a \u00e9\n", "b", (" c", "d"), (), "one"), TextPair("", "b", ("",), ("x", ""), ""),
-    TextPair("a", "\N{GRINNING FACE}", (), (), "one"),
+    TextPair("a", "\N{GRINNING FACE}", (), (), "one"), TextPair("\0\1", "\n\0", ("\0",), ("\1", "\1\0"), "\0"),
 )  # fmt: skip
 
 
@@ -36,14 +39,14 @@ def test_what_is_packed_comes_back(kind: Any, items: tuple[Any, ...]) -> None:
     assert packed != items[:2]
     assert packed[-1] == items[-1]
     assert packed[1:] == items[1:]
-    assert len(packed) == 3
+    assert len(packed) == len(items)
     with pytest.raises(IndexError):
-        packed[3]
+        packed[len(items)]
 
 
 def test_many_pairs_are_the_same_as_few(words: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:
     few = get_task("ioi", train=60).pairs(words, "train")
-    monkeypatch.setattr(task_file, "UNPACKED", 10)
+    monkeypatch.setattr(packed_file, "UNPACKED", 10)
     many = get_task("ioi", train=60).pairs(words, "train")
     assert isinstance(few.pairs, tuple)
     assert isinstance(many.pairs, PackedPairs)
@@ -64,7 +67,7 @@ def test_the_fingerprint_is_that_of_all_pairs_as_one_list(words: PreTrainedToken
 def test_memory_grows_by_a_few_hundred_bytes_per_pair(
     words: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task_file, "UNPACKED", 10)
+    monkeypatch.setattr(packed_file, "UNPACKED", 10)
     monkeypatch.setattr(task_file, "AT_ONCE", 16)
     kept: list[int] = []
     prepare = Encoder.prepare
@@ -80,6 +83,40 @@ def test_memory_grows_by_a_few_hundred_bytes_per_pair(
     held = sum(part.itemsize * len(part) for part in packed.values() if isinstance(part, array))
     held += len(packed["_letters"])
     assert held < 500 * len(pairs.pairs)
+
+
+def own_pairs(words: PreTrainedTokenizerBase, count: int) -> OwnPairs:
+    """A file's worth of rows, the last of them without an answer."""
+    written = get_task("ioi", train=count).pairs(words, "train")
+    rows = [{**text.shown, "wrong_answer": text.wrong} for text in written.texts]
+    return OwnPairs([*rows[:-1], {**rows[-1], "answer": None, "wrong_answer": None}])
+
+
+def test_many_rows_of_a_file_are_the_same_as_few_and_never_all_objects(
+    words: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = [own_pairs(words, 80).pairs(words, split) for split in SPLITS]
+    kept: list[int] = []
+    prepare = Encoder.prepare
+
+    def watched(self: Encoder, texts: Any) -> None:
+        prepare(self, texts)
+        kept.append(len(self._cache))
+
+    monkeypatch.setattr(packed_file, "UNPACKED", 5)
+    monkeypatch.setattr(encoded_file, "AT_ONCE", 8)
+    monkeypatch.setattr(Encoder, "prepare", watched)
+    task = own_pairs(words, 80)
+    kept.clear()  # those of writing the rows
+    many = [task.pairs(words, split) for split in SPLITS]
+    assert len(kept) == 10
+    assert max(kept) <= 8 * 4
+    for one, other in zip(few, many, strict=True):
+        assert isinstance(one.pairs, tuple)
+        assert isinstance(other.pairs, PackedPairs)
+        assert isinstance(other.texts, PackedTexts)
+        assert (tuple(other.pairs), tuple(other.texts), other.notices) == (one.pairs, one.texts, one.notices)
+    assert any("1 of 80 rows have no answer" in notice for notice in many[0].notices)
 
 
 def test_a_step_draws_from_many_pairs_what_it_draws_from_the_list() -> None:

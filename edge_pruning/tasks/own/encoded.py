@@ -1,4 +1,4 @@
-"""Rows as a model reads them: what texts and images have in common."""
+"""Rows as a model reads them: what texts and images have in common. Read some at a time, and many stay packed."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ from edge_pruning.tasks.chat import Chat
 from edge_pruning.tasks.encoding import TextPair, UnequalLengths
 from edge_pruning.tasks.own.problems import Problems
 from edge_pruning.tasks.own.rows import Row
+from edge_pruning.tasks.packed import Numbered
+
+AT_ONCE = 1_000  # rows
 
 
 class Encoded(ABC):
     """Pairs and their texts, by the number of their row; what cannot be encoded is noted.
 
     chat: how chats become texts, where rows are chats. about: sentences about the source as a whole.
+    unanswered: number of pairs without an answer.
     """
 
     chat: Chat | None = None
 
     def __init__(self, problems: Problems) -> None:
         self.problems = problems
-        self.pairs: dict[int, Pair] = {}
-        self.texts: dict[int, TextPair] = {}
+        self.pairs: dict[int, Pair] | Numbered[Pair] = {}
+        self.texts: dict[int, TextPair] | Numbered[TextPair] = {}
         self.unequal: dict[int, UnequalLengths] = {}
+        self.unanswered = 0
 
     @property
     def about(self) -> Sequence[str]:
@@ -32,6 +37,11 @@ class Encoded(ABC):
 
     def add_all(self, rows: Sequence[Row]) -> None:
         """Encode all rows. Raises ValueError if they are of another kind than the model reads."""
+        for first in range(0, len(rows), AT_ONCE):
+            self.add(rows[first : first + AT_ONCE])
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Encode some of the rows."""
         for row in rows:
             try:
                 text, pair = self.encoded(row)
@@ -42,6 +52,7 @@ class Encoded(ABC):
                 self.problems.add(row.number, str(error))
                 continue
             self.pairs[row.number], self.texts[row.number] = pair, text
+            self.unanswered += not any(pair.answers)
 
     @abstractmethod
     def encoded(self, row: Row) -> tuple[TextPair, Pair]:

@@ -24,13 +24,14 @@ from edge_pruning.tasks.encoding import TextPair, UnequalLengths, pair_of_ids, w
 from edge_pruning.tasks.image_text import image_reader
 from edge_pruning.tasks.own.border import settle, special_tokens
 from edge_pruning.tasks.own.columns import columns_of
-from edge_pruning.tasks.own.encoded import Encoded
+from edge_pruning.tasks.own.encoded import AT_ONCE, Encoded
 from edge_pruning.tasks.own.image_files import is_image_name
 from edge_pruning.tasks.own.image_rows import EncodedImages
 from edge_pruning.tasks.own.problems import Notices, Problems
 from edge_pruning.tasks.own.records import HUB, read
 from edge_pruning.tasks.own.rows import Row, rows_of
 from edge_pruning.tasks.own.splits import GROUPS, splits_of, why_empty
+from edge_pruning.tasks.packed import Numbered, PackedPairs, PackedTexts, of_numbers
 from edge_pruning.tasks.task import SPLITS, PairSet, Split, TextTask
 
 if TYPE_CHECKING:
@@ -130,12 +131,13 @@ class OwnPairs(TextTask):
         if not kept:
             raise ValueError(f"{reading.problems.what}: {why_empty(split, usable, reading.problems.unit)}")
         kept, limits = _limited(kept, split, getattr(self, split))
+        numbers = [row.number for row in kept]
         if reading.unequal:
             left_out = f"{len(reading.unequal)} of {len(reading.rows)} left out because their prompts differ in length"
             notices = [f"rows: {left_out}", *notices]
         return PairSet(
-            self.name_of_source, split, self.metric, tuple(reading.pairs[row.number] for row in kept),
-            tuple(reading.texts[row.number] for row in kept), (*notices, *limits, *reading.sentences), self.objective,
+            self.name_of_source, split, self.metric, of_numbers(reading.pairs, numbers),
+            of_numbers(reading.texts, numbers), (*notices, *limits, *reading.sentences), self.objective,
         )
 
     def reading(self, tokenizer: PreTrainedTokenizerBase, *, max_length: int | None = None) -> Reading:
@@ -153,11 +155,12 @@ class OwnPairs(TextTask):
         notices = Notices(problems.unit, len(records))
         encoded = self._encoded(tokenizer, problems, notices, max_length)
         rows = rows_of(records, columns, encoded.chat, problems)
+        del records  # as large as the rows
         notices.total = len(rows)
         encoded.add_all(rows)
         usable = [row for row in rows if row.number in encoded.pairs]
         splits = splits_of(usable, self.seed, self.group, problems)
-        about = (*columns.notices, *encoded.about, *_about_answers(usable, encoded.pairs))
+        about = (*columns.notices, *encoded.about, *_about_answers(encoded.unanswered, len(usable)))
         if encoded.unequal and not self.skip_unequal:
             problems.add(None, _describe_unequal(encoded.unequal, len(rows), problems.unit))
         return Reading(rows, encoded.pairs, encoded.texts, splits, encoded.unequal, problems, notices, about)
@@ -188,9 +191,13 @@ class _EncodedTexts(Encoded):
         self, task: OwnPairs, tokenizer: Any, problems: Problems, notices: Notices, max_length: int | None
     ) -> None:
         super().__init__(problems)
+        self.pairs, self.texts = Numbered(PackedPairs()), Numbered(PackedTexts())
         self.task, self.notices, self.max_length = task, notices, max_length
         self.encoder, self.chat = task.reader(tokenizer, problems.what)
-        self._whole: dict[int, Callable[[], Pair]] = {}  # rows with their answers as a tree, by number
+        self._lengths: dict[int, int] = {}
+        self._trees = False  # whether the answers of any row form one
+        self._given: set[int] = set()  # rows that are pairs already
+        self._of_ids: dict[int, Callable[..., Pair]] = {}  # what makes the pairs of rows with token ids
 
     @property
     def about(self) -> Sequence[str]:
@@ -202,34 +209,56 @@ class _EncodedTexts(Encoded):
                 f"{self.problems.what}: its pairs are images, but the model does not read images; use a vision model "
                 "(--model), such as a ViT"
             )
+        super().add_all(rows)
+        self._judge_alike()
+        for number, length in self._lengths.items():
+            if self.max_length is not None and number in self.pairs and length > self.max_length:
+                self.problems.add(number, f"{length} tokens, but the model's context ends at {self.max_length}")
+
+    def add(self, rows: Sequence[Row]) -> None:
         self.encoder.prepare(
             string for row in rows if isinstance(row.clean, str) and isinstance(row.corrupted, str)
             for string in TextPair(row.clean, row.corrupted, _texts(row.answer), _texts(row.wrong)).strings
         )
-        super().add_all(rows)
-        self._judge_alike()
-        for number, pair in self.pairs.items():
-            if self.max_length is not None and pair.length > self.max_length:
-                words = f"{pair.length} tokens, but the model's context ends at {self.max_length}"
-                self.problems.add(number, words)
+        super().add(rows)
+        self.encoder.forget()
+
+    def encoded(self, row: Row) -> tuple[TextPair, Pair]:
+        text, pair = self._as_tokens(row)
+        self._lengths[row.number] = pair.length
+        self._trees = self._trees or bool(pair.prefixes)
+        return text, pair
 
     def _judge_alike(self) -> None:
         """If the answers of any row form a tree, let those of all rows: one metric has one meaning within a source."""
-        if not any(pair.prefixes for pair in self.pairs.values()):
+        if not self._trees:
             return
-        self.pairs |= {number: self._whole[number]() for number in self.pairs if number in self._whole}
-        for number, pair in self.pairs.items():
-            if pair.prefixes:
-                words = "answers: those of {n} rows have several tokens; whole ones are judged, each beginning is a run"
-                self.notices.add(words, number, partial("{} runs".format, len(pair.branches)))
+        numbers, few = [*self.pairs], self.pairs
+        self.pairs = Numbered(PackedPairs())
+        for first in range(0, len(numbers), AT_ONCE):
+            some = numbers[first : first + AT_ONCE]
+            self.encoder.prepare(text for number in some for text in self.texts[number].strings)
+            for number in some:
+                given = number in self._given
+                again = self._of_ids.get(number) or partial(self.encoder.pair, self.texts[number])
+                pair = few[number] if given else again(whole=True)
+                self.pairs[number], self._lengths[number] = pair, pair.length
+                if pair.prefixes:
+                    words = (
+                        "answers: those of {n} rows have several tokens; whole ones are judged, each beginning is a run"
+                    )
+                    self.notices.add(words, number, partial("{} runs".format, len(pair.branches)))
+            self.encoder.forget()
 
-    def encoded(self, row: Row) -> tuple[TextPair, Pair]:
+    def _as_tokens(self, row: Row) -> tuple[TextPair, Pair]:
         if isinstance(row.clean, str) and isinstance(row.corrupted, str):
             return self._from_text(row, row.clean, row.corrupted)
         given = row.tokens if type(row.tokens) is Pair else None
         pair = given or _from_ids(row)
         if given is None:
-            self._whole[row.number] = partial(_from_ids, row, whole=True)
+            self._of_ids[row.number] = partial(_from_ids, row)
+        else:
+            self._given.add(row.number)
         answers = (*pair.answers, *pair.wrong, *pair.prefixes)
         self._check_ids((*pair.clean, *pair.corrupted, *(i for ids in answers for i in ids)))
         clean, corrupted = (self._decoded(ids) for ids in (pair.clean, pair.corrupted))
@@ -257,8 +286,8 @@ class _EncodedTexts(Encoded):
         self._check_ids([i for ids in (*answer, *wrong) for i in ids])
         as_texts = [{ids: self._decoded(ids) for ids in answers} for answers in (answer, wrong)]
         pair = self.encoder.pair(text, *as_texts)
-        self._whole[row.number] = partial(self.encoder.pair, text, *as_texts, whole=True)
         if answer or wrong:
+            self._of_ids[row.number] = partial(self.encoder.pair, text, *as_texts)
             text = replace(
                 text, answer=text.answer or tuple(map(self._decoded, answer)),
                 wrong=text.wrong or tuple(map(self._decoded, wrong)),
@@ -330,12 +359,11 @@ def _describe_unequal(unequal: Mapping[int, UnequalLengths], total: int, unit: s
     )
 
 
-def _about_answers(rows: Sequence[Row], pairs: Mapping[int, Pair]) -> list[str]:
+def _about_answers(without: int, rows: int) -> list[str]:
     """Where the model's own prediction is the target, accuracy means agreement."""
-    without = sum(not any(pairs[row.number].answers) for row in rows)
     if not without:
         return []
-    which = "no row has an answer" if without == len(rows) else f"{without} of {len(rows)} rows have no answer"
+    which = "no row has an answer" if without == rows else f"{without} of {rows} rows have no answer"
     return [f"answers: {which}, so the model's own prediction is the target, and accuracy means agreement with it"]
 
 
