@@ -93,7 +93,7 @@ def _ablations() -> Names:
 def _formats() -> Names:
     from edge_pruning.formats import FORMATS
 
-    return [(name, f"{cls.summary}\n{' '.join(cls.suffixes)}") for name, cls in sorted(FORMATS.items())]
+    return [(name, f"{cls.summary}\n{' '.join(cls.all_suffixes())}") for name, cls in sorted(FORMATS.items())]
 
 
 def _settings(cls: type[Any]) -> str:

@@ -1,9 +1,12 @@
-"""ACDC's lists of edges (Conmy and others 2023): pickles written by its `save_edges`, or the same list as JSON.
+"""ACDC's edges (Conmy and others 2023): pickles written by its `save_edges`, or the same list as JSON.
 
     [[["blocks.1.hook_q_input", [null, null, 0], "blocks.0.attn.hook_result", [null, null, 1]], 0.25], ...]
 
 Each entry is an edge and its effect: the reading hook and its index, the writing hook and its index. A head is the
 third part of an index; a number in the second part would be a position, which circuits here do not have.
+
+Its `save_subgraph` writes a torch file: a dictionary from every edge of the graph, without effects, to whether it is
+there. It is read as torch files of others are (`torch_file.py`).
 
 A pickle is a program. It is read by an unpickler that has stand-ins for the few classes of such a list, and refuses
 every other class before it is built.
@@ -30,10 +33,11 @@ from edge_pruning.formats.edge_table import EdgeTable, circuit_of, shown
 from edge_pruning.formats.format import Format, Found, circuit_format
 from edge_pruning.formats.networkx_graph import left_out
 from edge_pruning.formats.shape import at_least, shape_from
+from edge_pruning.formats.torch_file import read_torch
 from edge_pruning.graph import Graph
 from edge_pruning.recount import KeyValues
 
-PICKLES = (".pkl", ".pickle")
+PICKLES, SUBGRAPH = (".pkl", ".pickle"), ".pth"
 EMBEDDINGS = {"hook_embed": "tok", "hook_pos_embed": "pos", "blocks.0.hook_resid_pre": "input"}
 BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
 INSIDE = re.compile(r"attn\.hook_([qkv])")
@@ -43,21 +47,24 @@ Edge = tuple[str, Any, str, Any, Any]  # reading hook, its index, writing hook, 
 @circuit_format
 @dataclass(frozen=True)
 class Acdc(Format):
-    """Effects become scores; without effects, the circuit has no scores. Written as JSON."""
+    """Effects become scores; without effects, the circuit has no scores. JSON is the only form that is written."""
 
     name: ClassVar[str] = "acdc"
-    summary: ClassVar[str] = "ACDC's edges: a pickle, of which nothing is run, or JSON; needs --shape or --like"
-    suffixes: ClassVar[tuple[str, ...]] = ("-graph.json", ".json", *PICKLES)
+    summary: ClassVar[str] = "ACDC's edges: JSON, or (read only) its pickles and .pth files; needs --shape or --like"
+    suffixes: ClassVar[tuple[str, ...]] = ("-graph.json", ".json")
+    read_only: ClassVar[tuple[str, ...]] = (*PICKLES, SUBGRAPH)
     kv: ClassVar[KeyValues | None] = "query"
 
     @classmethod
     def holds(cls, content: Any) -> bool:
         """Return whether entries begin with a list; those of `edges-json` begin with a name."""
+        if isinstance(content, dict):
+            return isinstance(next(iter(content), None), tuple)
         first = content[0] if isinstance(content, list) and content else None
         return isinstance(first, list | tuple) and bool(first) and isinstance(first[0], list | tuple)
 
     def read(self, path: Path, shape: Mapping[str, Any]) -> Found:
-        entries = _entries(unpickled(path) if path.suffix.lower() in PICKLES else files.read_json(path))
+        entries = _entries(_content(path))
         open_readers, notices = _inside_heads(entries)
         names = [(_writer(edge), reader, edge[4]) for edge in entries if (reader := _reader(edge))]
         kept = [(f"{writer}->{reader}", effect) for writer, reader, effect in names
@@ -81,6 +88,17 @@ class Acdc(Format):
         ]
         files.write_text(path, "[\n" + ",\n".join(map(json.dumps, entries)) + "\n]\n")
         return left_out(circuit)
+
+
+def _content(path: Path) -> Any:
+    """Return the list of edges in a file; of a dictionary, those that are there."""
+    suffix = path.suffix.lower()
+    if suffix != SUBGRAPH:
+        return unpickled(path) if suffix in PICKLES else files.read_json(path)
+    content = read_torch(path)
+    if not isinstance(content, dict) or not all(isinstance(there, bool) for there in content.values()):
+        raise ValueError("expected a dictionary from edges to true or false, as ACDC's save_subgraph writes it")
+    return [(edge, None) for edge, there in content.items() if there]
 
 
 # --- the pickle -------------------------------------------------------------------------------------------------------

@@ -140,7 +140,7 @@ def _outermost(value: dict[str, Any]) -> dict[str, Any] | None:
 
 def _wanted(path: Path, reader: Format, *, recounted: bool) -> str:
     """Return the format for a target's name: for .json, which formats share, our own if the source is foreign."""
-    found = _by_suffix(path)
+    found = [cls for cls in FORMATS.values() if path.name.lower().endswith(cls.suffixes)]
     if not found:
         raise ValueError(f"{path}: no format has this suffix; choose one with --to: {_known()}")
     def fit(cls: type[Format]) -> tuple[int, bool]:
@@ -155,11 +155,11 @@ def _wanted(path: Path, reader: Format, *, recounted: bool) -> str:
 
 
 def _by_suffix(path: Path) -> list[type[Format]]:
-    return [cls for cls in FORMATS.values() if path.name.lower().endswith(cls.suffixes)]
+    return [cls for cls in FORMATS.values() if path.name.lower().endswith(cls.all_suffixes())]
 
 
 def _known() -> str:
-    return ", ".join(f"{name} ({' '.join(cls.suffixes)})" for name, cls in sorted(FORMATS.items()))
+    return ", ".join(f"{name} ({' '.join(cls.all_suffixes())})" for name, cls in sorted(FORMATS.items()))
 
 
 def _shape_like(path: str | Path | None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from edge_pruning import files
 from edge_pruning.circuit import Circuit
 from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.formats import eap_ig
+from edge_pruning.formats.acdc import Acdc
 from edge_pruning.formats.auto_circuit import AutoCircuit
 from edge_pruning.formats.edge_table import shown
 from edge_pruning.formats.format import Format, Found, circuit_format
@@ -45,7 +46,7 @@ class EapIgTensors(Format):
 
     @classmethod
     def holds(cls, content: Any) -> bool:
-        return not AutoCircuit.holds(content)
+        return not AutoCircuit.holds(content) and not Acdc.holds(content)
 
     def read(self, path: Path, shape: Mapping[str, Any]) -> Found:
         content = read_torch(path)

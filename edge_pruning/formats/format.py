@@ -31,11 +31,15 @@ class Found:
 
 
 class Format(ABC):
-    """One kind of file. Subclasses are frozen dataclasses whose fields are their settings."""
+    """One kind of file. Subclasses are frozen dataclasses whose fields are their settings.
+
+    suffixes, read_only: suffixes of files that are read and written, and of files that are only read.
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
+    read_only: ClassVar[tuple[str, ...]] = ()
     embeddings: ClassVar[Embeddings | None] = None
     kv: ClassVar[KeyValues | None] = None
     most_edges: ClassVar[int | None] = None
@@ -52,8 +56,12 @@ class Format(ABC):
             )
 
     @classmethod
+    def all_suffixes(cls) -> tuple[str, ...]:
+        return cls.suffixes + cls.read_only
+
+    @classmethod
     def holds(cls, content: Any) -> bool:
-        """Return whether the content of a JSON file looks like this format; used if several formats share a suffix."""
+        """Return whether the content of a file looks like this format; used if several formats share a suffix."""
         return False
 
     @abstractmethod

@@ -6,6 +6,7 @@ import json
 import pickle
 import sys
 import types
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -167,6 +168,18 @@ def test_acdc_s_pickles_are_read_without_its_classes(acdc_pickle, effect):
     assert circuit == CIRCUIT
     if effect is float:
         assert circuit.scores.values[circuit.mask].tolist() == [2.5, 1.5, 3.0]
+
+
+def test_acdc_s_subgraphs_are_read_and_not_mistaken_for_tensors(tmp_path):
+    listed = [edge for edge, _ in json.loads(ACDC_JSON)]
+    edges = [tuple(tuple(part) if isinstance(part, list) else part for part in edge) for edge in listed]
+    gone = ("blocks.0.hook_mlp_in", (None,), "hook_embed", (None,))
+    torch.save(OrderedDict([(gone, False), *((edge, True) for edge in edges)]), tmp_path / "subgraph.pth")
+    found = load(tmp_path / "subgraph.pth", SHAPE)
+    assert (found.edges, found.scores) == (CIRCUIT.edges, None)
+    torch.save({edges[0]: 2.5}, tmp_path / "effects.pth")
+    with pytest.raises(ValueError, match=r"effects.pth \(read as acdc\): expected a dictionary from edges to true"):
+        load(tmp_path / "effects.pth", SHAPE)
 
 
 def test_edges_into_a_head_that_acdc_cut_off_inside_are_left_out(acdc_pickle):
