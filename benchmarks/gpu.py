@@ -73,7 +73,7 @@ def measure(engine: FusedPass, pairs: int, tokens: int) -> dict[str, Any]:
         if way == "auto" and (reason := why_not(engine)):
             return found | {"not captured": reason}
         engine.cuda_graph = way
-        captured = Capturing(engine, KL)
+        captured = Capturing(engine, KL, data)
         took, memory, gradient = timed(
             lambda captured=captured: mask_gradient(engine, cache, range(pairs), mask, KL, captured)[1], engine.home
         )

@@ -22,7 +22,7 @@ from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.discovery import Search, gradient
 from edge_pruning.discovery.gradient import Capturing, mask_gradient
 from edge_pruning.discovery.soft_top_k import SoftTopK
-from edge_pruning.masked_pass import captured
+from edge_pruning.masked_pass import buckets, captured
 from edge_pruning.masked_pass.captured import Captured, Tensors, why_not
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
@@ -84,7 +84,7 @@ def test_a_replay_gives_the_same_bits_for_other_masks_and_pairs(objective: str) 
         engine = engine.restricted(random_mask(engine.graph, 1) > 0.6, consistent=True)
     cache, compared = FrozenCache(engine, PAIRS, Patch()), OBJECTIVES.get(objective, KL)
     tapes = Tapes()
-    recorded = Capturing(engine, compared, tapes)
+    recorded = Capturing(engine, compared, PAIRS, tapes)
     for seed in range(4):
         ids = [2 * (seed % 2), 2 * (seed % 2) + 1, 4 + seed]  # always two micro-batches, of 2 pairs and of 1
         engine.largest_tile = 2 * cache.engine.width(PAIRS[0])
@@ -95,6 +95,28 @@ def test_a_replay_gives_the_same_bits_for_other_masks_and_pairs(objective: str) 
         assert torch.equal(of_mask, expected)
         assert of_mask.abs().sum() > 0
     assert [tape.replays for tape in tapes] == [3, 3]  # the first pass ran as usual, the second was recorded
+
+
+@pytest.mark.parametrize(
+    ("kind", "objective"), [("llama", "kl"), ("gpt2", "answer_loss"), ("gpt2", "logit_difference")]
+)
+def test_micro_batches_are_filled_up_to_few_shapes_with_what_does_not_count(
+    kind: str, objective: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buckets, "STEPS", 2)
+    lengths = [4, 5, 6, 7, 8, 9, 10, 11]
+    pairs = [answered(pair(n, n, tuple(range(n - 1 - n % 3, n))), n) for n in lengths]  # of 1 to 3 positions
+    engine, compared, tapes = engine_of(kind), OBJECTIVES[objective], Tapes()
+    cache, capturing = FrozenCache(engine, pairs, Patch()), Capturing(engine, compared, pairs, tapes)
+    mask = random_mask(engine.graph, dtype=torch.float32)
+    for first in (0, 1, 2, 3, 4, 5, 6) * 2:
+        ids = [first, first + 1]
+        found = mask_gradient(engine, cache, ids, mask, compared, capturing)
+        for got, expected in zip(found, mask_gradient(engine, cache, ids, mask, compared), strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+    unfilled = {(cache.batch([i, i + 1])[0].width, len(cache.batch([i, i + 1])[0].positions)) for i in range(7)}
+    assert len(tapes) <= 4 < len(unfilled)
+    assert sum(tape.replays for tape in tapes) >= 7
 
 
 def test_training_with_recordings_finds_the_same_scores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +163,7 @@ def test_it_is_said_why_a_pass_cannot_be_captured() -> None:
     engine = engine_of()
     engine.cuda_graph = "on"
     with pytest.raises(ValueError, match="--cuda-graph on is not possible here: the model is on cpu"):
-        Capturing(engine, KL)
+        Capturing(engine, KL, PAIRS)
     engine.home = torch.device("cuda")
     assert "several devices" in str(why_not(engine))
     engine.devices = [engine.home] * len(engine.devices)

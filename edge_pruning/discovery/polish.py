@@ -42,7 +42,7 @@ def polish(
     within: candidate edges, bool [w, r]. progress gets the number of edges swapped so far and the loss.
     """
     cache, objective = FrozenCache(engine, data.pairs, ablation), get_objective(data.objective)
-    everything, capturing = range(len(data.pairs)), Capturing(engine, objective)
+    everything, capturing = range(len(data.pairs)), Capturing(engine, objective, data.pairs)
 
     def look(mask: Tensor) -> tuple[float, Tensor]:
         loss, gradient = mask_gradient(engine, cache, everything, mask, objective, capturing)

@@ -86,7 +86,7 @@ def train(
     objective.check(pairs)
     reused = _pairs_drawn(len(pairs), steps, batch_size, batch_uses) > len(pairs)
     cache = FrozenCache(engine, pairs, ablation, cache_bytes if reused else 0, remember=batch_uses > 1)
-    capturing = Capturing(engine, objective)
+    capturing = Capturing(engine, objective, pairs)
     indices = candidates.flatten().nonzero().squeeze(1).to(engine.adapter.device)
     generator = torch.Generator(engine.adapter.device)
     pending: list[dict[str, Tensor | float]] = []

@@ -25,7 +25,7 @@ from edge_pruning.masked_pass.masked_pass import MaskedPass
 
 log = logging.getLogger("edge_pruning")
 CHOICES = ("auto", "on", "off")
-MOST_SHAPES = 32
+MOST_SHAPES = 64
 
 Tensors = tuple[Tensor, ...]
 Record = Callable[[Callable[[], Tensors]], tuple[Callable[[], None], Tensors]]  # returns a replay, and the results
