@@ -20,8 +20,12 @@ NAMED = ("model", "task", "method", "ablation", "seed")
 
 def titled(task: str | None, model: str | None) -> str | None:
     """Return `TASK in MODEL`, or the one that is known. Of an absolute path only the last part is shown."""
-    names = (Path(name).name if Path(name).is_absolute() else name for name in (task, model) if name)
-    return " in ".join(dict.fromkeys(names)) or None
+    return " in ".join(dict.fromkeys(without_folders(name) for name in (task, model) if name)) or None
+
+
+def without_folders(name: str) -> str:
+    """Return the last part of an absolute path, and any other name as it is."""
+    return Path(name).name if Path(name).is_absolute() else name
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +95,11 @@ class Provenance(Mapping[str, Any]):
         """The names of the model, task, method, ablation and seed, as far as known."""
         known = {key: self._name(key) for key in NAMED}
         return {key: str(name) for key, name in known.items() if name is not None}
+
+    @property
+    def shown(self) -> str:
+        """The names in a line, as pictures show them: `model: gpt2, task: ioi`; without folders."""
+        return ", ".join(f"{key}: {without_folders(name)}" for key, name in self.names.items())
 
     def part(self, name: str) -> Mapping[str, Any]:
         """Return an entry that is an object, or an empty one if there is none."""

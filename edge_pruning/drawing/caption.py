@@ -30,5 +30,5 @@ def _origin(provenance: Mapping[str, Any]) -> str:
         parts = [_origin(part).removesuffix(".") if isinstance(part, Mapping) else "" for part in provenance["of"]]
         known = "; and of ".join(part for part in parts if part)
         return f"{str(provenance['operation']).capitalize()} of {known or f'{len(parts)} circuits'}."
-    named = Provenance(provenance).names
-    return ", ".join(f"{key}: {name}" for key, name in named.items()) + "." if named else ""
+    shown = Provenance(provenance).shown
+    return f"{shown}." if shown else ""

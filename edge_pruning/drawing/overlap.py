@@ -65,6 +65,6 @@ def drawn_groups(first: Circuit, second: Circuit) -> tuple[list[DrawnEdge], list
 
 def about(name: str, circuit: Circuit) -> str:
     """A sentence on size and origin."""
-    origin = ", ".join(f"{key}: {value}" for key, value in circuit.provenance.names.items())
+    origin = circuit.provenance.shown
     kept = circuit.counts["edges_without_dangling"]
     return f"{name}: {len(circuit):,} edges, {kept:,} without dangling ones{f' ({origin})' if origin else ''}."

@@ -18,6 +18,7 @@ import csv
 import io
 import json
 import math
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,16 @@ def _downloaded(name: str) -> Any:
         return datasets.load_dataset(f"{owner}/{repository}", config or None)
     except Exception as error:  # the hub, the network and each loader have their own exceptions
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ValueError(f"could not load the dataset {HUB}{name}: {reason}") from error
+        advice = "; the hub cannot be reached: give a file, or a folder that save_to_disk wrote" * _is_offline(error)
+        raise ValueError(f"could not load the dataset {HUB}{name}: {reason}{advice}") from error
+
+
+def _is_offline(error: BaseException) -> bool:
+    """Return whether an error of the hub comes from the network: no name, no connection, no answer."""
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) and cause not in causes:
+        causes.append(cause)
+    return any(isinstance(one, socket.gaierror | ConnectionError | TimeoutError) for one in causes)
 
 
 def _ask_the_hub(repository: str) -> None:
