@@ -22,6 +22,7 @@ from pathlib import Path
 
 import corpus
 import torch
+from exchanged_folder import exchanged
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
 from torch import Tensor
@@ -211,24 +212,17 @@ def _answer_logits(model: GPT2LMHeadModel, ids: Tensor, rows: Tensor) -> Tensor:
 
 
 def save(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, settings: Settings, target: Path) -> None:
-    """Write everything beside the target and then exchange the folders: at any moment there is a complete model."""
-    staging, retired = target.with_name(target.name + ".new"), target.with_name(target.name + ".old")
-    for leftover in (staging, retired):
-        shutil.rmtree(leftover, ignore_errors=True)
-    model.half().save_pretrained(staging)
-    tokenizer.save_pretrained(staging)
-    (staging / "generation_config.json").unlink(missing_ok=True)
-    shutil.copy(BUNDLED / "__init__.py", staging)
-    saved = AutoModelForCausalLM.from_pretrained(staging, dtype=torch.float32).eval()
-    loaded = AutoTokenizer.from_pretrained(staging)
-    results = {name: measure(saved, get_task(name).pairs(loaded, "test")) for name in TASKS}
-    (staging / "README.md").write_text(card(saved, settings, results), encoding="utf-8")
-    for name, result in results.items():
-        logging.info("%s: %s", name, json.dumps(asdict(result)))
-    if target.exists():
-        target.rename(retired)
-    staging.rename(target)
-    shutil.rmtree(retired, ignore_errors=True)
+    with exchanged(target) as staging:
+        model.half().save_pretrained(staging)
+        tokenizer.save_pretrained(staging)
+        (staging / "generation_config.json").unlink(missing_ok=True)
+        shutil.copy(BUNDLED / "__init__.py", staging)
+        saved = AutoModelForCausalLM.from_pretrained(staging, dtype=torch.float32).eval()
+        loaded = AutoTokenizer.from_pretrained(staging)
+        results = {name: measure(saved, get_task(name).pairs(loaded, "test")) for name in TASKS}
+        (staging / "README.md").write_text(card(saved, settings, results), encoding="utf-8")
+        for name, result in results.items():
+            logging.info("%s: %s", name, json.dumps(asdict(result)))
 
 
 CARD = """---

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from exchanged_folder import exchanged
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
@@ -142,22 +143,15 @@ def share_right(model: ViTForImageClassification, images: Tensor, digits: Tensor
 
 
 def save(model: ViTForImageClassification, processor: ViTImageProcessorPil, settings: Settings, target: Path) -> None:
-    """Write everything beside the target and then exchange the folders: at any moment there is a complete model."""
-    staging, retired = target.with_name(target.name + ".new"), target.with_name(target.name + ".old")
-    for leftover in (staging, retired):
-        shutil.rmtree(leftover, ignore_errors=True)
-    model.half().save_pretrained(staging)
-    processor.save_pretrained(staging)
-    shutil.copy(DIGITS / "__init__.py", staging)
-    saved = AutoModelForImageClassification.from_pretrained(staging, dtype=torch.float32)
-    loaded = AutoImageProcessor.from_pretrained(staging, backend="pil")
-    results = {split: share_right(saved, *tensors(digit_images(split), loaded)) for split in SIZES}
-    (staging / "README.md").write_text(card(saved, settings, results), encoding="utf-8")
-    logging.info("%s", "  ".join(f"{split} {share:.2%}" for split, share in results.items()))
-    if target.exists():
-        target.rename(retired)
-    staging.rename(target)
-    shutil.rmtree(retired, ignore_errors=True)
+    with exchanged(target) as staging:
+        model.half().save_pretrained(staging)
+        processor.save_pretrained(staging)
+        shutil.copy(DIGITS / "__init__.py", staging)
+        saved = AutoModelForImageClassification.from_pretrained(staging, dtype=torch.float32)
+        loaded = AutoImageProcessor.from_pretrained(staging, backend="pil")
+        results = {split: share_right(saved, *tensors(digit_images(split), loaded)) for split in SIZES}
+        (staging / "README.md").write_text(card(saved, settings, results), encoding="utf-8")
+        logging.info("%s", "  ".join(f"{split} {share:.2%}" for split, share in results.items()))
 
 
 CARD = """---

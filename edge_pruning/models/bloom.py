@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from edge_pruning.models.attention import causal_attention
-from edge_pruning.models.decoder import Decoder, split_heads, ungated_mlp
+from edge_pruning.models.decoder import split_heads, ungated_mlp
 from edge_pruning.models.parts import Linear, Mlp
 from edge_pruning.models.registry import RENORMALISED, adapter
+from edge_pruning.models.transformer_h import TransformerH
 
 
 @adapter
-class Bloom(Decoder):
+class Bloom(TransformerH):
     """ALiBi, normalised embeddings, q, k, v side by side in one map."""
 
     model_type = "bloom"
@@ -37,17 +38,6 @@ class Bloom(Decoder):
     def max_length(self) -> int:
         """ALiBi has no end; this is what it was trained on."""
         return int(getattr(self.config, "seq_length", 2048))
-
-    @property
-    def body(self) -> Any:
-        return self.hf.transformer
-
-    @property
-    def final_norm(self) -> nn.Module:
-        return self.body.ln_f
-
-    def block(self, layer: int) -> Any:
-        return self.body.h[layer]
 
     def heads(self, layer: int) -> Any:
         return self.block(layer).self_attention

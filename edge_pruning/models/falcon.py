@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from edge_pruning.models.attention import causal_attention
-from edge_pruning.models.decoder import Decoder, split_heads, ungated_mlp
+from edge_pruning.models.decoder import split_heads, ungated_mlp
 from edge_pruning.models.parts import Linear, Mlp, Norm
 from edge_pruning.models.registry import adapter
+from edge_pruning.models.transformer_h import TransformerH
 
 
 @adapter
-class Falcon(Decoder):
+class Falcon(TransformerH):
     """Fused groups of q, k, v; one or two norms in parallel blocks; rotary positions or ALiBi."""
 
     model_type = "falcon"
@@ -41,19 +42,8 @@ class Falcon(Decoder):
         return not self.config.alibi
 
     @property
-    def body(self) -> Any:
-        return self.hf.transformer
-
-    @property
     def words(self) -> nn.Module:
         return self.body.word_embeddings
-
-    @property
-    def final_norm(self) -> nn.Module:
-        return self.body.ln_f
-
-    def block(self, layer: int) -> Any:
-        return self.body.h[layer]
 
     def heads(self, layer: int) -> Any:
         return self.block(layer).self_attention

@@ -7,14 +7,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from edge_pruning.models.attention import causal_attention
-from edge_pruning.models.decoder import Decoder, ungated_mlp
+from edge_pruning.models.decoder import ungated_mlp
 from edge_pruning.models.parts import Mlp, Norm
 from edge_pruning.models.registry import adapter
 from edge_pruning.models.rotary import rotate_neighbours
+from edge_pruning.models.transformer_h import TransformerH
 
 
 @adapter
-class GptJ(Decoder):
+class GptJ(TransformerH):
     """Parallel blocks with one shared norm, partial rotary in pairs of neighbours."""
 
     model_type = "gptj"
@@ -26,19 +27,8 @@ class GptJ(Decoder):
         return self.config.num_attention_heads
 
     @property
-    def body(self) -> Any:
-        return self.hf.transformer
-
-    @property
     def words(self) -> nn.Module:
         return self.body.wte
-
-    @property
-    def final_norm(self) -> nn.Module:
-        return self.body.ln_f
-
-    def block(self, layer: int) -> Any:
-        return self.body.h[layer]
 
     def heads(self, layer: int) -> Any:
         return self.block(layer).attn
