@@ -175,7 +175,7 @@ def test_a_dataset_that_the_hub_does_not_have_is_asked_for_once(
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", no_network)
-    with pytest.raises(ValueError, match=r"hub://a/b: no route to the hub; the hub cannot be reached: give a file, or .*$"):
+    with pytest.raises(ValueError, match=r"hub://a/b: no route to the hub; the hub cannot be reached: give a file"):
         pairs("hub://a/b", words)
     assert asked == ["a/b"]
 
