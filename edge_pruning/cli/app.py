@@ -78,6 +78,7 @@ def discover(
     draw: flags.Draw = None,
     patterns: flags.Patterns = None,
     device: flags.Device = None,
+    shard: flags.Shard = False,
     dtype: flags.Dtype = None,
     cuda_graph: flags.CudaGraph = None,
     trust_remote_code: flags.TrustRemoteCode = False,
@@ -88,7 +89,7 @@ def discover(
             task=task, draw=draw, patterns=patterns, seeds=seeds, out=out,
             model=model, revision=revision, method=method, preset=preset, steps=steps, batch_size=batch_size,
             learning_rate=learning_rate, ablation=ablation, train=train, test=test, seed=seed, embeddings=embeddings,
-            heads=heads, device=device, dtype=dtype, cuda_graph=cuda_graph, polish=polish or None,
+            heads=heads, device=flags.place(device, shard), dtype=dtype, cuda_graph=cuda_graph, polish=polish or None,
             trust_remote_code=trust_remote_code or None, chat=chat or None,
             edges=flags.numbers("--edges", edges, int), sparsity=flags.numbers("--sparsity", sparsity, float),
             settings=flags.assignments("--set", setting), data=flags.data(data, columns),
@@ -131,6 +132,7 @@ def evaluate(
     random: flags.RandomCircuits = 10,
     seed: flags.RandomSeed = 0,
     device: flags.AnyDevice = "auto",
+    shard: flags.Shard = False,
     dtype: flags.AnyDtype = "float32",
     trust_remote_code: flags.TrustRemoteCode = False,
     truth: flags.OtherTruth = None,
@@ -150,7 +152,7 @@ def evaluate(
 
         conditions: dict[str, Any] = {
             "task": task, "model": model, "revision": revision, "split": split, "ablation": ablation, "data": settings,
-            "random_circuits": random, "seed": seed, "device": device, "dtype": dtype,
+            "random_circuits": random, "seed": seed, "device": flags.place(device, shard), "dtype": dtype,
             "trust_remote_code": trust_remote_code, "truth": truth,
         }
         page = report_path(circuit, out) if report or out else None

@@ -44,6 +44,7 @@ def curve(
     columns: flags.OtherColumns = None,
     seed: flags.RandomSeed = 0,
     device: flags.AnyDevice = "auto",
+    shard: flags.Shard = False,
     dtype: flags.AnyDtype = "float32",
     trust_remote_code: flags.TrustRemoteCode = False,
     as_json: flags.Json = False,
@@ -61,7 +62,8 @@ def curve(
         with ProgressBar() as bar:
             content = curve_file(
                 circuit, sizes=None if wanted is None else list(map(int, wanted)), task=task, model=model,
-                revision=revision, split=split, ablation=ablation, data=settings, seed=seed, device=device, dtype=dtype,
+                revision=revision, split=split, ablation=ablation, data=settings, seed=seed,
+                device=flags.place(device, shard), dtype=dtype,
                 trust_remote_code=trust_remote_code,
                 progress=lambda done, total: bar.stage("measuring all sizes", done, total),
             ).to_json()

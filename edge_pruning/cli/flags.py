@@ -137,6 +137,7 @@ Patterns = Annotated[int | None, _in(
 )]
 
 Device = Annotated[str | None, _in("Machine", help=_DEVICE, show_default="auto")]
+Shard = Annotated[bool, _in("Machine", "--shard", help="Short for --device shard.")]
 Dtype = Annotated[str | None, _in(
     "Machine", show_default="float32",
     help="float32, or bfloat16, which is faster on some machines. Evaluation always uses float32.",
@@ -202,6 +203,16 @@ Kind = Annotated[str, Argument(
 def given(**flags: Any) -> dict[str, Any]:
     """Return only the flags that the user gave."""
     return {name: value for name, value in flags.items() if value is not None and value != {}}
+
+
+def place(device: str | None, shard: bool) -> str | None:
+    """Return the device, of --device and --shard. Raises ValueError if they contradict each other."""
+    if not shard:
+        return device
+    if device not in (None, "auto", "shard"):
+        raise ValueError(f"--shard shares out the weights over the ranks of torchrun (--device shard), but --device "
+                         f"{device} was given, too; leave one of them out")  # fmt: skip
+    return "shard"
 
 
 def numbers(flag: str, words: str | None, kind: type[int] | type[float]) -> tuple[float, ...] | None:

@@ -66,14 +66,16 @@ def study(
     resume: flags.Resume = False,
     overwrite: flags.Overwrite = False,
     device: flags.Device = None,
+    shard: flags.Shard = False,
     dtype: flags.Dtype = None,
     as_json: flags.Json = False,
 ) -> None:
     with errors_reported(kept=lambda: "Continue with the same command and --resume"):
         given = with_file(flags.given(
             task=task, seeds=seeds, out=out, anyway=anyway or None, model=model, method=method, preset=preset,
-            steps=steps, ablation=ablation, train=train, test=test, seed=seed, device=device, dtype=dtype,
-            chat=chat or None, edges=flags.numbers("--edges", edges, int),
+            steps=steps, ablation=ablation, train=train, test=test, seed=seed,
+            device=flags.place(device, shard), dtype=dtype, chat=chat or None,
+            edges=flags.numbers("--edges", edges, int),
             sparsity=flags.numbers("--sparsity", sparsity, float), settings=flags.assignments("--set", setting),
             data=flags.data(data, None),
         ), config, of_study=True)
