@@ -8,7 +8,8 @@ function that is captured must
     keep what it uses       weights, tables and indices stay where they were when it was recorded
 
 The first call with some shapes runs as usual; it makes what is kept (folded weights, tables of positions). The second
-records. Shapes that occur once therefore cost nothing. After `MOST_SHAPES` combinations, others run as usual.
+records, and compares a replay with a run as usual. Shapes that occur once therefore cost nothing. After `MOST_SHAPES`
+combinations, others run as usual.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from edge_pruning.masked_pass.masked_pass import MaskedPass
 log = logging.getLogger("edge_pruning")
 CHOICES = ("auto", "on", "off")
 MOST_SHAPES = 64
+CLOSE = 1e-3  # of the largest number: the same kernels can add up in another order
 
 Tensors = tuple[Tensor, ...]
 Record = Callable[[Callable[[], Tensors]], tuple[Callable[[], None], Tensors]]  # returns a replay, and the results
@@ -65,6 +67,9 @@ class Captured:
         copies = self._copies(arguments)
         try:
             replay, results = self.record(lambda: self.function(*copies))
+            replay()
+            if not all(map(_close, results, self.function(*arguments))):
+                raise RuntimeError("a replay gave other numbers than a run as usual")
         except RuntimeError as error:
             self._give_up(error)
             return False
@@ -92,13 +97,18 @@ class Captured:
         log.warning("CUDA graphs are off: capturing failed (%s)", reason)
 
 
-def cuda_graph() -> Record:
+def _close(x: Tensor, expected: Tensor) -> bool:
+    return torch.allclose(x, expected, rtol=0, atol=CLOSE * float(expected.abs().max()), equal_nan=True)
+
+
+def cuda_graph(device: torch.device) -> Record:
     """Record CUDA graphs whose intermediate results share one pool of memory: they never run at the same time."""
     pool = torch.cuda.graph_pool_handle()
 
     def record(work: Callable[[], Tensors]) -> tuple[Callable[[], None], Tensors]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):  # NCCL has threads of its own
+        own_threads = "thread_local"  # NCCL's may do meanwhile what a capturing thread may not
+        with torch.cuda.device(device), torch.cuda.graph(graph, pool=pool, capture_error_mode=own_threads):
             results = work()
         return graph.replay, results
 
@@ -115,7 +125,7 @@ def recorder(engine: MaskedPass) -> Record | None:
         return None
     reason = why_not(engine)
     if reason is None:
-        return cuda_graph()
+        return cuda_graph(engine.home)
     log.log(logging.WARNING if engine.home.type == "cuda" else logging.DEBUG, "no CUDA graphs: %s", reason)
     return None
 
