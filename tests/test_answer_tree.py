@@ -216,8 +216,10 @@ def test_pairs_weigh_alike_however_many_branches_they_have() -> None:
         data = PairSet("x", "train", "logit_difference", pairs, ())
         return Magnitude().find(Search(engine(), data, get_ablation("patch"))).values
 
-    each = [scores([tree]) for tree in TREES]
-    torch.testing.assert_close(scores(TREES), torch.stack(each).mean(0))
+    (tree, *_), others = TREES, [scores([other]) for other in TREES]
+    torch.testing.assert_close(scores(TREES), torch.stack(others).mean(0))
+    apart = [scores([Pair(*both, (len(both[0]) - 1,), ((),), ((),))]) for both in tree.sequences]
+    torch.testing.assert_close(others[0][:, :-1], torch.stack(apart).mean(0)[:, :-1])  # all but the logits
 
 
 def test_packed_pairs_keep_their_trees() -> None:
