@@ -58,7 +58,7 @@ def test_answers_that_differ_before_their_last_token_are_judged_by_their_total_p
          "wrong_answer": " dog"} for noun in nouns
     ]  # fmt: skip
     model, inspection = ep.load_model(folder), ep.inspect(rows, model=folder)
-    assert any("those of 6 of 6 rows have several tokens" in notice for notice in inspection.notices)
+    assert any("6 of 6 rows have answers of several tokens" in notice for notice in inspection.notices)
     first = inspection.rows[0]
 
     def probability(words, token):

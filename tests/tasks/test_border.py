@@ -74,7 +74,7 @@ def test_answers_get_their_space_where_that_is_asked_for(bytes_and_words: Any) -
 def test_answers_of_several_tokens_are_judged_by_the_first_where_that_is_asked_for(bytes_and_words: Any) -> None:
     several = {"answer": [" big x", " old y"], "wrong_answer": [" old z", " cat x"]}
     whole = read(bytes_and_words, several)
-    assert noticed(whole, "those of 1 of 1 rows have several tokens; whole ones are judged, each beginning is a run")
+    assert noticed(whole, "1 of 1 rows have answers of several tokens; whole answers are compared, in one run of")
     assert whole.texts[0].answer == (" big x", " old y")
     assert [bytes_and_words.decode(branch) for branch in whole.pairs[0].branches] == [" big ", " old ", " cat "]
     found = read(bytes_and_words, several, first_token=True)

@@ -245,7 +245,8 @@ class _EncodedTexts(Encoded):
                 self.pairs[number], self._lengths[number] = pair, pair.length
                 if pair.prefixes:
                     words = (
-                        "answers: those of {n} rows have several tokens; whole ones are judged, each beginning is a run"
+                        "answers: {n} rows have answers of several tokens; whole answers are compared, in one run of "
+                        "the prompt for each of their different beginnings"
                     )
                     self.notices.add(words, number, partial("{} runs".format, len(pair.branches)))
             self.encoder.forget()

@@ -20,6 +20,7 @@ import json
 import math
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def written(source: Any) -> str:
 
 def _as_json(value: Any) -> Any:
     if type(value) is TokenPair:
-        return vars(value)
+        return asdict(value)
     raise ValueError(f"pairs stored in a run folder may contain only strings, numbers and lists; got {value!r:.60}")
 
 
