@@ -16,6 +16,8 @@ attribution", 2026, arXiv 2609.25518.) What differs here is the beginning and th
   that any few steps in a row cover the range.
 - An edge's score is the sum of its own, its writer's and its reader's. Whether a head matters at all shows in all of
   its edges, so that is learned from far fewer pairs than what a single edge does.
+- Steps descend on the square root of the loss. KL grows as the square of a distance, so small circuits, whose KL is a
+  hundred times that of large ones, would otherwise decide where the scores of nodes go.
 - The temperature of the sigmoid falls, and the learning rate with it, so that the masks come close to the circuits that
   are cut from the scores: at temperature 1 half of a large mask lies on edges that no cut keeps.
 
@@ -55,7 +57,8 @@ class SoftTopK(Method):
         scores are given.
     fresh: draw pairs beyond the training pairs if the task can write more of them.
     batch_uses: how many steps in a row use the same pairs; a pair's frozen passes cost half a step.
-    node_scores: learn a score for every writer and reader beside that of every edge.
+    node_rate: the learning rate of the scores of writers and readers, in learning rates of edges; 0 learns none.
+    root_loss: descend on the square root of the loss, so that circuits of all sizes count.
     temperature: of the masks in the last step; it falls from 1, in equal ratios.
     smallest, largest: the range of sizes, in edges; found by `size_range.py` if None.
     """
@@ -71,8 +74,9 @@ class SoftTopK(Method):
     attribute_first: bool = True
     attributed: int = 64
     fresh: bool = True
-    node_scores: bool = True
-    temperature: float = 0.4
+    node_rate: float = 2.0
+    root_loss: bool = True
+    temperature: float = 0.2
     smallest: int | None = None
     largest: int | None = None
     seed: int = 0
@@ -84,6 +88,7 @@ class SoftTopK(Method):
             "batch_size": (self.batch_size >= 1, "at least 1"),
             "batch_uses": (self.batch_uses >= 1, "at least 1"),
             "learning_rate": (0 < self.learning_rate < math.inf, "positive"),
+            "node_rate": (0 <= self.node_rate < math.inf, "0 or positive"),
             "temperature": (0 < self.temperature <= 1, "above 0 and at most 1"),
             "attributed": (self.attributed >= 1, "at least 1 (pairs)"),
             "largest": (largest is None or largest >= 1, "at least 1 (edges)"),
@@ -101,6 +106,7 @@ class SoftTopK(Method):
         train(
             masks, search,
             steps=self.steps, batch_size=self.batch_size, batch_uses=self.batch_uses, seed=self.seed,
+            root=self.root_loss,
         )
         return search.scores(masks.scores())
 
@@ -157,7 +163,7 @@ class SoftTopKMasks(MaskParameters):
         self.settings, self.indices = settings, candidates.flatten().nonzero().squeeze(1).to(device)
         writers, readers = candidates.shape
         learned = {"scores": len(self.indices)}
-        if settings.node_scores:
+        if settings.node_rate:
             learned |= {"writers": writers, "readers": readers}
         self.parameters |= {name: torch.zeros(n, device=device, requires_grad=True) for name, n in learned.items()}
         self._learned = tuple(learned)
@@ -173,13 +179,15 @@ class SoftTopKMasks(MaskParameters):
     def scores(self) -> Tensor:
         """What the candidates' masks are made of [edge], at temperature 1."""
         scores = self.parameters["scores"]
-        if not self.settings.node_scores:
+        if not self.settings.node_rate:
             return scores
         of_nodes = self.parameters["writers"].unsqueeze(1) + self.parameters["readers"]
         return scores + of_nodes.flatten().index_select(0, self.indices)
 
     def optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam([self.parameters[name] for name in self._learned], lr=self.settings.learning_rate)
+        rate = self.settings.learning_rate
+        rates = {name: rate if name == "scores" else rate * self.settings.node_rate for name in self._learned}
+        return torch.optim.Adam([{"params": [self.parameters[name]], "lr": lr} for name, lr in rates.items()])
 
     def schedule(self, step: int) -> float:
         """Half a cosine from 1 to 0: scores settle, and seeds agree on more edges than at a constant rate.

@@ -27,6 +27,7 @@ from edge_pruning.discovery.search import Diverged, Search
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.objectives import get_objective
 
+ROUNDING = 1e-6  # of a mean KL in float32
 REPORT_EVERY = 10  # steps between reads of the losses: each read synchronises with the device
 
 
@@ -69,11 +70,13 @@ def train(
     batch_uses: int = 1,
     cache_bytes: int | None = None,
     masks_per_step: int = 1,
+    root: bool = False,
 ) -> None:
     """Run the loop, and leave the result in `masks.parameters`. Raises Diverged.
 
     batch_uses: how many steps in a row use a batch, whose frozen passes are computed once.
     masks_per_step: masks that are drawn for the pairs of one step, whose gradients are averaged.
+    root: descend on the square root of the objective if it compares with the model, whose minimum is then 0.
     Nodes that no candidate edge needs are not computed. Initial scores are the caller's to apply.
     """
     engine, ablation, candidates, observer = search.engine, search.ablation, search.candidates, search.observer
@@ -102,7 +105,8 @@ def train(
             z = _on_graph(engine, draw.mask.detach(), indices)
             loss, gradient = mask_gradient(engine, cache, ids, z, objective, capturing)
             masks.adjust(loss)
-            _backward(draw, gradient.flatten()[indices], 1 / masks_per_step)
+            slope = _slope_of_root(loss) if root and objective.compares else 1.0
+            _backward(draw, slope * gradient.flatten()[indices], 1 / masks_per_step)
             losses.append(loss)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -149,6 +153,11 @@ def _on_graph(engine: MaskedPass, z: Tensor, indices: Tensor) -> Tensor:
     """Scatter the masks of the candidates [edge] into a mask [w, r]; all other edges are ablated."""
     shape = engine.graph.edge_mask.shape
     return torch.zeros(shape.numel(), device=z.device).index_copy_(0, indices, z.float()).view(shape)
+
+
+def _slope_of_root(loss: Tensor) -> Tensor:
+    """The derivative of the square root; next to the minimum, where a loss is all rounding, that of a larger loss."""
+    return 0.5 * loss.clamp_min(ROUNDING).rsqrt()
 
 
 def _backward(draw: Draw, gradient: Tensor, weight: float = 1.0) -> None:

@@ -174,7 +174,7 @@ def test_an_edges_score_is_its_own_and_those_of_its_writer_and_its_reader() -> N
     of_edge = torch.zeros(candidates.shape).masked_scatter(candidates, weights)
     torch.testing.assert_close(writers.grad, of_edge.sum(1))
     torch.testing.assert_close(readers.grad, of_edge.sum(0))
-    assert set(masks_on(candidates, node_scores=False).parameters) == {"scores", "log_sizes"}
+    assert set(masks_on(candidates, node_rate=0.0).parameters) == {"scores", "log_sizes"}
 
 
 def test_the_temperature_and_the_step_fall_together() -> None:
@@ -185,6 +185,19 @@ def test_the_temperature_and_the_step_fall_together() -> None:
         torch.testing.assert_close(draw.mask, expected)
     constant = masks_on(torch.ones(6, 5, dtype=torch.bool), steps=100, temperature=1.0)
     assert masks.schedule(50) == pytest.approx(0.5 * constant.schedule(50))
+
+
+def test_scores_of_nodes_have_a_learning_rate_of_their_own() -> None:
+    masks = masks_on(torch.ones(6, 5, dtype=torch.bool), learning_rate=0.5, node_rate=3.0)
+    rates = {id(p): group["lr"] for group in masks.optimizer().param_groups for p in group["params"]}
+    expected = {"scores": 0.5, "writers": 1.5, "readers": 1.5}
+    assert rates == {id(masks.parameters[name]): rate for name, rate in expected.items()}
+
+
+@pytest.mark.parametrize("rate", [-1.0, math.inf, math.nan])
+def test_impossible_node_rates_are_refused(rate: float) -> None:
+    with pytest.raises(ValueError, match="node_rate must be 0 or positive, got"):
+        SoftTopK(node_rate=rate)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, 1.5, math.nan])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from random_models import config_of, mixed_pairs, pair, random_mask, random_model
 from torch import Tensor
-from watching import LEARNED, PAIRS, Watcher, attempt, engine, find, found, short
+from watching import DATA, LEARNED, PAIRS, Watcher, attempt, engine, find, found, search, short
 
 from edge_pruning import metrics
 from edge_pruning.ablation import Patch
@@ -18,7 +19,7 @@ from edge_pruning.batch import Batch
 from edge_pruning.discovery import METHODS, Diverged, training
 from edge_pruning.discovery.gradient import mask_gradient
 from edge_pruning.discovery.soft_top_k import SoftTopK
-from edge_pruning.discovery.training import derived_seed, drawn
+from edge_pruning.discovery.training import Draw, MaskParameters, derived_seed, drawn, train
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.objectives import OBJECTIVES
@@ -81,6 +82,52 @@ def test_the_gradient_is_that_of_the_mean_objective_however_the_batch_is_cut(
     total.backward()
     torch.testing.assert_close(loss.double(), total.detach(), rtol=1e-6, atol=0)
     torch.testing.assert_close(gradient, leaf.grad, rtol=1e-4, atol=1e-7)
+
+
+class OneMask(MaskParameters):
+    """A mask that is its own parameter, moved against its gradient by one step of length 1."""
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__()
+        self.parameters["mask"] = mask.clone().requires_grad_()
+
+    def draw(self, step: int, generator: torch.Generator) -> Draw:
+        return Draw(1 * self.parameters["mask"], None, {})
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters.values(), lr=1.0)
+
+    def schedule(self, step: int) -> float:
+        return 1.0
+
+
+@pytest.mark.parametrize("name", ["kl", "squared_error", "logit_difference"])
+def test_the_root_is_of_the_mean_of_an_objective_that_compares_with_the_model(name: str) -> None:
+    masked, objective, graph = engine(), OBJECTIVES[name], engine().graph
+    masks = OneMask(random_mask(graph, dtype=torch.float32)[graph.edge_mask])
+    before, z = masks.parameters["mask"].detach().clone(), torch.zeros(graph.edge_mask.shape, requires_grad=True)
+    with torch.no_grad():
+        z[graph.edge_mask] = before
+    cache, values = FrozenCache(masked, PAIRS, Patch(), 0), []
+    for i in drawn(len(PAIRS), 4, 0, seed=3):
+        batch, frozen = cache.batch([i])
+        values.append(objective(frozen.logits, masked.logits(z, batch, frozen), batch).sum())
+    loss = torch.stack(values).mean()
+    (loss.sqrt() if objective.compares else loss).backward()
+    train(masks, search(data=replace(DATA, objective=name)), steps=1, batch_size=4, seed=3, root=True)
+    moved = before - masks.parameters["mask"].detach()
+    torch.testing.assert_close(moved, z.grad[graph.edge_mask], rtol=1e-3, atol=1e-6)
+
+
+def test_rounding_next_to_the_models_own_loss_is_not_blown_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mask of ones is the model itself, whose KL is rounding of either sign."""
+    edges = engine().graph.edge_mask
+    for loss in (0.0, -1e-9, 1e-12):
+        masks = OneMask(torch.ones(int(edges.sum())))
+        rounding = torch.tensor(loss), torch.full(edges.shape, 1e-6)
+        monkeypatch.setattr(training, "mask_gradient", lambda *_, found=rounding: found)
+        train(masks, search(), steps=1, batch_size=4, seed=0, root=True)
+        assert (masks.parameters["mask"] - 1).abs().max() < 1e-3
 
 
 def test_whether_pairs_are_kept_or_computed_again_changes_nothing_but_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
