@@ -23,7 +23,6 @@ from edge_pruning.discovery.eap import Eap
 from edge_pruning.discovery.eap_ig import EapIg
 from edge_pruning.discovery.hard_concrete import HardConcrete
 from edge_pruning.discovery.method import Method, check_settings, method
-from edge_pruning.discovery.observer import Observer
 from edge_pruning.discovery.search import Search, normalised_ranks
 from edge_pruning.discovery.soft_top_k import SoftTopK
 from edge_pruning.edge_scores import EdgeScores
@@ -40,6 +39,7 @@ class Hap(Method):
 
     attribution, metric: the attribution method, and its metric.
     candidates: the share of all edges that it keeps.
+    attributed: how many training pairs it uses, the first ones; None: all.
     warm_start: whether pruning begins with the attribution's ranking, which suits runs of few steps.
     pruning: the method that runs within the candidates.
     steps, batch_size, learning_rate: of the pruning method; None takes its own.
@@ -51,6 +51,7 @@ class Hap(Method):
     attribution: str = "eap"
     metric: str = "difference"
     candidates: float = 0.3
+    attributed: int | None = None
     warm_start: bool = False
     pruning: str = "soft-top-k"
     steps: int | None = None
@@ -63,6 +64,7 @@ class Hap(Method):
         check_settings(self, {
             "attribution": (self.attribution in ATTRIBUTIONS, " or ".join(ATTRIBUTIONS)),
             "metric": metric_rule(self.metric, METRICS),
+            "attributed": (self.attributed is None or self.attributed >= 1, "at least 1 (pairs)"),
             "candidates": (0 < self.candidates <= 1, "above 0 and at most 1 (a share of all edges)"),
             "pruning": (self.pruning in PRUNINGS, " or ".join(PRUNINGS)),
             "steps": (self.steps is None or self.steps >= 1, "at least 1"),
@@ -88,7 +90,7 @@ class Hap(Method):
     def find(self, search: Search) -> EdgeScores:
         start, warm = search.init_scores, self.warm_start or search.init_scores is not None
         if self._attributes(search):
-            start = self.attribution_value.find(replace(search, observer=Observer()))
+            start = self.attribution_value.find(search.for_ranking(self.attributed))
         kept = search.candidates if start is None else self._kept(start, search)
         return self.pruning_value.find(replace(search, within=kept, init_scores=start if warm else None))
 
@@ -98,7 +100,7 @@ class Hap(Method):
         ranking = search.scores(torch.zeros(search.n_candidates))  # any: what counts is that there is one
         within, start = self._kept(ranking, search), ranking if self.warm_start else None
         pruning = self.pruning_value.cost(replace(search, within=within, init_scores=start))
-        return self.attribution_value.cost(search) + pruning
+        return self.attribution_value.cost(search.for_ranking(self.attributed)) + pruning
 
     def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor | None:
         return self.pruning_value.soft_mask(scores, edges)

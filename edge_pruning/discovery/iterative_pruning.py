@@ -100,7 +100,7 @@ class IterativePruning(Method):
         nothing = torch.full(alive.shape, -torch.inf)
         if not self.attribute_first:
             return _RoundStart(0, alive, nothing, None, 0)
-        scores = EapIg(metric="objective").find(replace(search, init_scores=None, observer=Observer()))
+        scores = EapIg(metric="objective").find(search.for_ranking())
         return _RoundStart(-1, alive, nothing, None, 0).next(scores, outputs.smallest_size(scores))
 
     def _round(self, search: Search, number: int) -> EdgeScores:

@@ -34,8 +34,8 @@ PRESETS: Registry[Preset] = Registry("preset", [
         "soft top-k, 1,500 larger steps: somewhat better small circuits",
     ),
     Preset(
-        "hap", Hap("eap-ig", "objective", warm_start=True, steps=75, learning_rate=0.3),
-        "EAP-IG keeps 30 % of the edges, soft top-k begins with its ranking: a quarter of the steps",
+        "hap", Hap("eap-ig", "objective", attributed=64, warm_start=True, steps=90, learning_rate=0.3),
+        "EAP-IG keeps 30 % of the edges, soft top-k begins with its ranking: 90 steps",
     ),
     Preset(
         "exact", IterativePruning(attribute_first=True),

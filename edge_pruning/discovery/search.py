@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -84,6 +84,11 @@ class Search:
     def initial_ranks(self) -> Tensor | None:
         """The candidates' normalised ranks in the initial scores [edge], if there are any."""
         return None if self.init_scores is None else normalised_ranks(self.init_scores, self.candidates)
+
+    def for_ranking(self, pairs: int | None = None) -> Search:
+        """The search for a ranking that another search begins with: on its first `pairs` pairs (None: on all)."""
+        data = replace(self.data, pairs=self.data.pairs[:pairs])
+        return replace(self, data=data, init_scores=None, observer=Observer())
 
     def scores(self, values: Tensor, *, natural_size: int | None = None) -> EdgeScores:
         """Make edge scores of one value per candidate [edge]; all other edges score minus infinity.

@@ -38,7 +38,6 @@ from torch import Tensor
 from edge_pruning.discovery.cost import Cost
 from edge_pruning.discovery.eap_ig import EapIg
 from edge_pruning.discovery.method import Method, check_settings, method
-from edge_pruning.discovery.observer import Observer
 from edge_pruning.discovery.search import Search, normalised_ranks
 from edge_pruning.discovery.size_range import MOST, size_range, size_range_cost
 from edge_pruning.discovery.training import Draw, MaskParameters, train, training_cost
@@ -120,7 +119,7 @@ class SoftTopK(Method):
         if (ranking or self.attribute_first) and None in (self.smallest, self.largest):
             cost = size_range_cost(search) + cost
         if ranking is None and self.attribute_first:
-            cost = EapIg(metric="objective").cost(self._attributed(search)) + cost
+            cost = EapIg(metric="objective").cost(search.for_ranking(self.attributed)) + cost
         return cost
 
     def soft_mask(self, scores: EdgeScores, edges: int) -> Tensor:
@@ -134,16 +133,11 @@ class SoftTopK(Method):
         """How many pairs training uses if no pair is used twice."""
         return math.ceil(self.steps / self.batch_uses) * self.batch_size
 
-    def _attributed(self, search: Search) -> Search:
-        """The search for the ranking to begin with."""
-        some = replace(search.data, pairs=search.data.pairs[: self.attributed])
-        return replace(search, data=some, observer=Observer())
-
     def _begin(self, masks: SoftTopKMasks, search: Search) -> None:
         """Give the masks their first scores and their range of sizes."""
         ranking = search.init_scores
         if ranking is None and self.attribute_first:
-            ranking = EapIg(metric="objective").find(self._attributed(search))
+            ranking = EapIg(metric="objective").find(search.for_ranking(self.attributed))
         if ranking is not None:
             masks.warm_start(normalised_ranks(ranking, search.candidates))
         low, high = (share * search.n_candidates for share in UNRANKED)

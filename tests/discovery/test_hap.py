@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from watching import SIZE, Watcher, engine, find, search, some_edges
+from watching import DATA, SIZE, Watcher, engine, find, search, some_edges
 
 from edge_pruning.discovery import get_method, get_preset
 from edge_pruning.discovery.eap import Eap
@@ -46,6 +47,11 @@ def test_the_candidates_are_the_attributions_best_within_the_given_ones(attribut
     assert torch.equal(scores.values.isfinite(), kept)
     assert not (kept & ~within).any()
     assert torch.equal(scores.values, SoftTopK(**SHORT).find(search(within=kept)).values)
+    few = replace(DATA, pairs=DATA.pairs[:4])
+    of_few = attribution.find(search(data=few, within=within)).top(wanted)
+    assert not torch.equal(of_few, kept)
+    hap = replace(hap, attributed=4, steps=1)
+    assert torch.equal(hap.find(search(within=within)).values.isfinite(), of_few)
 
 
 def test_what_is_no_candidate_is_never_run_while_pruning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,6 +105,7 @@ def test_a_size_that_does_not_fit_into_the_candidates_is_refused() -> None:
     ("settings", "message"),
     [
         ({"candidates": 0.0}, "candidates must be above 0 and at most 1 .a share of all edges., got 0.0"),
+        ({"attributed": 0}, "attributed must be at least 1 .pairs., got 0"),
         ({"candidates": 1.1}, "candidates must be above 0 and at most 1"),
         ({"attribution": "acdc"}, "attribution must be eap or eap-ig, got 'acdc'"),
         ({"pruning": "best"}, "pruning must be soft-top-k or edge-pruning, got 'best'"),
