@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from torch import Tensor
 
+S = TypeVar("S")
 T = TypeVar("T")
 SECONDS = timedelta(seconds=10)  # for checking whether another rank failed first
 _rank, _count = 0, 1
@@ -72,6 +73,23 @@ def share(items: Sequence[T]) -> Sequence[T]:
     return items[_rank::_count] if _count > 1 else items
 
 
+def in_shares(
+    items: Sequence[S], work: Callable[[S], T], plain: Callable[[T], Any], of_plain: Callable[[Any], T]
+) -> Iterator[T]:
+    """Yield what `work` makes of every item, in order, on every rank. Each rank works on its share alone.
+
+    Results are exchanged as soon as every rank has one, so that a rank holds `count()` of them. plain, of_plain: turn a
+    result into plain JSON and back.
+    """
+    if _count == 1:
+        yield from map(work, items)
+        return
+    for first in range(0, len(items), _count):
+        own = [plain(work(item)) for item in share(items[first : first + _count])]
+        for found in from_each(own):
+            yield from map(of_plain, found)
+
+
 def rows_of(whole: Tensor) -> Tensor:
     """Return this rank's block of a tensor's rows, as FSDP2 and `torch.chunk` cut it. May have no rows."""
     blocks = whole.chunk(_count)
@@ -110,7 +128,7 @@ def before_meeting(call: Callable[[], None]) -> None:
     _before_meeting[:] = [call]  # of the last model that was shared out
 
 
-# --- values of the first rank -----------------------------------------------------------------------------------------
+# --- values of other ranks --------------------------------------------------------------------------------------------
 
 
 def from_first(value: T) -> T:
@@ -134,12 +152,19 @@ def tensors_from_first(tensors: Mapping[str, Tensor] | None) -> Mapping[str, Ten
     return tensors if is_first() else safetensors.torch.load(received)
 
 
+def from_each(value: T) -> list[T]:
+    """Return the values of all ranks, in their order, on every rank. They must be plain JSON."""
+    if _count == 1:
+        return [value]
+    own = json.dumps(value).encode()
+    return [json.loads(_sent(own, rank)) for rank in range(_count)]
+
+
 def refuse_differences(what: Mapping[str, Any]) -> None:
     """Raise ValueError on every rank unless all have the same values (plain JSON)."""
     if _count == 1:
         return
-    own = json.dumps(what, sort_keys=True).encode()
-    each = [json.loads(_sent(own, rank)) for rank in range(_count)]
+    each = from_each(what)
     problems = [
         f"rank {rank}: {name} is {json.dumps(one[name])}, not {json.dumps(each[0][name])} as on rank 0"
         for rank, one in enumerate(each) for name in what if one[name] != each[0][name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,17 +10,33 @@ import pytest
 import torch
 from processes import on_ranks
 from torch import Tensor
+from transformers import AutoTokenizer
 from watching import DATA, Watcher, engine, find, short, some_edges
 
 from edge_pruning import ranks
 from edge_pruning.ablation import Patch
 from edge_pruning.evaluation.measure import measure
 from edge_pruning.masked_pass.fused import FusedPass
+from edge_pruning.models.bundled import BUNDLED
 from edge_pruning.runs.checkpoints import Memory
 from edge_pruning.setup import Setup
 from edge_pruning.tasks import PairSet
+from edge_pruning.tasks.encoding import Encoder
+from edge_pruning.tasks.own import OwnPairs, encoded
 
 COUNT = 3
+AT_ONCE = 4  # rows that a rank tokenises together
+YEARS = [{"clean": f"The year 17{n}", "corrupted": "The year 1600", "answer": " ran"} for n in range(10, 31)]
+UNKNOWN = {
+    n: {"clean": f"{word} the year 1710", "corrupted": f"{word} the year 1600"} for n, word in ((6, "Qq"), (9, "Xx"))
+}
+WRONG = {4: {"corrupted": "The year"}, 9: {"answer": " Qq"}, 11: {"clean": ""}, 20: {"answer": " Xx"}}
+SOURCES: dict[str, list[dict[str, Any]]] = {
+    "with notices": [{**row, **UNKNOWN.get(n, {})} for n, row in enumerate(YEARS)],
+    "for one rank": YEARS[:AT_ONCE],
+    "with trees": [{**row, "answer": [" ran to", " sat"] if n == 13 else [[8, 9]]} for n, row in enumerate(YEARS)],
+    "with problems": [{**row, **WRONG.get(n, {})} for n, row in enumerate(YEARS)],
+}
 SHARED = ("soft-top-k", "edge-pruning", "eap", "eap-ig", "acdc", "mean-gradient", "magnitude", "hap")
 TWO_PAIRS = PairSet(DATA.task, DATA.split, DATA.metric, DATA.pairs[:2], ())
 Results = Mapping[str, Any]
@@ -39,6 +56,33 @@ def measured() -> list[Any]:
     values = measure(Setup(engine(), DATA, Patch()), [graph.edge_mask, some_edges(graph)], DATA)[1].values
     engine().largest_tile = None
     return torch.stack(list(values.values())).tolist()  # type: ignore[no-any-return]
+
+
+def read() -> dict[str, tuple[str, int]]:
+    """Everything that is read of each source, and how many times this process has encoded a row for it."""
+    tokenizer, rows, real, found = AutoTokenizer.from_pretrained(BUNDLED), [0], Encoder.pair, {}
+
+    def pair(*arguments: Any, **options: Any) -> Any:
+        rows[0] += 1
+        return real(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoded, "AT_ONCE", AT_ONCE)
+        patch.setattr(Encoder, "pair", pair)
+        for name, source in SOURCES.items():
+            rows[0] = 0
+            reading = OwnPairs(source).reading(tokenizer, max_length=9)
+            items = [[*each.items()] for each in (reading.pairs, reading.texts, reading.splits, reading.unequal)]
+            found[name] = str([items, reading.problems.messages, reading.sentences]), rows[0]
+    return found
+
+
+def other_rows() -> str:
+    """The message where one rank has another row than the others."""
+    last = {**YEARS[-1], "answer": " ran" if ranks.is_first() else " sat"}
+    with pytest.raises(ValueError, match="ranks") as error:
+        OwnPairs([*YEARS[:-1], last]).reading(AutoTokenizer.from_pretrained(BUNDLED))
+    return str(error.value)
 
 
 def resumed(state: Mapping[str, Tensor]) -> list[Any]:
@@ -74,7 +118,7 @@ def everything(state: Mapping[str, Tensor]) -> dict[str, Any]:
     torch.manual_seed(hash(ranks.is_first()))  # nothing may depend on what a process has drawn before
     results = {
         "scores": scores(), "measured": measured(), "resumed": resumed(state), "pairs": pairs_run(),
-        "refused": refused(), "speaks": ranks.speaks_of_failure(),
+        "refused": refused(), "read": read(), "other rows": other_rows(), "speaks": ranks.speaks_of_failure(),
     }
     ranks.add_up(torch.zeros(1))  # no rank ends before all are done: the first one holds the connections
     return results
@@ -122,6 +166,22 @@ def test_each_rank_runs_its_share_of_the_pairs(results: list[Results]) -> None:
     one, each = pairs_run(), [result["pairs"] for result in results]
     assert sum(each) == one
     assert max(each) <= -(-len(DATA.pairs) // COUNT) * one // len(DATA.pairs)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_rows_are_read_by_one_rank_each_and_all_have_what_one_process_reads(results: list[Results], name: str) -> None:
+    alone, rows = read()[name]
+    assert [each["read"][name][0] for each in results] == [alone] * COUNT
+    each = [result["read"][name][1] for result in results]
+    assert sum(each) == rows
+    passes = 2 if name == "with trees" else 1
+    assert max(each) <= passes * AT_ONCE * -(-len(SOURCES[name]) // (AT_ONCE * COUNT))
+    assert 0 in each or name != "for one rank"
+
+
+def test_ranks_that_read_different_rows_are_refused_on_all(results: list[Results]) -> None:
+    for each in results:
+        assert re.search("rank 2: the digest of task 'own pairs' is .*, not .* as on rank 0", each["other rows"])
 
 
 def test_ranks_that_run_different_things_are_refused_on_all(results: list[Results]) -> None:

@@ -13,15 +13,15 @@ from edge_pruning.pair import ImagePair
 from edge_pruning.tasks.image_text import ImageText, picture
 from edge_pruning.tasks.own.encoded import Encoded
 from edge_pruning.tasks.own.image_files import SUFFIXES, is_image_name, open_image
-from edge_pruning.tasks.own.problems import Problems
+from edge_pruning.tasks.own.problems import Notices, Problems
 from edge_pruning.tasks.own.rows import Row
 
 
 class EncodedImages(Encoded):
     """Every image is read once, in however many pairs it is. folder: where relative paths begin."""
 
-    def __init__(self, reader: ImageReader, folder: Path, problems: Problems) -> None:
-        super().__init__(problems)
+    def __init__(self, reader: ImageReader, folder: Path, problems: Problems, notices: Notices) -> None:
+        super().__init__(problems, notices)
         self.reader, self.folder = reader, folder
         self._read: dict[str, tuple[Tensor, str] | ValueError] = {}
 
@@ -33,7 +33,7 @@ class EncodedImages(Encoded):
             )
         super().add_all(rows)
 
-    def encoded(self, row: Row) -> tuple[ImageText, ImagePair]:
+    def encoded(self, row: Row, notices: Notices) -> tuple[ImageText, ImagePair]:
         wrongs, images = [], []
         for name in dict.fromkeys((row.clean, row.corrupted)):
             try:

@@ -68,6 +68,12 @@ class Notices:
             self.examples[words] = example()
         self.rows.setdefault(words, []).append(number)
 
+    def add_all(self, later: Notices) -> None:
+        """Add the notices about later rows."""
+        for words, numbers in later.rows.items():
+            self.examples.setdefault(words, later.examples[words])
+            self.rows.setdefault(words, []).extend(numbers)
+
     def of(self, number: int) -> list[str]:
         """The notices about one row."""
         return [
