@@ -8,7 +8,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed import TCPStore
 
 from edge_pruning import ranks
 
@@ -67,13 +67,11 @@ def _command(arguments: list[str], folder: Path, printed: list[Path]) -> None:
 
 def on_ranks(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
     """What the function returns on every rank; the name of the error where it raises one, None where a rank died."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # outlives the ranks, as torchrun's does
     started = []
     for rank in range(count):
         here, there = CONTEXT.Pipe(duplex=False)
-        process = CONTEXT.Process(target=_rank, args=(rank, count, port, there, function, arguments))
+        process = CONTEXT.Process(target=_rank, args=(rank, count, store.port, there, function, arguments))
         process.start()
         there.close()
         started.append((process, here))
@@ -93,7 +91,7 @@ def _received(connection: Connection) -> Any:
 def _rank(rank: int, count: int, port: int, to: Connection, function: Callable[..., Any], arguments: Any) -> None:
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test",
+        "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_USE_AGENT_STORE": "True",
     }  # fmt: skip
     torch.set_num_threads(1)
     ranks.join()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import itertools
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,7 @@ from processes import on_ranks
 import edge_pruning as ep
 from edge_pruning import ranks
 from edge_pruning.circuit import Circuit
+from edge_pruning.cli import main
 from edge_pruning.runs import RunObserver
 
 STEPS, DIES_AT = 60, 40
@@ -94,11 +100,47 @@ def shared_out(model: str, pairs: str) -> tuple[list[str], float]:
     return found.circuit.edges, float(found.evaluation.circuit.kl)
 
 
-def test_a_model_whose_weights_are_shared_out_has_the_same_circuit(model_folder, pairs_file):
+def on_full_disk(*command: str) -> tuple[int, str]:
+    """The exit code of a command and what it prints on stderr. The first rank's disk takes two files."""
+    full = itertools.count()
+
+    def sync(_: int) -> None:
+        if ranks.is_first() and next(full) >= 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(io.StringIO()) as printed:
+        patch.setattr(os, "fsync", sync)
+        patch.setattr(sys, "argv", ["edge-pruning", *command])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return ended.value.code, printed.getvalue()
+
+
+def both(model: str, pairs: str, folder: Path) -> tuple[Any, Any]:
+    """A model in parts, and a command that fails: in the same two processes, because starting them costs most."""
+    words = "discover", pairs, "--model", model, "--out", str(folder), "--steps", "10", "--edges", "20"
+    return shared_out(model, pairs), on_full_disk(*words)
+
+
+@pytest.fixture(scope="module")
+def on_two(model_folder: Path, pairs_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+    folder = tmp_path_factory.mktemp("full") / "run"
+    return folder, on_ranks(2, both, str(model_folder), str(pairs_file), folder)
+
+
+def test_a_model_whose_weights_are_shared_out_has_the_same_circuit(on_two, model_folder, pairs_file):
     alone = ep.discover(str(pairs_file), model=str(model_folder), steps=10, edges=20, draw=False, device="cpu")
-    for edges, kl in on_ranks(2, shared_out, str(model_folder), str(pairs_file)):
+    for (edges, kl), _ in on_two[1]:
         assert edges == alone.circuit.edges
         assert kl == pytest.approx(alone.evaluation.circuit.kl, rel=1e-4)
+
+
+def test_a_full_disk_on_the_first_rank_ends_all_with_one_message(on_two):
+    folder, ((_, (code, printed)), (_, (other_code, also_printed))) = on_two
+    assert code == other_code == 2
+    assert f"error: could not write {folder / 'metrics.jsonl'}: No space left on device" in printed
+    assert "error" not in also_printed
+    assert not [path for path in folder.iterdir() if path.name.endswith(".part")]
 
 
 def test_one_process_has_nobody_to_share_weights_with(model_folder, pairs_file):
