@@ -38,8 +38,8 @@ def read(path: Path, *, of_study: bool = False) -> dict[str, Any]:
     content = read_toml(path)
     if "grid" in content:
         raise ValueError(f"{path} describes many runs ([grid]); run edge-pruning sweep {path}")
-    if "against" in content and not of_study:
-        raise ValueError(f"{path} describes two settings ([against]); run edge-pruning study --config {path}")
+    if not of_study:
+        refuse_study(path, content)
     problems = list(problems_in(content, known))
     if not problems and of_study:
         problems = [f"against: {words}" for words in problems_in(content.get("against", {}), OF_AGAINST)]
@@ -54,6 +54,12 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(files.read_text(path).removeprefix("\ufeff"))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not valid TOML: {error}") from None
+
+
+def refuse_study(path: Path, content: Mapping[str, Any]) -> None:
+    """Raise ValueError for a file of `edge-pruning study`."""
+    if "against" in content:
+        raise ValueError(f"{path} describes two settings ([against]); run edge-pruning study --config {path}")
 
 
 def problems_in(content: Mapping[str, Any], known: Mapping[str, str]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +93,21 @@ def test_a_13b_model_fits_on_one_gpu_of_80_gb(llama_13b: str) -> None:
     assert found.work.guessed
     assert found.speed.source.startswith("estimated")
     assert found.edges["one embedding writer; q per head, k and v per key-value head"] == 3_877_661
+
+
+def test_a_task_that_the_bundled_tokenizer_cannot_read_needs_the_tokenizer_of_the_model(llama_13b: str) -> None:
+    with pytest.raises(ValueError, match=r"has no tokenizer here, .* such as '\('.*\n.*own tokenizer \(such as"):
+        plan("boolean-expressions", model=llama_13b, device="h100")
+
+
+def test_captured_steps_take_at_most_another_micro_batch() -> None:
+    found = plan("ioi", device="h100")
+    inputs = found.costs.cache(math.ceil(found.pairs_at_once * found.work.tokens))
+    assert found.captured == found.peak - found.at_rest - found.cache + inputs
+    assert plan("ioi", device="h100", cuda_graph="off").captured == 0
+    attribution = replace(found.work, search=replace(found.work.search, whole=found.work.search.gradients))
+    for other in ({"shared": True, "ranks": 2}, {"work": attribution}, {"device": replace(found.device, kind="cpu")}):
+        assert replace(found, **other).captured == 0  # type: ignore[arg-type]
 
 
 def test_shared_out_weights_take_a_rank_its_share_and_what_is_gathered(llama_13b: str, costs_13b: Costs) -> None:

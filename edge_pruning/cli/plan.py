@@ -119,6 +119,9 @@ def _rows(estimate: Plan) -> list[tuple[str, str]]:
         ("memory", f"{gigabytes(estimate.at_rest)} at rest, {gigabytes(estimate.peak)} at the peak ({folded}); "
                    f"{gigabytes(estimate.device.free)} free on {estimate.device.name}{each}"),
     ]  # fmt: skip
+    if estimate.captured:
+        words = f"steps captured as CUDA graphs take up to {gigabytes(estimate.captured)} more, if there is room"
+        rows.append(("graphs", words))
     if estimate.shared:
         received = gigabytes(costs.received(estimate.ranks))
         rows.append(("network", f"a step on one micro-batch gathers all weights twice: each rank receives {received}"))

@@ -68,13 +68,14 @@ def study(
     device: flags.Device = None,
     shard: flags.Shard = False,
     dtype: flags.Dtype = None,
+    cuda_graph: flags.CudaGraph = None,
     as_json: flags.Json = False,
 ) -> None:
     with errors_reported(kept=lambda: "Continue with the same command and --resume"):
         given = with_file(flags.given(
             task=task, seeds=seeds, out=out, anyway=anyway or None, model=model, method=method, preset=preset,
             steps=steps, ablation=ablation, train=train, test=test, seed=seed,
-            device=flags.place(device, shard), dtype=dtype, chat=chat or None,
+            device=flags.place(device, shard), dtype=dtype, cuda_graph=cuda_graph, chat=chat or None,
             edges=flags.numbers("--edges", edges, int),
             sparsity=flags.numbers("--sparsity", sparsity, float), settings=flags.assignments("--set", setting),
             data=flags.data(data, None),

@@ -62,6 +62,7 @@ class Plan:
 
     tile: number of pairs of one micro-batch.
     ranks: number of processes that share the pairs. shared: whether they share out the weights, too.
+    graphs: whether steps may be captured as CUDA graphs.
     """
 
     model: str
@@ -74,10 +75,11 @@ class Plan:
     edges: dict[str, int]
     ranks: int = 1
     shared: bool = False
+    graphs: bool = False
 
     @classmethod
     def estimated(cls, model: str, dtype: str, device: Device, costs: Costs, work: Work, tile: int,
-                  edges: dict[str, int], ranks: int = 1, shared: bool = False) -> Plan:
+                  edges: dict[str, int], ranks: int = 1, shared: bool = False, graphs: bool = False) -> Plan:
         """Make a plan with times computed from numbers of operations."""
         speed = Speed(
             device.seconds(costs.train(keep_reads=True), costs.traffic),
@@ -85,7 +87,7 @@ class Plan:
             device.seconds(costs.forward, costs.traffic / 3),
             f"estimated: {device.operations / 1e12:.3g} TFLOP/s",
         )
-        return cls(model, dtype, device, costs, work, tile, speed, edges, ranks, shared)
+        return cls(model, dtype, device, costs, work, tile, speed, edges, ranks, shared, graphs)
 
     # --- memory ----------------------------------------------------------------------------------------------------
 
@@ -123,6 +125,17 @@ class Plan:
     @property
     def peak(self) -> int:
         return self.at_rest + self.cache + self._micro_batch(self.pairs_at_once)
+
+    @property
+    def captured(self) -> int:
+        """Bytes that captured steps hold beside the peak, at most: the largest micro-batch's results, which all graphs
+        share, and copies of its frozen values. If there is no room for them, steps run as usual.
+        """
+        steps = (self.work.search.gradients or 0) > self.work.search.whole
+        if self.device.kind != "cuda" or self.shared or not self.graphs or not steps:
+            return 0
+        tokens = math.ceil(self.pairs_at_once * self.work.tokens)
+        return self._micro_batch(self.pairs_at_once) + self.costs.cache(tokens)
 
     @property
     def least(self) -> int:
@@ -213,7 +226,8 @@ class Plan:
             "weights": self.costs.weights, "tokens_per_pair": self.work.tokens, "pairs_at_once": self.pairs_at_once,
             "ranks": self.ranks, "weights_shared": self.shared,
             "bytes": {"weights": self.costs.weights * self.costs.itemsize, "at_rest": self.at_rest,
-                      "cache": self.cache, "peak": self.peak, "least": self.least, "free": self.device.free},
+                      "cache": self.cache, "peak": self.peak, "captured": self.captured, "least": self.least,
+                      "free": self.device.free},
             "maps": "kept" if self.keep_maps else "folded at use",
             "seconds": {"step": self.step_seconds, "search": self.search_seconds, "judging": self.judging_seconds,
                         "run": self.seconds},

@@ -113,7 +113,8 @@ def planned(
         tokens=tokens, positions=positions, train=len(pairs.pairs), guessed=guessed,
     )  # fmt: skip
     tile = max(1, int(engine.tile_tokens / tokens))
-    return Plan.estimated(config.model, config.dtype, device, costs, work, tile, _edges(engine), ranks, shared)
+    graphs = config.cuda_graph != "off"
+    return Plan.estimated(config.model, config.dtype, device, costs, work, tile, _edges(engine), ranks, shared, graphs)
 
 
 def calibrated(estimate: Plan, config: RunConfig, pairs: PairSet) -> Plan:
@@ -132,10 +133,16 @@ def _kind(device: Device) -> torch.device:
 
 def pairs_of(config: RunConfig, model: Model) -> tuple[PairSet, bool]:
     """Return the training pairs, and whether they use the bundled model's tokenizer because there is no other."""
-    tokenizer, guessed = model.tokenizer, model.tokenizer is None and not model.adapter.reads_images
-    if guessed:
-        tokenizer = describe_model("bundled").tokenizer
-    return config.task_value.pairs(tokenizer, "train", max_length=model.adapter.max_length), guessed
+    task, tokenizer, longest = config.task_value, model.tokenizer, model.adapter.max_length
+    if tokenizer is not None or model.adapter.reads_images:
+        return task.pairs(tokenizer, "train", max_length=longest), False
+    try:
+        return task.pairs(describe_model("bundled").tokenizer, "train", max_length=longest), True
+    except ValueError as error:
+        raise ValueError(
+            f"{config.model} has no tokenizer here, and the pairs could not be counted with the bundled model's "
+            f"instead: {error}\n  Expected the model's own tokenizer (such as tokenizer.json) beside its config.json"
+        ) from None
 
 
 def _edges(engine: MaskedPass) -> dict[str, int]:

@@ -24,8 +24,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from edge_pruning import settings_file
 from edge_pruning.runs import RunConfig
-from edge_pruning.settings_file import NUMBER, SETTINGS, SEVERAL, TABLE, TEXT, WHOLE, problems_in, read_toml
+from edge_pruning.settings_file import NUMBER, SETTINGS, SEVERAL, TABLE, TEXT, WHOLE, problems_in
 
 TABLES = tuple(name for name, kind in SETTINGS.items() if kind == TABLE)
 OF_FILE = {name: kind for name, kind in SETTINGS.items() if name != "seeds"}
@@ -64,7 +65,8 @@ class Sweep:
     @classmethod
     def read(cls, path: Path) -> Sweep:
         """Read a sweep file. Raises ValueError with everything that is wrong with it."""
-        content = read_toml(path)
+        content = settings_file.read_toml(path)
+        settings_file.refuse_study(path, content)
         cells: list[Cell] = []
         problems = list(_problems(content))
         if not problems:

@@ -132,6 +132,7 @@ def test_styles_of_a_task_are_two_settings():
     (("--against", "iol"), "there is no task 'iol'; nearest: ioi"),
     (("--against", "style=few-shot"), "task 'ioi' has no setting style"),
     (("--against", "gendered-pronoun", "--edges", "10,20"), "expected one size for a study, got several"),
+    (("--against", "gendered-pronoun", "--cuda-graph", "maybe"), "expected cuda_graph auto, on, off; got 'maybe'"),
 ])  # fmt: skip
 def test_settings_that_make_no_study_are_refused(cli, tmp_path, arguments, expected):
     result = cli("study", "ioi", "--out", tmp_path / "study", *arguments)
@@ -191,10 +192,13 @@ def test_the_recipe_for_codellama_runs_on_a_small_model(cli, small_codellama, tm
     assert f"--model {small_codellama} overrides model = 'codellama/CodeLlama-13b-Instruct-hf'" in result.stderr
 
 
-def test_a_file_of_a_study_is_refused_by_discover(cli, tmp_path):
-    result = cli("discover", "--config", RECIPES / "codellama-13b-boolean.toml")
-    assert result.exit_code == 2
-    assert "describes two settings ([against]); run edge-pruning study --config" in result.stderr
+def test_a_file_of_a_study_is_refused_by_other_commands(cli, tmp_path):
+    recipe = RECIPES / "codellama-13b-boolean.toml"
+    for command in (("discover", "--config"), ("sweep", "plan"), ("sweep",)):
+        result = cli(*command, recipe)
+        assert result.exit_code == 2
+        expected = f"{recipe} describes two settings ([against]); run edge-pruning study --config {recipe}"
+        assert result.stderr == f"error: {expected}\n"
     (tmp_path / "study.toml").write_text("task = 'ioi'\n[against]\ntasks = 'gendered-pronoun'\ndata = 3\n")
     result = cli("study", "--config", tmp_path / "study.toml")
     assert result.exit_code == 2
