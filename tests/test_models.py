@@ -79,7 +79,7 @@ def test_shapes_are_read_from_the_configuration() -> None:
 def test_a_llama_has_no_writer_of_positions() -> None:
     adapter = random_model(config_of("llama"))
     for engine in ENGINES:
-        with pytest.raises(ValueError, match="rotary positions, nothing is written for them; use embeddings='joint'"):
+        with pytest.raises(ValueError, match="rotary positions, so no node writes positions; use embeddings='joint'"):
             Patch().freeze(engine(adapter, Graph(adapter.shape, "split")), Batch.of(mixed_pairs()))
 
 

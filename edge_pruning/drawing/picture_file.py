@@ -38,7 +38,7 @@ def _cairosvg(path: Path) -> Any:
         return importlib.import_module("cairosvg")
     except ImportError:
         raise ValueError(f"{path}: PNG and PDF need CairoSVG, which is not installed: pip install "
-                         "'edge-pruning[pictures]'; SVG needs nothing") from None  # fmt: skip
+                         "'edge-pruning[pictures]'; a file that ends with .svg does not need it") from None  # fmt: skip
     except OSError as error:  # the package is there, the system's library is not
         raise ValueError(f"{path}: CairoSVG does not find the library cairo ({str(error).splitlines()[0]}); install it "
                          "(Debian: libcairo2, macOS: cairo), or write SVG") from None  # fmt: skip

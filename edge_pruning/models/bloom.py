@@ -67,5 +67,5 @@ class Bloom(TransformerH):
 
     def embed(self, inputs: Tensor, *, split: bool) -> Tensor:
         if split:
-            raise ValueError("this model has ALiBi, nothing is written for positions; use embeddings='joint'")
+            raise ValueError("this model has ALiBi, so no node writes positions; use embeddings='joint'")
         return self.body.word_embeddings_layernorm(self.body.word_embeddings(inputs))[None]

@@ -133,7 +133,7 @@ class Decoder(PartsAdapter):
 
     def embed(self, inputs: Tensor, *, split: bool) -> Tensor:
         if split:
-            raise ValueError("this model has rotary positions, nothing is written for them; use embeddings='joint'")
+            raise ValueError("this model has rotary positions, so no node writes positions; use embeddings='joint'")
         return self.words(inputs)[None]
 
     def unembed(self, x: Tensor) -> Tensor:

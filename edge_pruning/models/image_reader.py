@@ -82,12 +82,14 @@ class ImageReader:
 def _converted(image: Image, channels: int) -> Image:
     """The same picture with as many channels as the model reads."""
     if channels not in MODES:
-        raise ValueError(f"the model reads images of {channels} channels, which no image file holds; give tensors")
+        raise ValueError(
+            f"the model reads images of {channels} channels, but image files have 1 or 3; give the images as tensors"
+        )
     if image.mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     if image.mode in ("LA", "RGBA"):
         if image.getchannel("A").getextrema() != (255, 255):
-            raise ValueError("it has transparent pixels, whose colour nobody knows; put it on a background first")
+            raise ValueError("it has transparent pixels, which have no certain colour; put it on a background first")
         image = image.convert(image.mode.removesuffix("A"))
     if image.mode not in ("1", "L", "RGB"):
         raise ValueError(f"its pixels are {image.mode}; expected grey or RGB with 8 bits per channel")

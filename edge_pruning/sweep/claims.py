@@ -1,12 +1,13 @@
-"""Who works on which cell, agreed on through files: any number of processes on any number of machines.
+"""Claims to cells: files by which any number of processes on any number of machines agree who works on which cell.
 
     claims/CELL.1     created by the worker that begins the cell; exactly one process can create a file
     claims/CELL.2     created by the worker that takes over from a dead one; the claim with the highest number holds
 
-A worker touches its claim every `BEAT` seconds. A claim is given up when its worker says so (it was interrupted, or is
-done), when its process is gone (which workers on the same machine see at once), or when it was not touched for
-`SILENCE` seconds by the clock of the file system, so that the clocks of the machines need not agree. Claims are never
-deleted: whoever takes over creates the next number, which again only one process can do.
+A worker touches its claim every `BEAT` seconds. A claim ends when its worker writes so (after an interrupt, or at the
+end of its work), when the worker's process no longer exists (workers on the same machine see that at once), or when the
+claim was not touched for `SILENCE` seconds. That time is measured by the clock of the file system, so that the clocks
+of the machines need not agree. Claims are never deleted: a worker that takes over creates the claim with the next
+number, which again only one process can do.
 """
 
 from __future__ import annotations
@@ -169,13 +170,13 @@ class Held:
 
 
 def dead_ends(claims: list[Claim], found: str, now: float) -> int:
-    """How many of the last workers died one after the other at what the run folder holds now."""
+    """The number of last workers in a row that died while the run folder held what it holds now (`found`)."""
     dead = takewhile(lambda claim: not claim.ended and not claim.is_alive(now), reversed(claims))
     return sum(claim.content is not None and claim.content["found"] == found for claim in dead)
 
 
 def process_table() -> str:
-    """What tells apart machines, and containers on one machine: where a process id means the same process."""
+    """An identifier of the machine (or container) within which a process id means one process."""
     parts: list[Any] = [platform.node()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())

@@ -150,7 +150,8 @@ def _refuse_others(path: Path, sweep: Sweep) -> None:
         there = sorted(found.name for found in path.iterdir() if found.name != LOCK)
         if there:
             raise ValueError(
-                f"{path} holds something else ({', '.join(there[:SHOWN])}); choose another folder with --out"
+                f"expected an empty folder or that of this sweep, but {path} holds something else "
+                f"({', '.join(there[:SHOWN])}); choose another folder with --out"
             )
         return
     stored = set(SweepFolder(path)._settings)
@@ -158,7 +159,8 @@ def _refuse_others(path: Path, sweep: Sweep) -> None:
     if missing:
         raise ValueError(
             f"{path} holds another sweep: {len(missing)} of its {len(stored)} cells are not in this one "
-            f"({', '.join(missing[:SHOWN])}). A sweep may grow, but two cannot share a folder; choose one with --out"
+            f"({', '.join(missing[:SHOWN])}). Cells can be added to a sweep, but two sweeps cannot share "
+            "a folder; choose another one with --out"
         )
 
 

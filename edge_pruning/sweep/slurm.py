@@ -52,7 +52,7 @@ def submit(folder: SweepFolder, count: int) -> list[Any]:
     try:
         import submitit
     except ModuleNotFoundError:
-        raise ValueError("--slurm takes submitit: pip install 'edge-pruning[slurm]'") from None
+        raise ValueError("--slurm needs submitit, which is not installed: pip install 'edge-pruning[slurm]'") from None
     path = folder.path.resolve()
     cluster = folder.slurm.get("cluster", "slurm")
     try:

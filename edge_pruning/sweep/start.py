@@ -38,8 +38,8 @@ def run_workers(folder: SweepFolder, count: int, look: Callable[[], object] = la
     left = [cell.name for cell in folder.cells if not folder.is_settled(cell)]
     if died and left:
         raise OSError(
-            f"{len(died)} of {count} workers died (exit codes {', '.join(map(str, died))}) and {len(left)} cells are "
-            f"left; {logs} holds what they printed. The same command goes on"
+            f"{len(died)} of {count} workers died (exit codes {', '.join(map(str, died))}), and {len(left)} cells are "
+            f"not finished. What the workers printed is in {logs}. To continue, run the same command again"
         )
 
 

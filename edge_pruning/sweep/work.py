@@ -1,7 +1,7 @@
-"""A worker: takes cells that nobody works on, until every cell of the sweep is finished or has failed.
+"""A worker takes cells that no other worker holds, until every cell of the sweep is finished or has failed.
 
-A cell that fails does not stop the others: its error is written down, and it is not tried again until somebody asks for
-that. A worker that finds nothing to do waits, because another one may die.
+If a cell fails, its error is stored, and the worker takes the next one. A failed cell is tried again on request only. A
+worker without a free cell waits, because a cell becomes free if its worker dies.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Worker:
             try:
                 if deaths >= DEATHS:
                     raise ValueError(
-                        f"{deaths} workers died at this run, one after the other, without getting any further; is "
-                        "there too little memory?"
+                        f"{deaths} workers died at this run, one after the other, and none made any progress. A likely "
+                        "cause is too little memory; after a remedy, --retry-failed tries the run again"
                     )
                 self._run(cell, _Watched(self.watch, cell.name, held.check))
             except Lost:

@@ -202,7 +202,7 @@ def test_conversions_lose_nothing() -> None:
     for mode in ("L", "LA", "RGBA", "P"):
         assert torch.equal(colour.read(image.convert(mode)), expected)
     assert torch.equal(reader_of(CLASSES).read(image.convert("RGB")), expected[:1])
-    with pytest.raises(ValueError, match="2 channels, which no image file holds"):
+    with pytest.raises(ValueError, match="2 channels, but image files have 1 or 3"):
         reader_of(CLASSES, channels=2).read(image)
 
 

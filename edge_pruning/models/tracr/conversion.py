@@ -72,7 +72,7 @@ def answers(model: Any, rasp: Any, program: Program, inputs: Sequence[Sequence[V
     if wrong:
         raise ValueError(
             f"what Tracr has compiled does not do what {program.name!r} says on {len(wrong)} of {len(inputs)} inputs: "
-            f"{'; '.join(wrong[:LISTED])}. It has no error for every expression that it cannot compile"
+            f"{'; '.join(wrong[:LISTED])}. Tracr does not report every expression that it cannot compile"
         )
     return Inputs.stack(program, tokens, logits, defined)
 

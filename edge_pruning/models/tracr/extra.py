@@ -17,6 +17,6 @@ def tracr(module: str) -> Any:
     if not is_installed():
         raise ValueError(
             "compiling a program needs Tracr, which is not installed: pip install 'edge-pruning[tracr]' (it brings JAX "
-            "and Haiku). Programs that are compiled already need nothing: see edge-pruning list programs"
+            "and Haiku). Programs that are already compiled do not need it: see edge-pruning list programs"
         )
     return importlib.import_module(f"tracr.{module}")
