@@ -87,7 +87,7 @@ class Search:
 
     def for_ranking(self, pairs: int | None = None) -> Search:
         """The search for a ranking that another search begins with: on its first `pairs` pairs (None: on all)."""
-        data = replace(self.data, pairs=self.data.pairs[:pairs])
+        data = self.data if pairs is None else replace(self.data, pairs=self.data.pairs[:pairs])
         return replace(self, data=data, init_scores=None, observer=Observer())
 
     def scores(self, values: Tensor, *, natural_size: int | None = None) -> EdgeScores:

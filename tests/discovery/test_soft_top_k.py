@@ -194,6 +194,16 @@ def test_scores_of_nodes_have_a_learning_rate_of_their_own() -> None:
     assert rates == {id(masks.parameters[name]): rate for name, rate in expected.items()}
 
 
+@pytest.mark.parametrize(("settings", "roots"), [({}, 5), ({"root_loss": False}, 0)])
+def test_every_step_descends_on_the_root_of_the_loss_unless_it_is_switched_off(
+    settings: dict[str, Any], roots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, real = [], training._slope_of_root
+    monkeypatch.setattr(training, "_slope_of_root", lambda loss: calls.append(1) or real(loss))
+    find(SoftTopK(steps=5, batch_size=4, attribute_first=False, **settings))
+    assert len(calls) == roots
+
+
 @pytest.mark.parametrize("rate", [-1.0, math.inf, math.nan])
 def test_impossible_node_rates_are_refused(rate: float) -> None:
     with pytest.raises(ValueError, match="node_rate must be 0 or positive, got"):
