@@ -1,4 +1,4 @@
-"""From ranking to a smaller model: what a task does not need is cut out, and the rest is saved as a model."""
+"""Shrinking: what a task does not need is cut out of a model, and the rest is saved as a smaller model."""
 
 from edge_pruning.registry import import_files
 from edge_pruning.shrink.by_name import get_shrinker

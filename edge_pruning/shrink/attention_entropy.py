@@ -1,22 +1,24 @@
-"""Attention entropy: heads that look everywhere go first, and the positions that attention needs least.
+"""Attention entropy: the heads whose attention is spread most go first, and the positions that attention needs least.
 
-(Mao and others, "Attention map guided transformer pruning for edge device", 2023.) With A the attention map of a head,
-averaged over the training examples, and l the place of its layer among those that still have more than one head,
+Source: Mao and others, "Attention map guided transformer pruning for edge device", 2023. Let A be a head's attention
+map, averaged over the training examples, and l the index of its layer among those that still have more than one head:
 
     H = mean_q sum_k -A[q, k] log2 A[q, k],            value = H (1 + .02 l)
 
-and the heads with the highest values go. With `rounds`, an equal part of them goes in each round, the model is tuned in
-between (with `--finetune`), and values are computed anew. Heads that share keys and values go together, by their mean.
+The heads with the highest values go, an equal share of them in each of `rounds` rounds. Each round computes the values
+anew; with `--finetune`, the model is also tuned between rounds. Heads that share keys and values go together, by their
+mean value.
 
-`tokens` below 1: positions whose keys and values are dropped, for images only. With L the loss of the answers,
+If `tokens` is below 1 (images only), the keys and values of some positions go as well. With L the loss of the answers,
 
-    T[l, k] = |mean over examples, heads and queries of A dL/dA|,      normalised per layer,  times (1 - .03 l)
+    T[l, k] = sum over micro-batches of |sum over examples, heads and queries of A dL/dA|
+    normalised per layer, times (1 - .03 l)
 
-and the lowest go, over all layers; queries stay, and the class token's key and value.
+The positions with the lowest T of all layers go. Queries stay, and so do the class token's keys and values.
 
-Differences from the paper: L and the loss of fine-tuning need no labels besides the task's answers. Cost: a forward
-pass per example and round, and one backward pass for the positions. It misleads where a head that looks everywhere
-gathers something that the task needs.
+Differences from the paper: L and the loss of fine-tuning use no labels besides the task's answers. As in the authors'
+code, T depends on which examples share a micro-batch. Cost: a forward pass per example and round; for positions, one
+more forward and backward pass per example. It misleads where a head that looks everywhere gathers what the task needs.
 """
 
 from __future__ import annotations
@@ -37,13 +39,17 @@ from edge_pruning.shrink.method import Shrinker, shrinker
 from edge_pruning.shrink.running import batches, present
 from edge_pruning.shrink.selection import PartScores
 
-HEADS_DEEPER, TOKENS_DEEPER = 0.02, 0.03  # what a layer adds to the value of a head, and takes from that of a position
+HEADS_DEEPER, TOKENS_DEEPER = 0.02, 0.03  # per layer of depth: added to a head's factor, subtracted from a position's
 
 
 @shrinker
 @dataclass(frozen=True)
 class AttentionEntropy(Shrinker):
-    """`rounds`: in how many parts heads go. tokens: the share of positions whose keys and values stay."""
+    """Remove the heads whose attention is spread most; for images, also the positions whose attention matters least.
+
+    rounds: heads go in this many rounds.
+    tokens: the share of positions whose keys and values stay.
+    """
 
     name: ClassVar[str] = "attention-entropy"
     summary: ClassVar[str] = "heads whose attention is spread most go, in rounds; with tokens=0.6 positions, too"
@@ -69,7 +75,7 @@ class AttentionEntropy(Shrinker):
                 f"method {self.name!r}: expected tokens=1 for a model that reads text, got {self.tokens:g}: positions "
                 "can be dropped only where all inputs have the same ones, as images do"
             )
-        job.kept(PartScores(heads=torch.zeros(job.sizes.layers, job.sizes.groups)))  # refuses a share that is too small
+        job.kept(PartScores(heads=torch.zeros(job.sizes.layers, job.sizes.groups)))  # refuses too small a share
         positions = kept_positions(token_importance(job), self.tokens) if self.tokens < 1 else None
         alive = torch.ones(job.sizes.layers, job.sizes.groups, dtype=torch.bool)
         for done in range(self.rounds):
@@ -92,7 +98,7 @@ def head_values(entropy: Tensor, alive: Tensor) -> Tensor:
 
 
 def mean_entropy(job: Job) -> Tensor:
-    """The entropy in bits of each head's mean attention map, mean over queries and over a group, [layer, group]."""
+    """The entropy in bits of each head's mean attention map, averaged over queries and over a group, [layer, group]."""
     sizes = job.sizes
     longest = max(job.setup.engine.width(pair) for pair in job.pairs)
     total = torch.zeros(sizes.layers, sizes.heads, longest, longest)
@@ -109,11 +115,11 @@ def mean_entropy(job: Job) -> Tensor:
 
 
 def token_importance(job: Job) -> Tensor:
-    """How much the loss depends on the attention to each position, [layer, p], before the class token is set apart."""
+    """T of each position, [layer, p]. The class token in column 0 has a value, but does not count for the norm."""
     sizes = job.sizes
     total = torch.zeros(sizes.layers, job.width)
     with attention_returned(job.hf):
-        job.hf.requires_grad_(True)  # the maps are leaves of nothing otherwise
+        job.hf.requires_grad_(True)  # otherwise the maps have no gradient
         for batch in batches(job.setup.engine, job.pairs):
             maps, logits = attentions(job.hf, batch)
             slopes = torch.autograd.grad(surprise(logits, batch).sum(), maps)
@@ -136,7 +142,7 @@ def kept_positions(importance: Tensor, share: float) -> Tensor:
 
 @contextmanager
 def attention_returned(hf: Any) -> Iterator[None]:
-    """Let transformers compute attention in the way that has attention maps."""
+    """A context in which transformers computes attention eagerly, because only then it returns attention maps."""
     before = hf.config._attn_implementation
     hf.set_attn_implementation("eager")
     try:

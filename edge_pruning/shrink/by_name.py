@@ -1,4 +1,4 @@
-"""Shrinking methods by their names, and methods that find circuits by theirs."""
+"""Shrinking methods by name. The name of a method that finds circuits gives `SummedEdges` of that method."""
 
 from __future__ import annotations
 
@@ -13,20 +13,26 @@ from edge_pruning.shrink.method import SHRINKERS, Shrinker
 from edge_pruning.shrink.summed_edges import SummedEdges
 
 
-def get_shrinker(name: str, settings: Mapping[str, Any] = MappingProxyType({})) -> Shrinker:
-    """Build a shrinking method with these settings. Raises ValueError with the nearest names if there is none."""
-    if name in METHODS and name not in SHRINKERS:
-        check_types(METHODS.named(name), settings)
-        return SummedEdges(METHODS.canonical(name), settings)
-    if name not in SHRINKERS:
+def get_shrinker(name: str, settings: Mapping[str, Any] = MappingProxyType({}), *, seed: int = 0) -> Shrinker:
+    """Build a shrinking method with these settings.
+
+    seed: for a method that has a setting `seed`, unless the settings give one.
+    Raises ValueError for an unknown name (with the nearest ones), and for settings that the method does not take.
+    """
+    if name not in SHRINKERS and name not in METHODS:
         raise unknown(SHRINKERS.kind, name, [*SHRINKERS.known, *METHODS])
-    check_types(SHRINKERS.named(name), settings)
-    built: Shrinker = build(SHRINKERS.named(name), f"{SHRINKERS.kind} {name!r}", settings)
+    cls: type[Any] = SHRINKERS.named(name) if name in SHRINKERS else METHODS.named(name)
+    check_types(cls, settings)
+    if "seed" in settings_of(cls):
+        settings = {"seed": seed, **settings}
+    if name not in SHRINKERS:
+        return SummedEdges(METHODS.canonical(name), settings)
+    built: Shrinker = build(cls, f"{SHRINKERS.kind} {name!r}", settings)
     return built
 
 
 def check_types(cls: type[Any], settings: Mapping[str, Any]) -> None:
-    """Raise ValueError for settings of another type than the fields of a dataclass."""
+    """Raise ValueError for settings whose types are not those of a dataclass's fields."""
     hints, problems = get_type_hints(cls), []
     for name in settings_of(cls).keys() & settings.keys():
         try:

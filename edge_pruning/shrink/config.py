@@ -1,4 +1,4 @@
-"""What is asked of a smaller model, checked together before anything is loaded."""
+"""The settings of a smaller model, checked together before anything is loaded."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ DEFAULT_METHOD = "node-masks"
 
 @dataclass(frozen=True, kw_only=True)
 class ShrinkConfig:
-    """Raises ValueError with everything that is wrong with it.
+    """The settings of a smaller model. Raises ValueError with all problems.
 
-    keep: the share of the FLOPs of what the method can remove that stays. settings: of the method. ablation: what is
-    left of a removed part, `mean` (in the biases, where there are any) or `zero`. finetune: steps, of `batch_size`
-    examples each. uniform: equally many heads and units in each layer.
+    method, settings: a shrinking method or one that finds circuits, and its settings.
+    keep: the share that stays, above 0 and below 1, of the FLOPs of everything that the method can remove.
+    ablation: what is left of a removed part, `mean` (held by the biases, where there are any) or `zero`.
+    finetune, learning_rate, batch_size: steps of fine-tuning, their learning rate, and the examples in each step.
+    uniform: keep equally many heads and units in each layer.
+    seed: of everything random; a method's own setting `seed` comes first.
     """
 
     method: str = DEFAULT_METHOD
@@ -44,7 +47,10 @@ class ShrinkConfig:
         if self.ablation not in ("mean", "zero"):
             yield f"expected ablation mean or zero (what is left of a removed part), got {self.ablation!r}"
         if self.finetune < 0 or self.batch_size < 1:
-            yield f"expected at least 0 steps of at least 1 example, got {self.finetune} and {self.batch_size}"
+            yield (
+                "expected fine-tuning of at least 0 steps with at least 1 example each, got "
+                f"{self.finetune} and {self.batch_size}"
+            )
         if not 0 < self.learning_rate < math.inf:
             yield f"expected a positive learning rate, got {self.learning_rate:g}"
         try:
@@ -54,7 +60,7 @@ class ShrinkConfig:
 
     @cached_property
     def shrinker(self) -> Shrinker:
-        return get_shrinker(self.method, self.settings)
+        return get_shrinker(self.method, self.settings, seed=self.seed)
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}

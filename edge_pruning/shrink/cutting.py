@@ -1,7 +1,7 @@
-"""Cutting: what is not kept is removed from a Hugging Face model, in place. `zero` only sets it to 0.
+"""Cutting: `cut` removes from a Hugging Face model, in place, what is not kept. `zero` sets weights to 0 instead.
 
-Both give the same outputs: a number that no map reads need not be computed. `fill` adds what the removed numbers are on
-average to the biases of the maps that read them, where there are biases, so that only their variation is lost.
+Both give the same outputs, because a number that no map reads need not be computed. `fill` also adds the mean of the
+removed numbers to the biases of the maps that read them, where there are biases: then only their variation is lost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edge_pruning.shrink.partial_linear import part_of
 
 
 def cut(hf: Any, kept: Kept) -> None:
-    """Remove everything that is not kept from a model that is whole."""
+    """Remove everything that is not kept from a whole model, in place."""
     layout = Layout(hf)
     per_group = layout.sizes.heads_per_group
     for i, maps in enumerate(layout):
@@ -45,7 +45,7 @@ def _cut_attention(maps: Maps, inputs: Tensor, channels: Tensor, per_group: int)
     from_heads = left.repeat_interleave(per_group, 0).flatten()
     attention.o_proj = part_of(out, columns=read, from_inputs=from_heads)
     if hasattr(attention, "num_attention_heads"):
-        attention.num_attention_heads = int(heads.sum())  # type: ignore[assignment]  # no module, a number
+        attention.num_attention_heads = int(heads.sum())  # type: ignore[assignment]  # an integer, not a module
 
 
 def _cut_mlp(maps: Maps, inputs: Tensor, units: Tensor) -> None:
@@ -55,18 +55,18 @@ def _cut_mlp(maps: Maps, inputs: Tensor, units: Tensor) -> None:
 
 
 def zero(hf: Any, kept: Kept) -> None:
-    """Set the weights to 0 that read what is not kept; positions, which are no weights, stay."""
+    """Set to 0 the weights that read what is not kept. All positions stay, because no weights belong to them."""
     fold(hf, gates_of(kept, Layout(hf)), None)
 
 
 def fill(hf: Any, kept: Kept, means: Mapping[str, Tensor]) -> None:
-    """`zero`, and the mean of what is not kept is added to the biases of the maps that read it."""
+    """Do what `zero` does, and add the mean of what is not kept to the biases of the maps that read it."""
     fold(hf, gates_of(kept, Layout(hf)), means)
 
 
 @torch.no_grad()
 def fold(hf: Any, gates: Mapping[str, Tensor], means: Mapping[str, Tensor] | None) -> None:
-    """Make the model compute what it computes with gates (see `gates.py`): factors and means go into its weights."""
+    """Multiply gates and means into weights and biases: the model then computes what it computes in `gates.gated`."""
     for i, maps in enumerate(Layout(hf)):
         for place, of_place in gates.items():
             for linear in maps.by_place[place]:

@@ -1,4 +1,4 @@
-"""Attention to some of the positions: keys and values of all others are not computed; queries are.
+"""Attention to some of the positions: keys and values are computed at these only, queries at all.
 
 For models whose inputs always have the same positions, such as the patches of an image.
 """
@@ -12,7 +12,7 @@ from transformers.models.vit.modeling_vit import ALL_ATTENTION_FUNCTIONS, eager_
 
 
 class FewerKeys(nn.Module):
-    """A vision transformer's attention module with keys and values at `positions` only, indices [p]."""
+    """A vision transformer's attention module with keys and values at some positions only. positions: indices [n]."""
 
     positions: Tensor
 
@@ -24,7 +24,7 @@ class FewerKeys(nn.Module):
     def forward(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None]:
-        """[b, p, d] -> [b, p, d], and the attention [b, h, p, kept] where the implementation returns it."""
+        """[b, p, d] -> [b, p, d], and the attention map [b, h, p, n], or None where it is not computed."""
         inner, attended = self.attention, hidden_states.index_select(1, self.positions)
         q, k, v = (
             linear(x).unflatten(-1, (-1, inner.head_dim)).transpose(1, 2)

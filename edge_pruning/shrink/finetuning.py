@@ -1,7 +1,7 @@
 """Fine-tuning: a smaller model learns to predict what the original predicts, on the task's training examples.
 
-An ordinary loop: AdamW, warm-up and half a cosine down, gradients clipped, KL(original || smaller) at the compared
-positions as the loss. No labels are used.
+The loss is KL(original || smaller) at the compared positions; no labels are used. The loop is AdamW with clipped
+gradients; the learning rate warms up, then falls along half a cosine.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ def finetune(
     after_step: Callable[[], object] | None = None,
     stage: Callable[[str, int, int], object] | None = None,
 ) -> None:
-    """Train all weights of a model in place. Raises Diverged.
+    """Train all weights of a model in place. Raises Diverged if the loss is not finite.
 
-    target_of: the original's logits [n, vocab] for a batch. batch_of: the batch of a step. after_step: called when the
-    weights have changed, as by what keeps removed weights at 0.
+    target_of: the original's logits [n, vocab] for a batch.
+    batch_of: the batch of a step.
+    after_step: called after each change of the weights, for example to set removed weights back to 0.
+    stage: called with what is being done, the steps done, and all steps.
     """
     hf.requires_grad_(True)
     optimizer = torch.optim.AdamW(hf.parameters(), lr=learning_rate, weight_decay=0.01)
@@ -58,7 +60,7 @@ def finetune(
 
 
 def rate(step: int, steps: int) -> float:
-    """The factor of the learning rate: up in a line, then down in half a cosine."""
+    """The factor of the learning rate: it rises linearly to 1, then falls to 0 along half a cosine."""
     warm = max(1, round(WARM_UP * steps))
     if step < warm:
         return (step + 1) / warm

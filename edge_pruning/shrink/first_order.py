@@ -1,9 +1,10 @@
-"""How much the loss would rise without each head and unit, to first order: the slope of KL as all gates close together.
+"""First-order effects: an estimate of how much the loss rises without each head and each MLP unit.
 
-    effect = -dKL/dg,    averaged over models whose gates are all .25, .5 and .75
+    effect = -dKL/dg,    averaged over three models, in which all gates are .25, .5 or .75
 
-At the whole model KL has its minimum and no slope, so the slope is taken on the way from the model to one without heads
-and MLPs (`mean_gradient.py` does the same for edges). Cost: three forward and backward passes per example.
+KL has its minimum at the whole model, so its gradient is 0 there. It is taken instead on the path from the whole model
+to one without heads and MLPs (`mean_gradient.py` does the same for edges). Cost: three forward and backward passes per
+example.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ EXAMPLES = 128  # training pairs, at most
 
 
 def first_order_effects(job: Job) -> tuple[Tensor, Tensor]:
-    """The effects of all heads [layer, group] and units [layer, f], per example."""
+    """The effects of all heads [layer, group] and units [layer, f], in nats per example; higher matters more."""
     sizes, pairs = job.sizes, job.setup.train.pairs[:EXAMPLES]
     shapes = ((sizes.layers, sizes.groups), (sizes.layers, sizes.units))
     totals = [torch.zeros(shape) for shape in shapes]
@@ -38,12 +39,12 @@ def first_order_effects(job: Job) -> tuple[Tensor, Tensor]:
 
 
 def gated_loss(job: Job, heads: Tensor, units: Tensor, batch: Batch, target: Tensor) -> Tensor:
-    """Mean KL of the model with gates on heads [layer, group] and units [layer, f] from the original, in nats."""
+    """Mean KL(original || gated model) in nats, with gates on heads [layer, group] and units [layer, f]."""
     gates = {"channels": over_channels(heads, job.sizes), "units": units}
     with gated(job.layout, gates, job.means):
         return kl_divergence(target, outputs(job.hf, batch), batch).mean()
 
 
 def over_channels(heads: Tensor, sizes: Sizes) -> Tensor:
-    """One number per group of heads [layer, group] for each number that the output map reads [layer, h * e]."""
+    """Repeat one number per group of heads [layer, group] for every number that the output map reads [layer, h * e]."""
     return heads.repeat_interleave(sizes.heads_per_group * sizes.e, 1)

@@ -1,6 +1,6 @@
-"""FLOPs of a model's layers, from the numbers that stay: two for every multiplication in a matrix product.
+"""FLOPs of a model's layers, from how many numbers stay: two for every multiplication in a matrix product.
 
-Norms, activations and softmax are not counted. A test compares the sum with what torch counts in a cut model.
+Norms, activations and softmax are not counted. A test compares what cutting saves with what torch counts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from edge_pruning.shrink.layout import Sizes
 
 @dataclass
 class Counts:
-    """How many numbers stay in one layer; `keys`: the positions with keys and values."""
+    """How many numbers stay at each place of one layer (see `layout.py`). keys: positions with keys and values."""
 
     attention_inputs: int
     groups: int

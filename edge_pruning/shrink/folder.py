@@ -2,10 +2,11 @@
 
     config.json model.safetensors    as `save_pretrained` writes them, with the tokenizer's or image processor's files
     kept.safetensors                 what stays of each layer of the original (see `kept.py`)
-    shrunk.json                      how it was made, and what was measured before and after
+    shrunk.json                      how the model was made, and what was measured of the original and of it
 
-Where every layer keeps equally many whole heads and units, config.json says so, and `AutoModel...from_pretrained` opens
-the folder. Anywhere else config.json is the original's, and `load_shrunk` opens it.
+If every layer keeps equally many whole heads and units, config.json holds the new sizes, and
+`AutoModel...from_pretrained` opens the folder. Otherwise config.json is the original's, and only `load_shrunk` opens
+the folder.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ KEPT, RECORD = "kept.safetensors", "shrunk.json"
 
 
 def check_new(folder: Path) -> None:
-    """Raise ValueError unless a folder can be written there: nothing is replaced."""
+    """Raise ValueError if the folder exists, because nothing is replaced, or if it cannot be written."""
     if folder.exists():
         raise ValueError(f"{folder} exists already, and nothing is replaced; choose another folder with --out")
     place = next(parent for parent in folder.absolute().parents if parent.exists())
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise ValueError(f"cannot write {folder}: {place} is no folder that can be written to; choose another one")
+        raise ValueError(f"cannot write {folder}: {place} is not a writable folder; choose another one with --out")
 
 
 def save_shrunk(
@@ -40,7 +41,7 @@ def save_shrunk(
 ) -> None:
     """Write a model that has been cut. Raises ValueError if the folder exists.
 
-    companions: writes what else belongs to the model, such as its tokenizer, into the folder that it is given.
+    companions: called with a folder, to write what else belongs to the model there, such as its tokenizer.
     """
     check_new(folder)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
@@ -60,7 +61,7 @@ def save_shrunk(
 
 
 def describe(config: Any, kept: Kept) -> None:
-    """Write the sizes of a uniform cut into a configuration, which must be that of the model before."""
+    """Write the sizes of a uniform cut into the whole model's configuration, in place."""
     per_group = config.num_attention_heads // kept.channels.shape[1]
     groups = int(kept.groups[0].sum())
     config.head_dim = kept.channels.shape[2]
@@ -73,7 +74,8 @@ def describe(config: Any, kept: Kept) -> None:
 def load_shrunk(folder: str | Path, **options: Any) -> Any:
     """Open a folder that `edge-pruning shrink` wrote, as a Hugging Face model in evaluation mode.
 
-    options: those of `from_pretrained`, such as dtype. Raises ValueError if the folder is no such folder, or damaged.
+    options: those of `from_pretrained`, such as dtype.
+    Raises ValueError if the folder holds no shrunk model, or a damaged one.
     """
     import transformers
 
@@ -90,7 +92,7 @@ def load_shrunk(folder: str | Path, **options: Any) -> Any:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Read what a folder says about itself. Raises ValueError if it holds no shrunk model."""
+    """Read the folder's shrunk.json. Raises ValueError if the folder holds no shrunk model."""
     if not (folder / RECORD).exists():
         raise ValueError(f"{folder} holds no shrunk model: expected a folder with {RECORD}, as `shrink` writes it")
     content: dict[str, Any] = files.read_json(folder / RECORD, dict)
@@ -99,7 +101,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def cut_class(whole: type[Any], kept: Kept) -> type[Any]:
-    """The class of a model that is cut as soon as it is built, so that `from_pretrained` finds its weights' shapes."""
+    """A subclass whose models are cut when they are built, so that their weights have the shapes of the saved ones."""
 
     def build(self: Any, config: Any, *args: Any, **options: Any) -> None:
         whole.__init__(self, config, *args, **options)

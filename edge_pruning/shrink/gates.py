@@ -1,7 +1,7 @@
 """Gates: factors on what a model's maps read, in an untouched Hugging Face model.
 
-With gate g and the mean m of what arrives, a map reads  g x + (1 - g) m.  At 1 it is the model, at 0 the number is gone
-as `cutting.fill` removes it: maps without a bias have nothing to put a mean into, and m is 0 there.
+With gate g and the mean m of the input x, a map reads  g x + (1 - g) m.  Gates of 1 give the model itself. A gate of 0
+removes a number as `cutting.fill` does. For a map without a bias m is 0, because it has nothing to hold a mean.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ from edge_pruning.shrink.layout import Layout
 
 @contextmanager
 def gated(layout: Layout, gates: Mapping[str, Tensor], means: Mapping[str, Tensor] | None = None) -> Iterator[None]:
-    """Run the model with gates. gates, means: per place of `layout.py`, [layer, in]; no means: 0."""
+    """A context in which the model runs with gates.
+
+    gates: by place (see `layout.py`), [layer, in].
+    means: the same of the inputs' means; None: 0.
+    """
     handles = [
         linear.register_forward_pre_hook(_gate(gate, None if linear.bias is None or means is None else means[place][i]))
         for place, of_place in gates.items()

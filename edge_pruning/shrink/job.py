@@ -1,4 +1,4 @@
-"""What a shrinking method is given: the model, the examples, and what is asked for."""
+"""What a shrinking method is given: the model, the examples, and the settings that all methods share."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ Stage = Callable[[str, int, int], object]
 
 
 def silent(words: str, done: int, total: int) -> None:
-    """Say nothing about `words`, of which `done` of `total` is done."""
+    """Report no progress: `words` say what is being done, and `done` of `total` steps are."""
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
     """One model to be shrunk for one task.
 
-    hf: a copy of the model, whole; methods that train may change its weights.
-    setup: the original model, and the task's pairs. pairs: those to learn from, at least the training pairs.
+    hf: a whole copy of the model. Methods that train may change its weights.
+    setup: the original model, and the task's pairs.
+    pairs: the pairs to learn from, the training pairs or more.
     means: what is left of removed parts (see `means.py`); None: 0.
-    keep: the wanted share. seed: of everything random. stage: told what is being done, and how much of it is done.
-    tune: fine-tunes `hf` with only so much kept, for a share of the steps of fine-tuning; None without fine-tuning.
+    keep: the wanted share of the FLOPs.
+    seed: of everything random.
+    tune: fine-tune `hf` with only some parts kept, for a share of the steps of fine-tuning; None without fine-tuning.
+    stage: called with what is being done, the steps done, and all steps.
     """
 
     hf: Any
@@ -56,7 +59,7 @@ class Job:
 
     @cached_property
     def width(self) -> int:
-        """How many positions an example has."""
+        """How many positions an example has on average."""
         return mean_width(self.setup.engine, self.pairs)
 
     def batch(self, step: int, size: int) -> Batch:
@@ -65,10 +68,10 @@ class Job:
         return self.setup.engine.batch([self.pairs[i] for i in ids])
 
     def target(self, batch: Batch) -> Tensor:
-        """The original's logits [n, vocab], which a smaller model has to predict."""
+        """The original's logits [n, vocab], which a smaller model should reproduce."""
         with torch.no_grad():
             return outputs(self.setup.engine.adapter.hf, batch)
 
     def kept(self, scores: PartScores, keep: float | None = None, *, uniform: bool = False) -> Kept:
-        """What stays by scores of the parts, at the wanted share or another."""
+        """What stays of the model by these scores, at the wanted share or at `keep`."""
         return Selection(scores, self.sizes, self.width).kept(self.keep if keep is None else keep, uniform=uniform)

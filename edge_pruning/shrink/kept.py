@@ -1,6 +1,6 @@
-"""What stays of a model: for each layer the numbers that its maps still read, and the positions that are attended to.
+"""What stays of a model: for each layer, the numbers that its maps still read and the positions that it attends to.
 
-A file holds it as one bool tensor per place, so what was removed can be looked up later by layer and index.
+The file has one bool tensor per place, so that what was removed can be looked up later by layer and index.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PLACES = ("attention_inputs", "channels", "mlp_inputs", "units")
 
 @dataclass(frozen=True)
 class Kept:
-    """Bool tensors, true where something stays.
+    """Bool tensors, true where something stays. Raises ValueError if a layer would keep nothing at one of the places.
 
     attention_inputs [layer, d], channels [layer, group, e], mlp_inputs [layer, d], units [layer, f]: see `layout.py`.
     positions [layer, p]: the positions whose keys and values are computed; None: all. Queries are always computed.
@@ -70,7 +70,7 @@ class Kept:
 
     @property
     def is_uniform(self) -> bool:
-        """Whether a family's configuration can say it: whole heads and units only, equally many in each layer."""
+        """Whether a configuration can express it: only whole heads and units are gone, equally many in each layer."""
         inputs = self.attention_inputs.all() and self.mlp_inputs.all() and self.positions is None
         whole = torch.equal(self.channels, self.groups[..., None].expand_as(self.channels))
         counts = torch.stack([self.groups.sum(1), self.units.sum(1)])

@@ -1,4 +1,4 @@
-"""Where the maps of a layer are that can be cut, and how large they are.
+"""The linear maps of a layer that can be cut: where they are in a Hugging Face model, and their sizes.
 
 A layer has four places at which numbers flow into linear maps, and each of those numbers can be left out:
 
@@ -7,7 +7,7 @@ A layer has four places at which numbers flow into linear maps, and each of thos
     MLP inputs         read by the MLP's maps into its hidden units          [d]
     units              the MLP's hidden units, read by its last map          [f]
 
-A head (with shared keys and values: a group of heads) is all channels of a group. The residual stream keeps its width.
+A head is all channels of a group; heads that share keys and values are one group. The residual stream keeps its width.
 """
 
 from __future__ import annotations
@@ -28,7 +28,13 @@ MLPS = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes that the layers of a model share. `inward`: maps into the hidden units, two if there is a gate."""
+    """The sizes that all layers of a model share.
+
+    d: the width of the residual stream.
+    groups: groups of heads that share keys and values; equal to `heads` if none do.
+    e: numbers per head.
+    inward: maps into the MLP's hidden units, two if there is a gate.
+    """
 
     layers: int
     d: int
@@ -45,7 +51,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Maps:
-    """One layer: the modules that hold its linear maps, and the names of those of its MLP."""
+    """One layer: the modules that hold its linear maps, and the names of the MLP's maps in and out."""
 
     attention: nn.Module
     mlp: nn.Module
@@ -104,7 +110,7 @@ class Layout:
 
     @property
     def sizes(self) -> Sizes:
-        """Of a model that nothing has been cut from yet."""
+        """The sizes of a whole model; meaningless for one that has been cut."""
         shape, first = self.adapter.shape, self.layer(0)
         return Sizes(
             shape.layers, self.adapter.d_model, shape.heads, shape.kv_heads, first.out.in_features // shape.heads,
@@ -130,4 +136,4 @@ def _reason(kind: str) -> str:
         return "their MLPs are mixtures of experts"
     if kind in ("olmo2", "cohere", "stablelm", "phi", "gemma2", "gemma3_text"):
         return "they have norms that depend on how many heads there are, or that act on the sum of all heads"
-    return "it has not been written down where their maps are"
+    return "where their maps are has not been written down in shrink/layout.py"

@@ -1,16 +1,16 @@
-"""Learned dimensions: a score for everything that the layers' maps read, pushed down by an L1 penalty.
+"""Learned dimensions: learns a score for each number that the layers' maps read, with an L1 penalty on the scores.
 
-(Zhu, Tang and Han, "Vision transformer pruning", 2021.) In front of the maps to queries, keys and values, of the output
-map and of both sides of the MLP, what arrives is multiplied by scores that begin at 1:
+Source: Zhu, Tang and Han, "Vision transformer pruning", 2021. The inputs of the maps to queries, keys and values, of
+the output map, and of the MLP's maps in and out are multiplied by scores a that begin at 1:
 
     loss = KL(original || model) + penalty * sum |a|,        map(x) becomes map(a x)
 
-One threshold over all scores of all layers says what goes. With `--finetune` the weights are trained as well. Scores
-are folded into the weights that they multiply, so that a model of full size computes what was trained. Heads that share
-keys and values share the scores of their channels.
+One threshold for the scores of all layers decides what goes. With `--finetune` the weights are trained as well. Scores
+are folded into the weights that they multiply, so that what stays computes what was trained. Heads that share keys and
+values share the scores of their channels.
 
-Differences from the paper: the loss is KL, where it takes labels; and the paper sets what stays back to 1, which
-`folded=false` does. Cost: `steps` forward and backward passes. It misleads if `steps` are too few for scores to part.
+Differences from the paper: its loss uses labels, and it sets the scores that stay back to 1, as `folded=false` does.
+Cost: `steps` forward and backward passes of a batch. It misleads if `steps` are too few for the scores to separate.
 """
 
 from __future__ import annotations
@@ -37,7 +37,13 @@ from edge_pruning.shrink.selection import PartScores
 @shrinker
 @dataclass(frozen=True)
 class LearnedDimensions(Shrinker):
-    """`penalty`: the factor of the scores' sum. weights_learning_rate: of the weights, with `--finetune`."""
+    """Learn a score for each number that the layers' maps read.
+
+    steps, batch_size, learning_rate: of the training of the scores.
+    weights_learning_rate: of the weights, with `--finetune`; 0 leaves them as they are.
+    penalty: the factor of the sum of the scores' absolute values.
+    folded: whether the scores are multiplied into the weights at the end.
+    """
 
     name: ClassVar[str] = "learned-dimensions"
     summary: ClassVar[str] = "learns a score for each number that a map reads, by KL and an L1 penalty"
@@ -83,7 +89,7 @@ class LearnedDimensions(Shrinker):
         job.hf.requires_grad_(False)
         found = {place: of_place.detach() for place, of_place in scores.items()}
         if not all(of_place.isfinite().all() for of_place in found.values()):
-            raise Diverged("the dimensions' scores are not finite; try a lower learning_rate, or --dtype float32")
+            raise Diverged("the dimensions' scores are not finite; try a lower learning_rate")
         if self.folded:
             fold(job.hf, over_maps(found, job.sizes), job.means)
         return PartScores(**{place: of_place.abs().cpu() for place, of_place in found.items()})
@@ -97,6 +103,6 @@ def shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
 
 
 def over_maps(scores: dict[str, Tensor], sizes: Sizes) -> dict[str, Tensor]:
-    """The scores as gates [layer, in]: heads of a group share those of its channels."""
+    """The scores as gates [layer, in]; the heads of a group share the scores of its channels."""
     channels = scores["channels"].repeat_interleave(sizes.heads_per_group, 1).flatten(1)
     return {**scores, "channels": channels}

@@ -1,4 +1,4 @@
-"""What a model's maps read on average over examples and positions: what is left of a removed part."""
+"""The mean input of each of a model's maps, over examples and positions: it takes the place of what is removed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edge_pruning.shrink.running import outputs, present
 
 @torch.no_grad()
 def mean_inputs(hf: Any, examples: Iterable[Batch]) -> dict[str, Tensor]:
-    """The mean input of the maps at each place, [layer, in], over the positions that are there."""
+    """The mean input of the maps at each place, [layer, in], over all positions of the examples but filled-up ones."""
     layout = Layout(hf)
     totals = {
         place: [torch.zeros(linears[0].in_features, dtype=torch.float64) for maps in layout

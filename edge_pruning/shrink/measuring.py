@@ -1,10 +1,10 @@
-"""What a smaller model is worth and what it costs: measured on held-out examples, beside the original.
+"""How good a smaller model is, and what it costs: measured on held-out examples, beside the original.
 
-kl          KL(original || smaller) at the compared positions, in nats; 0 is the original
-agreement   how often both have the same most likely output
-accuracy    the task's; of images, how often the class is right among all classes
+kl          KL(original || smaller) at the compared positions, in nats; lower is better, 0 for the original
+agreement   share of examples on which both models have the same most likely output
+accuracy    the task's; for images, share of examples whose class is the most likely one of all classes
 flops       of one example, as torch counts the matrix products that are run
-seconds     per example, the median over runs that take turns with the original's, so that both meet the same load
+seconds     per example, the median of runs that alternate with the original's, so that both meet the same load
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from edge_pruning.pair import ImagePair
 from edge_pruning.shrink.running import batches, outputs
 from edge_pruning.tasks.task import PairSet
 
-RUNS, AT_LEAST, SECONDS = 15, 3, 10.0  # of each model that is timed; fewer, if all of them take longer than this
+RUNS, AT_LEAST, SECONDS = 15, 3, 10.0  # runs of each model; after so many seconds no more, but at least so many
 AT_A_TIME = (1, 64)  # examples in a timed run
 
 
@@ -55,7 +55,7 @@ def parameters(hf: Any) -> int:
 
 @torch.no_grad()
 def flops(hf: Any, inputs: Tensor) -> int:
-    """FLOPs of a run on the first of some inputs; attention is run in a way whose products can be counted."""
+    """FLOPs of a run on the first input. Attention is run eagerly, because not all fused kernels are counted."""
     before = hf.config._attn_implementation
     hf.set_attn_implementation("eager")
     try:
@@ -67,7 +67,7 @@ def flops(hf: Any, inputs: Tensor) -> int:
 
 
 def seconds_of_models(models: Mapping[str, Any], inputs: Sequence[Tensor]) -> dict[str, dict[str, float]]:
-    """Seconds per example of each model, by the number of examples at a time."""
+    """Median seconds per example of each model, by the number of examples at a time."""
 
     def prepared(hf: Any) -> Callable[[Tensor], Callable[[], object]]:
         return lambda x: lambda: hf(x)
@@ -76,7 +76,7 @@ def seconds_of_models(models: Mapping[str, Any], inputs: Sequence[Tensor]) -> di
 
 
 def inputs_to_time(engine: MaskedPass, pairs: PairSet) -> list[Tensor]:
-    """Inputs of 1 and of 64 examples (fewer if there are fewer); texts of one length, the most common one."""
+    """Inputs of 1 and of 64 examples, or of as many as there are. Texts all have the most common length."""
     widths = [engine.width(pair) for pair in pairs.pairs]
     usual = statistics.mode(widths)
     alike = [pair for pair, width in zip(pairs.pairs, widths, strict=True) if width == usual]
@@ -88,12 +88,15 @@ def inputs_to_time(engine: MaskedPass, pairs: PairSet) -> list[Tensor]:
 def timed(
     models: Mapping[str, Callable[[Tensor], Callable[[], object]]], inputs: Sequence[Tensor]
 ) -> dict[str, dict[str, float]]:
-    """Median seconds per example; models: from inputs to a function that runs the model on them. They take turns."""
+    """Median seconds per example of each model, by the number of examples; the models' runs alternate.
+
+    models: by name, a function of inputs that returns a function that runs the model on them.
+    """
     found: dict[str, dict[str, float]] = {name: {} for name in models}
     for x in inputs:
         calls = {name: model(x) for name, model in models.items()}
         taken: dict[str, list[float]] = {name: [] for name in models}
-        for call in calls.values():  # the first run prepares what later ones use
+        for call in calls.values():  # not timed: a first run also sets things up
             call()
         began_all = time.perf_counter()
         for run in range(RUNS):

@@ -22,11 +22,12 @@ shrinker = SHRINKERS.register
 
 @dataclass(frozen=True)
 class Shrinker(ABC):
-    """A way to say what can go.
+    """A way to rank the parts of a model.
 
-    name: what the command line calls it. summary: one line for `edge-pruning list shrinkers`.
+    name: the name on the command line.
+    summary: one line for `edge-pruning list shrinkers`.
     one_run_ranks_all: whether the scores serve every size; if not, `score` is run once per size.
-    tunes: whether scores depend on how the model is fine-tuned, because `score` trains weights as well then.
+    tunes: whether `score` also trains weights when the model is fine-tuned, so that scores depend on these settings.
     """
 
     name: ClassVar[str]
@@ -36,4 +37,4 @@ class Shrinker(ABC):
 
     @abstractmethod
     def score(self, job: Job) -> PartScores:
-        """Score the parts of the kinds that this method removes; the lowest go first."""
+        """Score the parts of the kinds that this method removes. The parts with the lowest scores go first."""

@@ -1,15 +1,15 @@
 """Node masks: learn which heads and MLP units matter by gradient descent on KL, over random sizes of the model.
 
-One score per head (per group of heads with shared keys and values) and per MLP unit. A step draws a share a of the
-work, uniform between `smallest` and `largest`, solves for the threshold tau at which the gates cost exactly that, and
-runs the model with them:
+There is one score per head (per group of heads that share keys and values) and per MLP unit. A step draws a share a of
+the FLOPs, uniform between `smallest` and `largest`, solves for the threshold tau at which the gates cost exactly that
+share, and runs the model with these gates:
 
     sum_i cost_i sigmoid(s_i - tau) = a sum_i cost_i,        gate_i = sigmoid(s_i - tau)
 
 Costs are FLOPs, so a head has to be worth as much as the units that could stay in its place. This is soft top-k
 (`discovery/soft_top_k.py`) for nodes: no noise, no penalty to tune, and one run serves every size. Scores begin at
-minus the logarithm of the rank by first-order effect per FLOP. Cost: `steps` forward and backward passes, beside those
-of `first_order.py`. It misleads where gates half open are no guide to gates that are closed.
+minus the logarithm of the rank by first-order effect per FLOP. Cost: `steps` forward and backward passes of a batch,
+beside those of `first_order.py`. It misleads where half-open gates do not predict the effect of closed ones.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ from edge_pruning.shrink.selection import ONLY, PartScores, part_costs
 @shrinker
 @dataclass(frozen=True)
 class NodeMasks(Shrinker):
-    """`only`: heads or units, if parts of the other kind are to stay.
+    """Learn gates on heads and MLP units.
 
-    smallest, largest: the range of sizes to learn on, as shares of the work.
+    steps, batch_size, learning_rate: of the training of the scores; the learning rate falls along half a cosine.
+    smallest, largest: the range of sizes that are drawn, as shares of the FLOPs.
+    only: `heads` or `units`, if all parts of the other kind stay.
     """
 
     name: ClassVar[str] = "node-masks"
@@ -72,7 +74,7 @@ class NodeMasks(Shrinker):
 
 
 def learned(settings: NodeMasks, job: Job, effects: Tensor, costs: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
-    """Train scores, and return them in their shapes; effects, costs: [part], all kinds one after the other."""
+    """Train the scores, and return them by kind in these shapes. effects, costs: [part], all kinds concatenated."""
     device = job.setup.engine.adapter.device
     places = effects.argsort(descending=True, stable=True).argsort()
     scores = (-(1.0 + places).log()).to(device).requires_grad_()
@@ -90,7 +92,7 @@ def learned(settings: NodeMasks, job: Job, effects: Tensor, costs: Tensor, shape
         optimizer.step()
         job.stage("learning masks", step + 1, settings.steps)
     if not scores.isfinite().all():
-        raise Diverged("the masks' scores are not finite; try a lower learning_rate, or --dtype float32")
+        raise Diverged("the masks' scores are not finite; try a lower learning_rate")
     return _split(scores.detach().cpu(), shapes)
 
 
@@ -100,7 +102,7 @@ def _split(flat: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
 
 
 def _other_open(only: str | None, gates: Tensor, job: Job) -> tuple[Tensor, Tensor]:
-    """Gates on heads and units, where those of one kind stay open."""
+    """Gates on heads and units; those of the kind that is not trained are 1."""
     if only == "heads":
         return gates, torch.ones(job.sizes.layers, job.sizes.units, device=gates.device)
     return torch.ones(job.sizes.layers, job.sizes.groups, device=gates.device), gates

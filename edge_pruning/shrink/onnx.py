@@ -18,7 +18,7 @@ CLOSE = 1e-4  # relative to the largest output
 
 
 def check_installed() -> None:
-    """Raises ValueError that says what to install."""
+    """Raise ValueError, with the command that installs them, if packages are missing."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(f"--onnx needs {', '.join(missing)}; install with: pip install 'edge-pruning[onnx]'")
@@ -38,9 +38,10 @@ class _Logits(nn.Module):
 
 
 def export_onnx(hf: Any, inputs: Tensor, path: Path) -> None:
-    """Write a model; the number of examples stays open, and of texts the number of tokens.
+    """Write a model to a file. The number of examples stays variable, and for texts the number of tokens.
 
-    Raises ValueError unless onnxruntime computes from the file what torch computes.
+    inputs: examples to trace the model with: images [b, channel, height, width] or token ids [b, p].
+    Raises ValueError if onnxruntime's outputs differ from torch's by more than `CLOSE` of the largest output.
     """
     check_installed()
     size: dict[int, Any] = {0: torch.export.Dim("examples")}
@@ -56,12 +57,13 @@ def export_onnx(hf: Any, inputs: Tensor, path: Path) -> None:
     found = torch.from_numpy(onnx_runner(path)(inputs)())
     off = float((found - expected).abs().max() / expected.abs().max())
     if off > CLOSE:
-        raise ValueError(f"{path}: onnxruntime and torch differ by {off:.1e} of the largest output; expected {CLOSE:g}")
+        raise ValueError(f"{path}: onnxruntime and torch differ by {off:.1e} of the largest output; expected at most "
+                         f"{CLOSE:g}. Use the torch model, or report the versions of both packages")  # fmt: skip
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what the exporter says of packages that it would also support."""
+    """Silence the exporter's warnings, for example about optional packages that are not installed."""
     log = logging.getLogger("torch.onnx")
     before = log.level
     log.setLevel(logging.ERROR)
@@ -74,7 +76,10 @@ def _quiet() -> Iterator[None]:
 
 
 def onnx_runner(path: Path) -> Callable[[Tensor], Callable[[], Any]]:
-    """From inputs to a function that runs the file on them with onnxruntime, on as many threads as torch uses."""
+    """Open a file with onnxruntime, on as many threads as torch uses.
+
+    Returns a function of inputs that returns a function that runs the model on them.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -40,9 +40,10 @@ class Smaller:
 
 
 class Original:
-    """A loaded model with a task's pairs; `split`: those that smaller models are measured on.
+    """A loaded model with a task's pairs. Scores that serve every size are computed once.
 
-    Scores that serve every size are found once for all sizes.
+    split: the pairs that smaller models are measured on.
+    Raises ValueError for a family that cannot be shrunk.
     """
 
     def __init__(self, model: Model, task: Task, *, split: str = "test", seed: int = 0) -> None:
@@ -53,7 +54,7 @@ class Original:
         self._scored: tuple[Any, Any, PartScores] | None = None
 
     def shrunk(self, config: ShrinkConfig, stage: Stage = silent) -> Smaller:
-        """Score, cut and fine-tune."""
+        """Score the parts, cut, and fine-tune. The original stays as it is."""
         scored, scores = self._scores(config, stage)
         hf = copy.deepcopy(scored)
         job = self._job(hf, config, stage)
@@ -67,14 +68,14 @@ class Original:
         return Smaller(hf, kept)
 
     def companions(self, folder: Path) -> None:
-        """Write what belongs to the model besides its weights: the tokenizer's or the image processor's files."""
+        """Write the files of the tokenizer or of the image processor into a folder."""
         tokenizer = self.model.tokenizer
         files_of = tokenizer.processor if isinstance(tokenizer, ImageReader) else tokenizer
         if files_of is not None:  # a model in memory may come without one
             files_of.save_pretrained(folder)
 
     def _scores(self, config: ShrinkConfig, stage: Stage) -> tuple[Any, PartScores]:
-        """The scores of the parts, and a copy of the model, in which they may have trained the weights."""
+        """A copy of the model, and the scores of its parts. Scoring may have trained the copy's weights."""
         same: tuple[Any, ...] = (config.method, config.settings, config.seed, config.ablation)
         if config.shrinker.tunes:
             same = (*same, config.finetune, config.batch_size, config.learning_rate)
@@ -96,7 +97,7 @@ class Original:
 
     @cached_property
     def training(self) -> Sequence[Pair]:
-        """The pairs to learn from: more than the task's training pairs, if it can write more."""
+        """The pairs to learn from: at least the training pairs, and up to `FRESH` if the task can write more."""
         return self.setup.train.enlarged(FRESH).pairs
 
     @cached_property
@@ -104,7 +105,7 @@ class Original:
         return self._means(self.hf)
 
     def _means(self, hf: Any) -> dict[str, Tensor] | None:
-        """What the maps read on average; None if no map has a bias to hold it."""
+        """The mean inputs of the maps; None if no map has a bias to hold them."""
         linears = [linear for maps in Layout(hf) for of_place in maps.by_place.values() for linear in of_place]
         if all(linear.bias is None for linear in linears):
             return None

@@ -10,8 +10,9 @@ from torch.nn import functional
 class PartialLinear(nn.Linear):
     """`y[outputs] = x[inputs] @ weight.T + bias`, and 0 at all other outputs.
 
-    weight [outputs, inputs] and bias [outputs] are those of what stays. inputs, outputs: indices, or None for all.
-    `width`: how many outputs there are, with those that are 0.
+    weight, bias: of what stays, [outputs, inputs] and [outputs].
+    inputs, outputs: indices; None: all.
+    width: the number of outputs, including those that are 0.
     """
 
     inputs: Tensor | None
@@ -43,11 +44,12 @@ def part_of(
     from_inputs: Tensor | None = None,
     to_outputs: Tensor | None = None,
 ) -> nn.Linear:
-    """The part of a map that stays; an ordinary map where nothing has to be picked out or filled up.
+    """The part of a map that stays: a plain `nn.Linear` where possible, else a `PartialLinear`.
 
-    columns, rows: bool [in], [out]: which inputs and outputs of the map stay; no rows: all of them.
-    from_inputs: bool, where among what will arrive the kept columns are. to_outputs: bool, where among what is expected
-    of the map the kept rows belong. None: they are all.
+    columns: which inputs of the map stay, bool [in].
+    rows: which of its outputs stay, bool [out]; None: all.
+    from_inputs: which of the numbers that the new map receives are the kept columns, bool; None: all.
+    to_outputs: which of the numbers that the new map returns are the kept rows, bool, the rest being 0; None: all.
     """
     weight = _some(linear.weight.detach(), 1, columns)
     bias = None if linear.bias is None else linear.bias.detach().clone()
@@ -76,5 +78,5 @@ def _some(tensor: Tensor, dim: int, mask: Tensor) -> Tensor:
 
 
 def _indices(mask: Tensor, device: torch.device) -> Tensor:
-    """Where a mask on the CPU is true; the device may be `meta`, on which no mask can be looked at."""
+    """Where a mask on the CPU is true, as indices on a device (which may be `meta`: masks there have no values)."""
     return mask.nonzero().flatten().to(device)

@@ -1,4 +1,4 @@
-"""Random: heads and units go in any order; what every other method has to beat. Cost: nothing."""
+"""Random: heads and units go in a random order. This is the baseline for all other methods. It costs no passes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from edge_pruning.shrink.selection import ONLY, PartScores
 @shrinker
 @dataclass(frozen=True)
 class RandomParts(Shrinker):
-    """`only`: heads or units, if parts of the other kind are to stay."""
+    """Remove heads and MLP units in a random order.
+
+    only: `heads` or `units`, if all parts of the other kind stay.
+    seed: of the order.
+    """
 
     name: ClassVar[str] = "random"
     summary: ClassVar[str] = "baseline: heads and MLP units go in any order"

@@ -1,4 +1,4 @@
-"""Smaller models in folders, and what each is worth: measured on the folder that was written, opened as a user does.
+"""Smaller models in folders, and how good each is: measured on the folder that was written, opened as a user opens it.
 
 shrink_model("bundled-model", "task", keep=0.5, out="small") -> Shrunk
 """
@@ -35,7 +35,11 @@ CLOSE = 1e-5  # relative to the largest output: how exactly a folder must hold t
 
 @dataclass(frozen=True)
 class Shrunk:
-    """One smaller model: its folder, and `shrunk.json` as a dictionary (`before`, `after`, ...)."""
+    """One smaller model.
+
+    folder: where it was written.
+    content: its `shrunk.json` (`before`, `after`, ...).
+    """
 
     folder: Path
     content: Mapping[str, Any]
@@ -66,9 +70,15 @@ def shrink_model(
 ) -> list[Shrunk]:
     """Make smaller models for a task, one for each `keep`, and measure them beside the original on test pairs.
 
-    model, task: as for `discover`. out: the folder; of several sizes, each has its own in there, beside `curve.svg`.
-    settings: those of `ShrinkConfig`. data: settings of the task.
-    Raises ValueError with what is wrong, before the model is loaded where that is known by then.
+    model, task: as for `discover`.
+    keep: the shares of the FLOPs that stay, above 0 and below 1 (see `ShrinkConfig`).
+    out: a new folder. With several shares it holds a folder for each, `keep-SHARE`, and `curve.svg`.
+    onnx: also write `model.onnx`, and time it with onnxruntime.
+    data: settings of the task.
+    device, revision, trust_remote_code: as for `load_model`.
+    stage: called with what is being done, the steps done, and all steps.
+    settings: the other fields of `ShrinkConfig`.
+    Raises ValueError for bad input, before the model is loaded if it can be known by then.
     """
     shares = [keep] if isinstance(keep, int | float) else list(keep)
     configs = _configs(shares, settings)
@@ -110,7 +120,7 @@ def made(
 
 
 def measured(original: Original, smaller: Smaller, opened: Any, stage: Stage = silent) -> dict[str, Any]:
-    """Both models' parameters, FLOPs, seconds per example, KL, agreement and accuracy, and what is left per layer."""
+    """What both models cost and how good they are (see `measuring.py`), and what each layer keeps."""
     engine, pairs, sizes = original.setup.engine, original.setup.pairs, original.sizes
     width = mean_width(engine, pairs.pairs)
     layers = layers_left(smaller.kept, width)
@@ -135,7 +145,7 @@ def measured(original: Original, smaller: Smaller, opened: Any, stage: Stage = s
 
 
 def measured_onnx(original: Original, opened: Any, folder: Path) -> dict[str, Any]:
-    """Write `model.onnx`, and time it with onnxruntime beside the original's, which is written nowhere for long."""
+    """Write `model.onnx`, and time it with onnxruntime beside the original's, which is deleted afterwards."""
     from edge_pruning.shrink.onnx import export_onnx, onnx_runner
 
     inputs = inputs_to_time(original.setup.engine, original.setup.pairs)
@@ -149,25 +159,26 @@ def measured_onnx(original: Original, opened: Any, folder: Path) -> dict[str, An
 
 
 def layers_left(kept: Kept, width: int) -> list[dict[str, Any]]:
-    """What each layer keeps: the groups of heads by number, and how many of everything else."""
+    """What each layer keeps: the indices of its groups of heads, and how many of everything else."""
     groups = [of_layer.nonzero().flatten().tolist() for of_layer in kept.groups]
     return [{**asdict(counts), "groups": g} for counts, g in zip(counts_of(kept, width), groups, strict=True)]
 
 
 @torch.no_grad()
 def _check_same(original: Original, smaller: Smaller, opened: Any, folder: Path) -> None:
-    """Raise RuntimeError unless the folder holds the model that was cut: every user of it would be misled."""
+    """Raise RuntimeError if the opened folder's outputs differ from those of the model that was cut."""
     batch = next(batches(original.setup.engine, original.setup.pairs.pairs[:32]))
     expected, found = outputs(smaller.hf, batch), outputs(opened, batch)
     off = float((expected - found).abs().max() / expected.abs().max())
     if off > CLOSE:
         raise RuntimeError(
-            f"{folder} does not hold the model that was made: its outputs are off by {off:.1e}"
+            f"{folder} does not hold the model that was made: expected outputs equal to {CLOSE:g} of the largest one, "
+            f"got a difference of {off:.1e}; do not use it, and report it as a bug"
         )
 
 
 def _configs(shares: Sequence[float], settings: Mapping[str, Any]) -> list[ShrinkConfig]:
-    """One for each size. Raises ValueError with what is wrong with any of them."""
+    """One configuration for each share. Raises ValueError if a setting or a share is wrong."""
     known = [name for name in ShrinkConfig.__dataclass_fields__ if name != "keep"]
     unknown = [name for name in settings if name not in known]
     if unknown:

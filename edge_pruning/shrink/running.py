@@ -1,6 +1,6 @@
 """Running Hugging Face models, whole or cut, on a task's pairs: their outputs at the compared positions.
 
-Only the clean prompts (or images) are run: a smaller model has to predict what the original predicts on them.
+Only the clean prompts (or images) are run: these are where a smaller model should predict what the original does.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ AT_ONCE = 1024  # positions of a micro-batch
 
 
 def outputs(hf: Any, batch: Batch) -> Tensor:
-    """Logits at the compared positions [n, vocab]; differentiable in whatever of the model is."""
+    """Logits at the compared positions [n, vocab], with gradients to all that require them."""
     logits: Tensor = check_supported(hf.config)(hf).own_logits(batch.clean)
     return logits.flatten(0, 1)[batch.positions]
 
 
 def batches(engine: MaskedPass, pairs: Sequence[Pair], positions: int = AT_ONCE) -> Iterator[Batch]:
-    """All pairs, in micro-batches of at most so many positions; pairs of similar length stand together."""
+    """All pairs in micro-batches of at most `positions` positions. Pairs of similar length share a micro-batch."""
     return (engine.batch([pairs[i] for i in ids]) for ids in engine.tiles(pairs, positions))
 
 
 def present(batch: Batch) -> Tensor:
-    """Where a batch has positions, bool [b, p]: shorter prompts are filled up on the right."""
+    """The positions of a batch that belong to a prompt, bool [b, p]; shorter prompts are filled up on the right."""
     return torch.arange(batch.width, device=batch.lengths.device) < batch.lengths[:, None]
 
 

@@ -1,12 +1,13 @@
-"""From scores to what stays: the parts with the lowest scores go first, until the wanted share of the work is left.
+"""From scores to what stays: the parts with the lowest scores go first, until the wanted share of the FLOPs is left.
 
 The share is that of the FLOPs of the parts that a method scores: with scores for heads only, `keep=0.6` keeps six heads
-in ten; with scores for heads and units, six tenths of the layers' FLOPs. Every layer keeps at least one of everything.
-Smaller models are parts of larger ones, so one set of scores gives models of every size.
+in ten; with scores for heads and units, six tenths of the layers' FLOPs. Every layer keeps at least one part of each
+kind. Smaller models are parts of larger ones (except with `uniform`), so one set of scores gives models of every size.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -26,11 +27,13 @@ ONLY = (None, "heads", "units")  # what a method may be restricted to
 
 @dataclass(frozen=True)
 class PartScores:
-    """How much each part matters; those of all kinds are compared with each other, and the highest stay.
+    """How much each part matters. Parts of all kinds are compared with each other, and those with higher scores stay.
 
     heads [layer, group], channels [layer, group, e], attention_inputs [layer, d], mlp_inputs [layer, d],
-    units [layer, f]; None: parts of this kind all stay. positions: bool [layer, p], those whose keys and values stay,
-    which the method decides by itself; None: all.
+    units [layer, f]: scores; None: all parts of this kind stay.
+    positions: bool [layer, p], no scores but the method's own choice of the positions whose keys and values stay; None:
+    all.
+    Raises ValueError if a score is NaN.
     """
 
     heads: Tensor | None = None
@@ -43,7 +46,7 @@ class PartScores:
     def __post_init__(self) -> None:
         broken = [name for name, scores in self.kinds.items() if scores.isnan().any()]
         if broken:
-            raise ValueError(f"the scores of {', '.join(broken)} are not numbers; the model's outputs may be infinite")
+            raise ValueError(f"the scores of {', '.join(broken)} are not numbers; are the model's outputs finite?")
 
     @property
     def kinds(self) -> dict[str, Tensor]:
@@ -53,7 +56,7 @@ class PartScores:
 
 
 def part_costs(sizes: Sizes, width: int) -> dict[str, int]:
-    """FLOPs of one head (with its group) and of one unit, in a whole layer."""
+    """FLOPs of one group of heads and of one unit, in a whole layer."""
     whole = counts_of(Kept.all(sizes), width)[0]
     flops = whole.flops(sizes, width)
     fewer_heads = replace(whole, groups=whole.groups - 1, channels=whole.channels - sizes.e)
@@ -62,7 +65,10 @@ def part_costs(sizes: Sizes, width: int) -> dict[str, int]:
 
 
 class Selection:
-    """The order in which the parts of a model go, and what the layers cost after each. width: positions per example."""
+    """The order in which the parts of a model go, and the FLOPs of the layers after each.
+
+    width: positions per example.
+    """
 
     def __init__(self, scores: PartScores, sizes: Sizes, width: int) -> None:
         self.scores, self.sizes, self.width = scores, sizes, width
@@ -72,17 +78,16 @@ class Selection:
         self.removed, self.flops = self._removed()
 
     def kept(self, keep: float, *, uniform: bool = False) -> Kept:
-        """What stays with a share `keep` of the work; with `uniform`, equally many heads and units in each layer.
+        """What stays with a share `keep` of the FLOPs; with `uniform`, equally many heads and units in each layer.
 
-        Raises ValueError if the layers would be left without heads or units.
+        Raises ValueError if a layer would lose its last part of a kind, or if `uniform` cannot express what stays.
         """
         target = self.full - (1 - keep) * self.removable
         if uniform:
             return self._uniform(keep, target)
         n = next((n for n, flops in enumerate(self.flops) if flops <= target + 0.5), None)
         if n is None:
-            least = 1 - (self.full - self.flops[-1]) / self.removable
-            raise _too_small(keep, least, "every layer keeps at least one of each kind of part")
+            raise self._too_small(keep, self.flops[-1])
         return self._after(n)
 
     def _after(self, n: int) -> Kept:
@@ -96,7 +101,7 @@ class Selection:
         return self.whole.with_only(**masks)
 
     def _removed(self) -> tuple[list[tuple[str, int, int]], list[int]]:
-        """The parts that can go, in their order, and the FLOPs after each of them, beginning with none."""
+        """The parts that can go, in their order, and the FLOPs after none, one, two, ... of them are gone."""
         layers = counts_of(self.whole, self.width)
         alive = self.whole.channels.sum(-1)  # channels of each group
         total = self.full
@@ -127,17 +132,23 @@ class Selection:
             if left >= 1 and _uniform_flops(groups, left, sizes, self.width) <= target + 0.5:
                 break
         else:
-            least = 1 / (sizes.units if heads is None else sizes.groups)
-            raise _too_small(keep, least, "every layer keeps at least one of each kind of part")
+            fewest = _uniform_flops(
+                sizes.groups if heads is None else 1, sizes.units if units is None else 1, sizes, self.width
+            )
+            raise self._too_small(keep, fewest)
         kept = self.whole
         if heads is not None:
             best = _best(heads, groups)
             kept = kept.with_only(channels=best[..., None].expand_as(kept.channels).clone())
         return kept if units is None else kept.with_only(units=_best(units, left))
 
-
-def _too_small(keep: float, least: float, why: str) -> ValueError:
-    return ValueError(f"--keep {keep:g} is too small: {why}, which is a share of {least:.3f}; give at least that much")
+    def _too_small(self, keep: float, fewest: int) -> ValueError:
+        """An error for a share below that of the `fewest` FLOPs; this one is rounded up, so that it can be given."""
+        least = math.ceil(1000 * (1 - (self.full - fewest) / self.removable) - 1e-6) / 1000
+        return ValueError(
+            f"--keep {keep:g} is too small: every layer keeps at least one of each kind of part, which is a share of "
+            f"{least:.3f}; give at least that much"
+        )
 
 
 def _in_order(scores: PartScores) -> list[tuple[str, int, int]]:
@@ -156,7 +167,7 @@ def _last_of_its_kind(kind: str, counts: Counts) -> bool:
 
 
 def _take_one(kind: str, counts: Counts, alive: Tensor, index: int, sizes: Sizes) -> None:
-    """Count one part less. alive: the channels left in each group of the layer [group]."""
+    """Update the counts for one more removed part. alive: the channels left in each group of the layer [group]."""
     if kind == "heads":
         counts.groups -= 1
         counts.channels -= int(alive[index])
@@ -171,7 +182,7 @@ def _take_one(kind: str, counts: Counts, alive: Tensor, index: int, sizes: Sizes
 
 
 def _without(scores: PartScores, whole: Kept, sizes: Sizes, width: int) -> int:
-    """FLOPs if nothing of what is scored were left."""
+    """FLOPs if all scored parts were gone."""
     total = 0
     for counts in counts_of(whole, width):
         for kind in scores.kinds:
@@ -193,5 +204,5 @@ def _units_that_fit(target: float, groups: int, sizes: Sizes, width: int) -> int
 
 
 def _best(scores: Tensor, n: int) -> Tensor:
-    """The n highest of each layer, as a bool mask."""
+    """The parts with the n highest scores in each layer, as a bool mask [layer, part]."""
     return torch.zeros_like(scores, dtype=torch.bool).scatter(1, scores.topk(n, 1).indices, True)

@@ -1,8 +1,9 @@
-"""Scores of edges, summed over the edges of a node: any method that finds circuits says what a model can do without.
+"""Summed edges: any method that finds circuits ranks the parts of a model, by its edge scores summed over each node.
 
-A head's score is the sum of the absolute scores of the edges that leave it, over all heads of its group. An MLP's is
-shared among its units in proportion to the size of their first-order effects (`first_order.py`), because a graph has no
-edges into single units. Parts are ranked by score per FLOP. Cost: that of the method. It misleads as the method does.
+A head's score is the sum of the absolute scores of the edges that leave it, over all heads of its group. An MLP's score
+is shared among its units in proportion to the absolute values of their first-order effects (`first_order.py`), because
+a graph has no edges into single units. Parts are ranked by score per FLOP. Cost: that of the method and of
+`first_order.py`. It misleads where the method does.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ from edge_pruning.shrink.selection import ONLY, PartScores, part_costs
 
 @dataclass(frozen=True)
 class SummedEdges(Shrinker):
-    """`method`: a name from `edge-pruning list methods`. settings: its settings, and `only` (heads or units)."""
+    """Rank heads and MLP units by a method that finds circuits.
+
+    method: a name from `edge-pruning list methods`.
+    settings: those of the method, and `only` (`heads` or `units`) if all parts of the other kind stay.
+    """
 
     name: ClassVar[str] = "summed-edges"
     summary: ClassVar[str] = "scores of edges, summed over the edges of a node"

@@ -104,6 +104,16 @@ def test_a_share_below_one_head_per_layer_is_refused(uniform: bool) -> None:
         Selection(drawn(heads=(3, 4)), SIZES, 7).kept(0.1, uniform=uniform)
 
 
+@pytest.mark.parametrize("uniform", [False, True])
+def test_the_smallest_share_that_an_error_names_can_be_given(uniform: bool) -> None:
+    selection = Selection(drawn(**HEADS_AND_UNITS), SIZES, 7)
+    with pytest.raises(ValueError, match="is too small") as error:
+        selection.kept(0.01, uniform=uniform)
+    least = float(str(error.value).partition("share of ")[2].partition(";")[0])
+    kept = selection.kept(least, uniform=uniform)
+    assert kept.groups.sum() == kept.units.sum() == 3  # one of each in all three layers
+
+
 def test_what_no_configuration_can_say_is_refused_with_uniform() -> None:
     with pytest.raises(ValueError, match="which MLP inputs and attention inputs and channels stay|which .* stay"):
         Selection(drawn(**DIMENSIONS), SIZES, 7).kept(0.5, uniform=True)

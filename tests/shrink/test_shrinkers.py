@@ -19,7 +19,7 @@ from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.loading.model import Model
 from edge_pruning.models import Adapter
 from edge_pruning.setup import Setup
-from edge_pruning.shrink import SHRINKERS, get_shrinker
+from edge_pruning.shrink import SHRINKERS, ShrinkConfig, get_shrinker
 from edge_pruning.shrink.attention_entropy import (
     attention_returned,
     attentions,
@@ -32,8 +32,9 @@ from edge_pruning.shrink.cutting import zero
 from edge_pruning.shrink.job import Job
 from edge_pruning.shrink.learned_dimensions import over_maps, shapes
 from edge_pruning.shrink.measuring import quality
+from edge_pruning.shrink.random_parts import RandomParts
 from edge_pruning.shrink.selection import PartScores
-from edge_pruning.shrink.summed_edges import per_node
+from edge_pruning.shrink.summed_edges import SummedEdges, per_node
 from edge_pruning.tasks import PairSet
 
 KINDS = ["llama", *(["vit"] if VISION else [])]
@@ -223,6 +224,13 @@ def test_tokens_are_for_images() -> None:
 def test_settings_that_make_no_sense_are_refused(name: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         get_shrinker(name, settings)
+
+
+def test_the_seed_reaches_a_method_that_has_one_unless_its_settings_give_another() -> None:
+    assert ShrinkConfig(method="random", seed=3).shrinker == RandomParts(seed=3)
+    assert ShrinkConfig(method="random", seed=3, settings={"seed": 5}).shrinker == RandomParts(seed=5)
+    assert ShrinkConfig(method="edge-pruning", seed=3).shrinker == SummedEdges("edge-pruning", {"seed": 3})
+    assert ShrinkConfig(method="eap", seed=3).shrinker == SummedEdges("eap", {})
 
 
 @pytest.mark.parametrize("name", ["node-masks", "learned-dimensions", "eap"])
