@@ -1,4 +1,4 @@
-"""Model families. Importing this package registers every adapter: each file here that has one."""
+"""Model families. Importing this package imports all of its files, and each file registers its adapter."""
 
 from edge_pruning.models.adapter import Adapter
 from edge_pruning.models.registry import ADAPTERS, adapt, check_supported

@@ -1,9 +1,9 @@
-"""What heads do between their maps in and out: softmax attention; heads first, [h, b, p, e].
+"""Softmax attention, the part of a head between its maps in and out. Tensors have heads first, [h, b, p, e].
 
     scores = scale * q k^T + bias          bias: ALiBi's penalty on distance, [h, 1, 1, p]
     scores = cap * tanh(scores / cap)      Gemma's soft cap
-    weights = softmax(scores)              over positions up to this one, at most `window` of them (or over all)
-    weights = softmax([scores, sink])      a learned logit per head that takes attention away, [h]
+    weights = softmax(scores)              over the last `window` positions up to this one (or over all positions)
+    weights = softmax([scores, sink])      sink: a learned logit per head without a value, [h]
 
 Keys and values may have fewer heads than queries: each then serves a group of neighbouring query heads.
 """
@@ -20,7 +20,11 @@ from torch.nn import functional
 def causal_attention(
     q: Tensor, k: Tensor, v: Tensor, scale: float, *, window: int | None = None, bias: Tensor | None = None
 ) -> Tensor:
-    """Softmax attention of every position to itself and those before, by the fast kernel."""
+    """Attention of every position to itself and earlier ones, by torch's fused kernel.
+
+    window: how many positions a head sees, itself included; None: all earlier ones.
+    bias: added to the scores, [h, 1, 1, p].
+    """
     k, v = for_every_query(k, q), for_every_query(v, q)
     width = q.shape[-2]
     if bias is None and (window is None or window >= width):
@@ -32,7 +36,7 @@ def causal_attention(
 
 
 def full_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """Softmax attention of every position to all, by the fast kernel."""
+    """Attention of every position to all positions, by torch's fused kernel."""
     return functional.scaled_dot_product_attention(q, for_every_query(k, q), for_every_query(v, q), scale=scale)
 
 
@@ -40,7 +44,7 @@ def explicit_attention(
     q: Tensor, k: Tensor, v: Tensor, scale: float, *, window: int | None = None, cap: float | None = None,
     sink: Tensor | None = None,
 ) -> Tensor:
-    """The same, written out, with a soft cap on the scores or a sink beside them, which no fast kernel has."""
+    """Causal attention written out, for what the fused kernel does not have: a soft cap on the scores, or a sink."""
     k, v = for_every_query(k, q), for_every_query(v, q)
     scores = scale * (q @ k.mT)
     if cap is not None:
@@ -53,7 +57,7 @@ def explicit_attention(
 
 
 def for_every_query(x: Tensor, q: Tensor) -> Tensor:
-    """Keys or values of key-value heads, once per query head."""
+    """Repeat the keys or values of key-value heads, once per query head."""
     groups = q.shape[0] // x.shape[0]
     return x if groups == 1 else x.repeat_interleave(groups, 0)
 

@@ -36,7 +36,7 @@ class Bloom(TransformerH):
 
     @property
     def max_length(self) -> int:
-        """ALiBi has no end; this is what it was trained on."""
+        """ALiBi sets no limit; this is the length that the model was trained on."""
         return int(getattr(self.config, "seq_length", 2048))
 
     def heads(self, layer: int) -> Any:
@@ -62,7 +62,7 @@ class Bloom(TransformerH):
         return ungated_mlp(self.mlp_norm(layer), mlp.dense_h_to_4h, mlp.gelu_impl, mlp.dense_4h_to_h)
 
     def mlp_module(self, layer: int) -> Callable[[Tensor], Tensor]:
-        mlp = self.block(layer).mlp  # its own forward adds the residual stream
+        mlp = self.block(layer).mlp  # its own `forward` would add the residual stream
         return lambda x: mlp.dense_4h_to_h(mlp.gelu_impl(mlp.dense_h_to_4h(x)))
 
     def embed(self, inputs: Tensor, *, split: bool) -> Tensor:

@@ -1,6 +1,7 @@
-"""Cohere's Command R: parallel blocks whose heads and MLP share one LayerNorm without bias; rotary pairs of neighbours.
+"""Cohere's Command R: parallel blocks whose heads and MLP share one LayerNorm without bias.
 
-Logits are scaled. Command R+ also normalises queries and keys, with a gain of its own for each head.
+Rotary positions pair neighbouring numbers. Logits are scaled. Command R+ also normalises queries and keys, with a gain
+of its own for each head.
 """
 
 from __future__ import annotations
@@ -46,6 +47,6 @@ class Cohere(Decoder):
 
 
 def _by_gains(norm: Any, x: Tensor) -> Tensor:
-    """Heads [h, b, p, e] under a norm with gains [kv head, e]; neighbouring readers of a key-value head share one."""
+    """Normalise heads [h, b, p, e] with gains [head or kv head, e]; all readers of a key-value head share its gain."""
     grouped = x.unflatten(0, (norm.weight.shape[0], -1)).movedim(0, -2)
     return norm(grouped).movedim(-2, 0).flatten(0, 1)

@@ -1,9 +1,9 @@
-"""Decoders in Llama's layout: what most families share, with one hook for each thing in which they differ.
+"""Decoders in Llama's layout: what most families share, with one method for each thing in which they differ.
 
     x += heads(norm(x)),  x += mlp(norm(x))        or, in a parallel block, both read the same x
 
-A family is a subclass that overrides the hooks it needs: where a module is called differently, how heads are cut out of
-a fused map, what happens to queries and keys, what the MLP is. The defaults are Llama's.
+A family is a subclass that overrides the methods it needs: the names of modules, how heads are split out of a fused
+map, what happens to queries and keys, what the MLP computes. The defaults are Llama's.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from edge_pruning.models.rotary import rotate_halves
 
 
 class Decoder(PartsAdapter):
+    """A family in Llama's layout. Subclasses override the methods in which they differ."""
+
     # --- where things are ------------------------------------------------------------------------------------------
 
     @property
@@ -63,7 +65,7 @@ class Decoder(PartsAdapter):
         return self.norm(self.block(layer).post_attention_layernorm)
 
     def norm(self, module: Any) -> Norm:
-        """A norm module of this family as numbers."""
+        """A norm module of this family, with the numbers that define it."""
         return norm_of(module)
 
     # --- the heads -------------------------------------------------------------------------------------------------
@@ -75,11 +77,11 @@ class Decoder(PartsAdapter):
         return q, k, v
 
     def out_map(self, layer: int) -> nn.Linear:
-        """The heads' map back into the stream."""
+        """The linear map from all heads of a layer back into the stream."""
         return self.heads(layer).o_proj
 
     def out(self, layer: int) -> Tensor:
-        """The same per head [h, e, d], with all that scales what heads write."""
+        """The output map per head [h, e, d], times every factor that the family applies to what heads write."""
         weight = self.out_map(layer).weight
         return weight.T.view(self.config.num_attention_heads, -1, weight.shape[0])
 
@@ -102,14 +104,14 @@ class Decoder(PartsAdapter):
         return self.attend_to(layer, *self.positioned(layer, q, k, context), v)
 
     def positioned(self, layer: int, q: Tensor, k: Tensor, context: Any) -> tuple[Tensor, Tensor]:
-        """Queries and keys as they are compared: normalised, where a family does so, and turned by their positions."""
+        """Queries and keys as attention compares them: normalised, if the family does so, and rotated by position."""
         return rotate_halves(q, *context), rotate_halves(k, *context)
 
     def attend_to(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return causal_attention(q, k, v, self.heads(layer).scaling, window=self.window(layer))
 
     def window(self, layer: int) -> int | None:
-        """How many positions a head sees, where that is limited."""
+        """How many positions a head sees, itself included; None: all earlier ones."""
         return None
 
     # --- the MLP ---------------------------------------------------------------------------------------------------
@@ -119,11 +121,11 @@ class Decoder(PartsAdapter):
         return gated_mlp(norm, mlp.gate_proj, mlp.up_proj, mlp.act_fn, self.after_mlp(layer, mlp.down_proj))
 
     def mlp_module(self, layer: int) -> Callable[[Tensor], Tensor]:
-        """The whole MLP of a layer, from its norm's output."""
+        """The whole MLP of a layer, as a function of its norm's output."""
         return self.block(layer).mlp
 
     def after_mlp(self, layer: int, down: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        """`down`, and what else happens before the MLP's output is added to the stream."""
+        """`down`, followed by whatever the family does before the MLP's output is added to the stream."""
         return down
 
     def feed_forward(self, layer: int, x: Tensor) -> Tensor:
@@ -144,20 +146,20 @@ class Decoder(PartsAdapter):
 
 
 def norm_of(module: Any) -> Norm:
-    """LayerNorm, or Llama's RMSNorm."""
+    """The numbers of a LayerNorm or of Llama's RMSNorm."""
     if isinstance(module, nn.LayerNorm):
         return Norm(module, module.weight, module.bias, module.eps, centred=True)
     return Norm(module, module.weight, None, module.variance_epsilon, centred=False)
 
 
 def per_head(linear: nn.Linear, e: int) -> Linear:
-    """A map whose outputs are the heads, one after the other."""
+    """Split a map whose outputs are the heads, one after the other: weight [h, d, e]."""
     weight = linear.weight.view(-1, e, linear.in_features).transpose(1, 2)
     return Linear(weight, None if linear.bias is None else linear.bias.view(-1, e))
 
 
 def split_heads(linear: nn.Linear, groups: int, e: int) -> tuple[Linear, Linear, Linear]:
-    """One fused map whose outputs are, group by group: the queries of some heads, their key, their value."""
+    """Split a fused map whose outputs are, group by group: the queries of some heads, their key, their value."""
     weights = _cut(linear.weight.view(groups, -1, e, linear.in_features).transpose(2, 3))
     biases = [None] * 3 if linear.bias is None else _cut(linear.bias.view(groups, -1, e))
     q, k, v = (Linear(weight, bias) for weight, bias in zip(weights, biases, strict=True))

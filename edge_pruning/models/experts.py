@@ -1,7 +1,7 @@
 """Mixtures of experts: a router sends each token to a few small MLPs. The whole block is one node, `m3`.
 
-A mask weakens what the router and its experts read, so at masks other than the model's own a token may be sent to other
-experts than in the model: the loss jumps there, and its gradient does not see the jump.
+A mask changes what the router reads, so a masked run may send a token to other experts than the model does. There the
+loss jumps as a function of the mask, and its gradient does not include the jump.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from edge_pruning.models.parts import Mlp
 
 
 class ExpertsDecoder(Decoder):
-    """A decoder whose MLPs are mixtures of experts, or in some layers plain."""
+    """A decoder whose MLPs are mixtures of experts in all or in some layers."""
 
     def is_mixture(self, layer: int) -> bool:
         return not hasattr(self.block(layer).mlp, "gate_proj")
@@ -30,5 +30,5 @@ class ExpertsDecoder(Decoder):
 
 
 def _output(result: Any) -> Tensor:
-    """Some blocks return what their router thought as well."""
+    """The MLP's output; some blocks also return the logits of their router."""
     return result[0] if isinstance(result, tuple) else result

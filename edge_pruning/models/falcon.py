@@ -2,7 +2,7 @@
 
 Unusual: one fused map whose groups are the queries of some heads, then their key, then their value. There is one group
 (7B: all heads share a key), or one per key-value head (40B), or one per head (RW). With ALiBi, transformers' "eager"
-attention adds the bias twice: a model loaded with it is not what it was trained to be, and is refused.
+attention adds the bias twice, which is not the model that was trained; the check at load time refuses it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Gemma: Llama with embeddings scaled up, norms whose gain is one plus their weight, and heads of their own size."""
+"""Gemma: Llama with embeddings scaled up, norms whose gain is 1 + weight, and a head size independent of the width."""
 
 from __future__ import annotations
 

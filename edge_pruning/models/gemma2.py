@@ -16,7 +16,7 @@ from edge_pruning.models.registry import adapter
 
 @adapter
 class Gemma2(PostNormDecoder, Gemma):
-    """Pre- and post-norms, soft caps, sliding windows in turn, scaled embeddings."""
+    """Pre- and post-norms, soft caps, a sliding window in every other layer, scaled embeddings."""
 
     model_type = "gemma2"
     attn_implementation: ClassVar[str | None] = "eager"  # some versions choose a kernel that has no soft cap
@@ -28,7 +28,7 @@ class Gemma2(PostNormDecoder, Gemma):
     @classmethod
     def refusal(cls, config: Any) -> str | None:
         if getattr(config, "use_bidirectional_attention", False):
-            return "its attention looks to the right, which this family's adapter does not do"
+            return "its attention also sees later positions, which this family's adapter does not do"
         return super().refusal(config)
 
     def mlp_norm(self, layer: int) -> Norm | None:

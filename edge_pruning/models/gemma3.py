@@ -34,4 +34,4 @@ class Gemma3(Gemma2):
         return rotate_halves(heads.q_norm(q), *tables), rotate_halves(heads.k_norm(k), *tables)
 
     def attend_to(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return Decoder.attend_to(self, layer, q, k, v)  # the cap in its configuration is not used
+        return Decoder.attend_to(self, layer, q, k, v)  # transformers ignores the cap in its configuration, too

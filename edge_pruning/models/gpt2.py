@@ -1,6 +1,6 @@
 """GPT-2: LayerNorm in front of every sublayer, learned positions, one fused projection for q, k and v.
 
-Unusual: linear maps are stored transposed (`Conv1D`, weight [in, out]); attention may be scaled by the layer number.
+Unusual: linear maps are stored transposed (`Conv1D`, weight [in, out]); scores may be divided by the layer's number.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""GPT-NeoX and Pythia: LayerNorm and biases, parallel blocks with two norms (sequential on request), partial rotary.
+"""GPT-NeoX and Pythia: LayerNorm and biases, parallel (or sequential) blocks with two norms, partial rotary positions.
 
 Unusual: one fused map in which each head's query, key and value lie side by side.
 """

@@ -1,7 +1,7 @@
 """GPT-OSS: mixtures of experts with biases, attention sinks, and a sliding window in every other layer.
 
-Unusual: each head has a learned logit that takes part in its softmax and gives nothing (the sink), so a head can look
-nowhere; rotary tables hold one angle per pair of numbers.
+Unusual: each head has an attention sink, a learned logit in its softmax that no value belongs to, so that its attention
+weights can sum to less than 1. Rotary tables hold one angle per pair of numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from edge_pruning.models.registry import adapter
 
 @adapter
 class GptOss(ExpertsDecoder):
-    """Mixtures of experts, attention sinks, sliding windows in turn, biases."""
+    """Mixtures of experts, attention sinks, a sliding window in every other layer, biases."""
 
     model_type = "gpt_oss"
     example = "openai/gpt-oss-20b", {

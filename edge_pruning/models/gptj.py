@@ -1,4 +1,4 @@
-"""GPT-J: parallel blocks whose heads and MLP share one LayerNorm, rotary pairs of neighbours in a part of each head."""
+"""GPT-J: parallel blocks whose heads and MLP share one LayerNorm; partial rotary positions that pair neighbours."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class GptJ(TransformerH):
         return self.heads(layer).out_proj
 
     def context(self, width: int) -> tuple[Tensor, Tensor]:
-        """The model's own tables [p, n]: the first half of a row are sines, one per pair."""
-        holder = getattr(self.body, "rotary_emb", None) or self.heads(0)  # until transformers 5.24 each layer has one
+        """Cosines and sines [p, n]. A row of the model's own table has the sines of all pairs, then their cosines."""
+        holder = getattr(self.body, "rotary_emb", None) or self.heads(0)  # one per layer before transformers 5.24
         sin, cos = holder.embed_positions[:width].to(self.device, self.dtype).chunk(2, -1)
         return cos.repeat_interleave(2, -1), sin.repeat_interleave(2, -1)
 

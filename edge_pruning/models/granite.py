@@ -1,4 +1,4 @@
-"""Granite: Llama with four multipliers: on embeddings, attention scores, everything a sublayer writes, and logits."""
+"""Granite: Llama with four multipliers, on embeddings, attention scores, what sublayers write, and logits."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """How images become what a vision model reads, and what its classes are called.
 
-An image is converted only where nothing is lost: grey to RGB, a palette to its colours, transparency that is nowhere
-used. Anything else is refused, because a circuit for a guessed image is a circuit for something else. Size and range of
-the pixels are for the model's own image processor.
+An image is converted only if nothing is lost: grey becomes RGB, RGB with equal channels becomes grey, a palette becomes
+its colours, and an alpha channel without transparency is dropped. Any other image is refused, because a circuit found
+on a guessed conversion would answer another question. The model's own image processor sets the size and the range of
+the pixels.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ SHOWN = 5  # names of classes, in a message
 
 @dataclass(frozen=True, eq=False)
 class ImageReader:
-    """What stands where a language model has its tokenizer.
+    """Takes the place of a language model's tokenizer in a vision model.
 
-    processor: the model's image processor. shape: channels, height and width of what the model reads.
-    classes: the names of its classes, by their numbers (which stand for classes that have no name).
+    processor: the model's image processor.
+    shape: channels, height and width of the images that the model reads.
+    classes: the names of the classes, in the order of their numbers; a class without a name is called by its number.
     """
 
     processor: Any
@@ -44,7 +46,10 @@ class ImageReader:
         return cls(processor, (config.num_channels, height, width), classes)
 
     def read(self, image: Image) -> Tensor:
-        """The image as the model reads it [channel, height, width]. Raises ValueError for one that does not fit."""
+        """The image as the model reads it [channel, height, width].
+
+        Raises ValueError if a conversion would lose something, or if the image processor gives another size.
+        """
         pixels: Tensor = self.processor(_converted(image, self.shape[0]), return_tensors="pt").pixel_values[0]
         if tuple(pixels.shape) != self.shape:
             raise ValueError(
@@ -54,7 +59,7 @@ class ImageReader:
         return pixels
 
     def number_of(self, name: str | int) -> int:
-        """The number of a class, from its number, its name, or one of the names in it ("tabby, tabby cat").
+        """The number of a class, from its number, its name, or a part of its name ("tabby" of "tabby, tabby cat").
 
         Raises ValueError if the model has no such class, or several.
         """
@@ -75,12 +80,12 @@ class ImageReader:
         )
 
     def decode(self, numbers: Sequence[int]) -> str:
-        """The names of classes, by their numbers."""
+        """The names of the classes with these numbers, separated by commas."""
         return ", ".join(self.classes[number] for number in numbers)
 
 
 def _converted(image: Image, channels: int) -> Image:
-    """The same picture with as many channels as the model reads."""
+    """The same picture with `channels` channels. Raises ValueError if that would lose something."""
     if channels not in MODES:
         raise ValueError(
             f"the model reads images of {channels} channels, but image files have 1 or 3; give the images as tensors"

@@ -1,4 +1,4 @@
-"""Mistral: Llama whose heads see only the last few positions, where the configuration says so."""
+"""Mistral: Llama whose heads see only a window of the last positions, if the configuration sets one."""
 
 from __future__ import annotations
 

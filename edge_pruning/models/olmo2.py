@@ -1,7 +1,7 @@
-"""OLMo-2: no norm in front of a sublayer, one behind it; queries and keys are normalised over all heads together.
+"""OLMo-2: a norm behind each sublayer and none in front; queries and keys are normalised over all heads together.
 
 Readers are linear maps of the stream itself. A norm over all heads' queries makes each head depend a little on what the
-others read; it is exact for the same reason as a post-norm (`post_norm.py`): the scale is shared.
+others read. It is exact for the same reason as a norm behind a sublayer (`post_norm.py`): all heads share its scale.
 """
 
 from __future__ import annotations
@@ -37,6 +37,6 @@ class Olmo2(PostNormDecoder):
 
 
 def _together(norm: Any, x: Tensor, heads: int) -> Tensor:
-    """All heads' numbers [h, b, p, e] under one norm; of the readers of a key-value head, each with its likes."""
+    """Normalise all heads [h, b, p, e] together; the i-th readers of all key-value heads form one vector."""
     grouped = x.unflatten(0, (heads, -1)).movedim(0, -2)  # [reader of a kv head, b, p, kv head, e]
     return norm(grouped.flatten(-2)).view_as(grouped).movedim(-2, 0).flatten(0, 1)

@@ -1,6 +1,6 @@
 """OPT: GPT-2's layout with separate maps and ReLU. Learned positions, so embeddings can be split into two writers.
 
-The 350m model normalises the stream itself after every sublayer, and is refused for it.
+The 350m model is refused, because it normalises the stream itself after every sublayer.
 """
 
 from __future__ import annotations

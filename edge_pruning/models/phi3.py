@@ -1,4 +1,4 @@
-"""Phi-3: Llama with one fused map for queries, keys and values of grouped heads, and one for the MLP's gate and rest.
+"""Phi-3: Llama with one fused map to queries, keys and values, and one to both inputs of the MLP's gate.
 
 Rotary positions may cover a part of each head; heads may see a sliding window.
 """

@@ -1,11 +1,11 @@
-"""Norms behind a sublayer: what is added to the stream is normalised first.
+"""Post-norms: a sublayer's output is normalised before it is added to the stream.
 
     x += gain * a / |a|_rms,     a = sum_h o_h W_O,h
 
-The norm acts on the sum of all heads, yet every head has its own edges. It is still exact: all heads of a layer share
-the norm's scale, so head h writes `gain * s * o_h W_O,h` with `s = 1 / |a|_rms`, and the writes add up to the whole.
-The scale is that of the current run, so a head's write depends a little on the other heads of its layer: an edge cut at
-one of them changes the loudness of all, as it would in the model. A dangling edge can matter here for that reason.
+The norm acts on the sum of all heads, yet every head has its own edges. This is still exact: head h writes
+`gain * s * o_h W_O,h` with the scale `s = 1 / |a|_rms` that all heads of the layer share, and the writes add up to the
+sublayer's output. The scale is that of the current run, so a head's write depends a little on the other heads of its
+layer: cutting an edge into one of them rescales all, as it would in the model. So even a dangling edge can matter here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Qwen2 and Qwen2.5: Llama with biases on queries, keys and values; some layers may see a sliding window only."""
+"""Qwen2 and Qwen2.5: Llama with biases on queries, keys and values; some layers may have a sliding window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Qwen3-MoE: Qwen3 whose MLPs are mixtures of experts, but for some layers."""
+"""Qwen3-MoE: Qwen3 whose MLPs are mixtures of experts in all layers, or in all but some."""
 
 from __future__ import annotations
 

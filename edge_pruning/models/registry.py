@@ -1,4 +1,4 @@
-"""Which model families there are, and which adapter fits a Hugging Face model."""
+"""The registry of model families, and the adapter that fits a Hugging Face model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RECURRENT = ("mamba", "mamba2", "falcon_mamba", "rwkv", "jamba", "recurrent_gem
 
 
 def check_supported(config: Any) -> type[Adapter]:
-    """The adapter class for a Hugging Face configuration. Raises ValueError with the reason where there is none."""
+    """The adapter class for a Hugging Face configuration. Raises ValueError with the reason if none fits."""
     kind: Any = getattr(config, "model_type", None)
     if kind not in ADAPTERS:
         known = ", ".join(sorted(ADAPTERS))
@@ -32,7 +32,7 @@ def check_supported(config: Any) -> type[Adapter]:
 
 
 def described(config: Any) -> Adapter:
-    """The adapter of a configuration without a model: its shape and other facts. Raises ValueError as above."""
+    """An adapter without a model, for its shape and other facts. Raises ValueError as `check_supported` does."""
     return check_supported(config)(SimpleNamespace(config=config))
 
 
@@ -55,7 +55,7 @@ def _reason(config: Any, kind: str) -> str:
 
 
 def _indivisible(config: Any) -> str | None:
-    """What is wrong with the numbers of heads, if anything is."""
+    """Why the numbers of heads do not fit each other or the width; None if they do."""
     heads, d = config.num_attention_heads, config.hidden_size
     if getattr(config, "head_dim", None) is None and d % heads:
         return f"its width of {d} does not divide into {heads} heads; check config.json"
@@ -67,6 +67,6 @@ def _indivisible(config: Any) -> str | None:
 
 
 def adapt(hf: Any) -> Adapter:
-    """The adapter of a loaded Hugging Face model, frozen and in evaluation mode."""
+    """The adapter of a loaded Hugging Face model, which is frozen and put into evaluation mode."""
     cls = check_supported(hf.config)
     return cls(hf.eval().requires_grad_(False))

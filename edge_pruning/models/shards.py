@@ -1,14 +1,15 @@
 """A model whose weights are shared out over ranks (`--device shard`), by FSDP2: a group per block, one for both ends.
 
-A rank holds its part of every group. Before a pass computes with a group, it is gathered; behind that, it is freed.
-The next group is gathered meanwhile (`ahead`). Links in the chain of autograd do the same in the backward pass:
+A rank holds its part of every group. A group is gathered before a pass computes with it, and freed afterwards. The next
+group is gathered in the meantime (`ahead`). Nodes in the autograd graph do the same in the backward pass:
 
     forward     gather 0 [and 1]   layer 0   free 0   gather 1 [and 2]   layer 1   free 1   ...
     backward    ... gather 1 [and 0]   layer 1   free 1   gather 0   layer 0   free 0
 
-To gather a group all ranks have to send their parts, but ranks work on different pairs, and one may have fewer. So they
-agree before each gathering, by one small message, on whose turn it is: the rank that has gathered least so far. A rank
-that has nothing to gather takes part until all are done (`serve`), before the ranks next do anything else together.
+To gather a group, all ranks have to send their parts. But ranks work on different pairs, and one may have fewer. So
+before each gathering, one small all-reduce decides which rank's group is gathered: that of the rank with the fewest
+gatherings so far. A rank that has nothing left to gather takes part until all are done (`serve`), before the ranks next
+do anything else together.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ DONE = 2**62
 
 
 class Shards:
-    """The groups of one model: its blocks by layer, and `ends`, what is left (embeddings, last norm, logits)."""
+    """The groups of one model: its blocks by layer, and as group `ends` the rest (embeddings, last norm, logits)."""
 
     def __init__(
         self, hf: nn.Module, layers: int, device: torch.device, rows: Mapping[str, Tensor] | None = None
     ) -> None:
         """Share out the weights of `hf` in place; afterwards this rank holds its parts, on `device`.
 
-        rows: this rank's rows of parameters that are on the device `meta`, by name; tied ones are one tensor.
+        rows: this rank's rows of the parameters that are on the device `meta`, by name. Tied ones are one tensor.
         """
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
@@ -48,13 +49,13 @@ class Shards:
         self.ends = layers
         self.device = device
         self.gathered = 0  # groups that this rank has asked for since the ranks last did something together
-        self._here: dict[int, Any] = {}  # groups that are gathered, or being gathered, and how to wait for them
+        self._here: dict[int, Any] = {}  # gathered groups: None, or a handle to wait for if it is under way
         ranks.before_meeting(self.serve)
 
     # --- what a pass calls ------------------------------------------------------------------------------------------
 
     def gather(self, group: int, ahead: int | None = None) -> None:
-        """Return when the weights of a group are here. ahead: the group to begin with meanwhile."""
+        """Gather a group, and return when its weights are on this rank. ahead: the group to begin gathering as well."""
         for wanted in (group, ahead):
             if wanted is not None and 0 <= wanted <= self.ends and wanted not in self._here:
                 self._ask_for(wanted)
@@ -70,7 +71,7 @@ class Shards:
     @contextmanager
     def at(self, group: int, ahead: int | None = None) -> Iterator[None]:
         """A context with the weights of a group, without a backward pass."""
-        mine = self._here.get(group, self) is not None  # neither gathered by whoever is around this
+        mine = self._here.get(group, self) is not None  # False if an enclosing context has gathered it
         self.gather(group, ahead)
         try:
             yield
@@ -79,19 +80,19 @@ class Shards:
                 self.free(group)
 
     def enter(self, group: int, x: Tensor, ahead: int | None = None) -> Tensor:
-        """Gather a group for what is computed from x. In the backward pass, it is freed here."""
+        """Gather a group before x is used. In the backward pass, it is freed here. ahead: as for `gather`."""
         self.gather(group, ahead)
         return _Enter.apply(x, self, group)
 
     def leave(self, group: int, x: Tensor, ahead: int | None = None) -> Tensor:
-        """Free a group behind x. In the backward pass, it is gathered here; ahead: the group to begin with then."""
+        """Free a group after x is computed. In the backward pass it is gathered here, and `ahead` as for `gather`."""
         return _Leave.apply(x, self, group, ahead)
 
     # --- agreement --------------------------------------------------------------------------------------------------
 
     def serve(self) -> None:
-        """Take part in what other ranks gather until none has anything left to gather."""
-        for group in [*self._here]:  # of a pass that was broken off
+        """Take part in other ranks' gatherings until no rank has anything left to gather."""
+        for group in [*self._here]:  # left by a pass that failed
             self.free(group)
         while (turn := self._turn(DONE)) != DONE:
             self._join(turn % len(self._groups))
@@ -105,18 +106,18 @@ class Shards:
         self.gathered += 1
 
     def _turn(self, mine: int) -> int:
-        """The least of what all ranks say: gatherings so far and the group, as one number."""
-        said = torch.tensor([mine])
-        ranks.least(said)
-        return int(said)
+        """The minimum over ranks of `mine`, which is the number of gatherings so far and the group as one number."""
+        turn = torch.tensor([mine])
+        ranks.least(turn)
+        return int(turn)
 
     def _join(self, group: int) -> None:
-        """Send this rank's part of a group that another one gathers. What is here stays here."""
+        """Send this rank's part of a group that another rank gathers. A group that is gathered here stays gathered."""
         held = group in self._here
         if held:
             self._wait(self._here[group])
             if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)  # nothing that reads it may still be waiting to be computed
+                torch.cuda.synchronize(self.device)  # kernels that read it must have finished
             self._groups[group].reshard()
         self._wait(self._groups[group].unshard(async_op=True))
         if held:
@@ -131,7 +132,7 @@ class Shards:
 
 
 def blocks_of(hf: nn.Module, layers: int) -> Sequence[nn.Module]:
-    """The blocks of a model, by layer. Raises ValueError where they are no list of its modules."""
+    """The blocks of a model, by layer. Raises ValueError if it has no `ModuleList` of this many modules."""
     for module in hf.modules():
         if isinstance(module, nn.ModuleList) and len(module) == layers:
             return list(module)

@@ -1,6 +1,7 @@
-"""StableLM: LayerNorm, rotary positions for a quarter of each head; parallel blocks and normalised queries on request.
+"""StableLM: LayerNorm, and rotary positions in a quarter of each head.
 
-In a parallel block heads and MLP share one norm. Each head has its own norm for queries, each key-value head for keys.
+Optional: parallel blocks, in which heads and MLP share one norm; normalised queries and keys, with a norm for each head
+(queries) and each key-value head (keys).
 """
 
 from __future__ import annotations
@@ -43,5 +44,5 @@ class StableLm(Decoder):
 
 
 def _by_own_norm(norms: Any, x: Tensor) -> Tensor:
-    """Each head's numbers [h, b, p, e] under its own norm; neighbouring readers of a key-value head share one."""
+    """Normalise each head of x [h, b, p, e] with its own norm; all readers of a key-value head share its norm."""
     return torch.stack([norms[i * len(norms) // len(x)](head) for i, head in enumerate(x)])

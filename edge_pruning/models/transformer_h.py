@@ -1,4 +1,4 @@
-"""The names of modules in GPT-J, Falcon and Bloom: blocks are `transformer.h`, the last norm `transformer.ln_f`."""
+"""What GPT-J, Falcon and Bloom share: blocks are `transformer.h`, and the last norm is `transformer.ln_f`."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_inputs_that_a_program_cannot_take_are_all_listed(folder: Path) -> None:
     program, _ = read_program(folder)
-    with pytest.raises(ValueError, match=r"takes 1 to 3 values out of \['a', 'b', 'c'\]; 3 of 4 inputs are others"):
+    with pytest.raises(ValueError, match=r"takes 1 to 3 values out of \['a', 'b', 'c'\]; 3 of 4 inputs do not fit"):
         program.encode([["a"], ["a", "b", "a", "c"], ["x", "a", "y", "x"], []])
     with pytest.raises(ValueError, match=r"\['a', 'x'\]: unknown 'x'; \['compiler_bos'\]: unknown 'compiler_bos'"):
         program.encode([["a", "x"], ["compiler_bos"]])
@@ -32,7 +32,7 @@ def test_inputs_that_a_program_cannot_take_are_all_listed(folder: Path) -> None:
 
 
 def test_a_program_is_no_tokenizer(folder: Path) -> None:
-    with pytest.raises(ValueError, match="'reverse' reads values, not text; its only task is its own: tracr:reverse"):
+    with pytest.raises(ValueError, match="'reverse' reads values, not text; use its own task, tracr:reverse"):
         read_program(folder)[0]("a b c")
 
 

@@ -46,7 +46,7 @@ def test_inputs_of_ones_own() -> None:
     model = load_model("tracr:reverse")
     task = get_task("tracr:reverse", inputs=[["a", "b"], ["b", "c"]])
     assert [text.answer for text in task.pairs(model.tokenizer, "test").texts] == [("b a",), ("c b",)]
-    with pytest.raises(ValueError, match=r"2 of 3 inputs are others: \['z'\]: unknown 'z'; .*: 4 values"):
+    with pytest.raises(ValueError, match=r"2 of 3 inputs do not fit: \['z'\]: unknown 'z'; .*: 4 values"):
         get_task("tracr:reverse", inputs=[["a"], ["z"], ["a", "a", "b", "b"]])
     with pytest.raises(ValueError, match=r"inputs must be a list of lists .*, got 'mine.jsonl'"):
         get_task("tracr:reverse", inputs="mine.jsonl")

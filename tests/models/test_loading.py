@@ -181,7 +181,7 @@ def test_heads_that_do_not_divide_are_refused(
         (config_of("opt", do_layer_norm_before=False), "this opt model .*: its residual stream is renormalised"),
         (config_of("bloom", apply_residual_connection_post_layernorm=True), "this bloom model .* is renormalised"),
         (config_of("gemma2", attention_bias=True), "the bias of its heads' output map goes through a norm"),
-        (config_of("gemma3_text", use_bidirectional_attention=True), "its attention looks to the right"),
+        (config_of("gemma3_text", use_bidirectional_attention=True), "its attention also sees later positions"),
     ],
     ids=["t5", "encoder-decoder", "vision and text", "opt-350m", "bloom", "gemma2", "gemma3"],
 )

@@ -1,4 +1,4 @@
-"""Transformers whose circuit is known: RASP programs compiled by Tracr, bundled as weights or made from your own.
+"""Transformers whose circuit is known: RASP programs compiled by Tracr, bundled as weights or compiled from your own.
 
     compiled = compile_program(my_rasp_expression, ["a", "b"], max_length=4)      # needs the extra [tracr]
     compiled.save("models/mine")                                      # edge-pruning discover tracr:models/mine

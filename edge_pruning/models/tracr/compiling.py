@@ -1,7 +1,8 @@
-"""From a RASP program to weights, through Tracr.
+"""Compile a RASP program to weights with Tracr.
 
-Tracr can compile a program into something else without a word, so everything is checked on every input: that Tracr's
-own forward pass says what the program says, and that our module says what Tracr's forward pass says, to 1e-5.
+Tracr can compile a program wrongly without an error. So the result is checked on all inputs (or on a sample, if they
+are too many): Tracr's own forward pass must give the program's answers, and the logits of `module.TracrTransformer`
+must be those of Tracr's forward pass, to 1e-5.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from edge_pruning.models.tracr.module import TracrTransformer
 from edge_pruning.models.tracr.program import BOS, PAD, Value
 from edge_pruning.models.tracr.unsupported import expressions, unsupported
 
-PARITY = 1e-5  # between our logits and those of Tracr's own forward pass
+PARITY = 1e-5  # largest difference from the logits of Tracr's own forward pass
 
 
 def compile_program(
@@ -33,10 +34,11 @@ def compile_program(
 ) -> Compiled:
     """Compile a RASP expression (a `tracr.rasp.rasp.SOp`) over a vocabulary, for inputs of up to `max_length` values.
 
-    name: of the program; the expression's own by default. most_inputs: all inputs are checked and kept if there are no
-    more than these, else a sample that depends on `seed`. Raises ValueError: the extra is not installed, a vocabulary
-    or number that makes no sense, expressions that Tracr cannot compile (all of them, by name), or a compiled model
-    that does not do what the program says.
+    name: of the program; by default the expression's own.
+    most_inputs: if there are more inputs than this, a sample of about this size is checked and kept instead of all.
+    seed: of the sample.
+    Raises ValueError if the extra is not installed, if the vocabulary or a number is invalid, if Tracr cannot compile
+    some expressions (all of them are named), or if the compiled model does not compute what the program does.
     """
     rasp = tracr("rasp.rasp")
     problems = list(_problems(vocabulary, max_length, most_inputs))
@@ -57,8 +59,9 @@ def compile_program(
     compiled = Compiled(about, transformer, answers(model, program, about, inputs), origin | _versions())
     if not compiled.parity_error <= PARITY:
         raise ValueError(
-            f"our logits differ from those of Tracr's own forward pass by {compiled.parity_error:.1e} (at most "
-            f"{PARITY:g} is allowed): this version of tracr-pypi is not understood"
+            f"the converted model's logits differ from those of Tracr's own forward pass by "
+            f"{compiled.parity_error:.1e}; expected at most {PARITY:g}. Try another version of tracr-pypi, or report "
+            f"this one ({importlib.metadata.version('tracr-pypi')})"
         )
     return compiled
 
@@ -76,9 +79,10 @@ def _problems(vocabulary: Sequence[Value], max_length: int, most_inputs: int) ->
 
 
 def _numbered(program: Any) -> Any:
-    """A copy whose expressions are numbered in the order they are met, so that equal programs get equal weights.
+    """A copy whose expressions are numbered from the output on, so that equal programs get equal weights.
 
-    Tracr sorts the residual stream by names that end in a number, which grows with every expression ever made.
+    Tracr sorts the dimensions of the residual stream by names that end in a number. Without this, the number would
+    count all expressions that the process has made.
     """
     program = copy.deepcopy(program)
     for number, expression in enumerate(expressions(program), 1):
@@ -87,12 +91,12 @@ def _numbered(program: Any) -> Any:
 
 
 def _compiled_by_tracr(program: Any, vocabulary: Sequence[Value], max_length: int) -> Any:
-    """Tracr's own model. What its stages raise becomes one kind of error that names the program."""
+    """Tracr's own model. Any error of Tracr becomes a ValueError that names the program."""
     try:
         return tracr("compiler.compiling").compile_rasp_to_model(
             program, set(vocabulary), max_length, compiler_bos=BOS, compiler_pad=PAD
         )
-    except Exception as error:  # a compiler that is not ours, whose stages raise all kinds
+    except Exception as error:  # Tracr's stages raise errors of many types
         raise ValueError(f"Tracr cannot compile {program.name!r}: {type(error).__name__}: {error}") from error
 
 

@@ -1,4 +1,4 @@
-"""What Tracr has compiled, in our own terms: description, weights, and what it says of every input."""
+"""Convert a model that Tracr has compiled: its description, its weights, and its own answers to every input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from edge_pruning.models.tracr.inputs import Inputs
 from edge_pruning.models.tracr.program import LISTED, Program, Value
 
-CLOSE = 0.01  # Tracr's MLPs approximate numbers; what a numerical program says is met this closely
+CLOSE = 0.01  # largest error of a numerical answer, because Tracr's MLPs only approximate numbers
 PLACES = {
     "query": "attn/query", "key": "attn/key", "value": "attn/value", "out": "attn/linear", "mlp_in": "mlp/linear_1",
     "mlp_out": "mlp/linear_2",
@@ -29,7 +29,7 @@ def description(model: Any, program: Any, name: str, vocabulary: Sequence[Value]
 
 
 def weights(model: Any, program: Program, output: str) -> dict[str, Tensor]:
-    """The weights by our names; `output` is what Tracr calls the program's result in the residual stream."""
+    """The weights by the names in `module.py`. output: Tracr's name of the program's result in the residual stream."""
     tensors = {
         "tokens": _tensor(model.params["token_embed"]["embeddings"]),
         "positions": _tensor(model.params["pos_embed"]["embeddings"]),
@@ -51,7 +51,7 @@ def _tensor(array: Any) -> Tensor:
 
 
 def _unembed(program: Program, output: str) -> Tensor:
-    """Tracr reads the result off the dimensions that carry its name: [d, output]."""
+    """The unembedding [d, output]: Tracr takes the result from the dimensions that carry its name."""
     names = [output] if program.outputs is None else [f"{output}:{value}" for value in program.outputs]
     matrix = torch.zeros(len(program.residual), len(names))
     for column, name in enumerate(names):
@@ -60,7 +60,11 @@ def _unembed(program: Program, output: str) -> Tensor:
 
 
 def answers(model: Any, rasp: Any, program: Program, inputs: Sequence[Sequence[Value]]) -> Inputs:
-    """Tracr's own forward pass on every input. Raises ValueError where it does not say what the program says."""
+    """Tracr's own forward pass on every input. Raises ValueError with the inputs on which the program differs from it.
+
+    model: Tracr's compiled model.
+    rasp: the program's expression, which computes the expected answers.
+    """
     tokens = program.encode(inputs)
     (logits, says), wrong, defined = _forward(model, program, rasp.label, tokens), [], []
     for values, row, tracrs in zip(inputs, logits, says, strict=True):
@@ -71,7 +75,7 @@ def answers(model: Any, rasp: Any, program: Program, inputs: Sequence[Sequence[V
         defined.append([False, *(want is not None for want in expected)])
     if wrong:
         raise ValueError(
-            f"what Tracr has compiled does not do what {program.name!r} says on {len(wrong)} of {len(inputs)} inputs: "
+            f"the compiled model does not do what {program.name!r} says on {len(wrong)} of {len(inputs)} inputs: "
             f"{'; '.join(wrong[:LISTED])}. Tracr does not report every expression that it cannot compile"
         )
     return Inputs.stack(program, tokens, logits, defined)
@@ -85,7 +89,7 @@ def _same(want: Value, got: Value) -> bool:
 def _forward(
     model: Any, program: Program, output: str, tokens: Sequence[tuple[int, ...]]
 ) -> tuple[list[Tensor], list[list[Value]]]:
-    """Logits [p, output] of every input, and the values that Tracr reads off itself; equal lengths run together."""
+    """Logits [p, output] of every input, and the values that Tracr decodes itself. Equal lengths run together."""
     outputs: dict[tuple[int, ...], tuple[Tensor, list[Value]]] = {}
     by_length = defaultdict(list)
     for row in tokens:

@@ -1,4 +1,4 @@
-"""The package `tracr-pypi`, an extra because it brings JAX: its modules are imported when a program is compiled."""
+"""The package `tracr-pypi`. It is an extra because it needs JAX, and is imported only when a program is compiled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 def is_installed() -> bool:
     spec = importlib.util.find_spec("tracr")
-    return spec is not None and spec.origin is not None  # any folder of that name is found too, but has no origin
+    return spec is not None and spec.origin is not None  # a plain folder called tracr is found, but has no origin
 
 
 def tracr(module: str) -> Any:

@@ -1,8 +1,8 @@
 """A compiled program on disk: `config.json`, `model.safetensors`, `inputs.safetensors`.
 
-Nearly all weights are zero, so a weight is stored as its numbers that are not, under its name, and their places in the
-flattened tensor, under `NAME.at`: a few kilobytes a program. `inputs.safetensors` holds what Tracr's own forward pass
-says of every input (see `inputs.py`), so that anyone can check this module against it without JAX.
+Nearly all weights are zero, so only the nonzero numbers are stored: under the weight's name, with their indices in the
+flattened tensor under `NAME.at`. A program takes a few kilobytes. `inputs.safetensors` holds the outputs of Tracr's own
+forward pass on every input (see `inputs.py`), so that anyone can compare them with this module's without JAX.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PREFIX = "tracr:"
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A program, its transformer, and its inputs with what Tracr says of them. `origin`: how it was made."""
+    """A program, its transformer, and its inputs with Tracr's own outputs. origin: how the program was compiled."""
 
     program: Program
     model: TracrTransformer
@@ -41,7 +41,7 @@ class Compiled:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Equal for equal programs with equal weights: truth belongs to these."""
+        """Equal for equal programs with equal weights. A true circuit belongs to one fingerprint."""
         digest = hashlib.sha256(json.dumps(dataclasses.asdict(self.program)).encode())
         for name in sorted(weight_shapes(self.program)):
             digest.update(self.model.weights[name].float().cpu().numpy().tobytes())
@@ -49,7 +49,7 @@ class Compiled:
 
     @cached_property
     def parity_error(self) -> float:
-        """How far this module's logits are from those of Tracr's own forward pass, at most, over all inputs."""
+        """The largest difference between this module's logits and those of Tracr's own forward pass on the inputs."""
         rows = self.inputs.rows(self.program)
         return max(float((self.model(torch.tensor([tokens]))[0] - logits).abs().max()) for tokens, logits, _ in rows)
 
@@ -64,7 +64,7 @@ class Compiled:
 
     @classmethod
     def load(cls, folder: str | Path) -> Compiled:
-        """Read what `save` wrote. Raises ValueError that names what is missing, truncated or does not fit."""
+        """Read what `save` wrote. Raises ValueError with what is missing, truncated or does not fit."""
         folder = Path(folder)
         program, content = read_program(folder)
         weights = _dense(files.read_tensors(folder / WEIGHTS), weight_shapes(program), folder / WEIGHTS)
@@ -100,7 +100,7 @@ def compiled_folder(name: str) -> Path | None:
 
 
 def _looks_compiled(folder: Path) -> bool:
-    """Also where a part of it is broken, so that the error is about that part."""
+    """Whether a folder holds a compiled program. A damaged one counts too, so that the error names what is damaged."""
     try:
         content = files.read_json(folder / CONFIG)
     except ValueError:
@@ -109,7 +109,7 @@ def _looks_compiled(folder: Path) -> bool:
 
 
 def read_program(folder: Path) -> tuple[Program, dict[str, Any]]:
-    """The program in config.json, and everything that stands there."""
+    """The program in config.json, and all of the file's content."""
     from edge_pruning.contents import ProgramContent
 
     content: dict[str, Any] = dict(files.read_json(folder / CONFIG, ProgramContent))
@@ -118,7 +118,7 @@ def read_program(folder: Path) -> tuple[Program, dict[str, Any]]:
 
 
 def _tuples(value: Any) -> Any:
-    """JSON has lists only."""
+    """Turn lists into tuples, which JSON does not have."""
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 

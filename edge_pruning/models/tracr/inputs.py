@@ -1,7 +1,7 @@
-"""Every input of a program, with what it should answer: the whole space where it is small, else a seeded sample.
+"""The inputs of a program, with Tracr's own outputs: all inputs if they are few, else a seeded sample.
 
 A program over three letters and up to four positions has 3 + 9 + 27 + 81 inputs, so "on all inputs" can be meant
-literally. Where there are more than were asked for, each length gets an equal share, the short ones all of theirs.
+literally. A sample has equally many inputs of each length; if a length has fewer, all of them.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from edge_pruning.models.tracr.program import PAD, Program, Value
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """Inputs side by side: token ids [n, 1 + max_length] filled up with PAD, what Tracr itself says of them, and where.
+    """Many inputs as tensors.
 
-    logits [n, 1 + max_length, output] are those of Tracr's own forward pass; defined [n, 1 + max_length] says where the
-    program gives an answer (never at BOS).
+    tokens: ids [n, 1 + max_length], BOS in front, filled up with PAD on the right.
+    logits: of Tracr's own forward pass [n, 1 + max_length, output].
+    defined: bool [n, 1 + max_length], true where the program gives an answer (never at BOS).
     """
 
     tokens: Tensor
@@ -31,7 +32,7 @@ class Inputs:
     @classmethod
     def stack(cls, program: Program, tokens: Sequence[Sequence[int]], logits: Sequence[Tensor],
               defined: Sequence[Sequence[bool]]) -> Inputs:
-        """From one row per input, each of its own length."""
+        """Build from one row per input; each row has its input's length."""
         n, width = len(tokens), program.max_length + 1
         ids = torch.full((n, width), program.tokens.index(PAD), dtype=torch.int32)
         outputs, where = torch.zeros(n, width, program.n_outputs), torch.zeros(n, width, dtype=torch.bool)
@@ -45,7 +46,7 @@ class Inputs:
         return len(self.tokens)
 
     def rows(self, program: Program) -> Iterator[tuple[tuple[int, ...], Tensor, list[int]]]:
-        """Per input: its token ids without filling, Tracr's logits [p, output], and the positions with an answer."""
+        """For each input: its token ids without PAD, Tracr's logits [p, output], and the positions with an answer."""
         lengths = (self.tokens != program.tokens.index(PAD)).sum(1).tolist()
         for tokens, logits, defined, length in zip(self.tokens, self.logits, self.defined, lengths, strict=True):
             yield tuple(tokens[:length].tolist()), logits[:length], defined.nonzero().flatten().tolist()
@@ -57,13 +58,13 @@ def input_space(vocabulary: Sequence[Value], max_length: int, most: int, seed: i
     share = most if sum(sizes) <= most else max(1, most // max_length)
     inputs = []
     for length, size in enumerate(sizes, 1):
-        rng = random.Random(f"{seed} {length}")  # text seeds mean the same on every machine
+        rng = random.Random(f"{seed} {length}")  # a string seeds alike on every machine
         numbers = range(size) if size <= share else sorted(rng.sample(range(size), share))
         inputs += [_digits(number, vocabulary, length) for number in numbers]
     return inputs
 
 
 def _digits(number: int, vocabulary: Sequence[Value], length: int) -> tuple[Value, ...]:
-    """A number written in the vocabulary, the first value first."""
+    """The digits of a number in a base whose digits are the vocabulary, the most significant first."""
     base = len(vocabulary)
     return tuple(vocabulary[number // base**place % base] for place in reversed(range(length)))

@@ -1,4 +1,4 @@
-"""Programs by name: those of Tracr's library, each over a vocabulary and a length that keep its input space small."""
+"""Tracr's own library of programs, by name. Each has a vocabulary and a length that keep its input space small."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from edge_pruning.registry import Registry
 
 @dataclass(frozen=True)
 class Entry:
-    """A program by name. `build(lib, rasp, max_length)` makes its expression from Tracr's modules.
+    """A program by name.
 
-    vocabulary, max_length: what it is compiled for, unless the caller says otherwise.
+    build: makes its expression from Tracr's modules `compiler.lib` and `rasp.rasp`, and `max_length`.
+    vocabulary, max_length: what it is compiled for by default.
     """
 
     name: str

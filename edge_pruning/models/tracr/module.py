@@ -4,8 +4,8 @@
     x = x + sum_h softmax(Q_h K_h^T / sqrt(e)) V_h O_h,        x = x + relu(x W + b) W' + b'        per layer
     logits = x U
 
-Position 0 holds BOS, which a head attends to where nothing else is selected. Logits of a selected key are 100 higher
-than those of others, so a softmax is almost a hard choice.
+Position 0 holds BOS, which a head attends to if it selects nothing else. The attention score of a selected key is 100
+above that of others, so the softmax is almost a hard choice.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edge_pruning.models.tracr.program import Program
 
 
 def weight_shapes(program: Program) -> dict[str, tuple[int, ...]]:
-    """Every weight by name; those of all layers (and heads) are stacked."""
+    """The shape of every weight, by name. Weights of all layers (and heads) are stacked."""
     layers, heads, d, e, f = program.layers, program.heads, len(program.residual), program.key_size, program.hidden
     inward = dict.fromkeys(("query", "key", "value"), (layers, heads, d, e))
     biases = {f"{name}_bias": (layers, heads, e) for name in inward}
@@ -38,7 +38,7 @@ def weight_shapes(program: Program) -> dict[str, tuple[int, ...]]:
 
 
 class TracrTransformer(nn.Module):
-    """A compiled program as it runs: token ids [b, p] to logits [b, p, output]."""
+    """A compiled program as a module: token ids [b, p] to logits [b, p, output]."""
 
     def __init__(self, program: Program, weights: dict[str, Tensor]) -> None:
         super().__init__()

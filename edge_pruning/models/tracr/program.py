@@ -1,9 +1,10 @@
-"""What a compiled RASP program is, beside its weights: its alphabet, its outputs and the sizes of its transformer.
+"""The description of a compiled RASP program: its vocabulary, its outputs and the sizes of its transformer.
 
 RASP (Weiss and others, 2021) is a language of sequence operations that a transformer can do: `Select` is an attention
 pattern, `Aggregate` an attention head, `Map` an MLP. Tracr (Lindner and others, 2023) compiles a program into weights.
 Every dimension of the residual stream then has a name: `tokens:a` is 1 where the token is "a", `one` is 1 everywhere.
-A categorical output is the largest of the output dimensions, one per value; a numerical one is a single dimension.
+A categorical output has one dimension per value, of which the largest is the answer; a numerical one has a single
+dimension.
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ from edge_pruning.graph import ModelShape
 
 Value = str | int | float | bool | tuple["Value", ...]
 BOS, PAD = "compiler_bos", "compiler_pad"
-LISTED = 20  # problems spelled out in one message
+LISTED = 20  # problems listed in one message
 
 
 @dataclass(frozen=True)
 class Program:
-    """name: of the program. vocabulary: what an input consists of; max_length: the longest input, without BOS.
+    """A compiled program without its weights.
 
-    tokens: the input basis in the order of token ids, BOS and PAD included. outputs: the output basis in the order of
-    the logits; None where the output is a number. residual: the name of every dimension of the residual stream.
+    vocabulary: the values that an input consists of.
+    max_length: the length of the longest input, without BOS.
+    tokens: the values in the order of token ids, with BOS and PAD.
+    outputs: the output values in the order of the logits; None if the output is a number.
+    residual: the name of every dimension of the residual stream.
+    layers, heads, key_size, hidden: the sizes of the transformer; key_size is per head, hidden is the MLP's.
     """
 
     model_type: ClassVar[str] = "tracr"
@@ -55,13 +60,13 @@ class Program:
         return ModelShape(self.layers, self.heads)
 
     def encode(self, inputs: Sequence[Sequence[Value]]) -> list[tuple[int, ...]]:
-        """Token ids of inputs, BOS in front. Raises ValueError that lists every input that the program cannot take."""
+        """Token ids of inputs, BOS in front. Raises ValueError with the inputs that the program cannot take."""
         problems = [f"{list(values)}: {problem}" for values in inputs if (problem := self._problem(values))]
         if problems:
             more = f"; and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
             raise ValueError(
                 f"program {self.name!r} takes 1 to {self.max_length} values out of {list(self.vocabulary)}; "
-                f"{len(problems)} of {len(inputs)} inputs are others: {'; '.join(problems[:LISTED])}{more}"
+                f"{len(problems)} of {len(inputs)} inputs do not fit: {'; '.join(problems[:LISTED])}{more}"
             )
         ids = {value: i for i, value in enumerate(self.tokens)}
         return [(ids[BOS], *(ids[value] for value in values)) for values in inputs]
@@ -79,7 +84,7 @@ class Program:
         return f"unknown {', '.join(map(repr, unknown))}" if unknown else None
 
     def __call__(self, *_: Any, **__: Any) -> Any:
-        """Compiled programs stand where language models have a tokenizer, but read values, not text."""
+        """Raise ValueError: a program takes the place of a language model's tokenizer, but cannot read text."""
         raise ValueError(
-            f"the compiled program {self.name!r} reads values, not text; its only task is its own: tracr:{self.name}"
+            f"the compiled program {self.name!r} reads values, not text; use its own task, tracr:{self.name}"
         )

@@ -1,11 +1,11 @@
-"""Which edges can matter at all, from the weights alone: what a writer can write and a reader reads.
+"""Which edges can matter at all, from the weights alone: a writer must write what the reader reads.
 
-Tracr's residual stream has named dimensions, so this can be said exactly. An edge w -> r is real if
+An edge w -> r is real if it lies on a path of real edges from an embedding to the logits, and if
 
-    W_w R_r != 0      W_w: what w can write, one row per way;  R_r: how r's node uses each dimension that r reads
+    W_w R_r != 0      rows of W_w span what w can write; R_r is how r's node uses each dimension of the stream
 
-with R = Q K^T for queries, its transpose for keys, V O for values, the inward map of hidden units that write something
-for an MLP, the unembedding for `logits`; and if it lies on a path of real edges from an embedding to the logits.
+R is Q K^T for queries, its transpose for keys, V O for values, the unembedding for `logits`, and for an MLP the inward
+map of those hidden units that write something.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from edge_pruning.models.tracr.module import TracrTransformer
 
 
 class Reach:
-    """What the weights say about the edges of a graph of this transformer.
+    """The edges that are real by a transformer's weights, and the dimensions through which they act.
 
-    moving: bool [w, d], the dimensions in which a writer's value and its ablated value ever differ (all, if not given):
-    where an ablation changes nothing, no edge is real under it.
+    moving: bool [w, d], the dimensions in which a writer's value can differ from its ablated value; None: all. An edge
+    is not real under an ablation that changes nothing of what it carries.
     """
 
     def __init__(self, model: TracrTransformer, graph: Graph, moving: Tensor | None = None) -> None:
@@ -47,7 +47,7 @@ class Reach:
         return [self.program.residual[i] for i in through.nonzero().flatten().tolist()]
 
     def _written(self, writer: str) -> Tensor:
-        """One row per thing a writer can add to the stream and an ablation changes, [any, d]."""
+        """Rows [any, d] that span what a writer can write, in the dimensions that an ablation changes."""
         return self._writes(writer) * self.moving[writer]
 
     def _writes(self, writer: str) -> Tensor:
@@ -62,7 +62,7 @@ class Reach:
         return weights["value"][layer, head] @ weights["out"][layer, head]
 
     def _read(self, reader: str) -> Tensor:
-        """How each dimension is used by a reader's node, [d, any]."""
+        """R of the module's docstring [d, any]: how the reader's node uses each dimension."""
         weights = self.weights
         if reader == "logits":
             return weights["unembed"]

@@ -1,4 +1,4 @@
-"""Which parts of a RASP program Tracr cannot compile, by name, before it tries and fails somewhere inside."""
+"""Finds the expressions of a RASP program that Tracr cannot compile, so that an error can name them all beforehand."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _kinds(program: Any) -> Iterator[str]:
 
 
 def _on_inputs(program: Any, inputs: Sequence[Sequence[Value]]) -> list[str]:
-    """What only shows when the program runs: values that Tracr's attention cannot average, functions that fail."""
+    """Problems that appear only when the program runs: values that Tracr cannot average, functions that fail."""
     evaluator = tracr("compiler.validating").DynamicValidationEvaluator()
     for values in inputs:
         try:
