@@ -1,4 +1,4 @@
-"""Pictures as SVG text, and their files: circuits, comparisons, training, quality against size; without a model."""
+"""Pictures as SVG text, and picture files, without a model: circuits, comparisons, training runs, quality and size."""
 
 from edge_pruning.drawing.caption import title_of
 from edge_pruning.drawing.circuit_svg import draw_circuit

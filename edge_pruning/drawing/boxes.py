@@ -1,7 +1,7 @@
-"""Box plots as SVG text: how far a number is spread over the pairs, one row per run.
+"""Box plots as SVG text: the distribution of a number over the pairs, one row per run.
 
-The box holds the middle half of the pairs, its line is the median; the whiskers reach from 5 to 95 %; a dot is the
-mean.
+The box holds the middle half of the pairs, and its line is the median. The whiskers reach from 5 to 95 %. The dot is
+the mean.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PERCENTS = ("5", "25", "50", "75", "95")
 
 @dataclass(frozen=True)
 class Box:
-    """A row: its name, quantiles (percent to value), mean and hue."""
+    """A row of the plot. quantiles: by percent, for all of `PERCENTS`."""
 
     name: str
     quantiles: Mapping[str, float]
@@ -30,7 +30,7 @@ class Box:
 
 
 def draw_boxes(title: str, axis: Axis, boxes: Sequence[Box]) -> str:
-    """The rows below each other on one axis. On a logarithmic axis what is not above 0 stands at its left end."""
+    """Draw all rows on one axis, as SVG text. On a logarithmic axis, values of 0 or less are drawn at its left end."""
     height = TOP + ROW * len(boxes) + BOTTOM - 10
     parts = [_text(shorten(printable(title), WIDTH, TITLE_SIZE), 0, TITLE_SIZE + 1, font_size=TITLE_SIZE,
                    font_weight="600", fill=INK)]
@@ -59,7 +59,7 @@ def _row(axis: Axis, box: Box, top: float) -> list[str]:
 
 
 def _anchor(words: str, x: float) -> str:
-    """Where a tick's words stand, so that they are not cut off at the sides."""
+    """The `text-anchor` of a tick's words at x that keeps them inside the picture."""
     half = text_width(words, SIZE) / 2
     return "start" if x < half else "end" if x > WIDTH - half else "middle"
 

@@ -1,4 +1,4 @@
-"""What stands above and below a picture of a circuit: where it came from and how large it is, by which convention."""
+"""The title and the caption of a picture of a circuit: its origin, and its size with the counting convention."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edge_pruning.provenance import Provenance, titled
 
 
 def caption_sentences(circuit: Circuit, without_dangling: int) -> list[str]:
-    """One sentence about the origin (if the provenance tells it), one about the size."""
+    """One sentence about the origin (if the provenance has one), one about the size."""
     graph = circuit.graph
     size = (
         f"{len(circuit):,} edges kept, {without_dangling:,} without dangling ones, of {graph.n_edges:,} in the graph "

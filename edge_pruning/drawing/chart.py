@@ -1,7 +1,7 @@
 """Small charts as SVG text: lines with confidence bands, and dots, on linear or logarithmic axes.
 
-Made for a page that is read on a desk and on a phone: each is as wide as a phone, several stand side by side on a desk.
-Resting the pointer on a point shows its numbers. Colours are those of `stroke.py`, so that a page can turn them dark.
+A chart is as wide as a phone's screen; wider screens show several side by side. Resting the pointer on a point shows
+its numbers. Colours are those of `stroke.py`, so that a dark page can replace them (`dark.py`).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ TICKS = 5
 
 @dataclass(frozen=True)
 class Axis:
-    """Where numbers stand: from `low` to `high` on a linear or a logarithmic scale (then both are above 0).
+    """A scale from `low` to `high`: linear, or logarithmic (then both are above 0).
 
-    around: if given, the scale is logarithmic on both sides of 0, and linear for numbers much smaller than this.
+    around: if given, the scale is logarithmic on both sides of 0, and nearly linear for numbers smaller than this.
     """
 
     label: str
@@ -34,7 +34,7 @@ class Axis:
     around: float | None = None
 
     def share(self, value: float) -> float:
-        """0 at `low`, 1 at `high`."""
+        """The position of a value on the axis: 0 at `low`, 1 at `high`."""
         if self.around is not None:
             low, at, high = (math.asinh(x / self.around) for x in (self.low, value, self.high))
             return (at - low) / (high - low)
@@ -50,7 +50,7 @@ class Axis:
 
     @classmethod
     def over(cls, label: str, values: Sequence[float], *, log: bool = False, at_least: Sequence[float] = ()) -> Axis:
-        """Wide enough for the values, and for `at_least`, with a little room on a linear scale."""
+        """An axis that covers the values and `at_least`, with a small margin if it is linear."""
         present = [v for v in (*values, *at_least) if math.isfinite(v) and (v > 0 or not log)]
         low, high = min(present, default=1.0), max(present, default=10.0)
         if low == high:
@@ -61,7 +61,11 @@ class Axis:
 
 @dataclass(frozen=True)
 class Point:
-    """A number at a place, its confidence interval if it has one, and what the pointer shows."""
+    """A point of a chart.
+
+    words: shown while the pointer rests on it.
+    low, high: the ends of y's confidence interval, if it has one.
+    """
 
     x: float
     y: float
@@ -74,8 +78,10 @@ class Point:
 class Chart:
     """One quantity against another.
 
-    points: joined by a line. levels: horizontal lines to compare with. mark: a point that stands out. dots: points of
-    their own, each with its hue.
+    points: joined by a line.
+    levels: horizontal lines to compare with.
+    mark: a point drawn as a diamond.
+    dots: further points that no line joins, each with its hue.
     """
 
     title: str
@@ -89,7 +95,7 @@ class Chart:
 
 
 def draw_chart(chart: Chart) -> str:
-    """The chart as SVG text. Points off a logarithmic axis (0, say) are left out."""
+    """The chart as SVG text. Points that are not finite, or not above 0 on a logarithmic axis, are left out."""
     shown = [p for p in chart.points if _on(chart.x, p.x) and _on(chart.y, p.y)]
     levels = [_line(chart, chart.x.low, level, chart.x.high, level, stroke=MUTED, stroke_dasharray="3 3")
               for level in chart.levels]
@@ -184,7 +190,7 @@ def _text(words: str, x: float, y: float, **look: object) -> str:
 
 
 def words_of(value: float) -> str:
-    """A tick's number: thousands as k, millions as M, nothing superfluous."""
+    """A tick's number with up to three digits; thousands end with k, millions with M."""
     for unit, letter in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= unit:
             return f"{value / unit:.3g}{letter}"

@@ -31,12 +31,15 @@ HOVER = ".ep-edge:hover path{stroke-opacity:1}.ep-edge:hover path:first-child{st
 
 
 def draw_circuit(circuit: Circuit, *, title: str | None = None, caption: str | None = None) -> str:
-    """A picture of the circuit: which heads and MLPs work together, and through which of their inputs.
+    """Draw a circuit as SVG text: which heads and MLPs work together, and through which of their inputs.
 
-    `title` stands above it, `caption` below it before the sentences on origin and size that are always there. Both may
-    be any text; what does not fit is cut with an ellipsis. Line width and opacity show the rank of an edge's score, if
-    the circuit has scores. Of a large circuit only the strongest edges are drawn, and a sentence says how many (see
-    `strongest`). Returns SVG text; write it with `files.write_text`.
+    title: above the picture.
+    caption: below it, before the sentences on origin and size. Title and caption may be any text; what does not fit is
+        cut with an ellipsis.
+
+    If the circuit has scores, the width and opacity of a line show the rank of the edge's score. Of a large circuit
+    only the strongest edges are drawn, and a sentence says so (see `strongest`). `save_picture` writes the text to a
+    file.
     """
     connected = circuit.graph.without_dangling(circuit.mask)
     shown, left_out = strongest(circuit)
@@ -49,7 +52,7 @@ def draw_circuit(circuit: Circuit, *, title: str | None = None, caption: str | N
 def picture(
     graph: Graph, edges: Sequence[DrawnEdge], entries: Sequence[Entry], sentences: Sequence[str], title: str | None
 ) -> str:
-    """The edges, weakest first, on their graph, with these legend entries and sentences below."""
+    """Draw edges (weakest first) of a graph as SVG text, with these legend entries and sentences below."""
     bare = Layout(graph)
     width = max(NARROWEST, AXIS + bare.width + MARGIN)
     left, top = AXIS + (width - AXIS - MARGIN - bare.width) / 2, MARGIN + (TITLE_SIZE + 12 if title else 0)
@@ -76,7 +79,7 @@ def _heading(title: str | None, width: float) -> list[str]:
 
 
 def _notes(sentences: Sequence[str], y: float, width: float) -> tuple[list[str], float]:
-    """The caption, each sentence on lines of its own; also the height below it."""
+    """The caption, each sentence on lines of its own, and the y below it."""
     room = width - AXIS - MARGIN
     lines = [line for sentence in sentences for line in wrap(printable(sentence), room, CAPTION_SIZE, max_lines=4)]
     texts = [
@@ -121,7 +124,7 @@ def _tooltip(edge: DrawnEdge) -> str:
 
 
 def _attachments(layout: Layout, edges: Sequence[DrawnEdge]) -> tuple[dict[str, Point], dict[str, Point]]:
-    """Where each edge leaves and enters: spread over the port in the order of the nodes at the other ends."""
+    """Where each edge leaves and enters. At a port, edges lie in the order of the nodes at their other ends."""
     leaving, entering = defaultdict(list), defaultdict(list)
     for edge in sorted(edges, key=lambda edge: edge.name):
         leaving[layout.leaves(edge.writer)].append(edge)

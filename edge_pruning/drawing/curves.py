@@ -25,10 +25,10 @@ def draw_size_curve(points: Sequence[Row], *, title: str | None = None, agreemen
     """How good circuits are at each size: KL divergence and accuracy against the number of edges (logarithmic).
 
     points: one per circuit, with `edges` and any of `kl` (nats, lower is more faithful), `accuracy` (0 to 1) and
-    `random_kl` (that of a random circuit of the same size, dotted). Points with the same `label` form one line.
+        `random_kl` (of a random circuit of the same size, dotted). Points with the same `label` form one line.
     agreement: whether accuracy is agreement with the model, because the pairs have no answers of their own.
 
-    Raises ValueError if there is nothing to draw.
+    Returns SVG text. Raises ValueError if there is nothing to draw.
     """
     labels = list(dict.fromkeys(printable(point.get("label") or "") for point in points))
     chance = {"linestyle": ":", "markerfacecolor": "white"}

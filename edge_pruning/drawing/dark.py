@@ -1,6 +1,7 @@
-"""Pictures on a dark page: every colour that is chosen for white paper, and what it becomes.
+"""Pictures on a dark page: the colours that are chosen for white paper, and what they become.
 
-Pictures say their colours as attributes, and a style sheet outweighs those, so a page can turn them without redrawing.
+Pictures set their colours as attributes. A style sheet takes precedence over attributes, so a page can change the
+colours without drawing anew.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ DARK = {
 
 
 def dark_rules(inside: str) -> str:
-    """Style rules that turn the pictures inside a selector dark."""
+    """Style rules for dark colours in the pictures inside a selector."""
     return "\n".join(
         f'{inside} [{attribute}="{light}"]{{{attribute}:{dark}}}'
         for light, dark in DARK.items() for attribute in ("fill", "stroke")

@@ -78,7 +78,7 @@ class Layout:
 
     @cached_property
     def column(self) -> float:
-        """Distance between the centres of neighbouring heads: roomy for small models, tight for large ones."""
+        """Distance between the centres of neighbouring heads; the more heads a layer has, the smaller."""
         return self.node_width + min(44.0, max(16.0, 420.0 / self.graph.shape.heads))
 
     @cached_property
@@ -88,12 +88,12 @@ class Layout:
 
     @property
     def frame(self) -> Box:
-        """What the layers, embeddings and logits cover; edges stay inside."""
+        """The area of the layers, embeddings and logits. All edges stay inside it."""
         return Box(self.left + self.width / 2, self.top + self.height / 2, self.width, self.height)
 
     @property
     def spine(self) -> float:
-        """Width of the strip in the middle in which the MLPs stand."""
+        """Width of the strip in the middle that holds the MLPs."""
         return self.node_width + 2 * max(34.0, self.column - self.node_width)
 
     @property
@@ -106,7 +106,7 @@ class Layout:
 
     @property
     def grouped(self) -> bool:
-        """True where several heads share one key reader and one value reader."""
+        """Whether several heads share one key reader and one value reader."""
         return self.graph.kv_readers < self.graph.shape.heads
 
     @property
@@ -130,7 +130,7 @@ class Layout:
         return Box(x, self._heads_y(layer) - above, self.node_width + 4, NODE_HEIGHT)
 
     def kv_group(self, layer: int, group: int) -> Box:
-        """The bar below the heads that share a key-value head: edges into their keys end on its left half."""
+        """The bar below the heads that share a key-value head. Edges into keys end on its left half, values right."""
         size = self.graph.shape.heads // self.graph.kv_readers
         first, last = self.head(layer, group * size), self.head(layer, (group + 1) * size - 1)
         return Box((first.x + last.x) / 2, first.bottom + 13, last.right - first.left, KV_HEIGHT)

@@ -1,4 +1,4 @@
-"""The legend below a picture of a circuit: only what occurs in it is explained."""
+"""The legend below a picture of a circuit. It explains only what the picture contains."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ GAP = 10.0
 
 @dataclass(frozen=True)
 class Entry:
-    """A piece of the legend: markup that begins at x = 0 with its baseline at y = 0, and how wide it is."""
+    """A piece of the legend: markup that begins at x = 0 with its baseline at y = 0, and its width."""
 
     markup: str
     width: float
 
     @classmethod
     def of(cls, swatch: str, words: str) -> Entry:
-        """A little picture, at most SWATCH wide, and what it means."""
+        """A sample, at most `SWATCH` wide, followed by its meaning."""
         return cls(swatch + _words(words), SWATCH + 7 + text_width(words, SIZE))
 
 
 def legend_entries(edges: Sequence[DrawnEdge], *, grouped: bool) -> list[Entry]:
-    """Hues that occur, dangling edges, strengths with their scores, and the bars of shared key-value heads."""
+    """Entries for hues, dangling edges, bars of shared key-value heads, and strengths with their scores."""
     words = {**KINDS, **SHARED_KINDS} if grouped else KINDS
     kinds = [kind for kind in KINDS if any(edge.kind == kind for edge in edges)]
     entries = [Entry.of(_line(HUES[kind], 2.6, 1.0), words[kind]) for kind in kinds]
@@ -42,7 +42,7 @@ def legend_entries(edges: Sequence[DrawnEdge], *, grouped: bool) -> list[Entry]:
 
 
 def group_entries(edges: Sequence[DrawnEdge], words: Mapping[str, str]) -> list[Entry]:
-    """What each group of edges of two circuits is called."""
+    """Entries for the groups of edges of two circuits. words: the name of each group."""
     entries = [Entry.of(_line(GROUPS[group], 2.6, 1.0), words[group]) for group in GROUPS if group in words]
     if any(edge.dangling for edge in edges):
         entries.append(Entry.of(_line(MUTED, 1.4, 0.8, dashed=True), "dangling in its circuit"))
@@ -57,7 +57,7 @@ def _shared_bar() -> str:
 
 
 def _strengths(edges: Sequence[DrawnEdge]) -> list[Entry]:
-    """Lines for the weakest, the middle and the strongest score, as one entry so that they stay together."""
+    """Lines for the weakest, the median and the strongest score, as one entry so that they stay together."""
     ranked = sorted((edge for edge in edges if edge.score is not None), key=lambda edge: edge.strength)
     if not ranked or ranked[0].strength == ranked[-1].strength:
         return []
@@ -76,7 +76,7 @@ def _words(words: str) -> str:
 
 
 def draw_legend(entries: Sequence[Entry], x: float, y: float, width: float) -> tuple[list[str], float]:
-    """The entries in lines of at most `width`, the first at height `y`; also the height below the last line."""
+    """The entries in lines of at most `width`, the first at `y`; also the y below the last line."""
     parts, right = [], x
     for entry in entries:
         if right > x and right + entry.width > x + width:

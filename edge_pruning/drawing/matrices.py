@@ -1,7 +1,6 @@
 """Heat maps: how much several circuits overlap, or how well each does the others' tasks. Every cell shows its number.
 
-The ramp goes from white to one blue, so it is read by lightness alone; numbers are dark on light cells, white on dark
-ones. Rows and columns keep the order in which they were given.
+Colours go from white to one dark blue, so that lightness alone can be read. Rows and columns keep their order.
 """
 
 from __future__ import annotations
@@ -22,7 +21,11 @@ UNKNOWN = "#eceff2"
 
 @dataclass(frozen=True)
 class Matrix:
-    """Numbers in rows and columns. low, high: what is white and what is darkest; None in a cell: not known."""
+    """Numbers in rows and columns.
+
+    values: [row][column]; None: not known.
+    low, high: the values that are drawn white and darkest.
+    """
 
     title: str
     rows: Sequence[str]
@@ -45,7 +48,7 @@ class Matrix:
 
 
 def draw_matrices(matrices: Sequence[Matrix], *, title: str | None = None, notes: Sequence[str] = ()) -> str:
-    """The matrices side by side, notes below them, as standalone SVG text. Raises ValueError if there is none."""
+    """Draw matrices side by side, with notes below, as standalone SVG text. Raises ValueError without a matrix."""
     if not matrices:
         raise ValueError("nothing to draw: expected at least one matrix")
     top = MARGIN + (TITLE_SIZE + 16 if title else 0)

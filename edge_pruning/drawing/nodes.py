@@ -14,7 +14,7 @@ HEAD_FILL, OTHER_FILL = "#ffffff", "#e3e7ec"
 
 
 def draw_nodes(layout: Layout, edges: Sequence[DrawnEdge]) -> list[str]:
-    """The bars of embeddings and logits, each node of the circuit with its name, and marks at the inputs it uses."""
+    """Draw the bars of embeddings and logits, the circuit's nodes with their names, and marks at the inputs in use."""
     graph = layout.graph
     entering = Counter(node for edge in edges if (node := read_node(layout, edge.reader)))
     leaving = Counter(edge.writer for edge in edges)
@@ -30,13 +30,13 @@ def draw_nodes(layout: Layout, edges: Sequence[DrawnEdge]) -> list[str]:
 
 
 def obstacles(layout: Layout, edges: Sequence[DrawnEdge]) -> list[Box]:
-    """What other edges should not cover: the nodes of the circuit."""
+    """The boxes that edges should not cross: the nodes of the circuit."""
     used = _used(layout, edges)
     return [layout.writer(name) for name in _blocks(layout) if name in used]
 
 
 def draw_dots(layout: Layout, edges: Sequence[DrawnEdge]) -> str:
-    """A faint dot for each node without an edge, so that every node's place can be seen."""
+    """Draw a faint dot for each node without an edge, so that every node's place can be seen."""
     used = _used(layout, edges)
     boxes = [layout.writer(name) for name in _blocks(layout) if name not in used]
     places = "".join(f"M{svg.number(box.x)} {svg.number(box.y)}h0" for box in boxes)
@@ -44,7 +44,7 @@ def draw_dots(layout: Layout, edges: Sequence[DrawnEdge]) -> str:
 
 
 def _blocks(layout: Layout) -> tuple[str, ...]:
-    """Heads and MLPs: all writers but the embeddings."""
+    """The heads and MLPs: all writers but the embeddings."""
     return layout.graph.writers[layout.graph.n_embeddings :]
 
 
@@ -71,7 +71,7 @@ def _shared_bars(layout: Layout, edges: Sequence[DrawnEdge]) -> list[tuple[int, 
 
 
 def _shared(layout: Layout, bar: tuple[int, int]) -> str:
-    """A key-value head: a bar with a stem to each of its heads."""
+    """A key-value head as a bar, with a stem to each head that shares it."""
     (layer, group), box = bar, layout.kv_group(*bar)
     size = layout.graph.shape.heads // layout.graph.kv_readers
     heads = [layout.head(layer, head) for head in range(group * size, (group + 1) * size)]
@@ -94,7 +94,10 @@ def _node(box: Box, name: str, tooltip: str) -> str:
 
 
 def _mark(layout: Layout, reader: str, *, compared: bool) -> str:
-    """A short bar on a head's lower side, or half of a key-value head's bar: this input is used. Its hue says which."""
+    """A mark at an input that has an edge: a short bar below a head, or half of a key-value head's bar.
+
+    compared: whether two circuits are drawn; then the mark is grey, because hues tell the circuits apart.
+    """
     port, height = layout.enters(reader), 4.0 if read_node(layout, reader) else KV_HEIGHT - 2
     size = {"width": port.right - port.left + 3, "height": height, "rx": 2}
     y = port.y - (height / 2 if read_node(layout, reader) else height + 1)

@@ -1,7 +1,7 @@
 """Two circuits in one picture: what both have, what only the first has, what only the second has.
 
-Every node stands where it stands in the pictures of each circuit. The hues differ in lightness too, so they can be told
-apart in grey and with any of the common colour deficiencies; edges that both have are drawn last, above the others.
+Every node has the same place as in the picture of either circuit. The hues also differ in lightness, so that they can
+be told apart in grey and with the common colour deficiencies. Edges that both have are drawn last, above the others.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ LABEL_WIDTH, LABEL_SIZE = 150.0, 11.0
 
 
 def draw_overlap(circuits: Mapping[str, Circuit], *, title: str | None = None) -> str:
-    """Two circuits of one graph, by name, as standalone SVG. Raises ValueError for another number, or other graphs."""
+    """Draw two circuits of one graph, by name, as standalone SVG text.
+
+    Raises ValueError if there are not two circuits, or if their graphs differ.
+    """
     if len(circuits) != 2:
-        raise ValueError(f"expected two circuits to draw over each other, got {len(circuits)}; matrices show more")
+        raise ValueError(f"expected two circuits to draw over each other, got {len(circuits)}; for more use matrices")
     first, second = circuits.values()
     union, shared = first | second, first & second
     edges, left_out = drawn_groups(first, second)
@@ -37,7 +40,7 @@ def draw_overlap(circuits: Mapping[str, Circuit], *, title: str | None = None) -
         "second": f"only in {b} ({len(second - first):,})",
     }
     overlap = (
-        f"Overlap (shared over all): edges {first.edge_iou(second):.2f}, nodes {first.node_iou(second):.2f}; "
+        f"Overlap (intersection over union): edges {first.edge_iou(second):.2f}, nodes {first.node_iou(second):.2f}; "
         f"{len(union):,} edges in either, of {union.graph.n_edges:,} in the graph "
         f"(convention: {union.graph.convention})."
     )
@@ -46,9 +49,10 @@ def draw_overlap(circuits: Mapping[str, Circuit], *, title: str | None = None) -
 
 
 def drawn_groups(first: Circuit, second: Circuit) -> tuple[list[DrawnEdge], list[str]]:
-    """The edges of either in groups `second`, `first` and `both`, in this order; and what to say if some are left out.
+    """The edges of both circuits, by group in the order `second`, `first`, `both`; a sentence if some are left out.
 
-    Scores of different methods have no common scale, so the strongest edges are those with the best rank in a circuit.
+    If there are too many edges, those with the best rank in either circuit are drawn, because scores of different
+    methods have no common scale.
     """
     graph, either = first.graph, first | second
     scored = first.scores is not None or second.scores is not None
@@ -64,7 +68,7 @@ def drawn_groups(first: Circuit, second: Circuit) -> tuple[list[DrawnEdge], list
 
 
 def about(name: str, circuit: Circuit) -> str:
-    """A sentence on size and origin."""
+    """A sentence on a circuit's size and origin."""
     origin = circuit.provenance.shown
     kept = circuit.counts["edges_without_dangling"]
     return f"{name}: {len(circuit):,} edges, {kept:,} without dangling ones{f' ({origin})' if origin else ''}."

@@ -1,4 +1,4 @@
-"""A picture in a file: SVG as it is; PNG and PDF by CairoSVG, which the extra `[pictures]` installs."""
+"""Picture files: SVG is written as it is, PNG and PDF are made by CairoSVG, which the extra `[pictures]` installs."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ KINDS = (".svg", *CONVERTERS)
 
 
 def check_picture(path: Path) -> None:
-    """Raises ValueError for a file name that no picture can be written to; before the work, so that none is lost."""
+    """Raise ValueError if no picture can be written to this file name. Called before the work, so that none is lost."""
     if path.suffix.lower() not in KINDS:
-        raise ValueError(f"{path}: expected a picture to end with {', '.join(KINDS)}; the picture is of the kind that "
-                         "its name says")  # fmt: skip
+        raise ValueError(f"{path}: expected a name that ends with {', '.join(KINDS)}, which sets the kind of picture")
     if path.suffix.lower() in CONVERTERS:
         _cairosvg(path)
 
 
 def save_picture(path: str | Path, svg: str) -> None:
-    """Write SVG text as the kind of picture that the file name asks for. Raises ValueError as `check_picture` does."""
+    """Write SVG text as the kind of picture that the file name ends with. Raises ValueError as `check_picture` does."""
     path = Path(path)
     check_picture(path)
     converter = CONVERTERS.get(path.suffix.lower())

@@ -1,8 +1,9 @@
 """Curves for edges: smooth, vertical at both ends, around the nodes they do not touch.
 
-An edge between layers far apart would run straight over the nodes between. So each edge chooses the cheapest of a few
-curves that bow to either side: length + what it covers of other nodes + how much it runs along edges already drawn. The
-strongest edge chooses first. Costs are looked up on a coarse raster of the picture.
+An edge between layers far apart would cross the nodes between them. So each edge takes the cheapest of several curves
+that bow to either side. The cost is a weighted sum of the curve's length, its length over other nodes, its length along
+edges already drawn, and its bow. Edges are routed one by one, the strongest first. Costs are looked up on a coarse
+raster of the picture.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from edge_pruning.drawing.svg import number
 Array = NDArray[np.float64]
 
 CELL = 4.0  # width of a raster cell
-NODE_COST, CROWD_COST = 30.0, 0.2  # cost per unit of length over a node, and on one other edge
+NODE_COST, CROWD_COST = 30.0, 0.2  # extra cost per unit of length over a node, and over each other edge
 BOW_COST = 0.6  # cost per unit that a curve bows aside
 LEANS = ((0.5, 0.5), (0.3, 0.7), (0.7, 0.3), (0.12, 0.88), (0.88, 0.12))  # handle lengths as shares of the rise
 BOWS = tuple(side * bow for bow in (0.08, 0.16, 0.25, 0.4, 0.55, 0.75, 1.0) for side in (-1, 1))
@@ -49,10 +50,10 @@ def space_out(wanted: Sequence[float], port: Port, gap: float) -> list[float]:
 
 
 class Router:
-    """Finds curves one after the other; each keeps away from nodes and, more weakly, from earlier curves."""
+    """Finds curves one after the other. Each avoids nodes and, with less weight, earlier curves."""
 
     def __init__(self, frame: Box, nodes: Sequence[Box], reach: float) -> None:
-        """`frame` is where curves may run, `nodes` what they should avoid, `reach` how far they may bow aside."""
+        """frame: where curves may run. nodes: what they should avoid. reach: how far they may bow aside."""
         self._frame, self._reach = frame, reach
         self._nodes = np.ones((_cell(frame.bottom) + 2, _cell(frame.right) + 2))
         self._nodes[:, _cell(frame.left) : _cell(frame.right) + 1] = 0.0
@@ -72,7 +73,7 @@ class Router:
         return _path(curves[best])
 
     def _candidates(self, start: Point, end: Point) -> tuple[Array, Array]:
-        """Curves [curve, half, 4, xy] as Bezier control points, the plainest first, and how far each bows aside."""
+        """Curves as Bezier control points [curve, half, 4, xy], the straightest first, and how far each bows aside."""
         leaning = _leaning(np.array(start), np.array(end))
         bowed, bows = self._bowed(start, end)
         return np.concatenate([leaning, bowed]), np.concatenate([np.zeros(len(leaning)), bows])
@@ -97,7 +98,7 @@ class Router:
 
 
 def _leaning(start: Array, end: Array) -> Array:
-    """S-shaped curves that go aside halfway up, early or late; each split into two halves by de Casteljau's rule."""
+    """S-shaped curves that turn halfway up, early or late; de Casteljau's rule splits each into two halves."""
     handles = (start[1] - end[1]) * np.array(LEANS)
     first, last = np.broadcast_to(start, handles.shape), np.broadcast_to(end, handles.shape)
     second, third = first + UP * handles[:, :1], last - UP * handles[:, 1:]
@@ -109,7 +110,7 @@ def _leaning(start: Array, end: Array) -> Array:
 
 
 def _sample(curves: Array, samples: int) -> Array:
-    """Points along Bezier curves [curve, half, 4, xy], so dense that no node fits between two; [curve, point, xy]."""
+    """Points [curve, point, xy] along Bezier curves [curve, half, 4, xy]; with enough samples, no node is missed."""
     t = np.linspace(0, 1, samples)
     basis = np.stack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3], 1)
     return (basis @ curves).reshape(len(curves), -1, 2)

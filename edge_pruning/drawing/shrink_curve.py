@@ -1,4 +1,4 @@
-"""What smaller models are worth at each size, as SVG text."""
+"""The quality of smaller models against their size, as SVG text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ SIZE = "FLOPs (% of the original's)"
 
 
 def draw_shrink_curve(contents: Sequence[Mapping[str, Any]], *, title: str | None = None) -> str:
-    """KL and accuracy of smaller models against their FLOPs; contents: each model's `shrunk.json`, at least one."""
+    """Draw KL and accuracy of smaller models against their FLOPs.
+
+    contents: the `shrunk.json` of each model, at least one.
+    """
     before = contents[0]["before"]
     ordered = sorted(contents, key=lambda content: float(content["after"]["flops"]))
 

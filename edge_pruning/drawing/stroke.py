@@ -1,8 +1,8 @@
-"""How an edge looks: hue for what it feeds, width and opacity for how strong it is.
+"""How an edge looks: its hue shows the kind of reader, its width and opacity show its strength.
 
-The hues are those of Okabe and Ito, which people with any of the common colour deficiencies can tell apart; the place
-where an edge enters a head says the same once more. Strength goes by the rank of the score among the edges drawn:
-attribution scores have such long tails that any scale of their values would show a few thick lines and a haze.
+The hues are those of Okabe and Ito, which people with the common colour deficiencies can tell apart; the place where an
+edge enters a head shows the same. Strength is the rank of the score among the edges drawn, not its value: attribution
+scores have such long tails that a scale of values would show a few thick lines and many faint ones.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from edge_pruning.circuit import Circuit
 INK, MUTED, FAINT, BAND = "#1f2933", "#66707c", "#cfd5dc", "#f4f6f8"
 HUES = {"q": "#0072b2", "k": "#d55e00", "v": "#009e73", "mlp": "#7c838c", "logits": "#3a424d"}
 GROUPS = {"both": "#3a424d", "first": "#0072b2", "second": "#e69f00"}  # where two circuits are compared
-SHARED_OPACITY = 0.55  # of the bars of shared key-value heads: they can be wide, and must not drown the edges
+SHARED_OPACITY = 0.55  # of the bars of shared key-value heads, which are wide and would hide the edges
 KINDS = {
     "q": "queries (left)",
     "k": "keys (middle)",
@@ -30,9 +30,12 @@ KINDS = {
 
 @dataclass(frozen=True)
 class DrawnEdge:
-    """An edge of the circuit as the picture needs it; `strength` is between 0 (weakest drawn) and 1 (strongest).
+    """An edge as a picture shows it.
 
-    group: which of two circuits have it, where circuits are compared; then the hue says that, not what the edge feeds.
+    score: in the circuit; None without scores.
+    strength: from 0 (weakest edge drawn) to 1 (strongest).
+    dangling: whether it is on no path from the input to the logits.
+    group: in a comparison, which of the two circuits have it; the hue then shows this, not the kind of reader.
     """
 
     writer: str
@@ -71,7 +74,7 @@ def drawn_edges(circuit: Circuit, connected: Tensor) -> list[DrawnEdge]:
 
 
 def _ranks(scores: list[float | None]) -> list[float]:
-    """Rank from 0 to 1; equal scores share their middle rank, so edges without a difference all look alike."""
+    """Ranks from 0 to 1. Equal scores share their mean rank, so that they look alike."""
     values = torch.tensor([-math.inf if score is None or math.isnan(score) else score for score in scores])
     ordered = values.sort().values
     below, up_to = torch.searchsorted(ordered, values), torch.searchsorted(ordered, values, right=True)

@@ -1,6 +1,6 @@
 """Which edges of a large circuit are drawn: the strongest, because nobody can follow thousands of lines.
 
-It bounds the time for a picture too: each edge's curve is chosen among dozens, so a picture takes about 3 ms per edge.
+This also bounds the time for a picture, about 3 ms per edge, because each edge's curve is chosen among dozens.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ MOST_EDGES = 1_000
 
 
 def strongest(circuit: Circuit, most: int = MOST_EDGES) -> tuple[Circuit, list[str]]:
-    """The circuit with at most `most` edges, and a sentence that says so if edges were left out.
+    """The circuit's strongest `most` edges, and a sentence for the caption if edges were left out.
 
-    Without scores it is an even sample in graph order, so that every layer has its share.
+    If fewer than `most` edges have scores, the edges are an even sample in graph order, so that every layer has its
+    share.
     """
     if len(circuit) <= most:
         return circuit, []

@@ -1,4 +1,4 @@
-"""SVG elements as strings: numbers short, attributes and text escaped."""
+"""SVG elements as strings, with rounded numbers, and with attributes and text escaped."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def text(content: object, x: float, y: float, **attributes: object) -> str:
 
 
 def title(content: object) -> str:
-    """What a browser shows while the pointer rests on the element around it."""
+    """A tooltip: browsers show it while the pointer rests on the element around it."""
     return element("title", escape(printable(content)))
 
 
 def description(content: object) -> str:
-    """What a screen reader says about the picture."""
+    """A description of the picture for screen readers."""
     return element("desc", escape(printable(content)))
 
 
 def number(value: float) -> str:
-    """At most two decimals and no trailing zeros, so that files stay small and equal pictures are equal files."""
+    """A number with at most two decimals and no trailing zeros, so that files are small and equal pictures equal."""
     digits = f"{value:.2f}".rstrip("0").rstrip(".")
     return "0" if digits == "-0" else digits
 

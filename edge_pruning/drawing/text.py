@@ -35,7 +35,7 @@ def text_width(text: str, size: float) -> float:
 def _em(character: str) -> float:
     if unicodedata.east_asian_width(character) in "WF" or character in WIDE:
         return 1.0
-    if unicodedata.category(character) == "Mn":  # drawn on its neighbour; not 0, or a pile of them would never be cut
+    if unicodedata.category(character) == "Mn":  # drawn over its neighbour; above 0, so that long runs are cut, too
         return 0.2
     if character in NARROW:
         return 0.4
@@ -43,14 +43,14 @@ def _em(character: str) -> float:
 
 
 def shorten(text: str, width: float, size: float) -> str:
-    """The text, or its beginning with an ellipsis, such that it fits."""
+    """The text, or as much of its beginning as fits with an ellipsis."""
     if text_width(text, size) <= width:
         return text
     return text[: _fitting(text, width - text_width(ELLIPSIS, size), size)].rstrip() + ELLIPSIS
 
 
 def wrap(text: str, width: float, size: float, max_lines: int) -> list[str]:
-    """Lines that fit, broken at spaces where possible; what does not fit into `max_lines` becomes an ellipsis."""
+    """Lines that fit, broken at spaces where possible. An ellipsis replaces what does not fit into `max_lines`."""
     lines: list[str] = []
     rest = text.strip()
     while rest and len(lines) < max_lines - 1 and text_width(rest, size) > width:

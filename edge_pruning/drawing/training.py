@@ -1,8 +1,9 @@
 """Curves of a training run, as SVG text.
 
-Where every step draws a circuit size at random (soft top-k), curves over steps would show the draws and hide the
-progress. Then steps are told apart by size: a curve for small, middle and large circuits each, smoothed, and the
-objective against size for each quarter of the run, whose dots move down as the circuits of all sizes improve.
+If every step draws a circuit size at random (soft top-k), a curve over steps would show the draws and hide the
+progress. Such steps are grouped by size: there is one smoothed curve for small, one for middle and one for large
+circuits. A second panel shows the objective against size for each quarter of the run; its dots move down as circuits
+improve.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ MOST_DOTS = 500  # per quarter
 
 
 def draw_training(records: Sequence[Row], *, title: str | None = None) -> str:
-    """How a training run went: faithfulness, circuit size, and how many masks were still undecided.
+    """Draw a training run: faithfulness, circuit size, and how many masks were still undecided.
 
-    records: the rows of `metrics.jsonl`; each has `step`, and any of an objective (`kl` in nats, say; lower is more
-    faithful), `edges`, `target_edges`, `undecided`, `lambda1`, `lambda2`. A panel is drawn for what occurs; a
-    value that is missing or not finite is left out. Raises ValueError if there is nothing to draw.
+    records: the rows of `metrics.jsonl`. Each has `step`, and any of an objective (such as `kl` in nats; lower is more
+        faithful), `edges`, `target_edges`, `undecided`, `lambda1`, `lambda2`. Values that are missing or not finite are
+        left out, and so are panels without values.
+
+    Returns SVG text. Raises ValueError if there is nothing to draw.
     """
     drawn = _sizes_are_drawn(records)
     panels = _of_random_sizes(records) if drawn else _over_steps(records)
@@ -53,7 +56,7 @@ def _over_steps(records: Sequence[Row]) -> list[Panel]:
 
 
 def _sizes_are_drawn(records: Sequence[Row]) -> bool:
-    """Whether the wanted size goes up and down all the time, as it does where it is drawn anew at every step."""
+    """Whether each step drew a new size: the wanted size then often rises, and often falls."""
     sizes = [size for _, size in points_of(records, "step", "target_edges") if size > 0]
     rises = sum(later > earlier for earlier, later in zip(sizes, sizes[1:], strict=False))
     falls = sum(later < earlier for earlier, later in zip(sizes, sizes[1:], strict=False))
@@ -75,7 +78,10 @@ def _of_random_sizes(records: Sequence[Row]) -> list[Panel]:
 
 
 def _bands(records: Sequence[Row]) -> list[tuple[str, list[Row], dict[str, str]]]:
-    """The steps with small, middle and large sizes, in words, with a look; bounds are equal steps of the logarithm."""
+    """The steps with small, middle and large sizes: words for the legend, rows, and look.
+
+    The bounds are evenly spaced in the logarithm of the size.
+    """
     sizes = [size for _, size in points_of(records, "step", "target_edges") if size > 0]
     low, high = math.log(min(sizes)), math.log(max(sizes))
     bounds = [math.exp(low + (high - low) * i / BANDS) for i in range(BANDS + 1)]
@@ -93,14 +99,14 @@ def _is_between(row: Row, low: float, high: float, *, last: bool) -> bool:
 
 
 def _smoothed(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The median of a fifth of the points around each; whatever a single batch or size did is not seen."""
+    """Each point's median with its neighbours, a fifth of all points, so that single batches and sizes do not show."""
     half = max(1, len(points) // 10)
     around = (points[max(0, i - half) : i + half + 1] for i in range(len(points)))
     return [(x, median(y for _, y in near)) for (x, _), near in zip(points, around, strict=True)]
 
 
 def _quarters(records: Sequence[Row], field: str) -> list[Line]:
-    """The objective against size, a line of dots for each quarter of the run."""
+    """The objective against size: dots for each quarter of the run."""
     size = math.ceil(len(records) / len(QUARTERS))
     lines = []
     for i, shade in enumerate(QUARTERS):

@@ -1,4 +1,4 @@
-"""A found circuit against the true one: what was hit, what was missed, and what was found in vain, in three colours."""
+"""A found circuit and the true one in one picture: hits, misses and extra edges, in three colours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edge_pruning.drawing.overlap import about, drawn_groups
 
 
 def draw_against_truth(circuit: Circuit, true: Circuit, *, title: str | None = None) -> str:
-    """Standalone SVG. Raises ValueError for circuits of different graphs."""
+    """Draw a found circuit and the true one as standalone SVG text. Raises ValueError if their graphs differ."""
     hits, extra, missed = circuit & true, circuit - true, true - circuit
     words = {
         "both": f"hits ({len(hits):,})",

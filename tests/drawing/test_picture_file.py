@@ -33,7 +33,7 @@ def test_a_png_has_two_pixels_per_unit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["x.jpg", "x", "x.svgz"])
 def test_other_kinds_are_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"expected a picture to end with \.svg, \.png, \.pdf"):
+    with pytest.raises(ValueError, match=r"expected a name that ends with \.svg, \.png, \.pdf"):
         save_picture(tmp_path / name, "<svg/>")
     assert not list(tmp_path.iterdir())
 

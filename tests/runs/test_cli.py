@@ -131,7 +131,7 @@ def test_draw_writes_the_kind_of_picture_that_the_name_says_under_the_title_of_t
     assert cli("draw", file, "-o", tmp_path / "x.pdf").exit_code == 0
     assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF-")
     refused = cli("draw", file, "-o", tmp_path / "x.jpg")
-    assert (refused.exit_code, "expected a picture to end with .svg, .png, .pdf" in refused.stderr) == (2, True)
+    assert (refused.exit_code, "expected a name that ends with .svg, .png, .pdf" in refused.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(("what", "name"), [
