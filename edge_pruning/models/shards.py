@@ -136,7 +136,7 @@ def blocks_of(hf: nn.Module, layers: int) -> Sequence[nn.Module]:
     for module in hf.modules():
         if isinstance(module, nn.ModuleList) and len(module) == layers:
             return list(module)
-    raise ValueError(f"{type(hf).__name__} has no list of {layers} blocks, so its weights cannot be shared out")
+    raise ValueError(f"{type(hf).__name__} has no list of {layers} blocks, so --device shard cannot share it out")
 
 
 def _fill(hf: nn.Module, rows: Mapping[str, Tensor]) -> None:
