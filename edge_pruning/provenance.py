@@ -16,6 +16,7 @@ from typing import Any
 from edge_pruning.version import __version__
 
 NAMED = ("model", "task", "method", "ablation", "seed")
+IN_MEMORY = "own pairs"  # the name of a task whose pairs were objects in memory
 
 
 def titled(task: str | None, model: str | None) -> str | None:

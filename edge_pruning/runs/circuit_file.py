@@ -17,10 +17,10 @@ from edge_pruning.formats.conversion import is_foreign
 from edge_pruning.loading.loading import load_model
 from edge_pruning.loading.model import Model
 from edge_pruning.own_functions import register_metric
+from edge_pruning.provenance import IN_MEMORY
 from edge_pruning.runs.result import Run
 from edge_pruning.setup import Setup
 from edge_pruning.tasks import LONGEST_NAME, get_task
-from edge_pruning.tasks.own.own_pairs import IN_MEMORY
 
 log = logging.getLogger("edge_pruning")
 

@@ -6,9 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from edge_pruning.provenance import IN_MEMORY
 from edge_pruning.tasks import TASKS, Task
 from edge_pruning.tasks.own import OwnPairs
-from edge_pruning.tasks.own.own_pairs import IN_MEMORY
 from edge_pruning.tasks.own.records import EXPECTED
 from edge_pruning.tasks.tracr import TracrTask
 

@@ -1,4 +1,4 @@
-"""Circuits as one HTML page that people explore: a slider over size, focus, comparison, attention patterns."""
+"""An interactive HTML page about circuits: a slider over size, focus, comparison, attention patterns."""
 
 from edge_pruning.view.inline import Inline
 from edge_pruning.view.page import view_page, view_paths

@@ -1,12 +1,14 @@
-"""The commands that repeat a run, in the words of a shell."""
+"""The shell commands that repeat a run."""
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from edge_pruning.provenance import IN_MEMORY
 from edge_pruning.view.source import Source
 
 DEFAULTS: Mapping[str, Any] = {
@@ -19,20 +21,24 @@ FLAGS = (
 
 
 def commands_of(source: Source) -> list[str]:
-    """What to type to find, judge and see the circuit again; nothing for a circuit that came as a file."""
-    if not source.settings:
+    """The commands that find, evaluate and view the circuit again.
+
+    There are none for a circuit from a file, nor for a run with pairs or functions that existed only in Python.
+    """
+    settings = source.settings
+    if not settings or settings["task"] == IN_MEMORY or settings.get("own_metric") or settings.get("own_objective"):
         return []
     folder = str(source.path or Path("runs", source.name))
     out = shlex.quote(folder)
     return [
-        " ".join(["edge-pruning discover", *_discover(source.settings), "--out", out]),
+        " ".join(["edge-pruning discover", *_discover(settings), "--out", out]),
         f"edge-pruning evaluate {shlex.quote(str(Path(folder, 'circuit.json')))} --report",
         f"edge-pruning view {out}",
     ]
 
 
 def _discover(settings: Mapping[str, Any]) -> Iterator[str]:
-    """The task and every flag whose value is not the default."""
+    """The task, and every flag whose value is not the default."""
     yield shlex.quote(str(settings["task"]))
     for name in FLAGS:
         if settings.get(name) not in (None, DEFAULTS.get(name)):
@@ -49,4 +55,13 @@ def _discover(settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _word(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    """A value as `--set` and `--data` read it: JSON, or any text that is not JSON."""
+    return value if isinstance(value, str) and not _is_json(value) else json.dumps(value, ensure_ascii=False)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError:
+        return False
+    return True

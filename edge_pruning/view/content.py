@@ -1,4 +1,4 @@
-"""What the page's script is given: the circuits with their rankings and numbers, as plain JSON values."""
+"""The data of the page's script: the circuits with their rankings and numbers, as plain JSON values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NUMBERS = ("kl", "squared_error", "accuracy", "exact_match", "faithfulness")
 
 
 def content_of(sources: Sequence[Source]) -> dict[str, Any]:
-    """Everything the script needs. Circuits that are counted differently are recounted to be comparable."""
+    """All data of the script. Circuits that follow different counting conventions are recounted to be comparable."""
     notices: list[str] = []
     sources = list(_alike(sources, notices))
     circuits = [_circuit(source, i) for i, source in enumerate(sources)]
@@ -78,7 +78,7 @@ def _picture(name: str, circuit: Circuit) -> dict[str, Any]:
 
 
 def _points(source: Source) -> list[dict[str, Any]]:
-    """What was measured, by size: the report's curve if there is one, else the run's sizes and the evaluation."""
+    """Measured numbers by size: the report's curve if there is one, else the run's sizes and the evaluation."""
     report = source.report
     if report and report["curve"]:
         curve = report["curve"]
@@ -108,7 +108,7 @@ def _lost(report: Json | None) -> dict[str, Any]:
 
 
 def _example(source: Source) -> dict[str, Any] | None:
-    """One pair, so that the picture says what is asked: of the patterns, else of the report."""
+    """One pair as an example of the task: of the patterns if there are any, else of the report."""
     pairs = (source.patterns or source.report or {}).get("pairs") or ()
     if not pairs:
         return None
@@ -117,7 +117,7 @@ def _example(source: Source) -> dict[str, Any] | None:
 
 
 def _seeds(source: Source) -> dict[str, Any] | None:
-    """How many seeds' circuits have an edge, of those that any has."""
+    """For each edge of any seed's circuit, how many seeds have it: at the measured size nearest to the circuit's."""
     stability = source.stability or (source.report or {}).get("stability")
     sizes = (stability or {}).get("sizes") or ()
     if not stability or not sizes:

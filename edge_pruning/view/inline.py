@@ -1,4 +1,4 @@
-"""A page inside a notebook: an iframe that carries it, so that its style and script touch nothing else."""
+"""A page inside a notebook: an iframe contains it, so that its style and script affect nothing else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ HEIGHT = 900
 
 @dataclass(frozen=True)
 class Inline:
-    """Notebooks show it where a cell ends with it; `save` writes the page to a file."""
+    """A page that a notebook shows if it is the last value of a cell.
+
+    page: HTML.
+    height: of the iframe, in pixels.
+    """
 
     page: str
     height: int = HEIGHT
@@ -26,4 +30,5 @@ class Inline:
         )
 
     def save(self, path: str | Path) -> None:
+        """Write the page to a file."""
         files.write_text(Path(path), self.page)

@@ -1,9 +1,9 @@
-"""A ranking of edges as a few bytes per edge, for a page that carries all of it.
+"""Pack a ranking of edges into a few bytes per edge, for a page that contains all of it.
 
-Edges are numbered in graph order (`Graph.names` of all edges). Stored are the numbers of the edges, strongest first,
-and their scores, cut to the upper three bytes of a 32-bit float (four significant digits). Both lie byte plane after
-byte plane (all lowest bytes first), because sorted numbers have upper bytes that repeat, and are then compressed (zlib)
-and written as base64. 70,000 edges take about 300 KB.
+Edges are numbered in graph order (`Graph.names` of all edges). The page holds the numbers of the edges, strongest
+first, and their scores, rounded to the upper three bytes of a 32-bit float (four significant digits). Both are stored
+byte plane after byte plane (all lowest bytes first), which compresses better because upper bytes repeat. They are
+compressed by zlib and written as base64. 70,000 edges take about 300 KB.
 """
 
 from __future__ import annotations
@@ -19,16 +19,20 @@ from torch import Tensor
 
 from edge_pruning.circuit import Circuit
 
-MOST_RANKED = 100_000  # edges that a page carries; of larger rankings the strongest
+MOST_RANKED = 100_000  # edges in a page; of a larger ranking, the strongest
 Numbers = NDArray[np.uint32]
 
 
 def pack_ranking(circuit: Circuit, most: int = MOST_RANKED) -> dict[str, Any]:
-    """The circuit's ranking, and which of its edges the circuit has.
+    """Pack the strongest `most` edges of the ranking, and the strongest `most` edges of the circuit.
 
-    order: graph order for a circuit without scores. count: how many edges are stored; ranked: how many have a score.
-    size: how many edges the circuit has; held: how many of these are stored; found: the numbers of those, null where
-    they are simply the strongest. Stored are the strongest `most` edges, and the strongest `most` of the circuit.
+    Without scores, the circuit's edges take the place of the ranking, in graph order. The result has:
+
+    count, ids: how many edges are stored, and their packed numbers, in `id_planes` byte planes.
+    scores: their packed scores; None without scores.
+    ranked: how many edges have a score.
+    size: how many edges the circuit has.
+    held, found: how many of these are stored, and their packed numbers; `found` is None if they come first in `ids`.
     """
     order, scores = _ranked(circuit, most)
     own = _own(circuit)
@@ -61,7 +65,7 @@ def edge_numbers(circuit: Circuit) -> Tensor:
 
 
 def pack_numbers(numbers: NDArray[np.int64]) -> dict[str, Any]:
-    """A set of edge numbers."""
+    """Pack a set of edge numbers."""
     return {"count": len(numbers), "id_planes": 4, "ids": _packed(numbers.astype(np.uint32), 4)}
 
 
@@ -83,7 +87,7 @@ def _ranked(circuit: Circuit, most: int) -> tuple[NDArray[np.int64], NDArray[np.
 
 
 def _upper_bytes(scores: NDArray[np.float32]) -> Numbers:
-    """Bits of the scores, rounded to the nearest number whose lowest byte is 0, without that byte."""
+    """The bits of the scores without their lowest byte, rounded to the nearest."""
     bits = scores.view(np.uint32).astype(np.uint64)
     return (np.minimum(bits + 0x80, 0xFFFFFFFF) >> 8).astype(np.uint32)
 

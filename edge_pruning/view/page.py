@@ -1,8 +1,8 @@
-"""From circuits to one HTML page that people explore: no server, no network, one file.
+"""Make one interactive HTML file of circuits. It needs no server and no network.
 
-The script and the style sheet are written into the page, and a content security policy lets only that script run, by
-its hash. The data stands in a block that no browser executes, with `<` written as an escape, so that no token, label or
-path can end it. Everything else that comes from outside passes the template engine, which escapes it.
+The page contains its script and its style sheet. A content security policy allows only that script, by its hash. The
+data is in a block that browsers do not execute, with `<` escaped, so that no token, label or path can end the block.
+The template engine escapes all other text from outside.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ HERE = Path(__file__).parent
 
 
 def view_page(sources: Sequence[Source]) -> str:
-    """The page as text. Raises ValueError without circuits."""
+    """The page as HTML text. Raises ValueError without circuits."""
     if not sources:
-        raise ValueError("expected at least one circuit to show, got none")
+        raise ValueError("expected at least one circuit to show, got none; give run folders or circuit files")
     script = (HERE / "app.js").read_text(encoding="utf-8")
     reports = [
         {"name": source.name, "commands": commands_of(source), **parts(source.report, source.circuit, prefix=f"r{i}-")}
@@ -54,12 +54,12 @@ def view_paths(paths: Sequence[Path], **of_foreign_files: Any) -> str:
 
 
 def hash_of(script: str) -> str:
-    """How a content security policy names a script: the hash of what stands between its tags."""
+    """The name of a script in a content security policy: the hash of the text between its tags."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def inert(value: Any) -> str:
-    """JSON that can stand between script tags: nothing in it ends the block or begins a comment."""
+    """JSON that is safe between script tags: nothing in it can end the block or begin a comment."""
     text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

@@ -1,7 +1,7 @@
-"""What a page shows of one circuit, read from a run folder or a circuit file; what is not there is left out.
+"""What a page shows of one circuit, read from a run folder or from a circuit file and the files beside it.
 
-Read are circuit.json, evaluation.json, curve.json, config.json, report.json and patterns.json, as far as they exist,
-and stability.json of several seeds beside or above them.
+A run folder's circuit.json, evaluation.json, curve.json, config.json, report.json and patterns.json are read, and the
+stability.json of several seeds. The page leaves out what does not exist.
 """
 
 from __future__ import annotations
@@ -35,8 +35,11 @@ KINDS = {
 class Source:
     """One circuit and what is known about it.
 
-    report: what report.json holds, or the part of it that evaluation.json has; None for a circuit that was not judged.
-    rows: quality by size. patterns: what patterns.json holds. settings: the run's. seeds: what stability.json holds.
+    report: the content of report.json, or as much of it as evaluation.json has; None if the circuit was not evaluated.
+    rows: quality by size, from curve.json.
+    patterns: the content of patterns.json.
+    settings: of the run; empty for a circuit file.
+    stability: the content of stability.json, for one of several seeds.
     path: as the user wrote it.
     """
 
@@ -55,7 +58,7 @@ class Source:
 
     @property
     def truth(self) -> Circuit | None:
-        """The true circuit, where it is known."""
+        """The true circuit, if it is known."""
         known = self.report and self.report["evaluation"].get("ground_truth")
         return Circuit.from_names(self.circuit.graph, [*known["hits"], *known["missed"]]) if known else None
 
@@ -64,14 +67,14 @@ def sources_of(paths: Sequence[Path], **of_foreign_files: Any) -> list[Source]:
     """Every circuit at these paths: run folders, folders of several seeds, circuit files (also of other tools).
 
     of_foreign_files: `shape` and `like`, as `formats.load` takes them.
-    Raises ValueError that names what is missing or broken.
+    Raises ValueError with what is missing or damaged.
     """
     found = [source for path in paths for source in _at(path, of_foreign_files)]
     return [replace(source, name=name) for source, name in zip(found, _distinct([s.name for s in found]), strict=True)]
 
 
 def report_of(circuit: Circuit, evaluation: Json) -> dict[str, Any]:
-    """A report with what an evaluation alone can say."""
+    """A report with the content of an evaluation; the sections that it does not have are empty."""
     return {
         "warnings": evaluation["warnings"], "circuit": circuit.to_json(), "evaluation": evaluation,
         "curve": None, "minimality": None, "stability": None, "pairs": [],
@@ -124,7 +127,7 @@ def _of_seeds(folder: Path) -> Iterator[Source]:
 
 
 def _stability(folder: Path) -> Json | None:
-    """What several seeds agree on, for the folder of one of them."""
+    """The stability.json above a seed's folder; None for any other folder."""
     folder = folder.resolve()
     return _read(folder.parent / STABILITY, StabilityContent) if folder.name.startswith("seed-") else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -18,12 +19,15 @@ import edge_pruning.view as view_room
 from edge_pruning import files
 from edge_pruning.circuit import Circuit
 from edge_pruning.cli.app import app
+from edge_pruning.cli.flags import assignments
 from edge_pruning.graph import Graph, ModelShape
-from edge_pruning.view import sources_of, view_page, view_paths
+from edge_pruning.view import Source, sources_of, view_page, view_paths
+from edge_pruning.view.commands import commands_of
 from edge_pruning.view.page import hash_of
 
 ROOT = Path(__file__).parents[2]
 ROOM = Path(view_room.__file__).parent
+CIRCUIT = Circuit.from_names(Graph(ModelShape(1, 1)), ["input->logits"])
 
 
 class Parsed(HTMLParser):
@@ -153,6 +157,19 @@ def test_what_is_no_run_is_refused(tmp_path):
 def test_the_commands_repeat_the_run(make_run):
     html = view_paths([make_run("ioi", edges=20, seed=3, model="gpt2 small")])
     assert "edge-pruning discover ioi --model &#39;gpt2 small&#39; --seed 3 --edges 20 --out" in html
+
+
+def test_the_values_of_settings_are_read_back_from_a_command():
+    values = {"a": [1, "x y"], "b": "3", "c": True, "d": None, "e": "two words", "f": 0.5, "g": "it's"}
+    command, *_ = commands_of(Source("x", CIRCUIT, settings={"task": "ioi", "settings": values}))
+    words = shlex.split(command)
+    assert assignments("--set", [words[i + 1] for i, word in enumerate(words) if word == "--set"]) == values
+
+
+@pytest.mark.parametrize("settings", [{"task": "own pairs"}, {"task": "ioi", "own_metric": "margin"}])
+def test_a_run_of_python_objects_has_no_commands(settings):
+    assert commands_of(Source("x", CIRCUIT, settings={"task": "ioi"}))
+    assert not commands_of(Source("x", CIRCUIT, settings=settings))
 
 
 def test_the_command_writes_the_page(make_run, tmp_path):

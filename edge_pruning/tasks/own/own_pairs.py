@@ -22,6 +22,7 @@ from edge_pruning import ranks
 from edge_pruning.answer_tree import Ids
 from edge_pruning.models.image_reader import ImageReader
 from edge_pruning.pair import Pair
+from edge_pruning.provenance import IN_MEMORY
 from edge_pruning.tasks.encoding import TextPair, UnequalLengths, pair_of_ids, whole_answers
 from edge_pruning.tasks.image_text import image_reader
 from edge_pruning.tasks.own.border import settle, special_tokens
@@ -40,7 +41,6 @@ from edge_pruning.tasks.task import SPLITS, PairSet, Split, TextTask
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-IN_MEMORY = "own pairs"
 SWITCHES = ("skip_unequal", "space", "first_token", "chat")
 OF_TEXT = (*SWITCHES, "bos")
 METRICS = ("logit_difference", "probability_difference")
