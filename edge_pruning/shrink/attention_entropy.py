@@ -52,7 +52,7 @@ class AttentionEntropy(Shrinker):
     """
 
     name: ClassVar[str] = "attention-entropy"
-    summary: ClassVar[str] = "heads whose attention is spread most go, in rounds; with tokens=0.6 positions, too"
+    summary: ClassVar[str] = "removes heads whose attention is spread most, in rounds; with tokens=0.6 also positions"
 
     one_run_ranks_all: ClassVar[bool] = False  # each round's share depends on the size
     tunes: ClassVar[bool] = True

@@ -41,7 +41,7 @@ class NodeMasks(Shrinker):
     """
 
     name: ClassVar[str] = "node-masks"
-    summary: ClassVar[str] = "learns gates on heads and MLP units by KL, at random sizes: one run for all (default)"
+    summary: ClassVar[str] = "learns gates on heads and MLP units by KL, at random sizes; one run serves all (default)"
 
     steps: int = 300
     batch_size: int = 32

@@ -23,7 +23,7 @@ class RandomParts(Shrinker):
     """
 
     name: ClassVar[str] = "random"
-    summary: ClassVar[str] = "baseline: heads and MLP units go in any order"
+    summary: ClassVar[str] = "baseline: removes heads and MLP units in a random order"
 
     only: str | None = None
     seed: int = 0
