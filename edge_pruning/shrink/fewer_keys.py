@@ -1,4 +1,4 @@
-"""Attention to some of the positions: keys and values are computed at these only, queries at all.
+"""Attention to some of the positions: keys and values are computed at these only, queries everywhere.
 
 For models whose inputs always have the same positions, such as the patches of an image.
 """

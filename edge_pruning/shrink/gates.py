@@ -20,7 +20,7 @@ def gated(layout: Layout, gates: Mapping[str, Tensor], means: Mapping[str, Tenso
     """A context in which the model runs with gates.
 
     gates: by place (see `layout.py`), [layer, in].
-    means: the same of the inputs' means; None: 0.
+    means: the mean inputs, in the same form; None: 0.
     """
     handles = [
         linear.register_forward_pre_hook(_gate(gate, None if linear.bias is None or means is None else means[place][i]))

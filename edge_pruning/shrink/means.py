@@ -16,7 +16,7 @@ from edge_pruning.shrink.running import outputs, present
 
 @torch.no_grad()
 def mean_inputs(hf: Any, examples: Iterable[Batch]) -> dict[str, Tensor]:
-    """The mean input of the maps at each place, [layer, in], over all positions of the examples but filled-up ones."""
+    """The mean input of the maps at each place, [layer, in], over all positions of the examples except padding."""
     layout = Layout(hf)
     totals = {
         place: [torch.zeros(linears[0].in_features, dtype=torch.float64) for maps in layout

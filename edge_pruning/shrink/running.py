@@ -31,7 +31,7 @@ def batches(engine: MaskedPass, pairs: Sequence[Pair], positions: int = AT_ONCE)
 
 
 def present(batch: Batch) -> Tensor:
-    """The positions of a batch that belong to a prompt, bool [b, p]; shorter prompts are filled up on the right."""
+    """The positions of a batch that belong to a prompt, bool [b, p]; shorter prompts are padded on the right."""
     return torch.arange(batch.width, device=batch.lengths.device) < batch.lengths[:, None]
 
 
