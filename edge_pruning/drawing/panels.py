@@ -25,6 +25,7 @@ HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Oka
 MARKERS = ("o", "s", "^", "D", "v", "P")  # hue is never the only difference
 COLUMNS, PANEL_WIDTH, PANEL_HEIGHT = 3, 3.4, 2.7  # inches
 TITLE_POINTS, LEGEND_POINTS, LEGEND_WIDTH = 11.0, 8.0, 130.0
+LEGEND_LINES, LEGEND_HEIGHT = 4, 0.2  # more lines would cover much of a panel; inches per row below all panels
 THIN_SPACE = "\N{THIN SPACE}"
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -109,21 +110,29 @@ def not_empty(panels: Sequence[Panel], rows: Sequence[Row], x: str, fields: Sequ
 
 
 def draw_panels(panels: Sequence[Panel], title: str | None) -> str:
-    """The panels in rows, each with a legend of its own where it has several lines."""
+    """The panels in rows, each with a legend of its own where it has several lines. Where a legend would cover much of
+    its panel, all panels share one below.
+    """
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     columns = min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
-    size = (columns * PANEL_WIDTH, rows * PANEL_HEIGHT)
+    names = list(dict.fromkeys(line.name for panel in panels for line in panel.lines))
+    shared = max(len(panel.lines) for panel in panels) > LEGEND_LINES
+    below = math.ceil(len(names) / (2 * columns)) * LEGEND_HEIGHT if shared else 0.0
+    size = (columns * PANEL_WIDTH, rows * PANEL_HEIGHT + below)
     with rc_context(STYLE):
         figure, file = Figure(figsize=size, layout="constrained", facecolor="white"), io.StringIO()
         axes = [figure.add_subplot(rows, columns, i) for i in range(1, len(panels) + 1)]
         for place, panel in zip(axes, panels, strict=True):
             _fill(place, panel)
-            if len(panel.lines) > 1:
+            if len(panel.lines) > 1 and not shared:
                 place.legend()
+        if shared:
+            lines = {line.get_label(): line for place in axes for line in place.get_lines()}
+            figure.legend(handles=list(lines.values()), loc="outside lower left", ncols=2 * columns)
         if title:
             words = shorten(printable(title), 0.9 * 72 * size[0], BOLD * TITLE_POINTS)
             figure.suptitle(words, x=0.012, ha="left", fontsize=TITLE_POINTS, fontweight="bold")
@@ -159,6 +168,6 @@ def _plain_ticks(axis: Axis, values: Sequence[float]) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     decades = math.log10(max(values) / min(values)) if values else 0.0
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1, 3) if decades < 4 else (1,)))
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1, 3) if decades < 3 else (1,)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.7g}"))
     axis.set_minor_locator(NullLocator())

@@ -99,6 +99,13 @@ def test_every_panel_of_the_size_curve_names_its_own_series() -> None:
         assert drawn.count(name) == panels
 
 
+def test_many_series_are_named_once_below_all_panels() -> None:
+    many = [{**point, "label": f"method {i}"} for i in range(5) for point in POINTS[:3]]
+    few, drawn = (words(draw_size_curve(rows)).split("\n") for rows in (many[:6], many))
+    assert few.count("method 1") == 2
+    assert [drawn.count(name) for name in ("method 1", "method 4", "method 4, random edges")] == [1, 1, 1]
+
+
 def test_a_loss_over_decades_is_drawn_on_a_logarithmic_axis_and_accuracy_from_0() -> None:
     rows = [{"edges": e, "kl": 100 / e**2, "accuracy": 0.98} for e in (1, 10, 100)]
     drawn = words(draw_size_curve(rows)).split("\n")
