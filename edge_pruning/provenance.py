@@ -16,7 +16,8 @@ from typing import Any
 from edge_pruning.version import __version__
 
 NAMED = ("model", "task", "method", "ablation", "seed")
-IN_MEMORY = "own pairs"  # the name of a task whose pairs were objects in memory
+PAIRS_IN_MEMORY = "own pairs"  # the name of a task whose pairs were objects in memory
+MODEL_IN_MEMORY = " (in memory)"  # ends the name of a model that was an object in memory
 
 
 def titled(task: str | None, model: str | None) -> str | None:

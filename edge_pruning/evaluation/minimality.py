@@ -43,7 +43,7 @@ IDLE = 0.1  # of the edges; a larger share causes a warning
 DEFINITION = (
     "loss: {loss} of the circuit without this edge minus that of the circuit, mean over the pairs. needed, harmful: "
     f"the loss is above or below 0 (two-sided t-test over pairs, false discovery rate {SIGNIFICANCE:g} by Benjamini "
-    "and Hochberg over all edges); idle: neither"
+    "and Hochberg over all edges); idle: neither, so no clear effect"
 )
 
 

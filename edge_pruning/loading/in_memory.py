@@ -8,14 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from edge_pruning.models import check_supported
-
-IN_MEMORY = " (in memory)"  # suffix of the name of a model without a file
+from edge_pruning.provenance import MODEL_IN_MEMORY
 
 
 def name_of(hf: Any) -> str:
     """Return the name of the original model, if known, with a suffix for models in memory."""
     began_as = str(getattr(hf.config, "_name_or_path", "") or type(hf).__name__)
-    return began_as.removesuffix(IN_MEMORY) + IN_MEMORY
+    return began_as.removesuffix(MODEL_IN_MEMORY) + MODEL_IN_MEMORY
 
 
 def check_usable(hf: Any, tokenizer: Any, dtypes: dict[str, Any]) -> None:

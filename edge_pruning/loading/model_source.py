@@ -15,7 +15,6 @@ import torch
 
 from edge_pruning import files
 from edge_pruning.loading.gguf import GgufFile, gguf_file
-from edge_pruning.loading.in_memory import IN_MEMORY
 from edge_pruning.loading.placement import DTYPES
 from edge_pruning.loading.pretrained import hint, only_local_files, read, without_weights
 from edge_pruning.models import check_supported
@@ -23,6 +22,7 @@ from edge_pruning.models.bundled import BUNDLED
 from edge_pruning.models.digits import DIGITS
 from edge_pruning.models.image_reader import ImageReader
 from edge_pruning.models.tracr import compiled_folder
+from edge_pruning.provenance import MODEL_IN_MEMORY
 
 log = logging.getLogger("edge_pruning")
 NAMED = {"bundled": BUNDLED, "digits": DIGITS}
@@ -108,7 +108,7 @@ def source_of(name: str) -> str:
 def checked_name(name: str, revision: str | None) -> str:
     """Return the name of a model. Raises ValueError for a model that was in memory, and for a revision without effect.
     """
-    if name.endswith(IN_MEMORY):
+    if name.endswith(MODEL_IN_MEMORY):
         raise ValueError(
             f"{name}: this model is not in a file. Pass it again (model=(model, tokenizer)), or save it with "
             "save_pretrained and give the folder"

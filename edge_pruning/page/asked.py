@@ -1,4 +1,4 @@
-"""What was asked and how it was measured, as names and sentences: the part of a report that makes it repeatable."""
+"""How a circuit was found and judged, as names and sentences: the part of a report that makes it repeatable."""
 
 from __future__ import annotations
 
@@ -31,9 +31,8 @@ def _how_it_was_found(origin: Json) -> Iterator[tuple[str, str]]:
     train = _part(_part(origin, "data"), "train")
     if train:
         yield "Found on", f"{train.get('pairs')} training pairs ({str(train.get('hash'))[:12]})"
-    for name, key in (("Ablation in the search", "ablation"), ("Seed of the search", "seed"), ("Search in", "dtype")):
-        if origin.get(key) is not None:
-            yield name, str(origin[key])
+    search = {"ablation": "Ablation in the search", "seed": "Seed of the search", "dtype": "Precision of the search"}
+    yield from ((name, str(origin[key])) for key, name in search.items() if origin.get(key) is not None)
     if _part(origin, "versions"):
         yield "Versions", _settings(origin["versions"])
 
@@ -41,8 +40,9 @@ def _how_it_was_found(origin: Json) -> Iterator[tuple[str, str]]:
 def _how_it_was_judged(report: Json) -> Iterator[tuple[str, str]]:
     on = report["evaluation"]
     yield "Judged on", f"{on['examples']:,} {on['split']} pairs of {on['task']} ({on['data_hash'][:12]})"
-    yield "Ablation here", f"{on['ablation']}: a removed edge carries {_lower(on['ablation_description'])}"
-    yield "Judged in", f"{on['dtype']}, seed {on['seed']} for what is drawn at random"
+    yield "Ablation in the evaluation", f"{on['ablation']}: a removed edge carries {_lower(on['ablation_description'])}"
+    yield "Precision of the evaluation", str(on["dtype"])
+    yield "Seed of the evaluation", str(on["seed"])
     yield "Counting", f"{on['convention']}; {on['circuit']['edges_total']:,} edges in the graph"
 
 

@@ -11,7 +11,7 @@ from edge_pruning.drawing.boxes import Box, draw_boxes
 from edge_pruning.drawing.chart import Axis, Chart, Point, draw_chart
 from edge_pruning.drawing.stroke import HUES, MUTED
 from edge_pruning.numbers import METRICS, NUMBERS, accuracy_of
-from edge_pruning.page.words import count, number, percent, small
+from edge_pruning.page.words import count, number, percent, small, verdict
 
 Json = Mapping[str, Any]
 
@@ -71,7 +71,7 @@ def loss_chart(minimality: Json) -> str:
     """Every edge's loss by rank, with its sign, on an axis that is logarithmic on both sides of 0."""
     rows = minimality["rows"]
     dots = [
-        (Point(rank, row["loss"], f"{row['edge']}: {small(row['loss'])}, {row['verdict']}"), VERDICTS[row["verdict"]])
+        (Point(rank, row["loss"], _about_edge(row)), VERDICTS[row["verdict"]])
         for rank, row in enumerate(rows, 1) if row["loss"] is not None
     ]
     losses = [dot.y for dot, _ in dots if math.isfinite(dot.y)]
@@ -80,7 +80,11 @@ def loss_chart(minimality: Json) -> str:
     low, high = 1.5 * min([0.0, *losses]), 1.5 * max([10 * SMALLEST_LOSS, *losses])
     y = Axis(label, low, high, around=SMALLEST_LOSS)
     x = Axis("edges, most needed first", 0.0, max(2.0, len(rows) + 1.0))
-    return draw_chart(Chart(f"{about.title} lost with each edge", x, y, (), BLUE, dots=dots))
+    return draw_chart(Chart(f"{about.title} increase without each edge", x, y, (), BLUE, dots=dots))
+
+
+def _about_edge(row: Json) -> str:
+    return f"{row['edge']}: {small(row['loss'])}, {verdict(row['verdict'])}"
 
 
 def spread_charts(evaluation: Json) -> list[str]:

@@ -102,7 +102,7 @@ def _templates() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    names = ("number", "small", "percent", "count", "interval", "percent_interval", "spaced", "picture")
+    names = ("number", "small", "percent", "count", "interval", "percent_interval", "spaced", "verdict", "picture")
     environment.filters.update({name: getattr(words, name) for name in names})
     return environment
 

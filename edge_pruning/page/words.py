@@ -10,6 +10,7 @@ from edge_pruning.contents import PICTURE
 
 DASH = "–"
 MINUS = "\N{MINUS SIGN}"
+VERDICTS = {"idle": "no clear effect"}  # of minimality; the others are shown as they are stored
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -45,6 +46,11 @@ def percent_interval(ends: Sequence[float | None]) -> str:
 def spaced(name: str) -> str:
     """`exact_match` as `exact match`."""
     return name.replace("_", " ")
+
+
+def verdict(stored: str) -> str:
+    """The verdict on an edge, as pages show it."""
+    return VERDICTS.get(stored, stored)
 
 
 def picture(pair: Mapping[str, Any], side: int) -> str | None:

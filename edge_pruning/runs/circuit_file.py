@@ -17,7 +17,7 @@ from edge_pruning.formats.conversion import is_foreign
 from edge_pruning.loading.loading import load_model
 from edge_pruning.loading.model import Model
 from edge_pruning.own_functions import register_metric
-from edge_pruning.provenance import IN_MEMORY
+from edge_pruning.provenance import PAIRS_IN_MEMORY
 from edge_pruning.runs.result import Run
 from edge_pruning.setup import Setup
 from edge_pruning.tasks import LONGEST_NAME, get_task
@@ -89,7 +89,7 @@ def open_circuit(
     }
     _refuse_missing(path, **chosen)
     settings = origin.task_settings if task is None or isinstance(task, str) and task == origin.task else {}
-    if chosen["task"] == IN_MEMORY:
+    if chosen["task"] == PAIRS_IN_MEMORY:
         raise ValueError(f"{path} was found with pairs in memory; pass them again (task=...), or give a file")
     pairs_of = get_task(chosen["task"], **{**settings, **(data or {})})
     how = get_ablation(str(chosen["ablation"]), seed=seed)

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from edge_pruning.provenance import IN_MEMORY
+from edge_pruning.provenance import PAIRS_IN_MEMORY
 from edge_pruning.tasks import TASKS, Task
 from edge_pruning.tasks.own import OwnPairs
 from edge_pruning.tasks.own.records import EXPECTED
@@ -23,7 +23,7 @@ def task_setting(task: Any) -> dict[str, Any]:
     if task is None:
         raise ValueError(f"{EXPECTED}; got None")
     if not isinstance(task, Task):
-        return {"task": IN_MEMORY, "source": task}
+        return {"task": PAIRS_IN_MEMORY, "source": task}
     settings = {
         f.name: getattr(task, f.name) for f in dataclasses.fields(task)
         if f.init and getattr(task, f.name) != f.default and f.name != "name_of_source"

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from edge_pruning.provenance import IN_MEMORY
+from edge_pruning.provenance import MODEL_IN_MEMORY
+from edge_pruning.tasks import TASKS
+from edge_pruning.tasks.own.records import is_source
 from edge_pruning.view.source import Source
 
 DEFAULTS: Mapping[str, Any] = {
@@ -23,10 +25,11 @@ FLAGS = (
 def commands_of(source: Source) -> list[str]:
     """The commands that find, evaluate and view the circuit again.
 
-    There are none for a circuit from a file, nor for a run with pairs or functions that existed only in Python.
+    There are none for a circuit from a file, nor for a run with a task, a model or a function that existed only in
+    Python.
     """
     settings = source.settings
-    if not settings or settings["task"] == IN_MEMORY or settings.get("own_metric") or settings.get("own_objective"):
+    if not settings or not _is_repeatable(settings):
         return []
     folder = str(source.path or Path("runs", source.name))
     out = shlex.quote(folder)
@@ -35,6 +38,20 @@ def commands_of(source: Source) -> list[str]:
         f"edge-pruning evaluate {shlex.quote(str(Path(folder, 'circuit.json')))} --report",
         f"edge-pruning view {out}",
     ]
+
+
+def _is_repeatable(settings: Mapping[str, Any]) -> bool:
+    """Return whether the command line can name the task, the model and the functions of a run."""
+    in_memory = str(settings.get("model")).endswith(MODEL_IN_MEMORY)
+    own_functions = settings.get("own_metric") or settings.get("own_objective")
+    return _has_a_name(settings["task"]) and not in_memory and not own_functions
+
+
+def _has_a_name(task: str) -> bool:
+    """Return whether a task is a file, a compiled program or one of this library, rather than an object in Python."""
+    built_in = TASKS.get(task)
+    is_ours = built_in is not None and built_in.__module__.startswith("edge_pruning.")
+    return is_ours or task.startswith("tracr:") or is_source(task)
 
 
 def _discover(settings: Mapping[str, Any]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from edge_pruning.circuit import Circuit
 from edge_pruning.numbers import accuracy_of
 from edge_pruning.objectives import OBJECTIVES
-from edge_pruning.page.words import picture
+from edge_pruning.page.words import picture, verdict
 from edge_pruning.recount import recount
 from edge_pruning.view.packing import pack_ranking
 from edge_pruning.view.source import Json, Source
@@ -104,7 +104,9 @@ def _numbers(block: Json | None) -> dict[str, Any]:
 def _lost(report: Json | None) -> dict[str, Any]:
     """The loss without each edge, where it was measured."""
     rows = (report or {}).get("minimality") or {"rows": ()}
-    return {row["edge"]: {"loss": row["loss"], "p": row["p"], "verdict": row["verdict"]} for row in rows["rows"]}
+    return {
+        row["edge"]: {"loss": row["loss"], "p": row["p"], "verdict": verdict(row["verdict"])} for row in rows["rows"]
+    }
 
 
 def _example(source: Source) -> dict[str, Any] | None:

@@ -205,7 +205,7 @@ def test_a_program_of_numbers_has_a_report_and_a_curve(tmp_path: Path) -> None:
     assert run.folder
     cli("evaluate", run.folder / "circuit.json", "--report")
     page, shown = (run.folder / "report.html").read_text(), cli("curve", run.folder / "circuit.json")
-    for words in ("a squared error of <strong>", "<th>squared error</th>", "Squared error lost with each edge"):
+    for words in ("a squared error of <strong>", "<th>squared error</th>", "Squared error increase without each edge"):
         assert words in page
     assert "KL divergence of" not in page
     assert "tracr:xproportion in tracr:xproportion" not in page

@@ -107,8 +107,8 @@ def test_the_page_is_well_formed_and_has_every_section(page: Callable[[str], str
     parsed = Parsed(page("ioi"))
     for words in ("Circuit report", "Circuit report ioi", "Read this first", "Every edge", "How good it is",
                   "Quality against size", "Edges needed", "CPR", "CMD", "What each edge is good for", "Pair by pair",
-                  "furthest from the model", "Other seeds", "consensus", "What was asked", "What the numbers mean",
-                  "95 % confidence intervals"):
+                  "furthest from the model", "Other seeds", "consensus", "How the circuit was found and judged",
+                  "What the numbers mean", "95 % confidence intervals"):
         assert words in parsed.text, words
     curves = 2 * len(common_numbers("kl"))  # each number on both axes
     assert parsed.count("svg") == 1 + curves + 1 + 2 + 1  # circuit, curves, losses, spreads, overlaps

@@ -38,7 +38,7 @@ def test_the_page_opens_without_a_complaint_as_the_circuit_was_found(browser, ma
     browser.open(written(folder))
     n = len(cut(folder, 20))
     assert browser.complaints() == []
-    assert browser.text("#shown") == f"{n} of {n} shown"
+    assert browser.text("#shown") == f"{n} of {n} edges shown"
     assert sorted(browser.texts("#table tbody th")) == sorted(cut(folder, 20))
     assert browser.state() == {}
 
@@ -62,7 +62,7 @@ def test_quality_is_measured_or_looks_interpolated(browser, make_run, written):
     assert browser.text("#measured").startswith("≈ Interpolated between 20 and 40 edges: KL 0.354")
     assert browser.run("return getComputedStyle(document.getElementById('measured')).fontStyle") == "italic"
     browser.choose("#size-number", 3)
-    assert browser.text("#measured") == "Measured only from 5 to 40 edges."
+    assert browser.text("#measured") == "Quality was measured only from 5 to 40 edges."
     browser.click("#as-found")
     assert browser.state() == {}
 
@@ -138,7 +138,7 @@ def test_the_picture_shows_the_strongest_and_says_of_how_many(browser, make_run,
     folder = make_run(edges=60)
     browser.open(written(folder))
     browser.choose("#show", 30)
-    assert browser.text("#shown") == f"30 of {len(cut(folder, 60))} shown"
+    assert browser.text("#shown") == f"30 of {len(cut(folder, 60))} edges shown"
     assert len(json.loads(browser.saved("#save-circuit"))["edges"]) == 30
 
 
@@ -161,7 +161,7 @@ def test_nodes_can_be_pinned_labelled_and_grouped(browser, make_run, written):
     browser.choose("#panel .actions input", "copies names")
     assert browser.state() == {"focus": "m1", "pins": ["m0", "m1"], "labels": {"m1": "copies names"}}
     assert "copies names" in browser.text("#picture svg")
-    browser.run("document.querySelector('[aria-label=\"Name of a group of the pinned nodes\"]').value = 'early'")
+    browser.run("document.querySelector('[aria-label=\"Name for a group of the pinned nodes\"]').value = 'early'")
     browser.run("[...document.querySelectorAll('#panel button')].find((b) => b.textContent === 'Group').click()")
     assert browser.state()["groups"] == [{"name": "early", "nodes": ["m0", "m1"]}]
     assert browser.texts(".node.group text") == ["early"]
@@ -271,7 +271,7 @@ def test_twenty_thousand_edges_are_the_most_that_are_drawn(browser, make_run, wr
     graph = Graph(ModelShape(16, 12))
     browser.open(written(make_run(graph=graph, edges=graph.n_edges)), {"show": 20000})
     assert graph.n_edges > 40_000
-    assert f"20,000 of {graph.n_edges:,} shown; more than 20,000 are not drawn" in browser.text("#shown")
+    assert f"20,000 of {graph.n_edges:,} edges shown; at most 20,000 can be drawn" in browser.text("#shown")
 
 
 def test_own_pairs_without_answers_are_judged_by_agreement(browser, make_run, written):
@@ -323,8 +323,8 @@ def test_a_node_that_the_circuit_does_not_have_says_so(browser, make_run, writte
     used = {name for edge in cut(folder, 5) for name in edge.replace("<", "->").split("->")}
     absent = next(f"a{layer}.h{head}" for layer in range(4) for head in range(4) if f"a{layer}.h{head}" not in used)
     browser.open(written(folder), {"size": 5, "focus": absent})
-    assert "At this size the circuit does not have it." in browser.text("#panel")
-    assert browser.find(".node.focus").get_attribute("aria-label").endswith(f"{absent}: 0 in, 0 out")
+    assert "At this size, the circuit has no visible edge into or out of this node." in browser.text("#panel")
+    assert browser.find(".node.focus").get_attribute("aria-label").endswith(f"{absent}: 0 edges in, 0 out")
 
 
 def test_a_page_says_what_a_large_circuit_leaves_out(browser, tmp_path):
@@ -335,7 +335,7 @@ def test_a_page_says_what_a_large_circuit_leaves_out(browser, tmp_path):
     assert page.stat().st_size < 700_000
     browser.open(page)
     assert browser.text("#cut") == (
-        f"This page holds the strongest 100,000 of {graph.n_edges:,} ranked edges, and cuts circuits up to that size. "
-        "Of the 120,000 edges of the circuit as it was found, it holds 100,000."
+        f"This page contains only the strongest 100,000 of {graph.n_edges:,} ranked edges, so it shows circuits up to "
+        "that size. The circuit as found has 120,000 edges; the page contains 100,000 of them."
     )
     assert browser.complaints() == []

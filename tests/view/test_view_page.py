@@ -21,6 +21,7 @@ from edge_pruning.circuit import Circuit
 from edge_pruning.cli.app import app
 from edge_pruning.cli.flags import assignments
 from edge_pruning.graph import Graph, ModelShape
+from edge_pruning.provenance import MODEL_IN_MEMORY, PAIRS_IN_MEMORY
 from edge_pruning.view import Source, sources_of, view_page, view_paths
 from edge_pruning.view.commands import commands_of
 from edge_pruning.view.page import hash_of
@@ -99,14 +100,16 @@ def test_a_report_beside_the_circuit_brings_its_curve_and_the_loss_without_each_
     evaluation = files.read_json(folder / "evaluation.json")
     from edge_pruning.view import report_of
 
-    lost = {"loss": 0.25, "standard_error": 0.1, "p": 0.01, "verdict": "needed"}
+    lost = {"loss": 0.25, "standard_error": 0.1, "p": 0.9, "verdict": "idle"}
     minimality = {
-        "rows": [{"edge": edge, **lost} for edge in circuit.edges], "loss": "kl", "needed": 5, "idle": 0, "harmful": 0,
+        "rows": [{"edge": edge, **lost} for edge in circuit.edges], "loss": "kl", "needed": 0, "idle": 5, "harmful": 0,
         "examples": 8, "without_idle": 0.5, "of_circuit": 0.5, "definition": "alone",
     }
     files.write_json(folder / "report.json", {**report_of(circuit, evaluation), "minimality": minimality})
-    content = Parsed(view_paths([folder])).content["circuits"][0]
-    assert content["lost"] == {edge: {"loss": 0.25, "p": 0.01, "verdict": "needed"} for edge in circuit.edges}
+    html = view_paths([folder])
+    content = Parsed(html).content["circuits"][0]
+    assert content["lost"] == {edge: {"loss": 0.25, "p": 0.9, "verdict": "no clear effect"} for edge in circuit.edges}
+    assert ">idle" not in html
 
 
 def test_a_known_truth_can_be_compared_with(make_run):
@@ -166,10 +169,20 @@ def test_the_values_of_settings_are_read_back_from_a_command():
     assert assignments("--set", [words[i + 1] for i, word in enumerate(words) if word == "--set"]) == values
 
 
-@pytest.mark.parametrize("settings", [{"task": "own pairs"}, {"task": "ioi", "own_metric": "margin"}])
+@pytest.mark.parametrize("settings", [
+    {"task": PAIRS_IN_MEMORY}, {"task": "a class without a name"}, {"model": f"gpt2{MODEL_IN_MEMORY}"},
+    {"own_metric": "margin"}, {"own_objective": "margin"},
+])
 def test_a_run_of_python_objects_has_no_commands(settings):
-    assert commands_of(Source("x", CIRCUIT, settings={"task": "ioi"}))
-    assert not commands_of(Source("x", CIRCUIT, settings=settings))
+    repeatable = {"task": "ioi", "model": "gpt2"}
+    assert commands_of(Source("x", CIRCUIT, settings=repeatable))
+    assert not commands_of(Source("x", CIRCUIT, settings=repeatable | settings))
+
+
+@pytest.mark.parametrize("task", ["tracr:reverse", "pairs.jsonl", "hub://someone/pairs", "ioi"])
+def test_tasks_that_the_command_line_knows_have_commands(task):
+    command, *_ = commands_of(Source("x", CIRCUIT, settings={"task": task}))
+    assert command.startswith(f"edge-pruning discover {task} ")
 
 
 def test_the_command_writes_the_page(make_run, tmp_path):

@@ -59,8 +59,9 @@ export class Curves {
       this.onsize(Math.round(this.x.invert(((event.clientX - left) / width) * WIDTH)));
     });
     const value = h("span", { class: "value" });
-    const unit = name === this.circuit.loss.name ? `${this.circuit.loss.unit}${log ? ", both axes logarithmic" : ""}, by edges` : "from 0, by edges";
-    const caption = h("figcaption", {}, h("b", {}, this.#title(name)), value, h("small", {}, unit));
+    const unit = name === this.circuit.loss.name ? this.circuit.loss.unit : "";
+    const axes = `${[unit, "by number of edges"].filter(Boolean).join(", ")}${log ? "; both axes logarithmic" : ""}`;
+    const caption = h("figcaption", {}, h("b", {}, this.#title(name)), value, h("small", {}, axes));
     return { figure: h("figure", { class: "chart" }, caption, drawing), y, cursor, knob, value, log };
   }
 

@@ -18,8 +18,8 @@ export function edgeFacts(scene, edge) {
   const lost = circuit.lost?.[name];
   const rows = [["kind", KINDS[scene.kindOf(edge)]]];
   if (circuit.scored && edge.group !== "second") rows.push(["score", number(edge.score)], ["rank", `${count(edge.rank + 1)} of ${count(circuit.ranking.ranked)}`]);
-  if (circuit.seeds) rows.push(["seeds that have it", `${circuit.seeds.counts[name] ?? 0} of ${circuit.seeds.of}`]);
-  if (lost) rows.push([`${circuit.loss.short} lost without it`, `${number(lost.loss)} ${circuit.loss.unit} (${lost.verdict})`]);
+  if (circuit.seeds) rows.push(["seeds with this edge", `${circuit.seeds.counts[name] ?? 0} of ${circuit.seeds.of}`]);
+  if (lost) rows.push([`${circuit.loss.short} increase without it`, `${number(lost.loss)} ${circuit.loss.unit} (${lost.verdict})`]);
   if (scene.other) rows.push(["comparison", groupWords(scene)[edge.group]]);
   return rows;
 }
@@ -92,9 +92,9 @@ export class Panel {
     const { scene } = this;
     const nodes = scene.graph.nodes.filter((_, node) => scene.uses(node));
     const dropped = scene.other ? 0 : scene.kept - scene.connected.length;
-    const words = `${count(scene.connected.length)} edges on a path from the input to the logits, between ${count(nodes.length)} nodes, of ${count(scene.circuit.graph.edges)} in the graph.`;
-    const gone = dropped > 0 && h("p", { class: "note" }, `${count(dropped)} of the ${count(scene.kept)} strongest dangle and are left out.`);
-    const help = h("p", { class: "note" }, "Click a node or an edge to see what it is connected to. Shift-click a second node for the paths between both.");
+    const words = `${count(scene.connected.length)} of the graph’s ${count(scene.circuit.graph.edges)} edges lie on a path from the input to the logits. They connect ${count(nodes.length)} nodes.`;
+    const gone = dropped > 0 && h("p", { class: "note" }, `${count(dropped)} of the circuit’s ${count(scene.kept)} edges dangle: they lie on no path from the input to the logits, so they are left out.`);
+    const help = h("p", { class: "note" }, "Click a node or an edge to see what it is connected to. Shift-click a second node to see the paths between the two.");
     return [h("h3", {}, scene.circuit.title ?? scene.circuit.name), this.#example(), h("p", {}, words), gone, help, this.#groups(), this.#pins()];
   }
 
@@ -113,7 +113,7 @@ export class Panel {
     const node = scene.graph.nodeIndex.get(name);
     if (node === undefined) return this.#summary();
     const { into, out } = edgesOfNode(scene, node);
-    const absent = into.length + out.length === 0 && h("p", { class: "note" }, "At this size the circuit does not have it.");
+    const absent = into.length + out.length === 0 && h("p", { class: "note" }, "At this size, the circuit has no visible edge into or out of this node.");
     const pinned = scene.state.pins.includes(name);
     const label = h("input", { type: "text", value: scene.state.labels[name] ?? "", placeholder: "label", "aria-label": `Label of ${name}`, maxlength: 60, onchange: (event) => this.on.label(name, event.target.value) });
     return [
@@ -128,7 +128,7 @@ export class Panel {
     const edge = scene.connected.find((one) => scene.nameOf(one) === name);
     const [from, to] = name.split("->");
     const ends = h("p", {}, "From ", link(from, () => this.on.node(from)), " to ", link(to, () => this.on.node(to.replace(/<.>$/, ""))));
-    const facts = edge ? list(edgeFacts(scene, edge)) : h("p", { class: "note" }, "At this size the circuit does not have it.");
+    const facts = edge ? list(edgeFacts(scene, edge)) : h("p", { class: "note" }, "At this size, the circuit does not contain this edge.");
     return [h("h3", {}, h("code", {}, name), this.#clear()), facts, ends];
   }
 
@@ -136,8 +136,8 @@ export class Panel {
     const [one, other] = focus.split("~");
     const edges = this.scene.chosen ?? [];
     return [
-      h("h3", {}, "Paths ", h("code", {}, one), " to ", h("code", {}, other), this.#clear()),
-      edges.length ? this.#edges("Edges on them", edges) : h("p", { class: "note" }, "No path at this size."),
+      h("h3", {}, "Paths between ", h("code", {}, one), " and ", h("code", {}, other), this.#clear()),
+      edges.length ? this.#edges("Edges on these paths", edges) : h("p", { class: "note" }, "There is no path between them at this size."),
     ];
   }
 
@@ -147,7 +147,7 @@ export class Panel {
     return [
       h("h3", {}, name, this.#clear()),
       h("p", {}, group.nodes.map((node, i) => [i ? ", " : "", link(node, () => this.on.node(node))])),
-      h("p", { class: "actions" }, h("button", { type: "button", onclick: () => this.on.ungroup(name) }, "Dissolve the group")),
+      h("p", { class: "actions" }, h("button", { type: "button", onclick: () => this.on.ungroup(name) }, "Ungroup")),
     ];
   }
 
@@ -164,7 +164,7 @@ export class Panel {
   #pins() {
     const { pins } = this.scene.state;
     if (!pins.length) return null;
-    const name = h("input", { type: "text", placeholder: "name of a group", "aria-label": "Name of a group of the pinned nodes", maxlength: 40 });
+    const name = h("input", { type: "text", placeholder: "group name", "aria-label": "Name for a group of the pinned nodes", maxlength: 40 });
     const make = h("button", { type: "button", onclick: () => this.on.group(name.value.trim(), pins) }, "Group");
     return h("div", {}, h("h4", {}, "Pinned"), h("p", {}, pins.map((pin, i) => [i ? ", " : "", link(pin, () => this.on.node(pin))])), pins.length > 1 && h("p", { class: "actions" }, name, make));
   }

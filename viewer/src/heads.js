@@ -39,8 +39,8 @@ export class Patterns {
 }
 
 const LOOKING = {
-  text: "Each token is shaded by how much the marked one attends to it. Choose another token, or a row of a square: rows are tokens that attend, columns what they attend to.",
-  images: "Each patch is shaded by how much the marked position attends to it: the class token, where the answer is read, or a patch that you choose.",
+  text: "The stronger a token’s colour, the more the marked token attends to it. Click another token to mark it, or a row of a square. Each row of a square is a token that attends; its columns are the tokens that it attends to.",
+  images: "The stronger a patch’s colour, the more the marked position attends to it. The class token, where the answer is read, is marked until you click a patch.",
 };
 
 export class Heads {
@@ -95,11 +95,11 @@ export class Heads {
     const { images, answer, wrong, position } = patterns.pairs[pair];
     const choice = h("select", { "aria-label": "Pair", onchange: (event) => this.on.pair(Number(event.target.value)) },
       patterns.pairs.map((p, i) => h("option", { value: i, selected: i === pair }, `${i + 1}: ${titleOf(p)}`)));
-    const facts = `answer ${answer.join(" /")}${wrong.length ? `, not ${wrong.join(" /")}` : ""}; direct effect here ${number(effects[pair])}`;
+    const facts = `answer ${answer.join(" /")}${wrong.length ? `, not ${wrong.join(" /")}` : ""}; direct effect on this pair ${number(effects[pair])}`;
     this.panels = patterns.runs.map((run) => this.#panel(patterns, head, run, pair));
     this.#look(patterns, head, pair, position);
     return h("div", { class: "detail" },
-      h("h3", {}, h("code", {}, node), " looks at"), h("p", {}, choice), h("p", { class: "note" }, facts),
+      h("h3", {}, "Attention of ", h("code", {}, node)), h("p", {}, choice), h("p", { class: "note" }, facts),
       h("p", { class: "note" }, images ? LOOKING.images : LOOKING.text),
       h("div", { class: "runs" }, this.panels.map(({ element }) => element)));
   }
@@ -144,7 +144,7 @@ export class Heads {
         button.style.setProperty("--weight", weights[i] ?? 0);
         button.classList.toggle("query", i === query);
         button.setAttribute("aria-pressed", i === query);
-        button.title = i < weights.length ? `${(100 * weights[i]).toFixed(0)} %` : "later";
+        button.title = i < weights.length ? `${(100 * weights[i]).toFixed(0)} %` : "after the marked token";
       });
       const best = weights.map((weight, i) => [weight, i]).sort((a, b) => b[0] - a[0]).slice(0, 3).filter(([weight]) => weight >= 0.05);
       said.textContent = `${visible(tokens[query])} → ${best.map(([weight, i]) => `${visible(tokens[i])} ${(100 * weight).toFixed(0)} %`).join(", ")}`;
@@ -156,7 +156,7 @@ export class Heads {
 function overImage({ grid: [, columns] }, picture, patches) {
   const cells = h("div", { class: "cells" }, patches);
   cells.style.gridTemplateColumns = `repeat(${columns}, 1fr)`;
-  return h("div", { class: "patches" }, h("img", { src: picture, alt: "The image that the head looks at" }), cells);
+  return h("div", { class: "patches" }, h("img", { src: picture, alt: "The image of this pair" }), cells);
 }
 
 function runName(run, images) {

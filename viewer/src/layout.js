@@ -9,11 +9,11 @@ const FOLD = 20;
 const MARGIN = 46;
 
 export class Layout {
-  /** idle: per layer, whether it is folded away. aspect: width over height of the place where it is shown. */
-  constructor(graph, idle, aspect = 1) {
+  /** folded: per layer, whether it is folded away. aspect: width over height of the place where it is shown. */
+  constructor(graph, folded, aspect = 1) {
     this.graph = graph;
-    this.idle = idle;
-    const shown = idle.filter((folded) => !folded).length;
+    this.folded = folded;
+    const shown = folded.filter((one) => !one).length;
     this.dense = shown > 12; // then heads and MLP of a layer stand almost level
     const digits = `${graph.layers - 1}.${graph.heads - 1}`.length;
     this.nodeHeight = this.dense ? 18 : 20;
@@ -44,9 +44,9 @@ export class Layout {
     let y = BAR + 34;
     for (let layer = layers - 1; layer >= 0; layer--) {
       this.tops[layer] = y;
-      if (!this.idle[layer]) {
+      if (!this.folded[layer]) {
         y += this.row;
-      } else if (layer === 0 || !this.idle[layer - 1]) {
+      } else if (layer === 0 || !this.folded[layer - 1]) {
         const first = layer;
         const last = this.#endOfFold(layer);
         this.folds.push({ first, last, top: y });
@@ -59,7 +59,7 @@ export class Layout {
 
   #endOfFold(layer) {
     let last = layer;
-    while (last + 1 < this.graph.layers && this.idle[last + 1]) last++;
+    while (last + 1 < this.graph.layers && this.folded[last + 1]) last++;
     return last;
   }
 
@@ -71,7 +71,7 @@ export class Layout {
       const width = (this.inner - 16 * (count - 1)) / count;
       return box(this.left + width / 2 + (node.name === "pos" ? width + 16 : 0), this.bottom + BAR / 2, width, BAR);
     }
-    const folded = this.idle[node.layer];
+    const folded = this.folded[node.layer];
     const top = this.tops[node.layer];
     const below = parallel ? this.row / 2 : this.dense ? (grouped ? 22 : 16) : grouped ? 36 : 24;
     const y = folded ? top + FOLD / 2 : top + this.row - below;
@@ -164,7 +164,7 @@ export class Layout {
   #rank(node) {
     if (!this.ranks) {
       let rank = 1;
-      this.ranks = this.idle.map((folded) => (folded ? rank : (rank += 2) - 2));
+      this.ranks = this.folded.map((folded) => (folded ? rank : (rank += 2) - 2));
       this.top = rank;
     }
     if (node.kind === "embedding") return 0;

@@ -151,7 +151,7 @@ class App {
       if (!file) return;
       try {
         const content = JSON.parse(await file.text());
-        if (content?.format !== "edge-pruning/view-state") throw new Error("expected a view that was saved here");
+        if (content?.format !== "edge-pruning/view-state") throw new Error("expected a file that “This view as JSON” saved");
         this.state = checkedState(content.state, this.circuits);
         this.render();
         this.#say(`Loaded ${file.name}.`);
@@ -251,18 +251,18 @@ class App {
   /** What a large circuit's page leaves out. */
   #left({ rankingOf, ranking }) {
     const parts = [];
-    if (rankingOf.size < ranking.ranked) parts.push(`This page holds the strongest ${count(rankingOf.size)} of ${count(ranking.ranked)} ranked edges, and cuts circuits up to that size.`);
-    if (ranking.held < ranking.size) parts.push(`Of the ${count(ranking.size)} edges of the circuit as it was found, it holds ${count(ranking.held)}.`);
+    if (rankingOf.size < ranking.ranked) parts.push(`This page contains only the strongest ${count(rankingOf.size)} of ${count(ranking.ranked)} ranked edges, so it shows circuits up to that size.`);
+    if (ranking.held < ranking.size) parts.push(`The circuit as found has ${count(ranking.size)} edges; the page contains ${count(ranking.held)} of them.`);
     get("cut").textContent = parts.join(" ");
     get("cut").hidden = parts.length === 0;
   }
 
   #layOut() {
-    const idle = this.scene.idle;
-    const key = JSON.stringify([this.state.circuit, idle, this.state.groups]);
+    const { folded } = this.scene;
+    const key = JSON.stringify([this.state.circuit, folded, this.state.groups]);
     if (this.layout && key === this.layoutKey) return;
     this.layoutKey = key;
-    this.layout = new Layout(this.scene.graph, idle, this.picture.root.clientWidth / this.picture.mostHeight);
+    this.layout = new Layout(this.scene.graph, folded, this.picture.root.clientWidth / this.picture.mostHeight);
     this.moved = this.#moved();
     this.picture.setLayout(this.layout, this.moved);
   }
@@ -296,7 +296,7 @@ class App {
       const seen = name in state.labels ? `${label} ${state.labels[name]}` : label; // a spoken name begins with what is seen
       found.set(i, {
         label, note: state.labels[name], labelled: name in state.labels,
-        title: `${seen}${label === name ? "" : `, ${name}`}: ${entering} in, ${leaving} out`,
+        title: `${seen}${label === name ? "" : `, ${name}`}: ${entering} edges in, ${leaving} out`,
         ports: scene.other ? [] : scene.portsOf(i), pinned: state.pins.includes(name), focus: state.focus === name,
         muted: lit !== null && !lit.has(i) && !state.pins.includes(name) && state.focus !== name,
       });
@@ -328,10 +328,10 @@ class App {
     get("size-of").textContent = ` of ${count(scene.circuit.ranking.ranked)}`;
     get("as-found").setAttribute("aria-pressed", this.state.size === null);
     const total = scene.visible.length;
-    const more = total > MOST_DRAWN && scene.shown.length === MOST_DRAWN ? "; more than 20,000 are not drawn" : "";
-    get("shown").textContent = `${scene.chosen ? `${count(scene.chosen.length)} in focus, ` : ""}${count(scene.shown.length)} of ${count(total)} shown${more}`;
+    const more = total > MOST_DRAWN && scene.shown.length === MOST_DRAWN ? "; at most 20,000 can be drawn" : "";
+    get("shown").textContent = `${scene.chosen ? `${count(scene.chosen.length)} in focus, ` : ""}${count(scene.shown.length)} of ${count(total)} edges shown${more}`;
     const steps = [30, 100, 400, 1000, 3000, 10000, MOST_DRAWN].filter((step, i) => i < 3 || step < total * 3);
-    fill(get("show"), steps.map((step) => [step, `strongest ${count(step)}`]));
+    fill(get("show"), steps.map((step) => [step, `${scene.circuit.scored ? "strongest" : "first"} ${count(step)}`]));
     get("show").value = this.state.show;
     this.#measured(this.curves.mark(scene.size));
     for (const id of ["search", "notes"]) if (document.activeElement !== get(id)) get(id).value = this.state[id];
@@ -345,7 +345,7 @@ class App {
     line.classList.toggle("between", Boolean(found) && !found.measured);
     if (!found) {
       const [first, last] = [circuit.points.at(0), circuit.points.at(-1)].map((point) => point && count(point.edges));
-      line.textContent = !first ? "No quality was measured." : first === last ? `Measured only at ${first} edges.` : `Measured only from ${first} to ${last} edges.`;
+      line.textContent = !first ? "Quality was not measured." : `Quality was measured only ${first === last ? `at ${first}` : `from ${first} to ${last}`} edges.`;
       return;
     }
     const loss = found.point[circuit.loss.name];

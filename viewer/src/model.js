@@ -208,8 +208,8 @@ export class Scene {
     return found;
   }
 
-  /** Per layer, whether no node of the circuit is in it. */
-  get idle() {
+  /** Per layer, whether it is folded away: if no edge enters or leaves it, and folding is on. */
+  get folded() {
     const used = new Array(this.graph.layers).fill(false);
     this.graph.nodes.forEach(({ layer }, node) => {
       const { leaving, entering } = this.countsOf(node);

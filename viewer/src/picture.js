@@ -337,13 +337,13 @@ function element(name, attributes, text) {
 function backdrop(layout) {
   const parts = [];
   for (let layer = 0; layer < layout.graph.layers; layer++) {
-    if (layout.idle[layer]) continue;
+    if (layout.folded[layer]) continue;
     const top = layout.tops[layer];
     if (layer % 2 === 0) parts.push(element("rect", { class: "band", x: 6, y: top, width: layout.width - 12, height: layout.row, rx: 6 }));
     parts.push(element("text", { class: "layer", x: 24, y: top + layout.row / 2 + 4 }, layer));
   }
   for (const { first, last, top } of layout.folds) {
-    const words = first === last ? `layer ${first}: idle` : `layers ${first}–${last}: idle`;
+    const words = `${first === last ? `layer ${first}` : `layers ${first}–${last}`}: no edges`;
     parts.push(element("line", { class: "fold", x1: 14, x2: layout.width - 14, y1: top + 10, y2: top + 10 }));
     parts.push(element("text", { class: "folded", x: layout.left - 22, y: top + 13.5 }, words));
   }
@@ -354,7 +354,7 @@ function backdrop(layout) {
 function dots(layout) {
   const places = layout.graph.nodes.flatMap(({ kind, layer }, i) => {
     const plain = kind === "head" || kind === "mlp";
-    return plain && !layout.idle[layer] ? [`M${layout.boxes[i].x} ${layout.boxes[i].y}h0`] : [];
+    return plain && !layout.folded[layer] ? [`M${layout.boxes[i].x} ${layout.boxes[i].y}h0`] : [];
   });
   return element("path", { class: "dots", d: places.join("") || "M0 0" });
 }

@@ -2,6 +2,7 @@
 
 import { count, h, link, number } from "./dom.js";
 import { groupWords } from "./facts.js";
+import { KINDS } from "./model.js";
 
 const PAGE = 100;
 
@@ -25,18 +26,18 @@ export class Table {
     const columns = [
       { key: "rank", words: "rank", value: (e) => e.rank, shown: (e) => count(e.rank + 1) },
       { key: "name", words: "edge", value: (e) => [e.from, e.to], shown: (e) => this.#name(e), row: true },
-      { key: "kind", words: "kind", value: (e) => this.scene.kindOf(e), shown: (e) => this.scene.kindOf(e) },
+      { key: "kind", words: "kind", value: (e) => this.scene.kindOf(e), shown: (e) => KINDS[this.scene.kindOf(e)] },
     ];
     if (circuit.scored) columns.push({ key: "score", words: "score", value: (e) => -(e.score ?? -Infinity), shown: (e) => number(e.score) });
     if (Object.keys(lost).length) {
       const of = (e) => lost[this.scene.nameOf(e)];
-      columns.push({ key: "lost", words: `${circuit.loss.short} lost without it`, value: (e) => -(of(e)?.loss ?? -Infinity), shown: (e) => (of(e) ? `${number(of(e).loss)} ${of(e).verdict}` : "–") });
+      columns.push({ key: "lost", words: `${circuit.loss.short} increase without it`, value: (e) => -(of(e)?.loss ?? -Infinity), shown: (e) => (of(e) ? `${number(of(e).loss)} ${of(e).verdict}` : "–") });
     }
     if (circuit.seeds) {
       const of = (e) => circuit.seeds.counts[this.scene.nameOf(e)] ?? 0;
       columns.push({ key: "seeds", words: "seeds", value: (e) => -of(e), shown: (e) => `${of(e)} of ${circuit.seeds.of}` });
     }
-    if (other) columns.push({ key: "group", words: "in", value: (e) => e.group, shown: (e) => groupWords(this.scene)[e.group] });
+    if (other) columns.push({ key: "group", words: "comparison", value: (e) => e.group, shown: (e) => groupWords(this.scene)[e.group] });
     return columns;
   }
 
@@ -54,11 +55,11 @@ export class Table {
     const rows = edges.slice(0, this.limit).map((edge) =>
       h("tr", { class: edge.group }, columns.map(({ shown, row }) => (row ? h("th", { scope: "row" }, shown(edge)) : h("td", {}, shown(edge))))));
     const more = edges.length > this.limit && h("p", { class: "note" }, `${count(this.limit)} of ${count(edges.length)} listed. `,
-      link(`${count(Math.min(5 * PAGE, edges.length - this.limit))} more`, () => {
+      link(`List ${count(Math.min(5 * PAGE, edges.length - this.limit))} more`, () => {
         this.limit += 5 * PAGE;
         this.#render();
       }));
-    const none = edges.length === 0 && h("p", { class: "note" }, this.scene.connected.length ? "No edge of this circuit fits." : "No edge of this size lies on a path from the input to the logits.");
+    const none = edges.length === 0 && h("p", { class: "note" }, this.scene.connected.length ? "No edge matches the focus, the search and the kinds that are shown." : "At this size, no path leads from the input to the logits.");
     this.root.replaceChildren(h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Edges" }, h("table", {}, h("thead", {}, head), h("tbody", {}, rows))), more || "", none || "");
   }
 

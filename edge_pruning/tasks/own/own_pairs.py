@@ -22,7 +22,7 @@ from edge_pruning import ranks
 from edge_pruning.answer_tree import Ids
 from edge_pruning.models.image_reader import ImageReader
 from edge_pruning.pair import Pair
-from edge_pruning.provenance import IN_MEMORY
+from edge_pruning.provenance import PAIRS_IN_MEMORY
 from edge_pruning.tasks.encoding import TextPair, UnequalLengths, pair_of_ids, whole_answers
 from edge_pruning.tasks.image_text import image_reader
 from edge_pruning.tasks.own.border import settle, special_tokens
@@ -84,7 +84,7 @@ class OwnPairs(TextTask):
     """
 
     source: Any = field(repr=False)
-    name_of_source: str = IN_MEMORY
+    name_of_source: str = PAIRS_IN_MEMORY
     columns: str | Mapping[str, str] = ""
     skip_unequal: bool = False
     group: str = "clean"
