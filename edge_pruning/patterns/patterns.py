@@ -207,6 +207,6 @@ def _stored(pattern: Tensor, queries: int | None) -> Tensor:
 
 def _definition(metric: str) -> str:
     return (
-        f"The direct effect of a head is what the {metric.replace('_', ' ')} of the model loses if the head's edge to "
-        "the logits alone is cut: positive means that it writes towards the answer. Mean over the pairs shown here."
+        f"The direct effect of a head is the decrease of the model's {metric.replace('_', ' ')} if only the head's "
+        "edge to the logits is cut. If it is positive, the head writes towards the answer. Mean over the pairs shown here."
     )

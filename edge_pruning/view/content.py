@@ -78,16 +78,17 @@ def _picture(name: str, circuit: Circuit) -> dict[str, Any]:
 
 
 def _points(source: Source) -> list[dict[str, Any]]:
-    """Measured numbers by size: the report's curve if there is one, else the run's sizes and the evaluation."""
+    """Measured numbers by size: the report's curve if there is one, else the run's sizes; and the evaluation."""
     report = source.report
     if report and report["curve"]:
         curve = report["curve"]
-        return [_point(row, curve["split"]) for row in curve["points"] if row["edges"]]
-    points = {row["edges"]: _point(row, row["split"]) for row in source.rows if row}
+        points = {row["edges"]: _point(row, curve["split"]) for row in curve["points"]}
+    else:
+        points = {row["edges"]: _point(row, row["split"]) for row in source.rows if row}
     if report:
         evaluation = report["evaluation"]
         points[evaluation["circuit"]["edges"]] = _point(evaluation["circuit"], evaluation["split"])
-    return [points[size] for size in sorted(points)]
+    return [points[size] for size in sorted(points) if size]
 
 
 def _point(row: Json, split: str) -> dict[str, Any]:

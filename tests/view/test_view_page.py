@@ -8,12 +8,13 @@ import re
 import shlex
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up import HOSTILE
+from made_up import HOSTILE, row
 
 import edge_pruning.view as view_room
 from edge_pruning import files
@@ -24,6 +25,7 @@ from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.provenance import MODEL_IN_MEMORY, PAIRS_IN_MEMORY
 from edge_pruning.view import Source, sources_of, view_page, view_paths
 from edge_pruning.view.commands import commands_of
+from edge_pruning.view.content import content_of
 from edge_pruning.view.page import hash_of
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +94,16 @@ def test_the_content_has_the_measured_sizes_and_marks_their_split(make_run):
     assert list(points) == [5, 10, 20, 40]
     assert (points[20]["split"], points[20]["faithfulness"]) == ("test", 0.75)
     assert (points[40]["split"], points[40]["kl"]) == ("validation", 0.25)
+
+
+def test_the_size_of_the_circuit_is_measured_between_the_sizes_of_a_curve(make_run):
+    source = sources_of([make_run(edges=20)])[0]
+    assert source.report is not None
+    points = [row(source.circuit.graph, size) for size in (0, 10, 40)]
+    report = {**source.report, "curve": {"split": "test", "points": points}}
+    content = content_of([replace(source, report=report)])["circuits"][0]
+    found = {point["edges"]: point["kl"] for point in content["points"]}
+    assert found == {10: 1.0, 20: 0.5, 40: 0.25}
 
 
 def test_a_report_beside_the_circuit_brings_its_curve_and_the_loss_without_each_edge(make_run):
