@@ -208,5 +208,6 @@ def _stored(pattern: Tensor, queries: int | None) -> Tensor:
 def _definition(metric: str) -> str:
     return (
         f"The direct effect of a head is the decrease of the model's {metric.replace('_', ' ')} if only the head's "
-        "edge to the logits is cut. If it is positive, the head writes towards the answer. Mean over the pairs shown here."
+        "edge to the logits is cut. If it is positive, the head writes towards the answer. Mean over the pairs shown "
+        "here."
     )
