@@ -58,7 +58,7 @@ Folder = Annotated[Path, Argument(metavar="FOLDER", help="The folder of a sweep.
 Workers = Annotated[int | None, Option(
     "--workers", metavar="N", min=1, show_default="1; one per cell with --slurm", help="Number of simultaneous runs.",
 )]
-Slurm = Annotated[bool, Option("--slurm", help="Queue the workers as one SLURM job array (table \\[slurm] of the file).")]
+Slurm = Annotated[bool, Option("--slurm", help="Queue the workers as one SLURM job array (table \\[slurm] of FILE).")]
 Out = Annotated[Path | None, Option(
     "--out", "-o", help="Folder of the sweep.", show_default="that of the file, or runs/NAME-OF-THE-FILE"
 )]
