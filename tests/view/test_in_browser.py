@@ -161,11 +161,17 @@ def test_nodes_can_be_pinned_labelled_and_grouped(browser, make_run, written):
     browser.choose("#panel .actions input", "copies names")
     assert browser.state() == {"focus": "m1", "pins": ["m0", "m1"], "labels": {"m1": "copies names"}}
     assert "copies names" in browser.text("#picture svg")
+    assert "Pinnedm0, m1" in browser.text("#panel")
     browser.run("document.querySelector('[aria-label=\"Name for a group of the pinned nodes\"]').value = 'early'")
     browser.run("[...document.querySelectorAll('#panel button')].find((b) => b.textContent === 'Group').click()")
     assert browser.state()["groups"] == [{"name": "early", "nodes": ["m0", "m1"]}]
     assert browser.texts(".node.group text") == ["early"]
     assert not browser.texts('.node[aria-label^="m0:"]:not(.off) text')
+    assert browser.text("#panel").endswith("Groupsearly")
+    browser.click(".node.group")
+    assert browser.text("#panel") == "early×m0, m1Ungroup"
+    browser.click("#panel .actions button")
+    assert browser.state().get("groups") is None
 
 
 def test_a_view_comes_back_from_its_link_and_from_its_file(browser, make_run, written, tmp_path):
