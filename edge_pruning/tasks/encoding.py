@@ -187,13 +187,13 @@ class Encoder:
         return kept
 
     def report(self, kind: str, kept: Sequence[object], words: Sequence[object], verdict: str, *, least: int) -> None:
-        """Note how many words are left. Raises ValueError if there are too few."""
-        notice = f"{kind}: {len(kept)} of {len(words)} {verdict}"
+        """Note how many words are left, if some are left out. Raises ValueError if there are too few."""
         if len(kept) < least:
             raise ValueError(
                 f"{self.what} needs at least {least} {kind}, but only {len(kept)} of {len(words)} {verdict}"
             )
-        self.notices.append(notice)
+        if len(kept) < len(words):
+            self.notices.append(f"{kind}: {len(kept)} of {len(words)} {verdict}; the others are left out")
 
     # --- pairs -----------------------------------------------------------------------------------------------------
 

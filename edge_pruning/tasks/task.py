@@ -43,9 +43,10 @@ class PairSet:
     """The pairs of one split of a task, for one tokenizer: as token ids and as text, in the same order.
 
     `metric` says how answers are judged, `objective` what a circuit's outputs are fitted with (`objectives.py`).
-    `notices` says what was left out because of the tokenizer, such as "names: 84 of 120 are single tokens". `predicted`
-    counts the pairs without an answer of their own, which have the model's prediction instead. `writer`
-    writes the first pairs of the split again, as many as it is asked for, where the task makes its own text.
+    `notices` says what was left out because of the tokenizer, such as "names: 84 of 120 are single tokens; the others
+    are left out". `predicted` counts the pairs without an answer of their own, which have the model's prediction
+    instead. `writer` writes the first pairs of the split again, as many as it is asked for, where the task makes its
+    own text.
     """
 
     task: str

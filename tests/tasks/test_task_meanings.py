@@ -8,7 +8,7 @@ import re
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from edge_pruning.tasks import SPLITS, get_task
+from edge_pruning.tasks import SPLITS, get_task, ioi
 from edge_pruning.tasks.agreement import VERBS
 from edge_pruning.tasks.names import STORY_GIRLS, all_names
 from edge_pruning.tasks.plurals import Plurals
@@ -127,7 +127,11 @@ def test_gendered_pronoun_refuses_a_tokenizer_without_pronouns(pieces: PreTraine
         get_task("gendered-pronoun").pairs(pieces, "train")
 
 
-def test_notices_count_the_words_that_are_left(all_words: PreTrainedTokenizerBase) -> None:
+def test_notices_count_the_words_that_are_left_if_some_are_left_out(
+    all_words: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert get_task("ioi", **SMALL).pairs(all_words, "train").notices == ()
+    monkeypatch.setattr(ioi, "all_names", lambda split: [*all_names(split), "Zyxwv"])
     assert get_task("ioi", **SMALL).pairs(all_words, "train").notices == (
-        "names: 68 of 68 are single tokens in this tokenizer",
+        "names: 68 of 69 are single tokens in this tokenizer; the others are left out",
     )
