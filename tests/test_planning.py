@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaConfig
+from transformers import LlamaConfig, MixtralConfig
 from typer.testing import CliRunner
 
 from edge_pruning.ablation import Patch
@@ -100,7 +100,7 @@ def test_a_task_that_the_bundled_tokenizer_cannot_read_needs_the_tokenizer_of_th
         plan("boolean-expressions", model=llama_13b, device="h100")
 
 
-def test_captured_steps_take_at_most_another_micro_batch() -> None:
+def test_captured_steps_take_at_most_another_micro_batch(tmp_path: Path) -> None:
     found = plan("ioi", device="h100")
     inputs = found.costs.cache(math.ceil(found.pairs_at_once * found.work.tokens))
     assert found.captured == found.peak - found.at_rest - found.cache + inputs
@@ -108,6 +108,11 @@ def test_captured_steps_take_at_most_another_micro_batch() -> None:
     attribution = replace(found.work, search=replace(found.work.search, whole=found.work.search.gradients))
     for other in ({"shared": True, "ranks": 2}, {"work": attribution}, {"device": replace(found.device, kind="cpu")}):
         assert replace(found, **other).captured == 0  # type: ignore[arg-type]
+    MixtralConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
+        num_local_experts=2, vocab_size=32016,
+    ).save_pretrained(tmp_path)  # fmt: skip
+    assert plan("ioi", model=str(tmp_path), device="h100").captured == 0
 
 
 def test_shared_out_weights_take_a_rank_its_share_and_what_is_gathered(llama_13b: str, costs_13b: Costs) -> None:

@@ -144,6 +144,11 @@ def why_not(engine: MaskedPass) -> str | None:
         return "ranks agree on whose weights are gathered while a pass runs (--device shard)"
     if len({engine.home, *engine.devices}) > 1:
         return "the model lies on several devices, and a graph belongs to one"
+    return what_varies(engine)
+
+
+def what_varies(engine: MaskedPass) -> str | None:
+    """Why passes of an engine on inputs of one shape differ, if so. Then no device can capture them."""
     if not isinstance(engine, FusedPass):
         return "only the fused pass starts the same kernels in every run"
     if any(engine.adapter.mlp(layer) is None for layer in range(engine.graph.shape.layers)):

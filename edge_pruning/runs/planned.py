@@ -15,6 +15,7 @@ from edge_pruning.loading.loading import describe_model, load_model
 from edge_pruning.loading.model import Model
 from edge_pruning.loading.model_source import weights_at_hand
 from edge_pruning.loading.placement import DTYPES, SHARD, pick_device
+from edge_pruning.masked_pass.captured import what_varies
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.memory import share_for_pass
 from edge_pruning.models.tracr import Tracr
@@ -113,7 +114,7 @@ def planned(
         tokens=tokens, positions=positions, train=len(pairs.pairs), guessed=guessed,
     )  # fmt: skip
     tile = max(1, int(engine.tile_tokens / tokens))
-    graphs = config.cuda_graph != "off"
+    graphs = config.cuda_graph != "off" and what_varies(engine) is None
     return Plan.estimated(config.model, config.dtype, device, costs, work, tile, _edges(engine), ranks, shared, graphs)
 
 
