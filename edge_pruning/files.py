@@ -159,7 +159,8 @@ def parse_json(text: str, made: Callable[[dict[str, Any]], Any] | None = None) -
     """Return the value of a JSON text. Raises ValueError (or JSONDecodeError) if it is not JSON or exceeds a limit."""
     try:
         content = json.loads(text, object_hook=made)
-        _check_depth(content)
+        if text.count("[") + text.count("{") > DEEPEST:  # otherwise it cannot be too deep
+            _check_depth(content)
     except RecursionError:
         raise ValueError(f"nested more than {DEEPEST} levels deep") from None
     if SURROGATE.search(text):
