@@ -5,7 +5,8 @@ ranking that exists before training (an attribution's), on a few training pairs:
 half of the candidates, are cut from it and run. A loss can rise again with size, when a circuit has only half of a
 mechanism (greater-than on SmolLM2-135M: 4 % of the empty circuit's loss at 1,024 edges, 9 % at 2,048), so the range
 ends where all larger circuits are good enough. Too wide a range costs little, but beyond it nothing is learned, so few
-percent are asked for. Cost: a dozen or two forward passes of a few pairs.
+percent are asked for. Sizes that the caller wants are within the range, too. Cost: a dozen or two forward passes of a
+few pairs.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ def size_range(search: Search, ranking: EdgeScores) -> tuple[float, float]:
     begins = next((size for size, loss in zip(sizes, each, strict=True) if loss < BEGINS * empty), FEWEST)
     bad = [i for i, loss in enumerate(each) if not loss < ENDS * empty]
     ends = [*sizes, _largest(search)][bad[-1] + 1 if bad else 0]
-    largest = min(_largest(search), max(ABOVE * ends, AT_LEAST))
-    return min(max(1.0, begins / BELOW), largest), largest
+    largest = min(_largest(search), max(ABOVE * ends, AT_LEAST, *search.sizes))
+    smallest = max(1.0, min([begins / BELOW, *search.sizes]))
+    return min(smallest, largest), largest
 
 
 def size_range_cost(search: Search) -> Cost:

@@ -17,13 +17,15 @@ def ranking() -> EdgeScores:
     return EdgeScores(GRAPH, torch.rand(GRAPH.edge_mask.shape, generator=torch.Generator().manual_seed(0)))
 
 
-def range_for(monkeypatch: pytest.MonkeyPatch, losses: dict[int, float], edges: int) -> tuple[float, float]:
+def range_for(
+    monkeypatch: pytest.MonkeyPatch, losses: dict[int, float], edges: int, wanted: tuple[int, ...] = ()
+) -> tuple[float, float]:
     """The range in a graph that seems to have `edges`, where circuits of so many edges have these losses."""
     monkeypatch.setattr(module._Losses, "of", lambda _, circuit: losses.get(int(circuit.sum()), 0.15))
     monkeypatch.setattr(module.Search, "n_candidates", edges)
     monkeypatch.setattr(EdgeScores, "top", lambda _, size: torch.ones(size, dtype=torch.bool))
     monkeypatch.setattr(module, "AT_LEAST", 1)
-    return size_range(search(), ranking())
+    return size_range(search(sizes=wanted), ranking())
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,16 @@ def test_it_goes_from_half_the_first_size_that_helps_to_twice_that_from_which_al
     losses: dict[int, float], edges: int, expected: tuple[float, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert range_for(monkeypatch, losses | {0: 4.0}, edges) == expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"), [((3, 500), (3, 500)), ((20,), (8, 128)), ((0, 9000), (1, 5000))],
+)  # fmt: skip
+def test_sizes_that_the_caller_wants_are_within_it(
+    wanted: tuple[int, ...], expected: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = {0: 4.0, 8: 3.9, 16: 3.5, 32: 1.0, 64: 0.15}
+    assert range_for(monkeypatch, losses, 10_000, wanted) == expected
 
 
 def test_in_a_small_graph_it_goes_on_to_half_of_the_edges() -> None:
