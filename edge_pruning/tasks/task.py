@@ -225,12 +225,16 @@ class GeneratedTask(TextTask):
         return random.Random(f"{self.name} {split} {self.seed}")
 
     def _written(
-        self, tokenizer: PreTrainedTokenizerBase, split: Split, max_length: int | None, size: int
+        self, tokenizer: PreTrainedTokenizerBase, split: Split, max_length: int | None, size: int, *,
+        repeat: bool = False,
     ) -> PairSet:
-        """The first `size` pairs of a split, or fewer if no more fit the tokenizer; the same ones for every size."""
+        """The first `size` pairs of a split, or fewer if no more fit the tokenizer; the same ones for every size.
+
+        repeat: if the split's clean prompts are fewer, they come again beside other corrupted prompts.
+        """
         encoder, chat = self.reader(tokenizer, f"task {self.name!r}")
         pairs, texts, longest = PackedPairs(), PackedTexts(), 0
-        for some in _distinct(self.candidates(encoder, split, self._random(split)), encoder, size):
+        for some in _distinct(self.candidates(encoder, split, self._random(split)), encoder, size, repeat=repeat):
             chosen = some if chat is None else [
                 chat.pair(
                     self.messages(text.clean), self.messages(text.corrupted), text.answer, text.wrong, text.template
@@ -253,29 +257,40 @@ class GeneratedTask(TextTask):
         several = (f"answers differ before their last token: each prompt is run with {runs} beginnings",) * (runs > 1)
         return PairSet(
             self.name, split, self.metric, unpacked_if_few(pairs), unpacked_if_few(texts),
-            (*encoder.notices, *several), self.objective, partial(self._written, tokenizer, split, max_length),
+            (*encoder.notices, *several), self.objective, partial(self._written, tokenizer, split, max_length, repeat=True),
         )
 
 
-def _distinct(candidates: Iterator[TextPair], encoder: Encoder, size: int) -> Iterator[list[TextPair]]:
-    """The first candidates that differ in their clean prompt and contain no unknown token, some at a time."""
+def _distinct(
+    candidates: Iterator[TextPair], encoder: Encoder, size: int, *, repeat: bool = False
+) -> Iterator[list[TextPair]]:
+    """The first candidates that differ in their clean prompt and contain no unknown token, some at a time.
+
+    repeat: if there are too few, go on with clean prompts that were there, beside other corrupted ones.
+    """
+    rules = [lambda text: text.clean, lambda text: f"{text.clean}\0{text.corrupted}"][: 1 + repeat]
     seen, misses, found = set[bytes](), 0, 0
-    while found < size and misses <= MISSES:
+    while found < size and rules:
         some, kept = list(islice(candidates, min(AT_ONCE, max(AT_LEAST, size - found)))), []
         if not some:
             return
         encoder.prepare(prompt for text in some for prompt in (text.clean, text.corrupted))
         for text in some:
-            key = hashlib.blake2b(text.clean.encode(), digest_size=16).digest()
-            if key in seen or not encoder.knows(text.clean) or not encoder.knows(text.corrupted):
+            if _digest(rules[0](text)) in seen or not encoder.knows(text.clean) or not encoder.knows(text.corrupted):
                 misses += 1
             else:
                 kept.append(text)
-                seen.add(key)
+                seen.update(_digest(rule(text)) for rule in rules)
                 misses, found = 0, found + 1
-            if found == size or misses > MISSES:
+            if misses > MISSES:
+                rules, misses = rules[1:], 0
+            if found == size or not rules:
                 break
         yield kept
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 # --- registry ------------------------------------------------------------------------------------------------------
