@@ -4,6 +4,8 @@ All styles use the same questions in the same splits. The corrupted prompt asks 
 a prompt of as many tokens; its answer is the wrong one. The examples use words outside all splits; other examples can
 be given (`shots=France:Paris Spain:Madrid`), also only from such words.
 
+A search that wants more pairs than there are words gets the words again, beside other corrupted prompts.
+
 An answer of several tokens is judged by its first token. Words are left out if they have no partner with the same
 number of tokens and another first token of the answer. To add such a task, add a file with its words and a frozen
 dataclass that derives from `QuestionTask` under `@task`.

@@ -255,9 +255,10 @@ class GeneratedTask(TextTask):
             )
         runs = max((len(pair.branches) for pair in pairs), default=1)
         several = (f"answers differ before their last token: each prompt is run with {runs} beginnings",) * (runs > 1)
+        writer = partial(self._written, tokenizer, split, max_length, repeat=True)
         return PairSet(
             self.name, split, self.metric, unpacked_if_few(pairs), unpacked_if_few(texts),
-            (*encoder.notices, *several), self.objective, partial(self._written, tokenizer, split, max_length, repeat=True),
+            (*encoder.notices, *several), self.objective, writer,
         )
 
 
