@@ -4,9 +4,9 @@ Sizes are numbers of edges, because circuits do not grow with the graph that the
 ranking that exists before training (an attribution's), on a few training pairs: circuits of 8, 16, 32, ... edges, up to
 half of the candidates, are cut from it and run. A loss can rise again with size, when a circuit has only half of a
 mechanism (greater-than on SmolLM2-135M: 4 % of the empty circuit's loss at 1,024 edges, 9 % at 2,048), so the range
-ends where all larger circuits are good enough. Too wide a range costs little, but beyond it nothing is learned, so few
-percent are asked for. Sizes that the caller wants are within the range, too. Cost: a dozen or two forward passes of a
-few pairs.
+ends where all larger circuits are good enough. Beyond the range nothing is learned, and a range that is too wide costs
+little, so it goes on until only a few percent of the loss are left. It covers the sizes that the caller wants. Cost: a
+dozen or two forward passes of a few pairs.
 """
 
 from __future__ import annotations
