@@ -9,6 +9,7 @@ from running import logits_and_gradient, relative, runner
 
 from edge_pruning.ablation import Patch
 from edge_pruning.batch import Batch
+from edge_pruning.masked_pass.arithmetic import Upcasting
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.rerun import Rerun
@@ -64,6 +65,29 @@ def test_float32_arithmetic_on_half_precision_weights_is_the_model_in_float32(ki
             assert found.dtype == torch.float32
             assert relative(found, expected) < 1e-4
     assert {parameter.dtype for parameter in in_half.hf.parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("of", [MaskedPass, FusedPass])
+def test_a_float32_pass_reuses_no_buffers_of_the_half_precision_pass(of: type[MaskedPass]) -> None:
+    engine, full = (of(change(random_model(config_of("gpt2"), torch.float32))) for change in (half, rounded))
+    runner(engine, Batch.of(mixed_pairs()))(random_mask(engine.graph, dtype=torch.float32))
+    assert engine.buffers.bytes > 0, "buffers of a finished pass in bfloat16 are there to be reused"
+    found, expected = (
+        runner(one, Batch.of(mixed_pairs()))(random_mask(full.graph, dtype=torch.float32))
+        for one in (engine.in_float32(), full)
+    )
+    assert relative(found, expected) < 1e-4
+
+
+def test_float32_arithmetic_writes_into_half_precision_tensors_that_are_there() -> None:
+    """A write in place changes the tensor itself, never the float32 copy that other operations get."""
+    x, ones = torch.zeros(2, 3, dtype=torch.bfloat16), torch.ones(3)
+    with Upcasting():
+        x[0] = ones
+        x[1].copy_(ones).add_(ones)
+        with pytest.raises(RuntimeError, match="dtype"):
+            torch.mm(torch.ones(2, 3), torch.ones(3, 3), out=x)
+    assert x.tolist() == [[1, 1, 1], [2, 2, 2]]
 
 
 def test_float32_arithmetic_converts_some_weights_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

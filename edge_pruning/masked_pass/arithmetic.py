@@ -33,7 +33,8 @@ def arithmetic(upcast: bool) -> AbstractContextManager[Any]:
 class Upcasting(TorchFunctionMode):
     """A context in which half-precision tensors are converted for arithmetic, and report the dtype float32.
 
-    Views stay in half precision: only operations that compute something convert their operands.
+    Views stay in half precision: only operations that compute something convert their operands. What an operation
+    writes into (`x[0] = y`, `x.copy_(y)`, `out=x`) is the tensor itself, never a copy.
     """
 
     def __torch_function__(
@@ -50,8 +51,16 @@ class Upcasting(TorchFunctionMode):
         if func is functional.linear and args[0].dtype == torch.float32:
             return _linear(*args, **kwargs)
         if func.__name__.strip("_") in _ROUNDING or any(x.dtype == torch.float32 for x in tensors):
-            args, kwargs = tree_map_only(Tensor, _upcast, (args, kwargs))
+            args, kwargs = _upcast_operands(func.__name__, args, kwargs)
         return func(*args, **kwargs)
+
+
+def _upcast_operands(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return both with all tensors converted but those that the operation writes into."""
+    written = 1 if name == "__setitem__" or (name.endswith("_") and not name.startswith("__")) else 0
+    out = {key: value for key, value in kwargs.items() if key == "out"}
+    operands, others = tree_map_only(Tensor, _upcast, (args[written:], kwargs))
+    return (*args[:written], *operands), others | out
 
 
 def _upcast(x: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class MaskedPass(UnmaskedPass, Tiles):
             return self
         engine = copy.copy(self)
         engine.dtype = torch.float32
-        engine.tables = {}
+        engine.tables, engine.buffers = {}, Buffers()
         return engine
 
     def release(self) -> None:
