@@ -174,6 +174,13 @@ def test_nodes_can_be_pinned_labelled_and_grouped(browser, make_run, written):
     assert browser.state().get("groups") is None
 
 
+def test_a_group_without_a_name_gets_the_first_free_one(browser, make_run, written):
+    taken = [{"name": "group 1", "nodes": ["m0"]}, {"name": "group 3", "nodes": ["m1"]}]
+    browser.open(written(make_run(edges=60)), {"groups": taken, "pins": ["a0.h0", "a0.h1"]})
+    browser.run("[...document.querySelectorAll('#panel button')].find((b) => b.textContent === 'Group').click()")
+    assert browser.state()["groups"][-1] == {"name": "group 2", "nodes": ["a0.h0", "a0.h1"]}
+
+
 def test_a_view_comes_back_from_its_link_and_from_its_file(browser, make_run, written, tmp_path):
     page = written(make_run(edges=60))
     state = {"size": 50, "hide": ["k"], "focus": "m0", "pins": ["m1"], "labels": {"m0": "one"}, "notes": "two\nthree"}

@@ -71,6 +71,12 @@ function centre(target) {
   return { x: left + width / 2, y: top + height / 2 };
 }
 
+/** The name of a group to which no name is given. */
+function freeName(groups) {
+  const numbers = [...groups.keys(), groups.length].map((i) => `group ${i + 1}`);
+  return numbers.find((name) => !groups.some((group) => group.name === name));
+}
+
 /** The panel: what is in focus, or a summary. on: { node, edge, pin, label, path, group, ungroup, clear } */
 export class Panel {
   constructor(root, on) {
@@ -164,8 +170,9 @@ export class Panel {
   #pins() {
     const { pins } = this.scene.state;
     if (!pins.length) return null;
-    const name = h("input", { type: "text", placeholder: "group name", "aria-label": "Name for a group of the pinned nodes", maxlength: 40 });
-    const make = h("button", { type: "button", onclick: () => this.on.group(name.value.trim(), pins) }, "Group");
+    const usual = freeName(this.scene.state.groups);
+    const name = h("input", { type: "text", placeholder: usual, "aria-label": "Name for a group of the pinned nodes", maxlength: 40 });
+    const make = h("button", { type: "button", onclick: () => this.on.group(name.value.trim() || usual, pins) }, "Group");
     return h("div", {}, h("h4", {}, "Pinned"), h("p", {}, pins.map((pin, i) => [i ? ", " : "", link(pin, () => this.on.node(pin))])), pins.length > 1 && h("p", { class: "actions" }, name, make));
   }
 

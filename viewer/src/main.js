@@ -89,7 +89,6 @@ class App {
   }
 
   group(name, nodes) {
-    if (!name) return;
     const groups = this.state.groups.map((group) => ({ ...group, nodes: group.nodes.filter((node) => !nodes.includes(node)) }));
     this.set({ groups: [...groups.filter((group) => group.name !== name && group.nodes.length), { name, nodes }], pins: [], focus: null });
   }
