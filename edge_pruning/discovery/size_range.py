@@ -5,7 +5,7 @@ ranking that exists before training (an attribution's), on a few training pairs:
 half of the candidates, are cut from it and run. A loss can rise again with size, when a circuit has only half of a
 mechanism (greater-than on SmolLM2-135M: 4 % of the empty circuit's loss at 1,024 edges, 9 % at 2,048), so the range
 ends where all larger circuits are good enough. Beyond the range nothing is learned, and a range that is too wide costs
-little, so it goes on until only a few percent of the loss are left. It covers the sizes that the caller wants. Cost: a
+little, so it goes on until only two percent of the loss are left. It covers the sizes that the caller wants. Cost: a
 dozen or two forward passes of a few pairs.
 """
 
@@ -23,7 +23,7 @@ from edge_pruning.masked_pass.micro_batches import over_tiles
 from edge_pruning.objectives import get_objective
 
 FEWEST = 8  # edges: the smallest size that is looked at
-BEGINS, ENDS = 0.9, 0.05  # of the empty circuit's loss: where it begins to fall, and where it is nearly gone for good
+BEGINS, ENDS = 0.9, 0.02  # of the empty circuit's loss: where it begins to fall, and where it is nearly gone for good
 BELOW, ABOVE = 2, 2  # the range goes on by these factors on either side
 AT_LEAST = 512  # edges: the upper end is no smaller, so that in a small graph most sizes are trained on
 MOST = 0.5  # of the candidates: no size is larger
