@@ -110,13 +110,14 @@ NUMBERS = {
     for number in (
         Number(
             "kl", OBJECTIVES["kl"].heading, "KL divergence", "nats",
-            "KL(model || run) in nats over the vocabulary, mean over a pair's compared positions; where right answers "
-            "differ before their last token, sum over all places in them, each by the model's probability to get there",
+            "KL(model || run) over the vocabulary, in nats, averaged over the compared positions of a pair. If right "
+            "answers of several tokens differ before their last token, it is summed over all places in the answers "
+            "instead, and each place counts by the model's probability to get there",
             lambda metric: _kl,
         ),
         Number(
             "squared_error", OBJECTIVES["squared_error"].heading, "Squared error", "of the output",
-            "squared distance from the model's output, where that is a number and has no KL",
+            "squared distance from the model's output, for models whose output is a number and has no KL",
             lambda metric: _squared_error,
         ),
         *(
@@ -129,8 +130,8 @@ NUMBERS = {
         ),
         Number(
             "accuracy", "accuracy", "Accuracy", "share of pairs",
-            "share of pairs with {metric} > 0 at every such position; of pairs without a wrong answer, those whose "
-            "most likely token is right at every position",
+            "share of pairs with {metric} > 0 at every position with a wrong answer. A pair without wrong answers is "
+            "counted if its most likely token is right at every position",
             _accuracy,
         ),
         Number(
