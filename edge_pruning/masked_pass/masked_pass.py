@@ -69,7 +69,8 @@ class MaskedPass(UnmaskedPass, Tiles):
             return self
         engine = copy.copy(self)
         engine.dtype = torch.float32
-        engine.tables, engine.buffers = {}, Buffers()
+        engine.tables = {}
+        engine.buffers = Buffers()  # buffers in half precision say that they are float32 inside `Upcasting`
         return engine
 
     def release(self) -> None:
