@@ -5,6 +5,7 @@
     rows.py       from fields to a checked row
     border.py     the tokens where a prompt meets its answer, and notices about possible mistakes
     splits.py     which rows are for training, choosing and reporting
+    text_rows.py, image_rows.py  rows as a model reads them
     own_pairs.py  all of it, as a task
 """
 
