@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from random_models import config_of, mixed_pairs, random_model
 from torch import Tensor
 from transformers import LlamaConfig, MixtralConfig
 from typer.testing import CliRunner
 
-from edge_pruning.ablation import Patch
+from edge_pruning.ablation import Mean, Patch
 from edge_pruning.cli.app import app
 from edge_pruning.cli.progress import ProgressBar
 from edge_pruning.discovery.cost import Cost
@@ -26,7 +27,7 @@ from edge_pruning.loading.model_source import weights_at_hand
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.whole_stream import WholeStream
 from edge_pruning.models import Adapter
-from edge_pruning.planning import Costs, Device, Plan, Work, named_device
+from edge_pruning.planning import Costs, Device, Plan, Work, devices, named_device
 from edge_pruning.planning.calibration import measured
 from edge_pruning.planning.plan import duration, gigabytes
 from edge_pruning.runs import RunObserver, discover, judging
@@ -187,6 +188,48 @@ def test_a_run_of_days_is_said_to_be(costs_13b: Costs) -> None:
     assert "days" in found.line
 
 
+@pytest.mark.parametrize(("dtype", "gain", "other"), [
+    ("float32", 4.0, "--dtype bfloat16 is faster: this CPU multiplies 4.0 times as fast in it as in float32"),
+    ("bfloat16", 0.25, "--dtype float32 is faster: this CPU multiplies 4.0 times as fast in it as in bfloat16"),
+    ("float32", 1.9, ""),
+    ("float32", 0.1, ""),
+    ("bfloat16", 4.0, ""),
+    ("float64", 4.0, ""),
+])
+def test_the_dtype_in_which_a_cpu_is_much_faster_is_named(
+    costs_13b: Costs, dtype: str, gain: float, other: str
+) -> None:
+    long = replace(made(costs_13b, 400 * GIGA), dtype=dtype)
+    long = replace(long, device=replace(long.device, kind="cpu", bfloat16=gain))
+    assert 120 < (long.seconds or 0) < 86_400
+    assert long.advice == ([other] if other else [])
+    assert long.line.endswith(other or long.speed.source)
+    short = replace(long, work=replace(long.work, search=replace(long.work.search, gradients=1, frozen=1)))
+    assert 0 < (short.seconds or 0) < 120
+    assert short.advice == []
+    assert short.line.endswith(short.speed.source)
+
+
+def test_a_cpu_is_asked_in_which_dtype_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {torch.float32: 1e9, torch.bfloat16: 3e9, torch.float64: 5e8}
+    monkeypatch.setattr(devices, "_rate", lambda device, dtype, seconds=1.0: rates[dtype])
+    for dtype, rate in rates.items():
+        found = devices.this_device(torch.device("cpu"), dtype)
+        assert (found.bfloat16, found.operations) == (3.0, devices.ON_CPU * rate)
+
+
+def test_judging_is_planned_in_float32(costs_13b: Costs) -> None:
+    half = made(costs_13b, 400 * GIGA)  # in bfloat16
+    device = replace(half.device, bfloat16=10.0, traffic=None)
+    slower, half, full = (
+        Plan.estimated("m", dtype, on, costs_13b, half.work, 64, {}).speed
+        for dtype, on in (("bfloat16", device), ("bfloat16", replace(device, bfloat16=1.0)), ("float32", device))
+    )
+    assert slower.forward == pytest.approx(10 * half.forward)
+    assert (slower.step, slower.whole) == (half.step, half.whole)
+    assert full.forward == half.forward
+
+
 def test_the_work_of_a_run_is_counted_from_its_settings() -> None:
     settings: dict[str, Any] = {"calibrate": False, "train": 40, "test": 30}
 
@@ -228,6 +271,19 @@ def test_calibration_measures_steps_and_forward_passes(tiny_gpt2: Adapter, rando
     assert set(counted["forward"]) == set(counted["whole"]) == {32}, "their micro-batches are larger than a step's"
     assert 0 < speed.forward < speed.step
     assert speed.whole > 0
+
+
+def test_calibration_judges_in_float32() -> None:
+    dtypes: dict[str, set[torch.dtype]] = {"search": set(), "judging": set()}
+
+    class Watched(FusedPass):
+        def run(self, *arguments: Any) -> Any:
+            dtypes["search" if torch.is_grad_enabled() else "judging"].add(self.dtype)
+            return super().run(*arguments)
+
+    half = random_model(config_of("llama"), torch.bfloat16)
+    measured(Watched(half), mixed_pairs(), 4, 4, Mean(), "kl")
+    assert dtypes == {"search": {torch.bfloat16}, "judging": {torch.float32}}
 
 
 def test_judging_takes_as_many_passes_as_planned(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,14 +29,18 @@ def measured(
     objective: str,
 ) -> Speed:
     """Measure the seconds per token of a training step, of a gradient at masks that all are 1, and of a masked forward
-    pass. Frozen values are cached.
+    pass in float32, as circuits are judged. Frozen values are cached.
+
+    ablation: it is fitted here.
 
     of_step, of_judging: the number of pairs in a micro-batch of a step and in one of judging (and attribution).
     """
     several = [bool(pair.prefixes) for pair in pairs[: min(of_judging, JUDGED)]]
     judged = [i for i, tree in enumerate(several) if tree == several[0]]  # pairs of one kind, as in a micro-batch
     stepped = range(min(of_step, len(pairs)))
-    cache = FrozenCache(engine, pairs[: 1 + max(*stepped, *judged)], ablation)
+    judge, some = engine.in_float32(), pairs[: 1 + max(*stepped, *judged)]
+    cache = FrozenCache(engine, some, ablation.fitted(engine, pairs))
+    of_judge = cache if judge is engine else FrozenCache(judge, some, ablation.fitted(judge, pairs))
     mask, compared = engine.graph.edge_mask.to(engine.adapter.device, torch.float32) / 2, get_objective(objective)
 
     def step() -> Tensor:
@@ -47,7 +51,7 @@ def measured(
 
     @torch.no_grad()
     def forward() -> Tensor:
-        return engine.logits(mask, *cache.batch(judged)).sum()
+        return judge.logits(mask, *of_judge.batch(judged)).sum()
 
     def per_token(work: Callable[[], Tensor], ids: Sequence[int]) -> float:
         return _seconds(work) / sum(engine.tokens(pairs[i]) for i in ids)

@@ -16,12 +16,15 @@ from edge_pruning.masked_pass.memory import total_and_free
 
 COMPUTE_SHARE, TRAFFIC_SHARE = 0.4, 0.6  # of the vendors' rates
 ON_CPU = 0.5  # of the measured rate of one large product
-PROBE, PROBE_SECONDS = 512, 0.2
+PROBE, PROBE_SECONDS, BRIEFLY = 512, 0.2, 0.03
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device: its kind (cpu, cuda or mps), memory in bytes, and rates in operations and bytes per second."""
+    """A device: its kind (cpu, cuda or mps), memory in bytes, and rates in operations and bytes per second.
+
+    bfloat16: how many times as fast as in float32 products are in bfloat16; 1 if that is not known.
+    """
 
     name: str
     kind: str
@@ -30,6 +33,7 @@ class Device:
     operations: float
     traffic: float | None
     measured: bool
+    bfloat16: float = 1.0
 
     def seconds(self, operations: float, traffic: float) -> float:
         """Return the time of the arithmetic or of the memory traffic, whichever is longer."""
@@ -56,20 +60,25 @@ def named_device(name: str, dtype: str) -> Device | None:
     if dtype not in rates:
         raise ValueError(f"no figures for {dtype} on {name}; expected {' or '.join(rates)}")
     usable = gib * _GIB * 95 // 100  # the driver and its libraries use the rest
-    return Device(name, "cuda", usable, usable, COMPUTE_SHARE * rates[dtype], TRAFFIC_SHARE * traffic, False)
+    return Device(name, "cuda", usable, usable, COMPUTE_SHARE * rates[dtype], TRAFFIC_SHARE * traffic, False,
+                  rates["bfloat16"] / rates["float32"])  # fmt: skip
 
 
 def this_device(device: torch.device, dtype: torch.dtype) -> Device:
     """Return a device of this machine, with its measured rate of matrix products."""
     total, free = total_and_free(device)
-    return Device(str(device), device.type, total, free, ON_CPU * _rate(device, dtype), None, False)
+    rate, gain = _rate(device, dtype), 1.0
+    if device.type in ("cpu", "cuda"):
+        gain = _rate(device, torch.bfloat16, BRIEFLY) / _rate(device, torch.float32, BRIEFLY)
+    return Device(str(device), device.type, total, free, ON_CPU * rate, None, False, gain)
 
 
-def _rate(device: torch.device, dtype: torch.dtype) -> float:
+def _rate(device: torch.device, dtype: torch.dtype, seconds: float = PROBE_SECONDS) -> float:
     """Measure the operations per second of square products."""
     a = torch.ones(PROBE, PROBE, device=device, dtype=dtype)
+    (a @ a)[0, 0].item()  # the first product loads what it needs
     begin, done = time.perf_counter(), 0
-    while time.perf_counter() - begin < PROBE_SECONDS:
+    while time.perf_counter() - begin < seconds:
         (a @ a)[0, 0].item()
         done += 1
     return done * 2 * PROBE**3 / (time.perf_counter() - begin)

@@ -19,6 +19,8 @@ from edge_pruning.masked_pass.weights import KEEP_SHARE
 from edge_pruning.planning.costs import Costs
 from edge_pruning.planning.devices import Device
 
+OTHER_DTYPE = {"float32": "bfloat16", "bfloat16": "float32"}
+MUCH, LONG = 2, 120  # times as fast, and seconds of a run, from which the other dtype is named
 RANKS = (2, 4, 8, 16, 32, 64)
 OVERHEAD = {"cpu": 600 << 20, "cuda": 800 << 20, "mps": 800 << 20}  # Python with torch and transformers, or a context
 
@@ -81,10 +83,11 @@ class Plan:
     def estimated(cls, model: str, dtype: str, device: Device, costs: Costs, work: Work, tile: int,
                   edges: dict[str, int], ranks: int = 1, shared: bool = False, graphs: bool = False) -> Plan:
         """Make a plan with times computed from numbers of operations."""
+        judged = costs.forward * (device.bfloat16 if dtype == "bfloat16" else 1)  # in float32
         speed = Speed(
             device.seconds(costs.train(keep_reads=True), costs.traffic),
             device.seconds(costs.whole, costs.traffic / 7),  # one product of seven that fetch the writes
-            device.seconds(costs.forward, costs.traffic / 3),
+            device.seconds(judged, costs.traffic / 3),
             f"estimated: {device.operations / 1e12:.3g} TFLOP/s",
         )
         return cls(model, dtype, device, costs, work, tile, speed, edges, ranks, shared, graphs)
@@ -198,7 +201,18 @@ class Plan:
             options.append("shorter prompts or a smaller model")
         elif (self.seconds or 0) > 86_400:
             options.append("this takes days: a GPU (--device), fewer steps (--steps), or another preset (--preset)")
+        elif self._other_dtype:
+            options.append(self._other_dtype)
         return options
+
+    @property
+    def _other_dtype(self) -> str:
+        """Which dtype is much faster on this CPU, if the run takes minutes; otherwise empty."""
+        gain = self.device.bfloat16 if self.dtype == "float32" else 1 / self.device.bfloat16
+        if self.device.kind != "cpu" or self.dtype not in OTHER_DTYPE or gain < MUCH or (self.seconds or 0) < LONG:
+            return ""
+        other = OTHER_DTYPE[self.dtype]
+        return f"--dtype {other} is faster: this CPU multiplies {gain:.1f} times as fast in it as in {self.dtype}"
 
     @property
     def _on_more_ranks(self) -> list[str]:
@@ -218,7 +232,8 @@ class Plan:
         if not self.fits:
             return f"does not fit: {gigabytes(self.least)} needed, {gigabytes(self.device.free)} free"
         time = "no estimate of the time" if self.seconds is None else f"about {duration(self.seconds)}"
-        return f"{time}, {gigabytes(self.peak)} of memory ({gigabytes(self.device.free)} free); {self.speed.source}"
+        memory = f"{gigabytes(self.peak)} of memory ({gigabytes(self.device.free)} free)"
+        return "; ".join(filter(None, [f"{time}, {memory}", self.speed.source, self._other_dtype]))
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -123,8 +123,8 @@ def calibrated(estimate: Plan, config: RunConfig, pairs: PairSet) -> Plan:
     model = load_model(config.model, revision=config.revision, device=config.device, dtype=config.dtype,
                        trust_remote_code=config.trust_remote_code)  # fmt: skip
     engine = model.engine(config.graph(model.adapter.shape))
-    ablation = config.ablation_value.fitted(engine, pairs.pairs)
-    speed = measured(engine, pairs.pairs, estimate.pairs_at_once, estimate.tile, ablation, pairs.objective)
+    tiles = estimate.pairs_at_once, estimate.tile
+    speed = measured(engine, pairs.pairs, *tiles, config.ablation_value, pairs.objective)
     return dataclasses.replace(estimate, speed=speed)
 
 
