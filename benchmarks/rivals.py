@@ -169,7 +169,7 @@ class Bench:
 
     def _curve(self, scores: EdgeScores) -> list[Row]:
         sizes = [k for k in self.sizes if k <= scores.n_candidates]
-        curve = evaluate_curve(scores, Setup(self.engine, self.test, Patch()), sizes=sizes)
+        curve = evaluate_curve(scores, Setup(self.engine, self.test, Patch()).judging, sizes=sizes)
         names = ("edges", "edges_without_dangling", "kl", "faithfulness", "accuracy", "exact_match")
         return [{name: row[name] for name in names} for row in curve.rows()]
 
@@ -302,15 +302,16 @@ def picture(found: Row, names: Sequence[str]) -> str:
 
 
 def measure(options: argparse.Namespace, methods: Mapping[str, Callable[[int], Method]]) -> Row:
-    model = load_model(options.model, device="cpu")
+    model = load_model(options.model, device="cpu", dtype=options.dtype)
     engine, test = model.engine(), get_task(options.task, test=options.test).pairs(model.tokenizer, "test")
     scores = get_method("random").find(Search(engine, test, Patch()))
-    empty = evaluate_curve(scores, Setup(engine, test, Patch()), sizes=[1]).runs[0]
+    empty = evaluate_curve(scores, Setup(engine, test, Patch()).judging, sizes=[1]).runs[0]
     found: Row = {
         "command": "python benchmarks/rivals.py " + " ".join(Path(word).name for word in sys.argv[1:]),
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.machine()}, 1 thread of {os.cpu_count()} shared cores",
-        "torch": torch.__version__, "model": Path(options.model).name, "task": options.task, "ablation": "patch",
+        "torch": torch.__version__, "dtype": options.dtype,
+        "model": Path(options.model).name, "task": options.task, "ablation": "patch",
         "convention": engine.graph.convention, "edges_total": engine.graph.n_edges, "test_pairs": len(test.pairs),
         "test_hash": test.hash, "empty_kl": float(empty.kl.mean()), "sizes_shown": options.sizes, "runs": [],
     }
@@ -353,6 +354,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=200, help="training pairs")
     parser.add_argument("--test", type=int, default=300, help="test pairs")
     parser.add_argument("--passes", type=int, help="of a pair, forward and backward, for each method that learns")
+    parser.add_argument("--dtype", default="float32", help="of the search; circuits are run in float32")
     parser.add_argument("--smallest", type=int, default=8, help="edges")
     parser.add_argument("--largest", type=int, help="edges; half of all by default")
     parser.add_argument("--per-doubling", type=int, default=2, help="sizes")
