@@ -212,7 +212,7 @@ def test_the_dtype_in_which_a_cpu_is_much_faster_is_named(
 
 def test_a_cpu_is_asked_in_which_dtype_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = {torch.float32: 1e9, torch.bfloat16: 3e9, torch.float64: 5e8}
-    monkeypatch.setattr(devices, "_rate", lambda device, dtype, seconds=1.0: rates[dtype])
+    monkeypatch.setattr(devices, "_rate", lambda device, dtype, *_: rates[dtype])
     for dtype, rate in rates.items():
         found = devices.this_device(torch.device("cpu"), dtype)
         assert (found.bfloat16, found.operations) == (3.0, devices.ON_CPU * rate)

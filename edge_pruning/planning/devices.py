@@ -16,7 +16,8 @@ from edge_pruning.masked_pass.memory import total_and_free
 
 COMPUTE_SHARE, TRAFFIC_SHARE = 0.4, 0.6  # of the vendors' rates
 ON_CPU = 0.5  # of the measured rate of one large product
-PROBE, PROBE_SECONDS, BRIEFLY = 512, 0.2, 0.03
+PROBE, PROBE_SECONDS = 512, 0.2
+SMALL, BRIEFLY = 256, 0.03  # for the two dtypes, of which one may be very slow
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,16 @@ def this_device(device: torch.device, dtype: torch.dtype) -> Device:
     total, free = total_and_free(device)
     rate, gain = _rate(device, dtype), 1.0
     if device.type in ("cpu", "cuda"):
-        gain = _rate(device, torch.bfloat16, BRIEFLY) / _rate(device, torch.float32, BRIEFLY)
+        gain = _rate(device, torch.bfloat16, SMALL, BRIEFLY) / _rate(device, torch.float32, SMALL, BRIEFLY)
     return Device(str(device), device.type, total, free, ON_CPU * rate, None, False, gain)
 
 
-def _rate(device: torch.device, dtype: torch.dtype, seconds: float = PROBE_SECONDS) -> float:
+def _rate(device: torch.device, dtype: torch.dtype, size: int = PROBE, seconds: float = PROBE_SECONDS) -> float:
     """Measure the operations per second of square products."""
-    a = torch.ones(PROBE, PROBE, device=device, dtype=dtype)
+    a = torch.ones(size, size, device=device, dtype=dtype)
     (a @ a)[0, 0].item()  # the first product loads what it needs
     begin, done = time.perf_counter(), 0
     while time.perf_counter() - begin < seconds:
         (a @ a)[0, 0].item()
         done += 1
-    return done * 2 * PROBE**3 / (time.perf_counter() - begin)
+    return done * 2 * size**3 / (time.perf_counter() - begin)
