@@ -127,7 +127,8 @@ class PeakMemory:
 class Bench:
     """What all cells have in common. `folder`: where their files are, or None to keep nothing."""
 
-    engine: MaskedPass
+    engine: MaskedPass  # in which circuits are run
+    searching: MaskedPass  # the same model in the dtype of the search
     test: PairSet
     sizes: Sequence[int]
     folder: Path | None
@@ -143,7 +144,8 @@ class Bench:
         scores, cost = self._scores(method, train, file)
         row = json_values({
             "method": name, "seed": seed, "train_pairs": len(train.pairs), "test_hash": self.test.hash,
-            "settings": vars(method), **cost, "curve": self._curve(scores),
+            "dtype": str(self.searching.dtype).removeprefix("torch."), "settings": vars(method), **cost,
+            "curve": self._curve(scores),
         })
         if done:
             files.write_text(done, json.dumps(row, indent=1) + "\n")
@@ -160,7 +162,7 @@ class Bench:
         sizes = () if method.one_run_ranks_all else (self.target,)
         with PeakMemory() as memory:
             start = time.process_time()
-            scores = method.find(Search(self.engine, train, Patch(), sizes=sizes, observer=observer))
+            scores = method.find(Search(self.searching, train, Patch(), sizes=sizes, observer=observer))
             cost = {"seconds": time.process_time() - start, "memory_mib": memory.mib}
         if kept:
             numbers = {name: torch.tensor(value, dtype=torch.float64) for name, value in cost.items()}
@@ -302,7 +304,8 @@ def picture(found: Row, names: Sequence[str]) -> str:
 
 
 def measure(options: argparse.Namespace, methods: Mapping[str, Callable[[int], Method]]) -> Row:
-    model = load_model(options.model, device="cpu", dtype=options.dtype)
+    model = load_model(options.model, device="cpu")
+    searching = load_model(options.model, device="cpu", dtype=options.dtype).engine()
     engine, test = model.engine(), get_task(options.task, test=options.test).pairs(model.tokenizer, "test")
     scores = get_method("random").find(Search(engine, test, Patch()))
     empty = evaluate_curve(scores, Setup(engine, test, Patch()).judging, sizes=[1]).runs[0]
@@ -319,7 +322,7 @@ def measure(options: argparse.Namespace, methods: Mapping[str, Callable[[int], M
     sizes = sizes_of(options.smallest, largest, options.per_doubling, options.sizes)
     folder = options.out and options.out.with_suffix(".cells")
     target = sorted(options.sizes)[len(options.sizes) // 2]
-    bench = Bench(engine, test, options.sizes if options.hap else sizes, folder, target)
+    bench = Bench(engine, searching, test, options.sizes if options.hap else sizes, folder, target)
     found["runs"] = bench.cells()
     for seed, name in itertools.product(range(options.seeds), methods):
         train = get_task(options.task, seed=seed, train=options.train).pairs(model.tokenizer, "train")

@@ -45,13 +45,14 @@ class Setup:
         split: str | None = None,
         seed: int = 0,
         model: Model | None = None,
+        searched: Model | None = None,
     ) -> None:
         """Assemble a setup from parts.
 
         pairs: the pairs to judge on, or a function from the name of a split to its pairs.
         ablation: a fitted ablation. If `pairs` is a function, it is fitted to the training pairs on first use.
         """
-        self.engine, self.seed, self.model = engine, seed, model
+        self.engine, self.seed, self.model, self._searched = engine, seed, model, searched
         self._ablation, self._truth = ablation, truth
         self._pairs = {pairs.split: pairs} if isinstance(pairs, PairSet) else {}
         self._pairs_of = None if isinstance(pairs, PairSet) else pairs
@@ -71,11 +72,13 @@ class Setup:
         truth: Path | None = None,
         metric: str | None = None,
         objective: str | None = None,
+        searched: Model | None = None,
     ) -> Setup:
         """Make the setup of a task on a loaded model, in which circuits are found and judged.
 
         truth: a file with the true circuit (default: that of the compiled program, if the model is one).
         metric, objective: names that replace the metric and objective of the task.
+        searched: a copy of the model in another dtype, in which circuits are searched (see `search_dtype.py`).
         """
         task.check_split(split)
         engine = model.engine(graph)
@@ -87,7 +90,7 @@ class Setup:
         def known() -> Truth | None:
             return truth_for(model, ablation.name, engine.graph, truth)
 
-        return cls(engine, pairs_of, ablation, truth=known, split=split, seed=seed, model=model)
+        return cls(engine, pairs_of, ablation, truth=known, split=split, seed=seed, model=model, searched=searched)
 
     @property
     def graph(self) -> Graph:
@@ -145,22 +148,24 @@ class Setup:
         assert self._pairs_of is not None
         return Setup(
             self.engine, self.pairs_of, ablation, truth=lambda: self.truth, split=self.split, seed=seed,
-            model=self.model,
+            model=self.model, searched=self._searched,
         )
+
+    @cached_property
+    def searching(self) -> Setup:
+        """The setup for the search: on a copy of the model in another dtype, if there is one; else itself."""
+        if self._searched is None:
+            return self
+        return self._on(self._searched.engine(self.graph), self._searched)
 
     @cached_property
     def judging(self) -> Setup:
         """The setup for judging: the same model in float32 arithmetic, whatever the dtype of the search.
 
-        No weights are loaded or copied. The ablation is fitted again, because its values depend on the dtype.
+        No weights are loaded or copied.
         """
         engine = self.engine.in_float32()
-        if engine is self.engine:
-            return self
-        pairs = self.pairs if self._pairs_of is None else self.pairs_of
-        return Setup(
-            engine, pairs, self._ablation, truth=lambda: self.truth, split=self.split, seed=self.seed, model=self.model
-        )
+        return self if engine is self.engine else self._on(engine, self.model, searched=self.model)
 
     def on_some_pairs(self, most: int) -> Setup:
         """Return the setup with at most `most` of its pairs, sampled with the seed and kept in order."""
@@ -168,6 +173,14 @@ class Setup:
         if some is self.pairs:
             return self
         return Setup(self.engine, some, self.ablation, truth=lambda: self.truth, seed=self.seed, model=self.model)
+
+    def _on(self, engine: MaskedPass, model: Model | None, searched: Model | None = None) -> Setup:
+        """Return the setup on another engine. The ablation is fitted again, because its values depend on the dtype."""
+        pairs = self.pairs if self._pairs_of is None else self.pairs_of
+        return Setup(
+            engine, pairs, self._ablation, truth=lambda: self.truth, split=self.split, seed=self.seed, model=model,
+            searched=searched,
+        )
 
     def restricted(self, candidates: Tensor) -> MaskedPass:
         """Return the pass for masks that are zero outside `candidates`, bool [w, r]. The last one is cached."""

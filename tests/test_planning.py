@@ -265,7 +265,8 @@ def test_calibration_measures_steps_and_forward_passes(tiny_gpt2: Adapter, rando
             counted[step if torch.is_grad_enabled() else "forward"].append(batch.size)
             return super().run(mask, batch, *rest)
 
-    speed = measured(Counting(tiny_gpt2), random_pairs(40).pairs, 4, 50, Patch(), "kl")  # type: ignore[arg-type]
+    engine = Counting(tiny_gpt2)  # type: ignore[arg-type]
+    speed = measured(engine, engine, random_pairs(40).pairs, 4, 50, Patch(), "kl")
     assert speed.source == "measured just now with 4 pairs on this machine"
     assert set(counted["step"]) == {4}
     assert set(counted["forward"]) == set(counted["whole"]) == {32}, "their micro-batches are larger than a step's"
@@ -281,8 +282,8 @@ def test_calibration_judges_in_float32() -> None:
             dtypes["search" if torch.is_grad_enabled() else "judging"].add(self.dtype)
             return super().run(*arguments)
 
-    half = random_model(config_of("llama"), torch.bfloat16)
-    measured(Watched(half), mixed_pairs(), 4, 4, Mean(), "kl")
+    half = Watched(random_model(config_of("llama"), torch.bfloat16))
+    measured(half, half.in_float32(), mixed_pairs(), 4, 4, Mean(), "kl")
     assert dtypes == {"search": {torch.bfloat16}, "judging": {torch.float32}}
 
 

@@ -28,10 +28,10 @@ class Preset:
 
 
 PRESETS: Registry[Preset] = Registry("preset", [
-    Preset("default", SoftTopK(), "soft top-k begun by EAP-IG, 300 steps: every circuit size from one short run"),
+    Preset("default", SoftTopK(), "soft top-k begun by EAP-IG, 600 steps: every circuit size from one short run"),
     Preset(
         "thorough", SoftTopK(steps=1500, batch_size=16),
-        "soft top-k, 1,500 steps of 16 pairs: ten times the work, somewhat better circuits",
+        "soft top-k, 1,500 steps of 16 pairs: five times the work, somewhat better circuits",
     ),
     Preset(
         "hap", Hap("eap-ig", "objective", attributed=64, warm_start=True, steps=90, learning_rate=0.3),

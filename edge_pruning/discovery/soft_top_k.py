@@ -21,9 +21,9 @@ attribution", 2026, arXiv 2609.25518.) What differs here is the beginning and th
 - The temperature of the sigmoid falls, and the learning rate with it, so that the masks come close to the circuits that
   are cut from the scores: at temperature 1 half of a large mask lies on edges that no cut keeps.
 
-Cost: an attribution of a few pairs, and a few hundred masked forward and backward passes. It misleads when the sizes
-that matter lie outside the range of k, and where a model works in steps: at half a mask its thresholds are not crossed
-and there is no gradient. Such models want a size that the loss controls (`budget.py`).
+Cost: an attribution of a few pairs, and a few thousand masked forward and backward passes of one pair. It misleads when
+the sizes that matter lie outside the range of k, and where a model works in steps: at half a mask its thresholds are
+not crossed and there is no gradient. Such models want a size that the loss controls (`budget.py`).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class SoftTopK(Method):
     summary: ClassVar[str] = "Edge Pruning with soft top-k masks of random size: one short run ranks all (default)"
     one_run_ranks_all: ClassVar[bool] = True
 
-    steps: int = 300
+    steps: int = 600
     batch_size: int = 8
     batch_uses: int = 2
     learning_rate: float = 0.1

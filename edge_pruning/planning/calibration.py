@@ -22,6 +22,7 @@ JUDGED = 32  # most pairs to time judging with: its micro-batches are larger tha
 
 def measured(
     engine: MaskedPass,
+    judge: MaskedPass,
     pairs: Sequence[Pair],
     of_step: int,
     of_judging: int,
@@ -31,14 +32,14 @@ def measured(
     """Measure the seconds per token of a training step, of a gradient at masks that all are 1, and of a masked forward
     pass in float32, as circuits are judged. Frozen values are cached.
 
+    engine, judge: in which circuits are searched and judged; they may be the same.
     ablation: it is fitted here.
-
     of_step, of_judging: the number of pairs in a micro-batch of a step and in one of judging (and attribution).
     """
     several = [bool(pair.prefixes) for pair in pairs[: min(of_judging, JUDGED)]]
     judged = [i for i, tree in enumerate(several) if tree == several[0]]  # pairs of one kind, as in a micro-batch
     stepped = range(min(of_step, len(pairs)))
-    judge, some = engine.in_float32(), pairs[: 1 + max(*stepped, *judged)]
+    some = pairs[: 1 + max(*stepped, *judged)]
     cache = FrozenCache(engine, some, ablation.fitted(engine, pairs))
     of_judge = cache if judge is engine else FrozenCache(judge, some, ablation.fitted(judge, pairs))
     mask, compared = engine.graph.edge_mask.to(engine.adapter.device, torch.float32) / 2, get_objective(objective)

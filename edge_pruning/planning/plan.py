@@ -65,6 +65,7 @@ class Plan:
     tile: number of pairs of one micro-batch.
     ranks: number of processes that share the pairs. shared: whether they share out the weights, too.
     graphs: whether steps may be captured as CUDA graphs.
+    judged: bytes of the model in which circuits are judged, if the search runs on a copy.
     """
 
     model: str
@@ -78,19 +79,21 @@ class Plan:
     ranks: int = 1
     shared: bool = False
     graphs: bool = False
+    judged: int = 0
 
     @classmethod
     def estimated(cls, model: str, dtype: str, device: Device, costs: Costs, work: Work, tile: int,
-                  edges: dict[str, int], ranks: int = 1, shared: bool = False, graphs: bool = False) -> Plan:
+                  edges: dict[str, int], ranks: int = 1, shared: bool = False, graphs: bool = False,
+                  judged: int = 0) -> Plan:
         """Make a plan with times computed from numbers of operations."""
-        judged = costs.forward * (device.bfloat16 if dtype == "bfloat16" else 1)  # in float32
+        in_float32 = costs.forward * (device.bfloat16 if dtype == "bfloat16" else 1)
         speed = Speed(
             device.seconds(costs.train(keep_reads=True), costs.traffic),
             device.seconds(costs.whole, costs.traffic / 7),  # one product of seven that fetch the writes
-            device.seconds(judged, costs.traffic / 3),
+            device.seconds(in_float32, costs.traffic / 3),
             f"estimated: {device.operations / 1e12:.3g} TFLOP/s",
         )
-        return cls(model, dtype, device, costs, work, tile, speed, edges, ranks, shared, graphs)
+        return cls(model, dtype, device, costs, work, tile, speed, edges, ranks, shared, graphs, judged)
 
     # --- memory ----------------------------------------------------------------------------------------------------
 
@@ -151,7 +154,7 @@ class Plan:
 
     def _rest(self, *, keep_maps: bool) -> int:
         engine = self.costs.at_rest_shared(self.ranks) if self.shared else self.costs.at_rest(keep_maps=keep_maps)
-        return engine + OVERHEAD[self.device.kind]
+        return engine + self.judged + OVERHEAD[self.device.kind]
 
     def _micro_batch(self, pairs: int, *, keep_reads: bool = True) -> int:
         tokens, positions = math.ceil(pairs * self.work.tokens), math.ceil(pairs * self.work.positions)
@@ -240,7 +243,7 @@ class Plan:
             "model": self.model, "dtype": self.dtype, "device": self.device.name, "edges": self.edges,
             "weights": self.costs.weights, "tokens_per_pair": self.work.tokens, "pairs_at_once": self.pairs_at_once,
             "ranks": self.ranks, "weights_shared": self.shared,
-            "bytes": {"weights": self.costs.weights * self.costs.itemsize, "at_rest": self.at_rest,
+            "bytes": {"weights": self.costs.weights * self.costs.itemsize + self.judged, "at_rest": self.at_rest,
                       "cache": self.cache, "peak": self.peak, "captured": self.captured, "least": self.least,
                       "free": self.device.free},
             "maps": "kept" if self.keep_maps else "folded at use",

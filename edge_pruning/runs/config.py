@@ -19,6 +19,7 @@ from edge_pruning.ablation import Ablation, get_ablation
 from edge_pruning.discovery import METHODS, PRESETS, Method, get_method, get_preset
 from edge_pruning.graph import Graph, ModelShape
 from edge_pruning.loading.placement import DTYPES
+from edge_pruning.loading.search_dtype import AUTO
 from edge_pruning.masked_pass.captured import CHOICES
 from edge_pruning.metrics import DIFFERENCES
 from edge_pruning.objectives import OBJECTIVES
@@ -45,6 +46,7 @@ class RunConfig:
     model: `bundled`, a folder or a hub id. preset or method: how circuits are found; `settings` are changes to it.
         edges or sparsity: one or several sizes; if neither is given, see `sizes.py`.
     ablation: what a removed edge carries.
+    dtype: of the weights. `auto`: float32, and the search may run on a copy in bfloat16 (see `search_dtype.py`).
     embeddings: `joint` or `split` embedding writers.
     heads: key and value readers per `kv` or per `query` head.
     polish: swap edges at the end.
@@ -68,7 +70,7 @@ class RunConfig:
     polish: bool = False
     seed: int = 0
     device: str = "auto"
-    dtype: str = "float32"
+    dtype: str = AUTO
     cuda_graph: str = "auto"
     trust_remote_code: bool = False
     own_metric: str | None = None
@@ -140,6 +142,11 @@ class RunConfig:
         return Graph(shape, self.embeddings, self.heads)  # type: ignore[arg-type]  # checked by Graph
 
     @property
+    def loaded_dtype(self) -> str:
+        """The dtype in which the model is loaded."""
+        return "float32" if self.dtype == AUTO else self.dtype
+
+    @property
     def draws_at_random(self) -> bool:
         """Whether the search depends on the seed."""
         return "seed" in _fields(type(self._base_method)) or self.ablation == "resample"
@@ -157,8 +164,8 @@ class RunConfig:
             except (ValueError, OSError) as error:
                 yield str(error)
         yield from self._problems_with_sizes()
-        if self.dtype not in DTYPES:
-            yield f"expected dtype {', '.join(DTYPES)}; got {self.dtype!r}"
+        if self.dtype not in (AUTO, *DTYPES):
+            yield f"expected dtype {AUTO}, {', '.join(DTYPES)}; got {self.dtype!r}"
         if self.cuda_graph not in CHOICES:
             yield f"expected cuda_graph {', '.join(CHOICES)}; got {self.cuda_graph!r}"
         if self.own_metric not in (None, *DIFFERENCES):

@@ -73,6 +73,11 @@ class Place:
         finished = ranks.from_first(folder.finished if folder and resume else False)
         return cls(folder, None if out is None else Path(out), stored, finished)
 
+    @property
+    def dtype(self) -> str | None:
+        """The dtype of the search of the run that is resumed."""
+        return self.stored.get("dtype") if self.stored else None
+
 
 class RunFolder:
     """A folder for a run. Raises ValueError if it contains other files, or a run that may not be replaced.

@@ -15,6 +15,7 @@ from typing import Any
 from edge_pruning import files, ranks
 from edge_pruning.loading.loading import load_model
 from edge_pruning.loading.model import Model
+from edge_pruning.loading.search_dtype import model_to_search
 from edge_pruning.masked_pass.captured import refuse_impossible
 from edge_pruning.patterns import MOST_HEADS, find_patterns
 from edge_pruning.runs.config import RunConfig
@@ -73,7 +74,7 @@ def discover(
         return _again(place.path, draw)
     watch = with_callback(observer or RunObserver(), callback)
     watch.stage("loading the model")
-    setup = setup_of(request.config, request.model)
+    setup = setup_of(request.config, request.model, dtype=place.dtype)
     return run_in(place.folder, request.config, setup, watch, resume=resume, draw=draw, patterns=patterns)
 
 
@@ -137,19 +138,24 @@ def _say_if_bits_differ(stored: Mapping[str, Any] | None) -> None:
 # --- the setup --------------------------------------------------------------------------------------------------------
 
 
-def setup_of(config: RunConfig, model: Model | None = None) -> Setup:
-    """Load the setup that the settings name. model: a model that is already loaded."""
+def setup_of(config: RunConfig, model: Model | None = None, *, dtype: str | None = None) -> Setup:
+    """Load the setup that the settings name.
+
+    model: a model that is already loaded.
+    dtype: that of the search, if it has begun.
+    """
     model = model or load_model(
-        config.model, revision=config.revision, device=config.device, dtype=config.dtype,
+        config.model, revision=config.revision, device=config.device, dtype=config.loaded_dtype,
         trust_remote_code=config.trust_remote_code,
     )
+    searched = model_to_search(model, dtype or config.dtype)
     graph = config.graph(model.adapter.shape)
     setup = Setup.of(
         model, config.task_value, config.ablation_value, graph=graph, seed=config.seed, metric=config.own_metric,
-        objective=config.own_objective,
+        objective=config.own_objective, searched=None if searched is model else searched,
     )
-    setup.engine.cuda_graph = config.cuda_graph
-    refuse_impossible(setup.engine)
+    setup.searching.engine.cuda_graph = config.cuda_graph
+    refuse_impossible(setup.searching.engine)
     _ = setup.train, setup.pairs  # refuse a task that does not fit this tokenizer before the search
     return setup
 

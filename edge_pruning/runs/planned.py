@@ -14,10 +14,11 @@ from edge_pruning.graph import Graph
 from edge_pruning.loading.loading import describe_model, load_model
 from edge_pruning.loading.model import Model
 from edge_pruning.loading.model_source import weights_at_hand
-from edge_pruning.loading.placement import DTYPES, SHARD, pick_device
+from edge_pruning.loading.placement import DTYPES, SHARD, SPREAD, pick_device
+from edge_pruning.loading.search_dtype import AUTO, copied, model_to_search, search_dtype
 from edge_pruning.masked_pass.captured import what_varies
 from edge_pruning.masked_pass.masked_pass import MaskedPass
-from edge_pruning.masked_pass.memory import share_for_pass
+from edge_pruning.masked_pass.memory import share_for_pass, total_and_free
 from edge_pruning.models.tracr import Tracr
 from edge_pruning.planning.calibration import measured
 from edge_pruning.planning.costs import Costs
@@ -48,16 +49,27 @@ def plan(
     config = RunConfig.of({"task": task, **settings})
     shard = shard or config.device == SHARD
     _check_ranks(ranks, shard=shard, calibrate=calibrate)
-    elsewhere = named_device(config.device, config.dtype)
-    model = describe_model(config.model, revision=config.revision, dtype=config.dtype,
-                           trust_remote_code=config.trust_remote_code)  # fmt: skip
+    model = described(config, SHARD if shard else config.device)
     pairs, guessed = pairs_of(config, model)
-    device = elsewhere or device_here(config.device, config.dtype, ranks)
+    elsewhere = named_device(config.device, model.dtype)
+    device = elsewhere or device_here(config.device, model.dtype, ranks)
     estimate = planned(config, model, pairs, device, guessed=guessed, ranks=ranks, shared=shard)
     here = elsewhere is None and estimate.fits and not guessed and not shard
     if here and (weights_at_hand(config.model, config.revision) if calibrate is None else calibrate):
         return calibrated(estimate, config, pairs)
     return estimate
+
+
+def described(config: RunConfig, device: str) -> Model:
+    """Return the model that a search on a device runs on, without its weights. device: may be a named GPU."""
+    model = describe_model(config.model, revision=config.revision, dtype=config.loaded_dtype,
+                           trust_remote_code=config.trust_remote_code)  # fmt: skip
+    if config.dtype != AUTO or device in (SPREAD, SHARD):
+        return model
+    named = named_device(device, model.dtype)
+    place = torch.device(named.kind) if named else pick_device(device)
+    dtype = search_dtype(model, place, named.memory if named else total_and_free(place)[0])
+    return model if dtype == model.dtype else copied(model, dtype)
 
 
 def _check_ranks(ranks: int, *, shard: bool, calibrate: bool | None) -> None:
@@ -79,12 +91,13 @@ def device_here(name: str, dtype: str, ranks: int = 1) -> Device:
 
 def planned_line(config: RunConfig, setup: Setup) -> str:
     """Return the plan of a run with a loaded model in one line; empty for a compiled program, which takes no time."""
-    model = setup.model
-    if model is None or isinstance(model.adapter, Tracr):
+    model = setup.searching.model
+    if model is None or setup.model is None or isinstance(model.adapter, Tracr):
         return ""
     ranks, shared = count(), model.adapter.shards is not None
     device = this_device(setup.engine.home, model.adapter.dtype)
-    loaded = model.adapter.hf.num_parameters() * model.adapter.dtype.itemsize  # no longer free, but part of the plan
+    models = [model] if setup.model is model else [model, setup.model]
+    loaded = sum(x.numel() * x.itemsize for one in models for x in one.adapter.hf.parameters())  # part of the plan, too
     device = dataclasses.replace(device, free=device.free + loaded // (ranks if shared else 1))
     return planned(config, model, setup.train, device, ranks=ranks, shared=shared).line
 
@@ -99,11 +112,17 @@ def planned(
     ranks: int = 1,
     shared: bool = False,
 ) -> Plan:
-    """Return the plan from shapes and pairs, without the model's weights. ranks, shared: as in `Plan`."""
+    """Return the plan from shapes and pairs, without weights.
+
+    model: the one that the search runs on.
+    ranks, shared: as in `Plan`.
+    """
     engine = model.engine(config.graph(model.adapter.shape))
     costs = Costs.of(engine)
+    judged = 0 if model.dtype == config.loaded_dtype else costs.weights * DTYPES[config.loaded_dtype].itemsize
     engine.home = _kind(device)  # with its memory, determines the size of micro-batches
-    engine.memory_for_pass = share_for_pass(device.free - costs.weights * costs.itemsize // (ranks if shared else 1))
+    weights = costs.weights * costs.itemsize // (ranks if shared else 1) + judged
+    engine.memory_for_pass = share_for_pass(device.free - weights)
     tokens = fmean(map(engine.tokens, pairs.pairs))
     positions = fmean(len(pair.positions) for pair in pairs.pairs)
     method, sizes = config.method_value, len(config.edges or config.sparsity)
@@ -115,16 +134,18 @@ def planned(
     )  # fmt: skip
     tile = max(1, int(engine.tile_tokens / tokens))
     graphs = config.cuda_graph != "off" and what_varies(engine) is None
-    return Plan.estimated(config.model, config.dtype, device, costs, work, tile, _edges(engine), ranks, shared, graphs)
+    return Plan.estimated(
+        config.model, model.dtype, device, costs, work, tile, _edges(engine), ranks, shared, graphs, judged
+    )
 
 
 def calibrated(estimate: Plan, config: RunConfig, pairs: PairSet) -> Plan:
     """Return the plan with times measured on this machine; loads the model."""
-    model = load_model(config.model, revision=config.revision, device=config.device, dtype=config.dtype,
+    model = load_model(config.model, revision=config.revision, device=config.device, dtype=config.loaded_dtype,
                        trust_remote_code=config.trust_remote_code)  # fmt: skip
-    engine = model.engine(config.graph(model.adapter.shape))
-    tiles = estimate.pairs_at_once, estimate.tile
-    speed = measured(engine, pairs.pairs, *tiles, config.ablation_value, pairs.objective)
+    graph, tiles = config.graph(model.adapter.shape), (estimate.pairs_at_once, estimate.tile)
+    engine, judge = model_to_search(model, estimate.dtype).engine(graph), model.engine(graph).in_float32()
+    speed = measured(engine, judge, pairs.pairs, *tiles, config.ablation_value, pairs.objective)
     return dataclasses.replace(estimate, speed=speed)
 
 

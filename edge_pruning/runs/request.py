@@ -10,6 +10,7 @@ from typing import Any
 
 from edge_pruning.loading.loading import load_model
 from edge_pruning.loading.model import Model
+from edge_pruning.loading.search_dtype import AUTO
 from edge_pruning.own_functions import register_metric, register_objective
 from edge_pruning.runs.config import RunConfig, differences
 from edge_pruning.runs.folder import OWN_PAIRS, Place
@@ -73,15 +74,21 @@ def _named(model: str | Model | None, settings: Mapping[str, Any]) -> dict[str, 
     """Return the model as settings. Raises ValueError for settings that contradict a model in memory."""
     if model is None or isinstance(model, str):
         return {} if model is None else {"model": model}
-    own = {"model": model.name, "dtype": model.dtype}
-    as_it_is = {"dtype": (model.dtype,), "revision": (None, model.revision), "device": (None, "auto", model.device)}
+    as_it_is = {
+        "dtype": (model.dtype, AUTO), "revision": (None, model.revision), "device": (None, "auto", model.device)
+    }
     ignored = [name for name, fine in as_it_is.items() if settings.get(name, fine[0]) not in fine]
     if ignored:
         raise ValueError(
             f"the model in memory is in {model.dtype} on {model.device}, revision {model.revision}; it is "
             f"used as it is, so leave out {', '.join(ignored)}"
         )
-    return own
+    return settings_in_memory(model)
+
+
+def settings_in_memory(model: Model) -> dict[str, str]:
+    """Return a model in memory as settings."""
+    return {"model": model.name} if model.dtype == "float32" else {"model": model.name, "dtype": model.dtype}
 
 
 def _with_functions(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.observer import RunObserver
 from edge_pruning.runs.result import scores_file
 from edge_pruning.runs.sizes import default_sizes
-from edge_pruning.runs.stages import searching
+from edge_pruning.runs.stages import searching as stage_of_search
 from edge_pruning.setup import Setup
 from edge_pruning.truth.outputs import Outputs
 
@@ -57,7 +57,7 @@ def describe(config: RunConfig, setup: Setup) -> dict[str, Any]:
         "ablation": config.ablation,
         "graph": {"convention": setup.graph.convention, "edges_total": setup.graph.n_edges},
         "seed": config.seed,
-        "dtype": config.dtype,
+        "dtype": setup.searching.dtype,
         "versions": library_versions(),
     }
 
@@ -79,7 +79,10 @@ def find_scores(
     method = config.method_value
     once = method.one_run_ranks_all or len(sizes) <= 1
     parts = {"": sizes} if once else {f"-{k}": (k,) for k in sizes}
-    return [_find(config, setup, part, sizes, folder, watch) for part, sizes in parts.items()]
+    found = [_find(config, setup, part, sizes, folder, watch) for part, sizes in parts.items()]
+    if setup.searching is not setup:
+        setup.searching.engine.release()  # judging needs the memory
+    return found
 
 
 def _find(
@@ -90,14 +93,15 @@ def _find(
     folder: Path | None,
     watch: RunObserver,
 ) -> SearchResult:
-    watch.stage(searching(sizes if part else ()))
+    watch.stage(stage_of_search(sizes if part else ()))
+    searching = setup.searching
     whose = json.dumps({"settings": config.to_json(), **identity(describe(config, setup))}, sort_keys=True)
     memory = Memory(watch) if folder is None else Recorder(folder, part, whose, watch)
     own = None if folder is None else _stored_scores(folder / scores_file(part), setup.graph, whose)
     stored = _from_first(own, setup.graph)
     if stored is None:
         scores = config.method_value.find(
-            Search(setup.engine, setup.train, setup.ablation, sizes=sizes, observer=memory)
+            Search(searching.engine, searching.train, searching.ablation, sizes=sizes, observer=memory)
         )
     else:
         scores = stored

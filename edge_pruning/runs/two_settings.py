@@ -39,7 +39,7 @@ from edge_pruning.runs.config import RunConfig
 from edge_pruning.runs.folder import CONFIG, Place, RunFolder
 from edge_pruning.runs.observer import OneOfSeveral, RunObserver
 from edge_pruning.runs.pipeline import setup_of
-from edge_pruning.runs.request import in_hand, refuse_differences
+from edge_pruning.runs.request import in_hand, refuse_differences, settings_in_memory
 from edge_pruning.runs.seeds import SeedRuns, discover_seeds, planned_seeds
 from edge_pruning.setup import Setup
 from edge_pruning.version import __version__
@@ -168,7 +168,7 @@ class _Asked:
     def of(cls, task: Any, settings: Mapping[str, Any]) -> _Asked:
         """Resolve a setting. Raises ValueError with all problems."""
         model = settings.get("model")
-        named = {"model": model.name, "dtype": model.dtype} if isinstance(model, Model) else {}
+        named = settings_in_memory(model) if isinstance(model, Model) else {}
         config = RunConfig.of({"task": task, **settings, **named})
         if len(config.edges) + len(config.sparsity) > 1:
             raise ValueError("expected one size for a study, got several; one circuit represents each setting")

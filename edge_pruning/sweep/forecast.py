@@ -7,11 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from edge_pruning.loading.loading import describe_model
 from edge_pruning.planning import Plan
 from edge_pruning.planning.devices import named_device
 from edge_pruning.runs import RunConfig
-from edge_pruning.runs.planned import device_here, pairs_of, planned
+from edge_pruning.runs.planned import described, device_here, pairs_of, planned
 from edge_pruning.sweep.grid import Cell, Sweep
 
 T = TypeVar("T")
@@ -54,12 +53,10 @@ class _Made:
         self._made: dict[str, object] = {}
 
     def plan(self, config: RunConfig, device: str) -> Plan:
-        which = config.model, config.revision, config.dtype, config.trust_remote_code
-        model = self._once(which, lambda: describe_model(
-            config.model, revision=config.revision, dtype=config.dtype, trust_remote_code=config.trust_remote_code
-        ))  # fmt: skip
+        which = config.model, config.revision, config.dtype, config.trust_remote_code, device
+        model = self._once(which, lambda: described(config, device))
         pairs, guessed = self._once((*which, config.task, dict(config.data)), lambda: pairs_of(config, model))
-        place = named_device(device, config.dtype) or device_here(device, config.dtype)
+        place = named_device(device, model.dtype) or device_here(device, model.dtype)
         return planned(config, model, pairs, place, guessed=guessed)
 
     def _once(self, key: object, make: Callable[[], T]) -> T:

@@ -77,7 +77,7 @@ class Worker:
         path, config, about = self.folder.run_folder(cell), cell.config, self.folder.about
         place = Place.of(RunFolder, path, resume=True, overwrite=False)
         watch.stage("loading the model")
-        setup = setup_of(config, self._models.of(config))
+        setup = setup_of(config, self._models.of(config), dtype=place.dtype)
         heads = about.get("patterns", MOST_HEADS)
         run_in(place.folder, config, setup, watch, resume=True, draw=about.get("draw", True), patterns=heads)
 
@@ -101,7 +101,7 @@ class _LastModel:
         if self._model is None or not self.has(config):
             self.forget()  # before another one is loaded: memory may not be enough for both
             self._model = load_model(
-                config.model, revision=config.revision, device=config.device, dtype=config.dtype,
+                config.model, revision=config.revision, device=config.device, dtype=config.loaded_dtype,
                 trust_remote_code=config.trust_remote_code,
             )
             self._which = _which_model(config)
@@ -112,7 +112,7 @@ class _LastModel:
 
 
 def _which_model(config: RunConfig) -> tuple[object, ...]:
-    return config.model, config.revision, config.device, config.dtype, config.trust_remote_code
+    return config.model, config.revision, config.device, config.loaded_dtype, config.trust_remote_code
 
 
 class _Watched(RunObserver):

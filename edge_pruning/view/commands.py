@@ -15,7 +15,7 @@ from edge_pruning.view.source import Source
 
 DEFAULTS: Mapping[str, Any] = {
     "model": "bundled", "ablation": "patch", "embeddings": "joint", "heads": "kv", "seed": 0, "device": "auto",
-    "dtype": "float32", "cuda_graph": "auto", "polish": False, "trust_remote_code": False,
+    "dtype": "auto", "cuda_graph": "auto", "polish": False, "trust_remote_code": False,
 }
 FLAGS = (
     "model", "revision", "preset", "method", "ablation", "embeddings", "heads", "seed", "device", "dtype", "cuda_graph"

@@ -99,7 +99,7 @@ def test_edges_and_sparsity_together(discover):
     ("--device", "tpu", "device 'tpu' is not available"),
     ("--shard", "--device=cpu", "but --device cpu was given, too; leave one of them out"),
     ("--shard", "--device=auto", "there is only one: torchrun"),
-    ("--dtype", "float8", "expected dtype float32"),
+    ("--dtype", "float8", "expected dtype auto, float32"),
     ("--embeddings", "both", "expected embeddings 'joint' or 'split'"),
     ("--heads", "all", "kv 'kv' or 'query'"),
 ])
