@@ -182,7 +182,7 @@ def test_the_table_of_methods_links_to_every_section() -> None:
 
 
 @pytest.mark.parametrize(("name", "told"), [
-    ("soft-top-k", "2,720 gradient"), ("edge-pruning", "96,000 gradient"), ("mattr", "5,000 gradient"),
+    ("soft-top-k", "5,120 gradient"), ("edge-pruning", "96,000 gradient"), ("mattr", "5,000 gradient"),
     ("ugs", "180,000 gradient"), ("eap", "N gradient"), ("eap-ig", "5 N gradient"), ("mean-gradient", "5 N gradient"),
     ("node-attribution", "N gradient"), ("magnitude", "N forward"), ("random", "none"),
 ])  # fmt: skip

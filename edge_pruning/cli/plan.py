@@ -110,9 +110,11 @@ def _rows(estimate: Plan) -> list[tuple[str, str]]:
     folded = "folded weights kept" if estimate.keep_maps else "weights folded at use"
     folded = f"weights shared out over {estimate.ranks} ranks" if estimate.shared else folded
     each = " on each rank" if estimate.ranks > 1 else ""
+    held = f"{gigabytes(costs.weights * costs.itemsize)} in {estimate.dtype}"
+    if estimate.judged:
+        held = f"{gigabytes(estimate.judged)} in float32, and {held} for the search"
     rows = [
-        ("model", f"{estimate.model}: {billions} weights, {gigabytes(costs.weights * costs.itemsize)} in "
-                  f"{estimate.dtype}"),
+        ("model", f"{estimate.model}: {billions} weights, {held}"),
         *(("edges", f"{count:,} ({convention})") for convention, count in estimate.edges.items()),
         ("pairs", f"about {work.tokens:.0f} tokens each, {whose}; {estimate.pairs_at_once} of a step's "
                   f"{work.search.step_pairs} at once{each}"),

@@ -236,7 +236,8 @@ class Plan:
             return f"does not fit: {gigabytes(self.least)} needed, {gigabytes(self.device.free)} free"
         time = "no estimate of the time" if self.seconds is None else f"about {duration(self.seconds)}"
         memory = f"{gigabytes(self.peak)} of memory ({gigabytes(self.device.free)} free)"
-        return "; ".join(filter(None, [f"{time}, {memory}", self.speed.source, self._other_dtype]))
+        copy = f"searched in {self.dtype}, judged in float32" if self.judged else ""
+        return "; ".join(filter(None, [f"{time}, {memory}", self.speed.source, copy, self._other_dtype]))
 
     def to_json(self) -> dict[str, Any]:
         return {
