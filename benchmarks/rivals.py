@@ -48,6 +48,7 @@ from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.evaluation import evaluate_curve
 from edge_pruning.files import json_values
 from edge_pruning.loading.loading import load_model
+from edge_pruning.loading.search_dtype import model_to_search
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.runs.checkpoints import Recorder
 from edge_pruning.setup import Setup
@@ -138,14 +139,16 @@ class Bench:
         """Run a cell, or read it if it is done."""
         file = self.folder and self.folder / f"{re.sub('[^a-z0-9]+', '-', name.lower())}-{seed}"
         done = file and file.with_suffix(".json")
+        asked = {"dtype": str(self.searching.dtype).removeprefix("torch."), "settings": json_values(vars(method))}
         if done and done.exists():
             row: Row = json.loads(done.read_text())
+            if {"dtype": row.get("dtype", "float32"), "settings": row["settings"]} != asked:
+                raise ValueError(f"{done} has other settings than {asked}; choose another --out")
             return row
         scores, cost = self._scores(method, train, file)
         row = json_values({
             "method": name, "seed": seed, "train_pairs": len(train.pairs), "test_hash": self.test.hash,
-            "dtype": str(self.searching.dtype).removeprefix("torch."), "settings": vars(method), **cost,
-            "curve": self._curve(scores),
+            **asked, **cost, "curve": self._curve(scores),
         })
         if done:
             files.write_text(done, json.dumps(row, indent=1) + "\n")
@@ -158,7 +161,8 @@ class Bench:
             tensors = files.read_tensors(kept)
             cost = {"seconds": float(tensors["seconds"]), "memory_mib": float(tensors["memory_mib"])}
             return EdgeScores(self.engine.graph, tensors["scores"]), cost
-        observer = Recorder(file.parent, f"-{file.name}", train.hash) if file else Observer()
+        whose = f"{train.hash} {vars(method)} {self.searching.dtype}"
+        observer = Recorder(file.parent, f"-{file.name}", whose) if file else Observer()
         sizes = () if method.one_run_ranks_all else (self.target,)
         with PeakMemory() as memory:
             start = time.process_time()
@@ -305,7 +309,7 @@ def picture(found: Row, names: Sequence[str]) -> str:
 
 def measure(options: argparse.Namespace, methods: Mapping[str, Callable[[int], Method]]) -> Row:
     model = load_model(options.model, device="cpu")
-    searching = load_model(options.model, device="cpu", dtype=options.dtype).engine()
+    searching = model_to_search(model, options.dtype).engine()
     engine, test = model.engine(), get_task(options.task, test=options.test).pairs(model.tokenizer, "test")
     scores = get_method("random").find(Search(engine, test, Patch()))
     empty = evaluate_curve(scores, Setup(engine, test, Patch()).judging, sizes=[1]).runs[0]

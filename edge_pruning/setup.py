@@ -151,9 +151,12 @@ class Setup:
             model=self.model, searched=self._searched,
         )
 
-    @cached_property
+    @property
     def searching(self) -> Setup:
-        """The setup for the search: on a copy of the model in another dtype, if there is one; else itself."""
+        """The setup for the search: on a copy of the model in another dtype, if there is one; else itself.
+
+        It is not kept, because it refers to this setup: both would live until the next garbage collection.
+        """
         if self._searched is None:
             return self
         return self._on(self._searched.engine(self.graph), self._searched)
@@ -165,7 +168,9 @@ class Setup:
         No weights are loaded or copied.
         """
         engine = self.engine.in_float32()
-        return self if engine is self.engine else self._on(engine, self.model, searched=self.model)
+        if engine is self.engine:
+            return self
+        return self._on(engine, self.model, searched=self.model)  # so that it still knows the dtype of the search
 
     def on_some_pairs(self, most: int) -> Setup:
         """Return the setup with at most `most` of its pairs, sampled with the seed and kept in order."""

@@ -140,8 +140,9 @@ Device = Annotated[str | None, _in("Machine", help=_DEVICE, show_default="auto")
 Shard = Annotated[bool, _in("Machine", "--shard", help="Short for --device shard.")]
 Dtype = Annotated[str | None, _in(
     "Machine", show_default="auto",
-    help="float32, or bfloat16: half the memory for weights. auto: float32, but a large model is searched in a copy in "
-    "bfloat16 if the device has instructions for it, which takes half the time. Evaluation always uses float32.",
+    help="float32, or bfloat16: half the memory for weights. auto: float32, but the default method searches a large "
+    "model in a copy in bfloat16 if the device has instructions for it. That takes half the time on such a CPU. "
+    "Evaluation always uses float32.",
 )]
 CudaGraph = Annotated[str | None, _in(
     "Machine", "--cuda-graph", metavar="auto|on|off", show_default="auto",

@@ -111,8 +111,8 @@ def _rows(estimate: Plan) -> list[tuple[str, str]]:
     folded = f"weights shared out over {estimate.ranks} ranks" if estimate.shared else folded
     each = " on each rank" if estimate.ranks > 1 else ""
     held = f"{gigabytes(costs.weights * costs.itemsize)} in {estimate.dtype}"
-    if estimate.judged:
-        held = f"{gigabytes(estimate.judged)} in float32, and {held} for the search"
+    if estimate.of_judging:
+        held = f"{gigabytes(estimate.of_judging)} in float32, and {held} for the search"
     rows = [
         ("model", f"{estimate.model}: {billions} weights, {held}"),
         *(("edges", f"{count:,} ({convention})") for convention, count in estimate.edges.items()),

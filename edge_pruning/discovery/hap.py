@@ -78,6 +78,10 @@ class Hap(Method):
         return self.pruning_value.one_run_ranks_all
 
     @property
+    def rounds_weights(self) -> bool:  # type: ignore[override]  # it depends on `pruning`
+        return self.pruning_value.rounds_weights
+
+    @property
     def attribution_value(self) -> Method:
         return ATTRIBUTIONS[self.attribution](metric=self.metric)
 

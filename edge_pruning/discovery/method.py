@@ -31,6 +31,8 @@ class Method(ABC):
     summary: one line for `edge-pruning list methods`.
     one_run_ranks_all: whether one run serves every circuit size. If not, `find` is run once per size.
     baseline: whether it is a simple rule that every other method should beat.
+    rounds_weights: whether it may search large models in bfloat16 (see `loading/search_dtype.py`): only if its circuits
+        were measured to be as good.
     """
 
     name: ClassVar[str]
@@ -38,6 +40,7 @@ class Method(ABC):
     summary: ClassVar[str]
     one_run_ranks_all: ClassVar[bool]
     baseline: ClassVar[bool] = False
+    rounds_weights: ClassVar[bool] = False
 
     @abstractmethod
     def find(self, search: Search) -> EdgeScores:

@@ -65,6 +65,7 @@ class SoftTopK(Method):
     name: ClassVar[str] = "soft-top-k"
     summary: ClassVar[str] = "Edge Pruning with soft top-k masks of random size: one short run ranks all (default)"
     one_run_ranks_all: ClassVar[bool] = True
+    rounds_weights: ClassVar[bool] = True
 
     steps: int = 600
     batch_size: int = 8

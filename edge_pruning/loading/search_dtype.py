@@ -1,5 +1,4 @@
-"""The dtype of a search. In bfloat16, a large model is searched in half of the time or less, if the device has
-instructions for it.
+"""The dtype of a search. A CPU with instructions for bfloat16 searches a large model in it in half of the time.
 
 The search then runs on a copy of the model with weights rounded to bfloat16; the model itself stays in float32, and
 circuits are judged in it. Measured on SmolLM2-135M: the circuits have the same KL (benchmarks/results). With the dtype
@@ -15,6 +14,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from edge_pruning import ranks
 from edge_pruning.loading.model import Model
 from edge_pruning.loading.placement import DTYPES, SPREAD
 from edge_pruning.loading.self_check import self_check
@@ -31,33 +31,40 @@ MEMORY_SHARE = 3  # the model and its copy take at most a third of the device's 
 def model_to_search(model: Model, dtype: str) -> Model:
     """Return the model in which circuits are searched: the given one, or its copy in another dtype.
 
-    dtype: that of the search. `auto`: see `search_dtype`; a copy that is not exact enough is then not used.
+    dtype: that of the search. `auto`: a copy in bfloat16 if that pays and it passes the self-check.
     """
-    place, decided = model.adapter.device, dtype
-    if dtype == AUTO:
-        whole = model.device != SPREAD and model.adapter.shards is None
-        decided = search_dtype(model, place, total_and_free(place)[0]) if whole else model.dtype
+    decided = _decided(model) if dtype == AUTO else dtype
     if decided == model.dtype:
         return model
-    searched = copied(model, decided)
     try:
+        searched = copied(model, decided)
         self_check(searched.engine())
-    except ValueError as error:
+    except (ValueError, torch.OutOfMemoryError) as error:
         if dtype != AUTO:
             raise
-        log.warning("%s is searched in %s, because in %s %s", model.name, model.dtype, decided, error)
+        log.warning("%s is searched in %s, not in a copy in %s: %s", model.name, model.dtype, decided, error)
         return model
     return searched
 
 
-def search_dtype(model: Model, device: torch.device, memory: int) -> str:
-    """Return bfloat16 if a copy in it is worth its memory, else the model's own dtype.
+def _decided(model: Model) -> str:
+    """Return the dtype in which a loaded model is searched if the device decides."""
+    place = model.adapter.device
+    in_one_place = model.device != SPREAD and model.adapter.shards is None
+    if in_one_place and multiplies_bfloat16(place) and pays(model, memory_of_each(place, ranks.count())):
+        return "bfloat16"
+    return model.dtype
 
-    device, memory: where the model is to be, and that device's memory in bytes.
-    """
+
+def pays(model: Model, memory: int) -> bool:
+    """Return whether a model is large enough for a copy in bfloat16, and small enough for the memory in bytes."""
     weights = sum(x.numel() for x in model.adapter.hf.parameters())
-    pays = weights >= LARGE and 6 * weights <= memory // MEMORY_SHARE and multiplies_bfloat16(device)
-    return "bfloat16" if pays and model.dtype == "float32" else model.dtype
+    return model.dtype == "float32" and weights >= LARGE and 6 * weights <= memory // MEMORY_SHARE
+
+
+def memory_of_each(device: torch.device, ranks: int) -> int:
+    """Return the bytes of memory of a device that each of so many ranks has; they share that of a CPU."""
+    return total_and_free(device)[0] // (1 if device.type == "cuda" else ranks)
 
 
 def copied(model: Model, dtype: str) -> Model:
@@ -66,13 +73,13 @@ def copied(model: Model, dtype: str) -> Model:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Return whether a device has instructions for products in bfloat16. A GPU that is not in this machine counts as a
-    recent one. Instructions of CPUs other than Intel's and AMD's are not known here.
+    """Return whether a device of this machine has instructions for products in bfloat16. PyTorch says so of GPUs, and
+    of Intel's and AMD's CPUs; other devices count as having none.
     """
     if device.type == "cuda":
-        return not torch.cuda.is_available() or torch.cuda.get_device_capability(device) >= (8, 0)
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in names)
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # not in every version of PyTorch
+    return device.type == "cpu" and any(getattr(torch.cpu, name, lambda: False)() for name in names)
 
 
 def rounded(hf: nn.Module, dtype: torch.dtype) -> nn.Module:

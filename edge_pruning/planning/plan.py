@@ -65,7 +65,7 @@ class Plan:
     tile: number of pairs of one micro-batch.
     ranks: number of processes that share the pairs. shared: whether they share out the weights, too.
     graphs: whether steps may be captured as CUDA graphs.
-    judged: bytes of the model in which circuits are judged, if the search runs on a copy.
+    of_judging: bytes of the model in which circuits are judged, if the search runs on a copy.
     """
 
     model: str
@@ -79,12 +79,12 @@ class Plan:
     ranks: int = 1
     shared: bool = False
     graphs: bool = False
-    judged: int = 0
+    of_judging: int = 0
 
     @classmethod
     def estimated(cls, model: str, dtype: str, device: Device, costs: Costs, work: Work, tile: int,
                   edges: dict[str, int], ranks: int = 1, shared: bool = False, graphs: bool = False,
-                  judged: int = 0) -> Plan:
+                  of_judging: int = 0) -> Plan:
         """Make a plan with times computed from numbers of operations."""
         in_float32 = costs.forward * (device.bfloat16 if dtype == "bfloat16" else 1)
         speed = Speed(
@@ -93,7 +93,7 @@ class Plan:
             device.seconds(in_float32, costs.traffic / 3),
             f"estimated: {device.operations / 1e12:.3g} TFLOP/s",
         )
-        return cls(model, dtype, device, costs, work, tile, speed, edges, ranks, shared, graphs, judged)
+        return cls(model, dtype, device, costs, work, tile, speed, edges, ranks, shared, graphs, of_judging)
 
     # --- memory ----------------------------------------------------------------------------------------------------
 
@@ -107,7 +107,8 @@ class Plan:
         if self.shared:
             return False
         folded = self.costs.folded * self.costs.itemsize
-        return folded <= (self.device.free - self.costs.weights * self.costs.itemsize) // KEEP_SHARE
+        weights = self.costs.weights * self.costs.itemsize + self.of_judging
+        return folded <= (self.device.free - weights) // KEEP_SHARE
 
     @property
     def cache(self) -> int:
@@ -154,7 +155,7 @@ class Plan:
 
     def _rest(self, *, keep_maps: bool) -> int:
         engine = self.costs.at_rest_shared(self.ranks) if self.shared else self.costs.at_rest(keep_maps=keep_maps)
-        return engine + self.judged + OVERHEAD[self.device.kind]
+        return engine + self.of_judging + OVERHEAD[self.device.kind]
 
     def _micro_batch(self, pairs: int, *, keep_reads: bool = True) -> int:
         tokens, positions = math.ceil(pairs * self.work.tokens), math.ceil(pairs * self.work.positions)
@@ -189,8 +190,8 @@ class Plan:
     def advice(self) -> list[str]:
         """What to do about a plan that does not fit or would take days, with numbers."""
         options = []
-        if not self.fits and self.dtype != "bfloat16":
-            half = replace(self, costs=replace(self.costs, itemsize=2))
+        if not self.fits and (self.of_judging or self.dtype != "bfloat16"):
+            half = self._of_one_model(2)
             enough = "" if half.fits else ", which does not fit either"
             options.append(f"--dtype bfloat16 needs {gigabytes(half.least)} instead of {gigabytes(self.least)}{enough}")
         recomputed = self.least - self._micro_batch(1) + self._micro_batch(1, keep_reads=False)
@@ -199,7 +200,7 @@ class Plan:
             options.append(f"{how} need {gigabytes(recomputed)}")
         if not self.fits:
             if not self.shared:
-                options.append(f"several GPUs (--device spread) need {gigabytes(self.least)} together")
+                options.append(f"several GPUs (--device spread) need {gigabytes(self._uncopied.least)} together")
             options += self._on_more_ranks
             options.append("shorter prompts or a smaller model")
         elif (self.seconds or 0) > 86_400:
@@ -207,6 +208,15 @@ class Plan:
         elif self._other_dtype:
             options.append(self._other_dtype)
         return options
+
+    def _of_one_model(self, itemsize: int) -> Plan:
+        """The plan without a copy for the search. itemsize: bytes per weight."""
+        return replace(self, of_judging=0, costs=replace(self.costs, itemsize=itemsize))
+
+    @property
+    def _uncopied(self) -> Plan:
+        """The plan on several GPUs, where no copy is made."""
+        return self._of_one_model(4) if self.of_judging else self
 
     @property
     def _other_dtype(self) -> str:
@@ -222,7 +232,8 @@ class Plan:
         """The fewest GPUs on which the weights fit if they are shared out."""
         if self.device.kind == "cpu":
             return []  # its ranks share one memory
-        more = (replace(self, ranks=ranks, shared=True) for ranks in RANKS if ranks > self.ranks * self.shared)
+        whole, now = self._uncopied, self.ranks * self.shared
+        more = (replace(whole, ranks=ranks, shared=True) for ranks in RANKS if ranks > now)
         enough = next((plan for plan in more if plan.fits), None)
         if enough is None:
             return []
@@ -236,7 +247,7 @@ class Plan:
             return f"does not fit: {gigabytes(self.least)} needed, {gigabytes(self.device.free)} free"
         time = "no estimate of the time" if self.seconds is None else f"about {duration(self.seconds)}"
         memory = f"{gigabytes(self.peak)} of memory ({gigabytes(self.device.free)} free)"
-        copy = f"searched in {self.dtype}, judged in float32" if self.judged else ""
+        copy = f"searched in {self.dtype}, judged in float32" if self.of_judging else ""
         return "; ".join(filter(None, [f"{time}, {memory}", self.speed.source, copy, self._other_dtype]))
 
     def to_json(self) -> dict[str, Any]:
@@ -244,7 +255,7 @@ class Plan:
             "model": self.model, "dtype": self.dtype, "device": self.device.name, "edges": self.edges,
             "weights": self.costs.weights, "tokens_per_pair": self.work.tokens, "pairs_at_once": self.pairs_at_once,
             "ranks": self.ranks, "weights_shared": self.shared,
-            "bytes": {"weights": self.costs.weights * self.costs.itemsize + self.judged, "at_rest": self.at_rest,
+            "bytes": {"weights": self.costs.weights * self.costs.itemsize + self.of_judging, "at_rest": self.at_rest,
                       "cache": self.cache, "peak": self.peak, "captured": self.captured, "least": self.least,
                       "free": self.device.free},
             "maps": "kept" if self.keep_maps else "folded at use",

@@ -46,7 +46,7 @@ class RunConfig:
     model: `bundled`, a folder or a hub id. preset or method: how circuits are found; `settings` are changes to it.
         edges or sparsity: one or several sizes; if neither is given, see `sizes.py`.
     ablation: what a removed edge carries.
-    dtype: of the weights. `auto`: float32, and the search may run on a copy in bfloat16 (see `search_dtype.py`).
+    dtype: of the weights. `auto`: float32, and some methods may search a copy in bfloat16 (see `search_dtype.py`).
     embeddings: `joint` or `split` embedding writers.
     heads: key and value readers per `kv` or per `query` head.
     polish: swap edges at the end.
@@ -145,6 +145,11 @@ class RunConfig:
     def loaded_dtype(self) -> str:
         """The dtype in which the model is loaded."""
         return "float32" if self.dtype == AUTO else self.dtype
+
+    @property
+    def search_dtype(self) -> str:
+        """The dtype of the search; `auto` if the device decides."""
+        return self.dtype if self.method_value.rounds_weights else self.loaded_dtype
 
     @property
     def draws_at_random(self) -> bool:

@@ -56,7 +56,8 @@ def discover(
     resume: continue a killed run. Missing settings are those of the run.
     overwrite: replace the run in that folder.
     model: "bundled", a folder, a hub id, the result of `load_model`, or a Hugging Face model in memory with its
-        tokenizer, as a tuple. Circuits are found and judged in the same model.
+        tokenizer, as a tuple. Circuits are judged in that model, whatever the dtype of the
+        search.
     patterns: number of the circuit's heads whose attention patterns and direct effects are stored; 0 for none.
     callback: called with the record of every training step (`step`, `total`, `kl`, ...).
     metric, objective: your own functions, in place of the task's (see `own_functions.py`).
@@ -148,13 +149,13 @@ def setup_of(config: RunConfig, model: Model | None = None, *, dtype: str | None
         config.model, revision=config.revision, device=config.device, dtype=config.loaded_dtype,
         trust_remote_code=config.trust_remote_code,
     )
-    searched = model_to_search(model, dtype or config.dtype)
+    searched = model_to_search(model, dtype or config.search_dtype)
     graph = config.graph(model.adapter.shape)
     setup = Setup.of(
         model, config.task_value, config.ablation_value, graph=graph, seed=config.seed, metric=config.own_metric,
         objective=config.own_objective, searched=None if searched is model else searched,
     )
-    setup.searching.engine.cuda_graph = config.cuda_graph
+    setup.engine.cuda_graph = setup.searching.engine.cuda_graph = config.cuda_graph
     refuse_impossible(setup.searching.engine)
     _ = setup.train, setup.pairs  # refuse a task that does not fit this tokenizer before the search
     return setup

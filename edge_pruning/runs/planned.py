@@ -15,10 +15,10 @@ from edge_pruning.loading.loading import describe_model, load_model
 from edge_pruning.loading.model import Model
 from edge_pruning.loading.model_source import weights_at_hand
 from edge_pruning.loading.placement import DTYPES, SHARD, SPREAD, pick_device
-from edge_pruning.loading.search_dtype import AUTO, copied, model_to_search, search_dtype
+from edge_pruning.loading.search_dtype import AUTO, copied, memory_of_each, model_to_search, multiplies_bfloat16, pays
 from edge_pruning.masked_pass.captured import what_varies
 from edge_pruning.masked_pass.masked_pass import MaskedPass
-from edge_pruning.masked_pass.memory import share_for_pass, total_and_free
+from edge_pruning.masked_pass.memory import share_for_pass
 from edge_pruning.models.tracr import Tracr
 from edge_pruning.planning.calibration import measured
 from edge_pruning.planning.costs import Costs
@@ -49,7 +49,7 @@ def plan(
     config = RunConfig.of({"task": task, **settings})
     shard = shard or config.device == SHARD
     _check_ranks(ranks, shard=shard, calibrate=calibrate)
-    model = described(config, SHARD if shard else config.device)
+    model = described(config, SHARD if shard else config.device, ranks)
     pairs, guessed = pairs_of(config, model)
     elsewhere = named_device(config.device, model.dtype)
     device = elsewhere or device_here(config.device, model.dtype, ranks)
@@ -60,16 +60,22 @@ def plan(
     return estimate
 
 
-def described(config: RunConfig, device: str) -> Model:
-    """Return the model that a search on a device runs on, without its weights. device: may be a named GPU."""
+def described(config: RunConfig, device: str, ranks: int = 1) -> Model:
+    """Return the model that a search runs on, without its weights.
+
+    device: may be a named GPU; all of these have instructions for bfloat16. ranks: that share its memory, if it is a
+        CPU.
+    """
     model = describe_model(config.model, revision=config.revision, dtype=config.loaded_dtype,
                            trust_remote_code=config.trust_remote_code)  # fmt: skip
-    if config.dtype != AUTO or device in (SPREAD, SHARD):
+    if config.search_dtype != AUTO or device in (SPREAD, SHARD):
         return model
-    named = named_device(device, model.dtype)
-    place = torch.device(named.kind) if named else pick_device(device)
-    dtype = search_dtype(model, place, named.memory if named else total_and_free(place)[0])
-    return model if dtype == model.dtype else copied(model, dtype)
+    if named := named_device(device, model.dtype):
+        able, memory = True, named.memory
+    else:
+        place = pick_device(device)
+        able, memory = multiplies_bfloat16(place), memory_of_each(place, ranks)
+    return copied(model, "bfloat16") if able and pays(model, memory) else model
 
 
 def _check_ranks(ranks: int, *, shard: bool, calibrate: bool | None) -> None:
@@ -119,9 +125,9 @@ def planned(
     """
     engine = model.engine(config.graph(model.adapter.shape))
     costs = Costs.of(engine)
-    judged = 0 if model.dtype == config.loaded_dtype else costs.weights * DTYPES[config.loaded_dtype].itemsize
+    of_judging = 0 if model.dtype == config.loaded_dtype else costs.weights * DTYPES[config.loaded_dtype].itemsize
     engine.home = _kind(device)  # with its memory, determines the size of micro-batches
-    weights = costs.weights * costs.itemsize // (ranks if shared else 1) + judged
+    weights = costs.weights * costs.itemsize // (ranks if shared else 1) + of_judging
     engine.memory_for_pass = share_for_pass(device.free - weights)
     tokens = fmean(map(engine.tokens, pairs.pairs))
     positions = fmean(len(pair.positions) for pair in pairs.pairs)
@@ -135,7 +141,7 @@ def planned(
     tile = max(1, int(engine.tile_tokens / tokens))
     graphs = config.cuda_graph != "off" and what_varies(engine) is None
     return Plan.estimated(
-        config.model, model.dtype, device, costs, work, tile, _edges(engine), ranks, shared, graphs, judged
+        config.model, model.dtype, device, costs, work, tile, _edges(engine), ranks, shared, graphs, of_judging
     )
 
 
@@ -144,7 +150,10 @@ def calibrated(estimate: Plan, config: RunConfig, pairs: PairSet) -> Plan:
     model = load_model(config.model, revision=config.revision, device=config.device, dtype=config.loaded_dtype,
                        trust_remote_code=config.trust_remote_code)  # fmt: skip
     graph, tiles = config.graph(model.adapter.shape), (estimate.pairs_at_once, estimate.tile)
-    engine, judge = model_to_search(model, estimate.dtype).engine(graph), model.engine(graph).in_float32()
+    searched = model_to_search(model, config.search_dtype)
+    if searched.dtype != estimate.dtype:  # its copy is not exact enough
+        estimate = planned(config, searched, pairs, estimate.device, ranks=estimate.ranks)
+    engine, judge = searched.engine(graph), model.engine(graph).in_float32()
     speed = measured(engine, judge, pairs.pairs, *tiles, config.ablation_value, pairs.objective)
     return dataclasses.replace(estimate, speed=speed)
 

@@ -37,7 +37,7 @@ class Request:
         Raises ValueError with all problems, and for settings that differ from those of the resumed run.
         """
         model = in_hand(model)
-        given = {"task": _kept(task, place.path), **_named(model, settings), **_with_functions(settings)}
+        given = {"task": _kept(task, place.path), **_with_functions(settings), **_named(model, settings)}
         config = RunConfig.of(given, place.stored and place.stored["settings"])
         if place.stored and place.path:
             before = RunConfig(**place.stored["settings"], source=config.source)

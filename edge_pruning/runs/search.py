@@ -79,8 +79,11 @@ def find_scores(
     method = config.method_value
     once = method.one_run_ranks_all or len(sizes) <= 1
     parts = {"": sizes} if once else {f"-{k}": (k,) for k in sizes}
+    copied = setup.searching is not setup
+    if copied:
+        setup.engine.release()  # what judging of an earlier run has left
     found = [_find(config, setup, part, sizes, folder, watch) for part, sizes in parts.items()]
-    if setup.searching is not setup:
+    if copied:
         setup.searching.engine.release()  # judging needs the memory
     return found
 

@@ -224,9 +224,10 @@ def names_of(first: RunConfig, second: RunConfig) -> tuple[str, str]:
 
 def _sides(first: _Asked, second: _Asked) -> list[_Side]:
     """Load both setups; they share the model if it is the same."""
-    one = setup_of(first.config, first.model)
+    one = setup_of(first.config, first.model, dtype=first.config.loaded_dtype)  # nothing is searched in it
     shared = first.config.model == second.config.model and first.settings.get("model") is second.settings.get("model")
-    other = setup_of(second.config, one.model if shared else second.model)
+    model = one.model if shared else second.model
+    other = setup_of(second.config, model, dtype=second.config.loaded_dtype)
     names = names_of(first.config, second.config)
     return [_Side(*each) for each in zip(PLACES, names, (first, second), (one, other), strict=True)]
 

@@ -143,7 +143,7 @@ def test_revision_and_trust_reach_every_part_and_trust_is_off_by_default(
 def test_the_command_line_asks_for_trust(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[RunConfig] = []
 
-    def stop(config: RunConfig, *_: Any) -> Any:
+    def stop(config: RunConfig, *_: Any, **__: Any) -> Any:
         asked.append(config)
         raise ValueError("stopped")
 

@@ -334,7 +334,7 @@ def test_a_run_folder_of_a_newer_version(discover, circuit_file, tmp_path):
 
 
 def test_problems_are_found_before_anything_is_computed(model_folder, pairs_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "setup_of", lambda *_: pytest.fail("loaded a model"))
+    monkeypatch.setattr(pipeline, "setup_of", lambda *_, **__: pytest.fail("loaded a model"))
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match="is not empty"):
         ep.discover(str(pairs_file), model=str(model_folder), out=tmp_path)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +21,10 @@ from edge_pruning.loading import search_dtype
 from edge_pruning.loading.loading import load_model
 from edge_pruning.loading.model import Model
 from edge_pruning.loading.self_check import TOLERANCE, law_errors
-from edge_pruning.runs import planned
+from edge_pruning.planning.plan import gigabytes
+from edge_pruning.runs import RunConfig, RunObserver, planned
+from edge_pruning.runs.pipeline import setup_of
+from edge_pruning.runs.two_settings import study
 from edge_pruning.setup import Setup
 from edge_pruning.sweep import Worker, open_sweep
 
@@ -30,11 +36,13 @@ CPU, GIB = torch.device("cpu"), 2**30
 def faster(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any model is large, and this CPU is fast in bfloat16."""
     monkeypatch.setattr(search_dtype, "LARGE", 1)
-    monkeypatch.setattr(search_dtype, "multiplies_bfloat16", lambda device: True)
+    for module in (search_dtype, planned):
+        monkeypatch.setattr(module, "multiplies_bfloat16", lambda device: True)
 
 
 def slower(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search_dtype, "multiplies_bfloat16", lambda device: False)
+    for module in (search_dtype, planned):
+        monkeypatch.setattr(module, "multiplies_bfloat16", lambda device: False)
 
 
 def of_weights(n: int, dtype: str = "float32") -> Any:
@@ -60,29 +68,28 @@ def test_a_cpu_of_which_torch_says_nothing_is_taken_to_have_none(monkeypatch):
     assert not search_dtype.multiplies_bfloat16(CPU)
 
 
-@pytest.mark.parametrize(
-    ("here", "capability", "found"), [(False, (0, 0), True), (True, (7, 5), False), (True, (8, 0), True)]
-)
-def test_a_gpu_needs_the_instructions_and_one_elsewhere_is_taken_to_have_them(monkeypatch, here, capability, found):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: here)
+@pytest.mark.parametrize(("capability", "found"), [((7, 5), False), ((8, 0), True)])
+def test_a_gpu_needs_the_instructions(monkeypatch, capability, found):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert search_dtype.multiplies_bfloat16(torch.device("cuda")) is found
     assert not search_dtype.multiplies_bfloat16(torch.device("mps"))
 
 
 @pytest.mark.parametrize(("weights", "own", "memory", "found"), [
-    (search_dtype.LARGE, "float32", 18 * search_dtype.LARGE, "bfloat16"),
-    (search_dtype.LARGE - 1, "float32", 64 * GIB, "float32"),  # small
-    (search_dtype.LARGE, "float32", 18 * search_dtype.LARGE - 3, "float32"),  # too little memory for both
-    (search_dtype.LARGE, "float64", 64 * GIB, "float64"),
-    (search_dtype.LARGE, "bfloat16", 64 * GIB, "bfloat16"),
+    (search_dtype.LARGE, "float32", 18 * search_dtype.LARGE, True),
+    (search_dtype.LARGE - 1, "float32", 64 * GIB, False),  # small
+    (search_dtype.LARGE, "float32", 18 * search_dtype.LARGE - 3, False),  # too little memory for both
+    (search_dtype.LARGE, "float64", 64 * GIB, False),
+    (search_dtype.LARGE, "bfloat16", 64 * GIB, False),
 ])
-def test_only_large_float32_models_with_room_for_a_copy_are_copied(monkeypatch, weights, own, memory, found):
-    model = of_weights(weights, own)
-    monkeypatch.setattr(search_dtype, "multiplies_bfloat16", lambda device: True)
-    assert search_dtype.search_dtype(model, CPU, memory) == found
-    slower(monkeypatch)
-    assert search_dtype.search_dtype(model, CPU, memory) == own
+def test_only_large_float32_models_with_room_for_a_copy_are_copied(weights, own, memory, found):
+    assert search_dtype.pays(of_weights(weights, own), memory) is found
+
+
+def test_ranks_share_the_memory_of_a_cpu(monkeypatch):
+    monkeypatch.setattr(search_dtype, "total_and_free", lambda device: (800, 700))
+    assert search_dtype.memory_of_each(CPU, 4) == 200
+    assert search_dtype.memory_of_each(torch.device("cuda"), 4) == 800
 
 
 # --- the copy ---------------------------------------------------------------------------------------------------------
@@ -115,7 +122,7 @@ def test_a_copy_that_is_not_exact_enough_is_not_used(model_folder, faster, monke
     model = load_model(str(model_folder), device="cpu")
     monkeypatch.setitem(TOLERANCE, torch.bfloat16, 1e-9)
     assert search_dtype.model_to_search(model, "auto") is model
-    assert "is searched in float32, because in bfloat16 this gpt2 model is not run exactly" in caplog.text
+    assert "is searched in float32, not in a copy in bfloat16: this gpt2 model is not run exactly" in caplog.text
     with pytest.raises(ValueError, match="is not run exactly"):
         search_dtype.model_to_search(model, "bfloat16")
 
@@ -219,6 +226,79 @@ def test_no_copy_is_planned_for_shared_weights_or_a_dtype_that_was_asked_for(set
 
 def test_the_decision_is_about_the_device_that_was_named(monkeypatch):
     monkeypatch.setattr(search_dtype, "LARGE", 1)
-    monkeypatch.setattr(search_dtype, "multiplies_bfloat16", lambda device: device.type == "cuda")
+    slower(monkeypatch)
     assert planned.plan("ioi", device="h100").dtype == "bfloat16"
     assert planned.plan("ioi", device="cpu", calibrate=False).dtype == "float32"
+
+
+@pytest.mark.parametrize(("settings", "found"), [
+    ({}, "bfloat16"), ({"preset": "hap"}, "bfloat16"), ({"preset": "thorough"}, "bfloat16"),
+    ({"method": "eap"}, "float32"), ({"preset": "paper"}, "float32"), ({"preset": "exact"}, "float32"),
+    ({"method": "hap", "pruning": "edge-pruning"}, "float32"),
+])
+def test_only_methods_that_were_measured_so_search_a_copy(settings, found, faster):
+    assert planned.plan("ioi", calibrate=False, **settings).dtype == found
+
+
+def test_a_plan_that_does_not_fit_offers_one_model_alone(faster, monkeypatch):
+    found = planned.plan("ioi", calibrate=False)
+    least = found.least - found.costs.weights
+    tight = replace(found, device=replace(found.device, free=least))
+    half = tight._of_one_model(2)
+    assert not tight.fits
+    assert half.fits
+    assert f"--dtype bfloat16 needs {gigabytes(half.least)} instead of {gigabytes(tight.least)}" in tight.advice
+
+
+def test_a_plan_with_a_copy_that_is_not_exact_enough_is_of_the_model_alone(faster, monkeypatch):
+    monkeypatch.setitem(TOLERANCE, torch.bfloat16, 1e-9)
+    found = planned.plan("ioi", calibrate=True, device="cpu")
+    assert (found.dtype, found.of_judging) == ("float32", 0)
+    assert "measured" in found.speed.source
+
+
+def test_a_bfloat16_model_in_memory_is_planned_as_one(model_folder, pairs_file, faster):
+    lines: list[str] = []
+
+    class Listening(RunObserver):
+        def forecast(self, words: str) -> None:
+            lines.append(words)
+
+    model = load_model(str(model_folder), device="cpu", dtype="bfloat16")
+    ep.discover(str(pairs_file), model=model, dtype="auto", observer=Listening(), **FEW)
+    (line,) = lines
+    assert "judged in float32" not in line
+
+
+def test_a_study_copies_no_model_that_it_does_not_search(model_folder, pairs_file, tmp_path, faster, monkeypatch):
+    """Two sides, two seeds each: one copy per side."""
+    copies: list[str] = []
+
+    def counted(model: Model, dtype: str) -> Model:
+        copies.append(dtype)
+        return copied(model, dtype)
+
+    copied = search_dtype.copied
+    monkeypatch.setattr(search_dtype, "copied", counted)
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(reversed(pairs_file.read_text().splitlines(keepends=True))))
+    study(str(pairs_file), against=str(other), model=str(model_folder), out=tmp_path / "study", seeds=2, anyway=True,
+          **{name: value for name, value in FEW.items() if name in ("steps", "edges", "device")})  # fmt: skip
+    assert copies == ["bfloat16"] * 2
+
+
+def test_the_copy_does_not_outlive_its_run(model_folder, pairs_file, faster):
+    """Without waiting for the garbage collection."""
+    model = load_model(str(model_folder), device="cpu")
+    config = RunConfig(task=str(pairs_file), model=str(model_folder), device="cpu")
+    gc.collect()
+    gc.disable()
+    try:
+        setup = setup_of(config, model)
+        copy = weakref.ref(setup.searching.engine.adapter)
+        assert copy() is not None
+        _ = setup.searching.train, setup.searching.ablation
+        del setup
+        assert copy() is None
+    finally:
+        gc.enable()
