@@ -56,8 +56,7 @@ def discover(
     resume: continue a killed run. Missing settings are those of the run.
     overwrite: replace the run in that folder.
     model: "bundled", a folder, a hub id, the result of `load_model`, or a Hugging Face model in memory with its
-        tokenizer, as a tuple. Circuits are judged in that model, whatever the dtype of the
-        search.
+        tokenizer, as a tuple. Circuits are judged in that model, whatever the dtype of the search.
     patterns: number of the circuit's heads whose attention patterns and direct effects are stored; 0 for none.
     callback: called with the record of every training step (`step`, `total`, `kl`, ...).
     metric, objective: your own functions, in place of the task's (see `own_functions.py`).

@@ -53,7 +53,7 @@ class _Made:
         self._made: dict[str, object] = {}
 
     def plan(self, config: RunConfig, device: str) -> Plan:
-        which = config.model, config.revision, config.dtype, config.trust_remote_code, device
+        which = config.model, config.revision, config.search_dtype, config.trust_remote_code, device
         model = self._once(which, lambda: described(config, device))
         pairs, guessed = self._once((*which, config.task, dict(config.data)), lambda: pairs_of(config, model))
         place = named_device(device, model.dtype) or device_here(device, model.dtype)
