@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import platform
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from random_models import config_of, mixed_pairs, pair, random_mask, random_model
@@ -135,16 +133,3 @@ def test_on_an_accelerator_the_memory_that_is_free_decides(monkeypatch: pytest.M
         assert engine.tile_tokens == tokens if reads else engine.tile_tokens > tokens
     forced = FusedPass(engine.adapter, keep_reads=False)
     assert not forced.keeps_reads
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries return memory themselves")
-def test_freed_memory_is_given_back() -> None:
-    """Pieces too small to be mapped one by one, below one that is still in use."""
-    process, size, count = psutil.Process(), 60_000, 4_000
-    pieces = [bytearray(b"1") * size for _ in range(count)]
-    last = pieces.pop()
-    held = process.memory_info().rss
-    pieces.clear()
-    memory.give_back()
-    assert process.memory_info().rss < held - size * count / 2
-    assert len(last) == size

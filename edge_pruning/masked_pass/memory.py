@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
-
 import psutil
 import torch
 
@@ -37,10 +34,3 @@ def total_and_free(device: torch.device) -> tuple[int, int]:
         return total, free
     memory = psutil.virtual_memory()  # other accelerators share the CPU's
     return memory.total, memory.available
-
-
-def give_back() -> None:
-    """Return memory that was freed to the system. The C library of Linux keeps most of it otherwise."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None  # glibc has it
-    if trim is not None:
-        trim(0)

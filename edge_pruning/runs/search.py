@@ -20,7 +20,6 @@ from edge_pruning.contents import FoundContent
 from edge_pruning.discovery import Search
 from edge_pruning.edge_scores import EdgeScores
 from edge_pruning.graph import Graph
-from edge_pruning.masked_pass.memory import give_back
 from edge_pruning.provenance import library_versions
 from edge_pruning.runs.checkpoints import Memory, Recorder
 from edge_pruning.runs.config import RunConfig
@@ -85,8 +84,7 @@ def find_scores(
         setup.engine.release()  # what judging of an earlier run has left
     found = [_find(config, setup, part, sizes, folder, watch) for part, sizes in parts.items()]
     if copied:
-        setup.searching.engine.release()
-    give_back()  # judging needs the memory
+        setup.searching.engine.release()  # judging needs the memory
     return found
 
 
