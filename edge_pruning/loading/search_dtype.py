@@ -1,4 +1,4 @@
-"""The dtype of a search. A CPU with instructions for bfloat16 searches a large model in it in half of the time.
+"""The dtype of a search. A search in bfloat16 takes half of the time on a CPU with instructions for it.
 
 The search then runs on a copy of the model with weights rounded to bfloat16; the model itself stays in float32, and
 circuits are judged in it. Measured on SmolLM2-135M: the circuits have the same KL (benchmarks/results). With the dtype
