@@ -21,6 +21,7 @@ from torch import Tensor
 from edge_pruning.ablation import Ablation
 from edge_pruning.graph import Graph
 from edge_pruning.loading.model import Model
+from edge_pruning.loading.search_dtype import SearchCopy
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.own_predictions import with_predictions
 from edge_pruning.tasks import PairSet, Task
@@ -45,14 +46,14 @@ class Setup:
         split: str | None = None,
         seed: int = 0,
         model: Model | None = None,
-        searched: Model | None = None,
+        copy: SearchCopy | None = None,
     ) -> None:
         """Assemble a setup from parts.
 
         pairs: the pairs to judge on, or a function from the name of a split to its pairs.
         ablation: a fitted ablation. If `pairs` is a function, it is fitted to the training pairs on first use.
         """
-        self.engine, self.seed, self.model, self._searched = engine, seed, model, searched
+        self.engine, self.seed, self.model, self._copy = engine, seed, model, copy
         self._ablation, self._truth = ablation, truth
         self._pairs = {pairs.split: pairs} if isinstance(pairs, PairSet) else {}
         self._pairs_of = None if isinstance(pairs, PairSet) else pairs
@@ -72,13 +73,13 @@ class Setup:
         truth: Path | None = None,
         metric: str | None = None,
         objective: str | None = None,
-        searched: Model | None = None,
+        copy: SearchCopy | None = None,
     ) -> Setup:
         """Make the setup of a task on a loaded model, in which circuits are found and judged.
 
         truth: a file with the true circuit (default: that of the compiled program, if the model is one).
         metric, objective: names that replace the metric and objective of the task.
-        searched: a copy of the model in another dtype, in which circuits are searched (see `search_dtype.py`).
+        copy: a copy of the model in another dtype, in which circuits are searched.
         """
         task.check_split(split)
         engine = model.engine(graph)
@@ -90,7 +91,7 @@ class Setup:
         def known() -> Truth | None:
             return truth_for(model, ablation.name, engine.graph, truth)
 
-        return cls(engine, pairs_of, ablation, truth=known, split=split, seed=seed, model=model, searched=searched)
+        return cls(engine, pairs_of, ablation, truth=known, split=split, seed=seed, model=model, copy=copy)
 
     @property
     def graph(self) -> Graph:
@@ -148,8 +149,13 @@ class Setup:
         assert self._pairs_of is not None
         return Setup(
             self.engine, self.pairs_of, ablation, truth=lambda: self.truth, split=self.split, seed=seed,
-            model=self.model, searched=self._searched,
+            model=self.model, copy=self._copy,
         )
+
+    @property
+    def search_dtype(self) -> str:
+        """The dtype of the search, such as `bfloat16`."""
+        return self.dtype if self._copy is None else self._copy.dtype
 
     @property
     def searching(self) -> Setup:
@@ -157,9 +163,16 @@ class Setup:
 
         It is not kept, because it refers to this setup: both would live until the next garbage collection.
         """
-        if self._searched is None:
+        if self._copy is None:
             return self
-        return self._on(self._searched.engine(self.graph), self._searched)
+        searching = self._on(self._copy.model.engine(self.graph), self._copy.model)
+        searching.engine.cuda_graph = self.engine.cuda_graph
+        return searching
+
+    def end_search(self) -> None:
+        """Free the memory that only a search needs. The next search makes the copy of the model again."""
+        if self._copy is not None:
+            self._copy.drop()
 
     @cached_property
     def judging(self) -> Setup:
@@ -168,9 +181,7 @@ class Setup:
         No weights are loaded or copied.
         """
         engine = self.engine.in_float32()
-        if engine is self.engine:
-            return self
-        return self._on(engine, self.model, searched=self.model)  # so that it still knows the dtype of the search
+        return self if engine is self.engine else self._on(engine, self.model)
 
     def on_some_pairs(self, most: int) -> Setup:
         """Return the setup with at most `most` of its pairs, sampled with the seed and kept in order."""
@@ -179,12 +190,11 @@ class Setup:
             return self
         return Setup(self.engine, some, self.ablation, truth=lambda: self.truth, seed=self.seed, model=self.model)
 
-    def _on(self, engine: MaskedPass, model: Model | None, searched: Model | None = None) -> Setup:
+    def _on(self, engine: MaskedPass, model: Model | None) -> Setup:
         """Return the setup on another engine. The ablation is fitted again, because its values depend on the dtype."""
         pairs = self.pairs if self._pairs_of is None else self.pairs_of
         return Setup(
-            engine, pairs, self._ablation, truth=lambda: self.truth, split=self.split, seed=self.seed, model=model,
-            searched=searched,
+            engine, pairs, self._ablation, truth=lambda: self.truth, split=self.split, seed=self.seed, model=model
         )
 
     def restricted(self, candidates: Tensor) -> MaskedPass:

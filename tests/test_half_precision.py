@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from random_models import FAMILIES, config_of, mixed_pairs, pairs_for, random_mask, random_model
 from running import logits_and_gradient, relative, runner
+from torch import Tensor
 
 from edge_pruning.ablation import Patch
 from edge_pruning.batch import Batch
@@ -13,7 +17,7 @@ from edge_pruning.masked_pass.arithmetic import Upcasting
 from edge_pruning.masked_pass.fused import FusedPass
 from edge_pruning.masked_pass.masked_pass import MaskedPass
 from edge_pruning.masked_pass.rerun import Rerun
-from edge_pruning.models import Adapter
+from edge_pruning.models import Adapter, attention
 from edge_pruning.models.parts import PartsAdapter
 
 
@@ -116,3 +120,45 @@ def test_a_rerun_in_float32_arithmetic_is_the_masked_pass() -> None:
     assert relative(rerun.whole[0], engine.logits(mask, batch, frozen)) < 1e-5
     reader = engine.graph.readers.index("m1")
     assert relative(rerun.logits(reader, mask[None, :, reader])[0], rerun.whole[0]) < 1e-5
+
+
+# --- attention --------------------------------------------------------------------------------------------------------
+
+FUSED = "scaled_dot_product_attention"
+
+
+def with_gradients(attend: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
+    leaves = [x.detach().requires_grad_() for x in inputs]
+    out = attend(*leaves, leaves[0].shape[-1] ** -0.5)
+    return [out.detach(), *torch.autograd.grad(out.float().square().sum(), leaves)]
+
+
+@pytest.mark.parametrize("attend", [
+    attention.causal_attention, partial(attention.causal_attention, window=3), attention.full_attention,
+])  # fmt: skip
+def test_short_attention_in_half_precision_is_written_out_and_rounded_once(
+    attend: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same in float32 on rounded numbers differs by one rounding of each result."""
+    draw = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(heads, 2, 9, 8, generator=draw).bfloat16() for heads in (4, 2, 2)]
+    expected = with_gradients(attend, *(x.float() for x in inputs))
+    monkeypatch.delattr(attention.functional, FUSED)
+    for found, exact in zip(with_gradients(attend, *inputs), expected, strict=True):
+        assert found.dtype == torch.bfloat16
+        torch.testing.assert_close(found.float(), exact, rtol=2**-7, atol=2**-7)
+
+
+@pytest.mark.parametrize(("width", "dtype", "calls"), [
+    (attention.SHORT, torch.bfloat16, 0), (attention.SHORT, torch.float16, 0),
+    (attention.SHORT + 1, torch.bfloat16, 2), (attention.SHORT, torch.float32, 2),
+])  # fmt: skip
+def test_long_attention_and_float32_use_the_fused_kernel(
+    width: int, dtype: torch.dtype, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called, fused = [], getattr(attention.functional, FUSED)
+    monkeypatch.setattr(attention.functional, FUSED, lambda *a, **k: called.append(a) or fused(*a, **k))
+    q = torch.ones(1, 1, width, 2, dtype=dtype)
+    attention.causal_attention(q, q, q, 1.0)
+    attention.full_attention(q, q, q, 1.0)
+    assert len(called) == calls

@@ -19,7 +19,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.circuit import Circuit
 from edge_pruning.evaluation.bootstrap import Resamples
 from edge_pruning.evaluation.caveats import caveats
@@ -103,32 +102,37 @@ def _on_all_pairs(
 def _on_some_pairs(
     setup: Setup, masks: Mapping[str, Tensor], random: Sequence[Tensor], circuit: Measurements
 ) -> dict[str, Measurements]:
-    """Measure the masks and random circuits on some of the pairs; their frozen values are computed once.
+    """Measure the masks and random circuits on some of the pairs.
 
-    Random circuits are added until they can be distinguished from the circuit: until the standard error of their mean
-    loss, between circuits, is a small share of its distance from the circuit's loss.
+    Random circuits are added, a few at a time, until they can be distinguished from the circuit: until the standard
+    error of their mean loss, between circuits, is a small share of its distance from the circuit's loss. Those measured
+    together share frozen values, which are not kept: for 100 pairs, they would take more memory than all else here.
     """
     n = len(setup.pairs.pairs)
     ids = torch.arange(n)
     if n > LARGE_PAIRS:
         ids = torch.randperm(n, generator=torch.Generator().manual_seed(setup.seed))[:LARGE_PAIRS].sort().values
     some = setup.pairs.subset(ids.tolist())
-    cache = FrozenCache(setup.engine, some.pairs, setup.ablation)
 
-    def measured(mask: Tensor) -> Measurements:
-        return replace(measure(setup, [mask], some, cache=cache)[1], ids=None if len(ids) == n else ids)
+    def measured(several: Sequence[Tensor]) -> list[Measurements]:
+        _, found = measure(setup, several, some)
+        return [replace(found.one(i), ids=None if len(ids) == n else ids) for i in range(len(several))]
 
-    runs, baselines = {name: measured(mask) for name, mask in masks.items()}, []
-    for mask in random:
-        baselines.append(measured(mask))
-        means = torch.stack([run.loss.mean() for run in baselines])
-        distance = (means.mean() - circuit.on(ids).loss.mean()).abs()
-        if len(baselines) >= FEWEST_BASELINES and error_of_mean(means) <= BASELINE_ERROR * float(distance):
-            break
+    found = measured([*masks.values(), *random[:FEWEST_BASELINES]])
+    runs, baselines = dict(zip(masks, found, strict=False)), found[len(masks) :]
+    while len(baselines) < len(random) and not _precise(baselines, circuit.on(ids)):
+        baselines += measured(random[len(baselines) : len(baselines) + FEWEST_BASELINES])
     if baselines:
         values = {name: torch.cat([run.values[name] for run in baselines]) for name in circuit.values}
         runs["random"] = replace(baselines[0], values=values)
     return runs
+
+
+def _precise(baselines: Sequence[Measurements], circuit: Measurements) -> bool:
+    """Whether the mean loss of random circuits is known well enough to tell it from the circuit's."""
+    means = torch.stack([run.loss.mean() for run in baselines])
+    distance = (means.mean() - circuit.loss.mean()).abs()
+    return len(baselines) >= FEWEST_BASELINES and error_of_mean(means) <= BASELINE_ERROR * float(distance)
 
 
 def _evaluation(

@@ -8,6 +8,7 @@ bfloat16 (`--dtype bfloat16`), the model itself is loaded in it instead, which h
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 from dataclasses import replace
 
@@ -26,6 +27,25 @@ log = logging.getLogger("edge_pruning")
 AUTO = "auto"
 LARGE = 50_000_000  # weights: a smaller model is searched in a few minutes anyway
 MEMORY_SHARE = 3  # the model and its copy take at most a third of the device's memory
+
+
+class SearchCopy:
+    """A copy of a model in another dtype. It can be dropped, and is made again when it is next used."""
+
+    def __init__(self, of: Model, copy: Model) -> None:
+        self._of, self.dtype = of, copy.dtype
+        self._copy: Model | None = copy
+
+    @property
+    def model(self) -> Model:
+        if self._copy is None:
+            self._copy = copied(self._of, self.dtype)
+        return self._copy
+
+    def drop(self) -> None:
+        """Free its memory, also that which a search's objects hold that refer to each other."""
+        self._copy = None
+        gc.collect()
 
 
 def model_to_search(model: Model, dtype: str) -> Model:

@@ -43,7 +43,7 @@ class Costs:
     held: int  # per token, if reads are recomputed
     reads: int  # per token, if they are kept
     frozen: int  # per token
-    moved: int  # per token and pass over the edges
+    writes: int  # per token
     vocabulary: int
     itemsize: int
 
@@ -63,8 +63,8 @@ class Costs:
             width=d,
             held=d * (2 * writers + 2 * engine.layout.most_readers) + 2 * (attention + hidden),
             reads=d * len(graph.readers),
-            frozen=d * (2 * layers + 1),
-            moved=d * layers * writers // 2,
+            frozen=d * (2 * layers + 1 + graph.n_embeddings) + layers * graph.shape.heads * engine.head_size,
+            writes=d * writers,
             vocabulary=adapter.vocabulary,
             itemsize=adapter.dtype.itemsize,
         )
@@ -92,6 +92,10 @@ class Costs:
         """Return the memory in bytes of a training step on `tokens` tokens with `positions` compared positions."""
         per_token = self.held + (self.reads if keep_reads else 0)
         return tokens * per_token * self.itemsize + positions * self.vocabulary * 4 * LOGIT_COPIES
+
+    def forward_pass(self, tokens: int, positions: int) -> int:
+        """Return the memory in bytes of a masked forward pass without gradients, as `step` does for a step."""
+        return tokens * self.writes * self.itemsize + positions * self.vocabulary * 4 * LOGIT_COPIES
 
     def cache(self, tokens: int) -> int:
         """Return the memory in bytes of the frozen values of `tokens` tokens."""
@@ -121,7 +125,7 @@ class Costs:
     @property
     def traffic(self) -> int:
         """Bytes that a training step moves per token: each read fetches all earlier writes."""
-        return 7 * self.moved * self.itemsize
+        return 7 * self.writes * self.layers // 2 * self.itemsize
 
 
 def _used(hf: Any) -> int:

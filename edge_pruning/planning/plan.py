@@ -1,6 +1,8 @@
 """The plan of a run: its memory and time, and what to do if it does not fit.
 
-    peak  =  the engine at rest  +  frozen values that are kept  +  one micro-batch of a training step
+    search   the engine at rest  +  frozen values that are kept  +  one micro-batch of a training step
+    ranking  the engine at rest  +  one full micro-batch at masks that all are 1, before the steps of some methods
+    judging  the model and its maps in float32  +  frozen values that are kept  +  one full micro-batch, forward only
 
 The available memory decides whether folded maps are kept, as in a run (`masked_pass.weights`). The time is that of the
 search and of judging its circuits: passes over pairs times the time of a pass. It excludes loading, drawing, and other
@@ -23,6 +25,7 @@ OTHER_DTYPE = {"float32": "bfloat16", "bfloat16": "float32"}
 MUCH, LONG = 2, 120  # times as fast, and seconds of a run, from which the other dtype is named
 RANKS = (2, 4, 8, 16, 32, 64)
 OVERHEAD = {"cpu": 600 << 20, "cuda": 800 << 20, "mps": 800 << 20}  # Python with torch and transformers, or a context
+COMPILED = 200 << 20  # code for 128 shapes of products in half precision on a CPU (see `cli/__init__.py`)
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Work:
     tokens: average number per pair.
     positions: compared positions of a pair.
     train: number of training pairs.
+    compared: number of pairs whose frozen values are kept while sizes are compared.
     guessed: whether the pairs could not be read, so that their length is that of another tokenizer.
     """
 
@@ -42,6 +46,7 @@ class Work:
     tokens: float
     positions: float
     train: int
+    compared: int = 0
     guessed: bool = False
 
 
@@ -62,7 +67,7 @@ class Speed:
 class Plan:
     """The expected cost of a run, in bytes and seconds; with several ranks, of each of them.
 
-    tile: number of pairs of one micro-batch.
+    tile, judged_tile: number of pairs of one full micro-batch, in the search and in judging.
     ranks: number of processes that share the pairs. shared: whether they share out the weights, too.
     graphs: whether steps may be captured as CUDA graphs.
     of_judging: bytes of the model in which circuits are judged, if the search runs on a copy.
@@ -80,11 +85,12 @@ class Plan:
     shared: bool = False
     graphs: bool = False
     of_judging: int = 0
+    judged_tile: int = 1
 
     @classmethod
     def estimated(cls, model: str, dtype: str, device: Device, costs: Costs, work: Work, tile: int,
                   edges: dict[str, int], ranks: int = 1, shared: bool = False, graphs: bool = False,
-                  of_judging: int = 0) -> Plan:
+                  of_judging: int = 0, judged_tile: int = 1) -> Plan:
         """Make a plan with times computed from numbers of operations."""
         in_float32 = costs.forward * (device.bfloat16 if dtype == "bfloat16" else 1)
         speed = Speed(
@@ -93,7 +99,8 @@ class Plan:
             device.seconds(in_float32, costs.traffic / 3),
             f"estimated: {device.operations / 1e12:.3g} TFLOP/s",
         )
-        return cls(model, dtype, device, costs, work, tile, speed, edges, ranks, shared, graphs, of_judging)
+        return cls(model, dtype, device, costs, work, tile, speed, edges, ranks, shared, graphs, of_judging,
+                   judged_tile)
 
     # --- memory ----------------------------------------------------------------------------------------------------
 
@@ -104,17 +111,20 @@ class Plan:
 
     @property
     def keep_maps(self) -> bool:
-        if self.shared:
-            return False
-        folded = self.costs.folded * self.costs.itemsize
-        weights = self.costs.weights * self.costs.itemsize + self.of_judging
-        return folded <= (self.device.free - weights) // KEEP_SHARE
+        return self._keeps(self.costs, self.costs.weights * self.costs.itemsize + self.of_judging)
+
+    def _keeps(self, costs: Costs, weights: int) -> bool:
+        """Whether folded maps are kept beside so many bytes of weights."""
+        return not self.shared and costs.folded * costs.itemsize <= (self.device.free - weights) // KEEP_SHARE
 
     @property
     def cache(self) -> int:
         """Bytes of the frozen values of pairs that the search uses more than once, as far as they fit into memory."""
+        return self._cached(self.costs, self.work.search.kept)
+
+    def _cached(self, costs: Costs, pairs: int) -> int:
         share = min(self.device.memory // CACHE_SHARE, max(0, self.device.free - self._rest(keep_maps=False)) // 2)
-        return min(share, self.costs.cache(round(self.work.search.kept * self.work.tokens)))
+        return min(share, costs.cache(round(pairs * self.work.tokens)))
 
     @property
     def pairs_at_once(self) -> int:
@@ -131,7 +141,28 @@ class Plan:
 
     @property
     def peak(self) -> int:
-        return self.at_rest + self.cache + self._micro_batch(self.pairs_at_once)
+        """Bytes at most, in the stage that takes the most."""
+        return max(self.at_rest + self.cache + self._micro_batch(self.pairs_at_once), self._ranking, self._judging)
+
+    @property
+    def _ranking(self) -> int:
+        """Bytes while a search ranks edges at masks that all are 1, where reads are not kept."""
+        if not self.work.search.whole:
+            return 0
+        room = (self.device.free - self.at_rest) // self._micro_batch(1, keep_reads=False)
+        pairs = max(1, min(self.tile, self.work.train, room))
+        return self.at_rest + self._micro_batch(pairs, keep_reads=False)
+
+    @property
+    def _judging(self) -> int:
+        """Bytes while circuits are judged, in float32."""
+        costs, half = replace(self.costs, itemsize=max(4, self.costs.itemsize)), self.costs.itemsize < 4
+        weights = self.of_judging or self._rest(keep_maps=False) - self._overhead
+        kept = self._keeps(costs, weights) and (self.of_judging or not half)  # a model in half precision keeps none
+        maps = costs.folded * costs.itemsize if kept else 0
+        rest = weights + maps + self._cached(costs, self.work.compared) + self._overhead
+        one = costs.forward_pass(math.ceil(self.work.tokens), math.ceil(self.work.positions))
+        return rest + max(1, min(self.judged_tile, (self.device.free - rest) // one)) * one
 
     @property
     def captured(self) -> int:
@@ -155,7 +186,12 @@ class Plan:
 
     def _rest(self, *, keep_maps: bool) -> int:
         engine = self.costs.at_rest_shared(self.ranks) if self.shared else self.costs.at_rest(keep_maps=keep_maps)
-        return engine + self.of_judging + OVERHEAD[self.device.kind]
+        return engine + self.of_judging + self._overhead
+
+    @property
+    def _overhead(self) -> int:
+        compiled = COMPILED if self.device.kind == "cpu" and self.costs.itemsize < 4 else 0
+        return OVERHEAD[self.device.kind] + compiled
 
     def _micro_batch(self, pairs: int, *, keep_reads: bool = True) -> int:
         tokens, positions = math.ceil(pairs * self.work.tokens), math.ceil(pairs * self.work.positions)

@@ -56,8 +56,8 @@ def judge(
 
     If the size was left open, only the chosen circuit is evaluated.
     """
+    cuts, description = cut_circuits(config, setup, searches, sizes, folder), describe(config, setup)
     setup = setup.judging
-    cuts = cut_circuits(config, setup, searches, sizes, folder)
     circuits, scores = [cut.circuit for cut in cuts], [part.scores for part in searches for _ in part.sizes]
     if config.polish and sizes:
         circuits = [_polished(setup, circuit, watch) for circuit in circuits]
@@ -79,7 +79,7 @@ def judge(
             row = evaluated_row(evaluation, scanned[i] if scanned else None)
         done.append(Cut(circuit, evaluation, row or {}, cuts[i].part))
     training = {part.part: part.records for part in searches}
-    content = {"settings": config.to_json(), **describe(config, setup)}
+    content = {"settings": config.to_json(), **description}
     return Run(tuple(done), chosen, training, content, setup.train.notices)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from edge_pruning import files, ranks
 from edge_pruning.loading.loading import load_model
 from edge_pruning.loading.model import Model
-from edge_pruning.loading.search_dtype import model_to_search
+from edge_pruning.loading.search_dtype import SearchCopy, model_to_search
 from edge_pruning.masked_pass.captured import refuse_impossible
 from edge_pruning.patterns import MOST_HEADS, find_patterns
 from edge_pruning.runs.config import RunConfig
@@ -152,9 +152,9 @@ def setup_of(config: RunConfig, model: Model | None = None, *, dtype: str | None
     graph = config.graph(model.adapter.shape)
     setup = Setup.of(
         model, config.task_value, config.ablation_value, graph=graph, seed=config.seed, metric=config.own_metric,
-        objective=config.own_objective, searched=None if searched is model else searched,
+        objective=config.own_objective, copy=None if searched is model else SearchCopy(model, searched),
     )
-    setup.engine.cuda_graph = setup.searching.engine.cuda_graph = config.cuda_graph
+    setup.engine.cuda_graph = config.cuda_graph
     refuse_impossible(setup.searching.engine)
     _ = setup.train, setup.pairs  # refuse a task that does not fit this tokenizer before the search
     return setup

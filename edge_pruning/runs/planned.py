@@ -26,7 +26,7 @@ from edge_pruning.planning.devices import Device, named_device, this_device
 from edge_pruning.planning.plan import Plan, Work
 from edge_pruning.ranks import count
 from edge_pruning.runs.config import RunConfig
-from edge_pruning.runs.sizes import OFFERED, choosing_passes
+from edge_pruning.runs.sizes import OFFERED, choosing_keeps, choosing_passes
 from edge_pruning.setup import Setup
 from edge_pruning.tasks import PairSet
 
@@ -134,14 +134,16 @@ def planned(
     method, sizes = config.method_value, len(config.edges or config.sparsity)
     search = method.cost(Search(engine, pairs, config.ablation_value))
     once = method.one_run_ranks_all or sizes <= 1
+    judged, compared, most = _judged(config, sizes, engine.graph.n_edges)
     work = Work(
-        search=search if once else search * sizes, judged=_judged(config, sizes, engine.graph.n_edges),
-        tokens=tokens, positions=positions, train=len(pairs.pairs), guessed=guessed,
+        search=search if once else search * sizes, judged=judged, tokens=tokens, positions=positions,
+        train=len(pairs.pairs), compared=compared, guessed=guessed,
     )  # fmt: skip
-    tile = max(1, int(engine.tile_tokens / tokens))
+    tile, judged_tile = (max(1, int(one.tile_tokens / tokens)) for one in (engine, engine.in_float32()))
     graphs = config.cuda_graph != "off" and what_varies(engine) is None
     return Plan.estimated(
-        config.model, model.dtype, device, costs, work, tile, _edges(engine), ranks, shared, graphs, of_judging
+        config.model, model.dtype, device, costs, work, tile, _edges(engine), ranks, shared, graphs, of_judging,
+        min(judged_tile, most),
     )
 
 
@@ -188,10 +190,13 @@ def _has_positions(engine: MaskedPass) -> bool:
     return engine.adapter.model_type in ("gpt2", "opt")
 
 
-def _judged(config: RunConfig, sizes: int, edges: int) -> float:
-    """Count the full masked forward passes of one pair until the report: comparing sizes, and judging circuits."""
+def _judged(config: RunConfig, sizes: int, edges: int) -> tuple[float, int, int]:
+    """Count what comparing sizes and judging circuits takes: full masked forward passes of one pair until the report,
+    pairs whose frozen values are kept, and pairs in all at a time.
+    """
     task = config.task_value
     validation, test = (getattr(task, split, None) or HELD_OUT for split in ("validation", "test"))
-    offered = OFFERED if config.method_value.one_run_ranks_all else 1
-    choosing = choosing_passes(edges, sizes or offered, validation, halve=not sizes)
-    return choosing + max(1, sizes) * expected_passes(edges, test)
+    offered = sizes or (OFFERED if config.method_value.one_run_ranks_all else 1)
+    choosing = choosing_passes(edges, offered, validation, halve=not sizes)
+    kept = choosing_keeps(edges, offered, validation, halve=not sizes)
+    return choosing + max(1, sizes) * expected_passes(edges, test), kept, max(validation, test)

@@ -57,7 +57,7 @@ def describe(config: RunConfig, setup: Setup) -> dict[str, Any]:
         "ablation": config.ablation,
         "graph": {"convention": setup.graph.convention, "edges_total": setup.graph.n_edges},
         "seed": config.seed,
-        "dtype": setup.searching.dtype,
+        "dtype": setup.search_dtype,
         "versions": library_versions(),
     }
 
@@ -79,12 +79,10 @@ def find_scores(
     method = config.method_value
     once = method.one_run_ranks_all or len(sizes) <= 1
     parts = {"": sizes} if once else {f"-{k}": (k,) for k in sizes}
-    copied = setup.searching is not setup
-    if copied:
+    if setup.search_dtype != setup.dtype:
         setup.engine.release()  # what judging of an earlier run has left
     found = [_find(config, setup, part, sizes, folder, watch) for part, sizes in parts.items()]
-    if copied:
-        setup.searching.engine.release()  # judging needs the memory
+    setup.end_search()
     return found
 
 

@@ -126,7 +126,7 @@ def discover_seeds(
     if folder is None:
         runs = _run_all(config, setup, seeds, place.path, watch, draw=False, patterns=patterns, overwrite=overwrite)
         return _compared(config, setup, runs, watch)
-    folder.begin({"settings": config.to_json(), "seeds": seeds, "dtype": setup.searching.dtype}, resume=resume)
+    folder.begin({"settings": config.to_json(), "seeds": seeds, "dtype": setup.search_dtype}, resume=resume)
     files.write_text(folder.path / RUN_TOML, run_toml(config, seeds=seeds))
     try:
         runs = _run_all(config, setup, seeds, folder.path, watch, draw=draw, patterns=patterns, overwrite=overwrite)

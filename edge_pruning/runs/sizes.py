@@ -82,6 +82,11 @@ def choosing_passes(edges: int, sizes: int, pairs: int, *, halve: bool) -> float
     return (1 + sizes.bit_length()) * some + 3 * (pairs - some)
 
 
+def choosing_keeps(edges: int, sizes: int, pairs: int, *, halve: bool) -> int:
+    """Of how many pairs the frozen values are kept to choose among sizes (see `choosing_passes`)."""
+    return min(pairs, LARGE_PAIRS) if sizes > 1 and halve and edges > LARGE else 0
+
+
 def scanned_row(circuit: Circuit, scanned: Measurements) -> dict[str, Any]:
     """Return the line in curve.json of a size that was only measured on validation pairs, to choose among sizes."""
     row: dict[str, Any] = json_values({

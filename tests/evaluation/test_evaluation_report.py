@@ -12,6 +12,7 @@ from rich.console import Console
 from torch import Tensor
 
 from edge_pruning.ablation import Patch, Zero
+from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.cli.report import print_evaluation
 from edge_pruning.evaluation import Evaluation, faithfulness
 from edge_pruning.graph import Graph
@@ -127,6 +128,20 @@ def test_on_large_graphs_baselines_are_measured_until_they_are_known_well_enough
     every = judged(exact_model, pairs, 0.3, random_circuits=9)
     assert every.random is not None
     assert every.random.circuits == 9, "they are never known well enough"
+
+
+def test_on_large_graphs_baselines_share_frozen_values_and_keep_none(
+    exact_model: Adapter, random_pairs: PairFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen, kept = [], []
+    freeze, keep = Patch.freeze, FrozenCache._keep
+    monkeypatch.setattr(Patch, "freeze", lambda *a, **k: frozen.append(a[2].size) or freeze(*a, **k))
+    monkeypatch.setattr(FrozenCache, "_keep", lambda *a: kept.append(a) or keep(*a))
+    for name, value in {"LARGE": 0, "LARGE_PAIRS": 5, "BASELINE_ERROR": 0.0}.items():
+        monkeypatch.setattr(faithfulness, name, value)
+    judged(exact_model, random_pairs(12), 0.3, random_circuits=9)
+    assert sum(frozen) == 12 + 3 * 5, "all pairs once; some of them with the complement and three baselines, then twice"
+    assert not kept
 
 
 def test_a_new_number_is_one_entry_of_the_table(

@@ -22,7 +22,7 @@ from edge_pruning.loading.loading import load_model
 from edge_pruning.loading.model import Model
 from edge_pruning.loading.self_check import TOLERANCE, law_errors
 from edge_pruning.planning.plan import gigabytes
-from edge_pruning.runs import RunConfig, RunObserver, planned
+from edge_pruning.runs import RunConfig, RunObserver, pipeline, planned
 from edge_pruning.runs.pipeline import setup_of
 from edge_pruning.runs.two_settings import study
 from edge_pruning.setup import Setup
@@ -271,7 +271,7 @@ def test_a_bfloat16_model_in_memory_is_planned_as_one(model_folder, pairs_file, 
 
 
 def test_a_study_copies_no_model_that_it_does_not_search(model_folder, pairs_file, tmp_path, faster, monkeypatch):
-    """Two sides, two seeds each: one copy per side."""
+    """Two sides, two seeds each: one copy per search."""
     copies: list[str] = []
 
     def counted(model: Model, dtype: str) -> Model:
@@ -284,7 +284,45 @@ def test_a_study_copies_no_model_that_it_does_not_search(model_folder, pairs_fil
     other.write_text("".join(reversed(pairs_file.read_text().splitlines(keepends=True))))
     study(str(pairs_file), against=str(other), model=str(model_folder), out=tmp_path / "study", seeds=2, anyway=True,
           **{name: value for name, value in FEW.items() if name in ("steps", "edges", "device")})  # fmt: skip
-    assert copies == ["bfloat16"] * 2
+    assert copies == ["bfloat16"] * 4
+
+
+def test_the_copy_is_gone_while_circuits_are_judged(model_folder, pairs_file, faster, monkeypatch):
+    """Its memory is needed then. A second seed searches in a copy of its own."""
+    copies: list[weakref.ref[Any]] = []
+    alive: list[list[bool]] = []
+
+    def counted(model: Model, dtype: str) -> Model:
+        made = copied(model, dtype)
+        copies.append(weakref.ref(made.adapter.hf))
+        return made
+
+    def judged(*arguments: Any) -> Any:
+        alive.append([copy() is not None for copy in copies])
+        return judge(*arguments)
+
+    copied, judge = search_dtype.copied, pipeline.judge
+    monkeypatch.setattr(search_dtype, "copied", counted)
+    monkeypatch.setattr(pipeline, "judge", judged)
+    found = ep.discover_seeds(str(pairs_file), model=str(model_folder), seeds=2, **FEW)
+    assert alive == [[False], [False, False]]
+    assert [run.circuit.provenance["dtype"] for run in found.runs] == ["bfloat16"] * 2
+
+
+def test_what_judging_says_of_the_search_is_its_dtype(model_folder, pairs_file, tmp_path):
+    """Also if the model itself is in bfloat16, and judged in float32."""
+    out = tmp_path / "run"
+    run = ep.discover(str(pairs_file), model=str(model_folder), dtype="bfloat16", out=out, **FEW)
+    assert run.circuit.provenance["dtype"] == files.read_json(out / "config.json")["dtype"] == "bfloat16"
+    assert run.evaluation is not None
+    assert run.evaluation.protocol.dtype == "float32"
+
+
+def test_a_copy_captures_as_it_was_asked_to(model_folder, pairs_file, faster):
+    setup = setup_of(RunConfig(task=str(pairs_file), model=str(model_folder), device="cpu", cuda_graph="off"))
+    setup.end_search()
+    assert setup.searching is not setup
+    assert setup.searching.engine.cuda_graph == "off"
 
 
 def test_the_copy_does_not_outlive_its_run(model_folder, pairs_file, faster):
