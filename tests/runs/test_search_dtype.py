@@ -314,6 +314,7 @@ def test_what_judging_says_of_the_search_is_its_dtype(model_folder, pairs_file, 
     out = tmp_path / "run"
     run = ep.discover(str(pairs_file), model=str(model_folder), dtype="bfloat16", out=out, **FEW)
     assert run.circuit.provenance["dtype"] == files.read_json(out / "config.json")["dtype"] == "bfloat16"
+    assert run.config["dtype"] == "bfloat16"
     assert run.evaluation is not None
     assert run.evaluation.protocol.dtype == "float32"
 
