@@ -18,6 +18,7 @@ from edge_pruning import ranks
 from edge_pruning.objectives import OBJECTIVES
 from edge_pruning.runs import RunObserver
 
+FAR_APART = 2  # sizes of neighbouring steps: the loss that is shown is none of a single size
 SECONDS_BETWEEN_LINES = 60
 SPEED_OVER = 300  # seconds; steps differ in cost, so the remaining time is estimated from the last minutes only
 
@@ -64,7 +65,7 @@ class ProgressBar(RunObserver):
         step, last = int(records[-1]["step"]), records[-1]
         name = next(name for name in OBJECTIVES if name in last)
         loss = sum(record[name] for record in records) / len(records)
-        edges = f", {last['edges']:,.0f} edges" if "edges" in last else ""
+        edges = f", {_range([record['edges'] for record in records])} edges" if "edges" in last else ""
         self._update(step, total, f"step {step:,} of {total:,}, {OBJECTIVES[name].short} {loss:.3f}{edges}")
 
     def _restart(self) -> None:
@@ -101,3 +102,9 @@ class ProgressBar(RunObserver):
 def _clock(seconds: float) -> str:
     """Format seconds as H:MM:SS."""
     return str(timedelta(seconds=round(seconds)))
+
+
+def _range(sizes: Sequence[float]) -> str:
+    """The last size, or the smallest and the largest if the steps drew theirs at random."""
+    low, high = min(sizes), max(sizes)
+    return f"{low:,.0f} to {high:,.0f}" if high > FAR_APART * low else f"{sizes[-1]:,.0f}"

@@ -17,6 +17,9 @@ from edge_pruning.drawing.text import BOLD, printable, shorten
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
+    from matplotlib.lines import Line2D
 
 Row = Mapping[str, Any]
 
@@ -26,6 +29,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P")  # hue is never the only difference
 COLUMNS, PANEL_WIDTH, PANEL_HEIGHT = 3, 3.4, 2.7  # inches
 TITLE_POINTS, LEGEND_POINTS, LEGEND_WIDTH = 11.0, 8.0, 130.0
 LEGEND_LINES, LEGEND_HEIGHT = 4, 0.2  # more lines would cover much of a panel; inches per row below all panels
+LEGEND_ROOM = 8  # between a legend and the lines below it, in units of 1/72 inch
 THIN_SPACE = "\N{THIN SPACE}"
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -136,6 +140,7 @@ def draw_panels(panels: Sequence[Panel], title: str | None) -> str:
         if title:
             words = shorten(printable(title), 0.9 * 72 * size[0], BOLD * TITLE_POINTS)
             figure.suptitle(words, x=0.012, ha="left", fontsize=TITLE_POINTS, fontweight="bold")
+        _uncover(figure, axes)
         FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None, "Creator": None})
     return file.getvalue()
 
@@ -156,6 +161,26 @@ def _fill(axes: Axes, panel: Panel) -> None:
     if panel.log_y:
         axes.set_yscale("log")
         _plain_ticks(axes.yaxis, [y for line in panel.lines for _, y in line.points])
+
+
+def _uncover(figure: Figure, axes: Sequence[Axes]) -> None:
+    """Make room above the lines for legends that cover some of them wherever they lie."""
+    figure.draw_without_rendering()  # before that, nothing has a place
+    for place in axes:
+        legend = place.get_legend()
+        if legend is None or not any(_covers(legend, line) for line in place.get_lines()):
+            continue
+        share = (legend.get_window_extent().height + LEGEND_ROOM) / place.get_window_extent().height
+        scale = place.yaxis.get_transform()
+        low, high = scale.transform(place.get_ylim())
+        place.set_ylim(top=float(scale.inverted().transform(low + (high - low) / (1 - share))))
+        place.legend(loc="upper left")
+
+
+def _covers(legend: Legend, line: Line2D) -> bool:
+    path, box = line.get_path().transformed(line.get_transform()), legend.get_window_extent()
+    dots = line.get_linestyle() == "None"
+    return bool(box.count_contains(path.vertices) if dots else path.intersects_bbox(box, filled=False))
 
 
 def _legend_name(name: str) -> str:

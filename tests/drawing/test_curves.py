@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from edge_pruning.drawing import draw_size_curve, draw_training
+from edge_pruning.drawing import draw_size_curve, draw_training, panels
 from edge_pruning.drawing.training import _of_random_sizes
 
 RECORDS: list[dict[str, Any]] = [
@@ -156,3 +159,23 @@ def test_a_run_without_numbers_is_refused(records: list[dict[str, Any]]) -> None
 def test_points_without_numbers_are_refused_with_the_fields_found() -> None:
     with pytest.raises(ValueError, match=r"finite 'edges' .*fields edges, nll"):
         draw_size_curve([{"edges": 10, "nll": 1.0}])
+
+
+def test_a_legend_that_would_cover_lines_lies_above_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three flat lines leave no room for it, on either kind of axis."""
+    covered: list[list[bool]] = []
+
+    def looked(figure: Figure, axes: Sequence[Axes]) -> None:
+        for _ in range(2):
+            figure.draw_without_rendering()
+            covered.append([panels._covers(place.get_legend(), line) for place in axes for line in place.get_lines()])
+            uncover(figure, axes)
+
+    uncover = panels._uncover
+    monkeypatch.setattr(panels, "_uncover", looked)
+    lines = [panels.Line([(x, y) for x in range(9)], f"a line at {y}", {}) for y in (1.0, 1.5, 2.0, 3.0)]
+    panels.draw_panels([panels.Panel("", "", "", lines, log_y=log) for log in (False, True)], "A title")
+    before, after = covered
+    assert any(before[:4])
+    assert any(before[4:])
+    assert not any(after)

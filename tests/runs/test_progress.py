@@ -31,6 +31,8 @@ def test_the_bar_is_that_of_the_whole_run_and_never_goes_back():
     assert shown.bar.tasks[0].total == 1000
     shown.progress([{"step": 3, "kl": 0.5, "edges": 70.0}], 10)
     assert shown.bar.tasks[0].fields["state"] == "step 3 of 10, KL 0.500, 70 edges"
+    shown.progress([{"step": step, "kl": 0.5, "edges": size} for step, size in ((4, 90.0), (5, 1200.0), (6, 30.0))], 10)
+    assert shown.bar.tasks[0].fields["state"] == "step 6 of 10, KL 0.500, 30 to 1,200 edges"
 
 
 def test_without_a_plan_it_is_that_of_the_current_stage():
