@@ -98,8 +98,8 @@ def test_fields_may_be_missing_or_not_finite() -> None:
 
 def test_every_panel_of_the_size_curve_names_its_own_series() -> None:
     drawn = words(draw_size_curve(POINTS)).split("\n")
-    for name, panels in (("edge pruning", 2), ("eap", 2), ("edge pruning, random edges", 1), ("eap, random edges", 1)):
-        assert drawn.count(name) == panels
+    for name, count in (("edge pruning", 2), ("eap", 2), ("edge pruning, random edges", 1), ("eap, random edges", 1)):
+        assert drawn.count(name) == count
 
 
 def test_many_series_are_named_once_below_all_panels() -> None:
