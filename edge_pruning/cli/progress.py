@@ -18,7 +18,7 @@ from edge_pruning import ranks
 from edge_pruning.objectives import OBJECTIVES
 from edge_pruning.runs import RunObserver
 
-FAR_APART = 2  # sizes of neighbouring steps: the loss that is shown is none of a single size
+FAR_APART = 2  # how much sizes may differ for their mean loss to be shown beside a single size
 SECONDS_BETWEEN_LINES = 60
 SPEED_OVER = 300  # seconds; steps differ in cost, so the remaining time is estimated from the last minutes only
 

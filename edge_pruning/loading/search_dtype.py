@@ -32,19 +32,19 @@ MEMORY_SHARE = 3  # the model and its copy take at most a third of the device's 
 class SearchCopy:
     """A copy of a model in another dtype. It can be dropped, and is made again when it is next used."""
 
-    def __init__(self, of: Model, copy: Model) -> None:
-        self._of, self.dtype = of, copy.dtype
-        self._copy: Model | None = copy
+    def __init__(self, of: Model, made: Model) -> None:
+        self._of, self.dtype = of, made.dtype
+        self._made: Model | None = made
 
     @property
     def model(self) -> Model:
-        if self._copy is None:
-            self._copy = copied(self._of, self.dtype)
-        return self._copy
+        if self._made is None:
+            self._made = copied(self._of, self.dtype)
+        return self._made
 
     def drop(self) -> None:
-        """Free its memory, also that which a search's objects hold that refer to each other."""
-        self._copy = None
+        """Free its memory, even if objects of a search refer to it and to each other."""
+        self._made = None
         gc.collect()
 
 

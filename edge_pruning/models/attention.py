@@ -53,7 +53,7 @@ def explicit_attention(
 ) -> Tensor:
     """Attention written out, for what torch's fused kernel does not have: a soft cap on the scores, or a sink.
 
-    causal: whether positions see only themselves and earlier ones, `window` in all if that is not None.
+    causal: whether a position sees only itself and earlier ones. window: then, how many; None: all of them.
     """
     k, v = for_every_query(k, q), for_every_query(v, q)
     scores = scale * (q @ k.mT)
