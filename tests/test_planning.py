@@ -1,4 +1,4 @@
-"""What a run costs is known before it starts: from shapes alone, or from a short calibration."""
+"""What a run costs is known before it starts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from random_models import config_of, mixed_pairs, random_model
+from random_models import mixed_pairs
 from torch import Tensor
 from transformers import LlamaConfig, MixtralConfig
 from typer.testing import CliRunner
 
-from edge_pruning.ablation import Mean, Patch
+from edge_pruning.ablation import Patch
 from edge_pruning.ablation.frozen_cache import FrozenCache
 from edge_pruning.cli.app import app
 from edge_pruning.cli.progress import ProgressBar
@@ -25,12 +25,9 @@ from edge_pruning.evaluation.measure import CIRCUIT_SHARE
 from edge_pruning.graph import Graph
 from edge_pruning.loading import load_model, placement
 from edge_pruning.loading.loading import describe_model
-from edge_pruning.loading.model_source import weights_at_hand
 from edge_pruning.masked_pass.fused import FusedPass
-from edge_pruning.masked_pass.whole_stream import WholeStream
 from edge_pruning.models import Adapter
-from edge_pruning.planning import Costs, Device, Plan, Work, devices, named_device
-from edge_pruning.planning.calibration import measured
+from edge_pruning.planning import Costs, Device, Plan, Work, named_device
 from edge_pruning.planning.plan import OVERHEAD, duration, gigabytes
 from edge_pruning.runs import RunObserver, discover, judging
 from edge_pruning.runs.judging import cut_circuits
@@ -236,14 +233,6 @@ def test_the_dtype_in_which_a_cpu_is_much_faster_is_named(
     assert short.line.endswith(short.speed.source)
 
 
-def test_a_cpu_is_asked_in_which_dtype_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    rates = {torch.float32: 1e9, torch.bfloat16: 3e9, torch.float64: 5e8}
-    monkeypatch.setattr(devices, "_rate", lambda device, dtype, *_: rates[dtype])
-    for dtype, rate in rates.items():
-        found = devices.this_device(torch.device("cpu"), dtype)
-        assert (found.bfloat16, found.operations) == (3.0, devices.ON_CPU * rate)
-
-
 def test_judging_is_planned_in_float32(costs_13b: Costs) -> None:
     half = made(costs_13b, 400 * GIGA)  # in bfloat16
     device = replace(half.device, bfloat16=10.0, traffic=None)
@@ -272,45 +261,6 @@ def test_the_work_of_a_run_is_counted_from_its_settings() -> None:
     without = plan("ioi", method="acdc", edges=50, **settings)
     assert without.seconds is None
     assert "no estimate of the time" in without.line
-
-
-def test_a_model_on_this_machine_is_timed() -> None:
-    assert weights_at_hand("bundled")
-    assert not weights_at_hand("someone/never-downloaded")
-    found = plan("ioi")
-    assert f"measured just now with {found.pairs_at_once} pairs on this machine" in found.line
-    assert plan("ioi", calibrate=False).speed.source.startswith("estimated")
-
-
-def test_calibration_measures_steps_and_forward_passes(tiny_gpt2: Adapter, random_pairs: Any) -> None:
-    counted: dict[str, list[int]] = {"step": [], "whole": [], "forward": []}
-
-    class Counting(FusedPass):
-        def run(self, mask: Tensor, batch: Any, *rest: Any) -> Any:
-            step = "whole" if self.stream is WholeStream else "step"
-            counted[step if torch.is_grad_enabled() else "forward"].append(batch.size)
-            return super().run(mask, batch, *rest)
-
-    engine = Counting(tiny_gpt2)  # type: ignore[arg-type]
-    speed = measured(engine, engine, random_pairs(40).pairs, 4, 50, Patch(), "kl")
-    assert speed.source == "measured just now with 4 pairs on this machine"
-    assert set(counted["step"]) == {4}
-    assert set(counted["forward"]) == set(counted["whole"]) == {32}, "their micro-batches are larger than a step's"
-    assert 0 < speed.forward < speed.step
-    assert speed.whole > 0
-
-
-def test_calibration_judges_in_float32() -> None:
-    dtypes: dict[str, set[torch.dtype]] = {"search": set(), "judging": set()}
-
-    class Watched(FusedPass):
-        def run(self, *arguments: Any) -> Any:
-            dtypes["search" if torch.is_grad_enabled() else "judging"].add(self.dtype)
-            return super().run(*arguments)
-
-    half = Watched(random_model(config_of("llama"), torch.bfloat16))
-    measured(half, half.in_float32(), mixed_pairs(), 4, 4, Mean(), "kl")
-    assert dtypes == {"search": {torch.bfloat16}, "judging": {torch.float32}}
 
 
 def test_judging_takes_as_many_passes_as_planned(monkeypatch: pytest.MonkeyPatch) -> None:
