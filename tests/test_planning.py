@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from random_models import mixed_pairs
 from torch import Tensor
 from transformers import LlamaConfig, MixtralConfig
